@@ -1,0 +1,127 @@
+"""Every exception that a user of PEA-Cache can meet.
+
+Each leaf also inherits the builtin that fits, so that ``except OSError`` or ``except ValueError`` keep working.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def explain(
+    what: str,
+    *,
+    where: object = None,
+    expected: object = None,
+    got: object = None,
+    remedy: str | None = None,
+) -> str:
+    """Compose the one line that a user reads: what happened, where, what was expected, what was found, what to do."""
+    parts = [what if where is None else f"{where}: {what}"]
+    if expected is not None:
+        parts.append(f"expected {expected}")
+    if got is not None:
+        parts.append(f"got {got}")
+    line = "; ".join(parts)
+    if remedy is not None:
+        line = f"{line}. {remedy}"
+    return " ".join(line.split())
+
+
+class PeaError(Exception):
+    """Base of every error that PEA-Cache raises on purpose; ``str()`` is always one line."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        got: object = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.message = explain(what, where=where, expected=expected, got=got, remedy=remedy)
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Survive pickling between processes whatever the builtin parent does with its arguments."""
+        return _restore, (type(self), dict(self.__dict__))
+
+
+def _restore(kind: type[PeaError], state: dict[str, Any]) -> PeaError:
+    error = kind(state["message"])
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(PeaError, ValueError):
+    """The configuration file or an override is wrong; the message lists every problem."""
+
+    def __init__(self, what: str, *, problems: Sequence[str] = (), **details: Any) -> None:
+        self.problems = tuple(problems)
+        super().__init__(what, **details)
+
+
+class CorpusError(PeaError, ValueError):
+    """A corpus tar is missing, truncated, or unusable as a whole."""
+
+
+class CheckpointError(PeaError, OSError):
+    """A model folder is missing, incomplete, or of a kind that is not supported."""
+
+
+class IdentityError(PeaError, ValueError):
+    """A cache was made from something else than what is asked of it; ``differences`` holds each field."""
+
+    def __init__(self, what: str, *, differences: Sequence[Any] = (), **details: Any) -> None:
+        self.differences = tuple(differences)
+        super().__init__(what, **details)
+
+
+class CacheError(PeaError, ValueError):
+    """A cache directory is missing, of another format version, or used in a way that it does not allow."""
+
+
+class ShardUnfinishedError(CacheError):
+    """A shard has no completion record: its writer has not finished."""
+
+
+class ShardDamagedError(CacheError):
+    """A finished shard's files are not what its completion record says."""
+
+
+class ShardLockedError(CacheError):
+    """Another writer is busy with the same shard."""
+
+
+class DiskFullError(PeaError, OSError):
+    """The disk (or the quota, or the file size limit) is full."""
+
+
+class DeviceError(PeaError, RuntimeError):
+    """The requested device is not there or cannot do what is asked."""
+
+
+class TrainingError(PeaError, RuntimeError):
+    """Training cannot go on (for example: the loss is not finite)."""
+
+
+class EvaluationError(PeaError, RuntimeError):
+    """An evaluation cannot be made or did not finish."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, says that no more bytes can be stored."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _OUT_OF_SPACE:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
