@@ -1,0 +1,133 @@
+"""Text around the configuration: YAML without surprises, overrides, and readable problems."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from pea.errors import ConfigError
+
+_SKETCH_KINDS = ("exact", "quantized", "positions", "count")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: ``no`` is a string (a language, a precision), ``1e-4`` a float; duplicate keys are refused."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, (list, dict)):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be a plain word")
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} occurs twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", _FLOAT, list("-+0123456789.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    return int(node.value)  # decimal, where YAML 1.1 reads 010 as eight
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
+    """Parse one YAML mapping.
+
+    Raises:
+        ConfigError: not YAML, or not a mapping.
+    """
+    try:
+        raw = yaml.load(text, Loader=_Loader)  # a SafeLoader: makes plain values only
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError("not valid YAML", where=where, got=error) from None
+    if not isinstance(raw, dict):
+        raise ConfigError("not a configuration", where=where, expected="key: value lines", got=type(raw).__name__)
+    return raw
+
+
+def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Apply ``dotted.key=value`` overrides to parsed YAML in place; return one line per override that cannot apply."""
+    problems = []
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals or not name or not all(name.split(".")):
+            problems.append(f"override {override!r} is not of the form dotted.key=value")
+            continue
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            problems.append(f"override {override!r} is not valid YAML: {' '.join(str(error).split())}")
+            continue
+        problems += _set_dotted(raw, name, value)
+    return problems
+
+
+def _set_dotted(raw: dict[str, Any], name: str, value: Any) -> list[str]:
+    *parents, last = name.split(".")
+    here = raw
+    for depth, parent in enumerate(parents, start=1):
+        if here.get(parent) is None:
+            here[parent] = {}
+        here = here[parent]
+        if not isinstance(here, dict):
+            return [f"override {name}: {'.'.join(parents[:depth])} holds a value, not keys"]
+    here[last] = value
+    return []
+
+
+def describe_problems(errors: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """One line per validation error; an unknown key names the nearest valid one."""
+    return [_describe(_dotted(error["loc"]), error, names) for error in errors]
+
+
+def _dotted(location: tuple[int | str, ...]) -> str:
+    """``("cache", "sketch", "count", "ratio")`` -> ``cache.sketch.ratio``: the kind is how the checker got there."""
+    kept: list[str] = []
+    for part in map(str, location):
+        under_sketch = kept[-1:] == ["sketch"] or kept[-2:-1] == ["block_sketches"]
+        if not (under_sketch and part in _SKETCH_KINDS):
+            kept.append(part)
+    return ".".join(kept)
+
+
+def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
+    if error["type"] == "extra_forbidden":
+        nearest = nearest_name(name, names)
+        return f"unknown key {name}" + (f" (did you mean {nearest}?)" if nearest else "")
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    value = repr(error["input"])
+    return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]} (got {value if len(value) < 60 else value[:57] + '...'})"
+
+
+def nearest_name(name: str, names: Sequence[str]) -> str | None:
+    """The valid dotted name that a wrong one most likely meant: a sibling first, then any with that last word."""
+    parent, _, last = name.rpartition(".")
+    siblings = {other.rpartition(".")[2]: other for other in names if other.rpartition(".")[0] == parent}
+    close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.6)
+    if close:
+        return siblings[close[0]]
+    by_last = {other.rpartition(".")[2]: other for other in names}
+    close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.8)
+    if close:
+        return by_last[close[0]]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return close[0] if close else None
