@@ -1,7 +1,7 @@
 """The configuration: one YAML file for all stages of one setup.
 
-*Identity* fields (``teacher``, ``corpora``, and ``cache`` without ``cache.run``) decide what a cache contains, so that a
-cache made with other values is refused. *Run options* (paths, workers, batch sizes, devices) never do.
+*Identity* fields (``teacher``, ``corpora``, and ``cache`` without ``cache.run``) decide what a cache contains, so
+that a cache made with other values is refused. *Run options* (paths, workers, batch sizes, devices) never do.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from pydantic import ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 
 from pea.config_text import describe_problems, merge_overrides, parse_yaml
 from pea.errors import ConfigError
@@ -46,7 +54,7 @@ class CorpusConfig(Section):
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
     captions: dict[str, str] = Field(default_factory=dict)
-    """Language -> dotted field of the json, for example ``{en: captions.en}``. Empty: each language in ``captions``."""
+    """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: each language in ``captions``."""
 
     def caption_fields(self) -> dict[str, str]:
         """The mapping that ``pea.samples.read_tar`` takes."""
@@ -102,7 +110,9 @@ class CountSketch(Section):
     """How a sum is stored."""
 
 
-SketchConfig = Annotated[ExactSketch | QuantizedSketch | PositionsSketch | CountSketch, Field(discriminator="kind")]
+SketchConfig = Annotated[
+    ExactSketch | QuantizedSketch | PositionsSketch | CountSketch, Field(discriminator="kind")
+]
 
 
 class AttentionConfig(Section):
@@ -143,7 +153,7 @@ class CacheConfig(Section):
     caption_drop_rate: Fraction = 0.1
     """Probability that a draw replaces the caption by the empty one."""
     blocks: Literal["all"] | tuple[str, ...] = "all"
-    """Module paths of the UNet blocks whose output is kept; ``all``: every down block, the mid block, every up block."""
+    """Module paths of the UNet blocks whose output is kept; ``all``: each down, mid and up block."""
     sketch: SketchConfig = CountSketch(kind="count")
     """How a block's feature map is kept."""
     block_sketches: dict[str, SketchConfig] = Field(default_factory=dict)
@@ -309,7 +319,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     problems = merge_overrides(raw, overrides)
     config: Config | None = None
     try:
-        # JSON mode lets strict validation accept what YAML can express (a string for a path, a list for a tuple).
+        # JSON mode lets strict validation accept what YAML can express (a string for a path).
         config = Config.model_validate_json(json.dumps(raw, default=str), strict=True)
     except ValidationError as error:
         problems += describe_problems(error.errors(include_url=False), valid_names())
@@ -324,7 +334,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def resolved_yaml(config: Config) -> str:
-    """The complete configuration, defaults included, as YAML that ``load_config`` reads back to an equal one."""
+    """The complete configuration, defaults included, as YAML that ``load_config`` reads back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
 
 

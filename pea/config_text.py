@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -15,9 +15,9 @@ _SKETCH_KINDS = ("exact", "quantized", "positions", "count")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: ``no`` is a string (a language, a precision), ``1e-4`` a float; duplicate keys are refused."""
+    """YAML 1.2 scalars (``no`` is a language or a precision, ``1e-4`` a float); refuses duplicate keys."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -59,12 +59,14 @@ def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError("not valid YAML", where=where, got=error) from None
     if not isinstance(raw, dict):
-        raise ConfigError("not a configuration", where=where, expected="key: value lines", got=type(raw).__name__)
+        raise ConfigError(
+            "not a configuration", where=where, expected="key: value lines", got=type(raw).__name__
+        )
     return raw
 
 
 def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Apply ``dotted.key=value`` overrides to parsed YAML in place; return one line per override that cannot apply."""
+    """Apply ``dotted.key=value`` overrides to parsed YAML in place; return a line per override that cannot."""
     problems = []
     for override in overrides:
         name, equals, text = override.partition("=")
@@ -99,7 +101,7 @@ def describe_problems(errors: Iterable[Mapping[str, Any]], names: Sequence[str])
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
-    """``("cache", "sketch", "count", "ratio")`` -> ``cache.sketch.ratio``: the kind is how the checker got there."""
+    """``("cache", "sketch", "count", "ratio")`` -> ``cache.sketch.ratio``, without the kind."""
     kept: list[str] = []
     for part in map(str, location):
         under_sketch = kept[-1:] == ["sketch"] or kept[-2:-1] == ["block_sketches"]
@@ -114,12 +116,13 @@ def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
         return f"unknown key {name}" + (f" (did you mean {nearest}?)" if nearest else "")
     if error["type"] == "missing":
         return f"{name} is missing"
-    value = repr(error["input"])
-    return f"{name}: {error['msg'][:1].lower()}{error['msg'][1:]} (got {value if len(value) < 60 else value[:57] + '...'})"
+    value, message = repr(error["input"]), str(error["msg"])
+    shown = value if len(value) < 60 else value[:57] + "..."
+    return f"{name}: {message[:1].lower()}{message[1:]} (got {shown})"
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
-    """The valid dotted name that a wrong one most likely meant: a sibling first, then any with that last word."""
+    """The valid name that a wrong one most likely meant: a sibling first, then any with that last word."""
     parent, _, last = name.rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in names if other.rpartition(".")[0] == parent}
     close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.6)

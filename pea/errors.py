@@ -1,6 +1,6 @@
 """Every exception that a user of PEA-Cache can meet.
 
-Each leaf also inherits the builtin that fits, so that ``except OSError`` or ``except ValueError`` keep working.
+Each leaf also inherits the builtin that fits, so that ``except OSError`` keeps working.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def explain(
     got: object = None,
     remedy: str | None = None,
 ) -> str:
-    """Compose the one line that a user reads: what happened, where, what was expected, what was found, what to do."""
+    """Compose the one line that a user reads: what, where, expected, got, what to do."""
     parts = [what if where is None else f"{where}: {what}"]
     if expected is not None:
         parts.append(f"expected {expected}")

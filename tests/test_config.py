@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from pea import config as config_module
-from pea.config import Config, CountSketch, ExactSketch, load_config, resolved_yaml, valid_names
+from pea.config import (
+    Config,
+    CountSketch,
+    ExactSketch,
+    load_config,
+    resolved_yaml,
+    valid_names,
+)
 from pea.errors import ConfigError
 
 MINIMAL = """
@@ -30,7 +37,9 @@ def minimal(tmp_path: Path) -> Path:
 
 
 def test_defaults_and_overrides(minimal: Path) -> None:
-    config = load_config(minimal, ["train.batch_size=16", "train.learning_rate=1e-3", "cache.buckets=[[64, 64], [48, 80]]"])
+    config = load_config(
+        minimal, ["train.batch_size=16", "train.learning_rate=1e-3", "cache.buckets=[[64, 64], [48, 80]]"]
+    )
     assert config.train.batch_size == 16
     assert config.train.learning_rate == 1e-3
     assert config.cache.buckets == ((64, 64), (48, 80))
@@ -39,7 +48,15 @@ def test_defaults_and_overrides(minimal: Path) -> None:
 
 def test_unknown_keys_name_the_nearest_and_all_problems_come_at_once(minimal: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(minimal, ["train.bach_size=16", "train.steps=many", "batch_size=3", "cache.sketch={kind: count, ration: 3}"])
+        load_config(
+            minimal,
+            [
+                "train.bach_size=16",
+                "train.steps=many",
+                "batch_size=3",
+                "cache.sketch={kind: count, ration: 3}",
+            ],
+        )
     problems = "\n".join(caught.value.problems)
     assert len(caught.value.problems) == 4
     assert "unknown key train.bach_size (did you mean train.batch_size?)" in problems
@@ -49,9 +66,25 @@ def test_unknown_keys_name_the_nearest_and_all_problems_come_at_once(minimal: Pa
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("override", ["train.steps=true", "train.steps=1.5", "train.steps='3'", "run_dir=3", "train.steps=0",
-                                      "train.learning_rate=.nan", "train.steps=2024-01-01", "train.steps.more=1",
-                                      "train", "=3", "a..b=1", "train.steps=[", "cache.sketch={kind: other}", "teacher=null"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.steps=true",
+        "train.steps=1.5",
+        "train.steps='3'",
+        "run_dir=3",
+        "train.steps=0",
+        "train.learning_rate=.nan",
+        "train.steps=2024-01-01",
+        "train.steps.more=1",
+        "train",
+        "=3",
+        "a..b=1",
+        "train.steps=[",
+        "cache.sketch={kind: other}",
+        "teacher=null",
+    ],
+)
 def test_ill_typed_values_are_refused(minimal: Path, override: str) -> None:
     with pytest.raises(ConfigError):
         load_config(minimal, [override])
@@ -63,7 +96,9 @@ def test_no_is_a_language_and_a_precision(minimal: Path) -> None:
     assert config.train.precision == "no"
 
 
-@pytest.mark.parametrize("text", ["", "- a", "a: [", "a: 1\na: 2", "? [1]\n: 2", "a: !!python/object:os.system x", "\t"])
+@pytest.mark.parametrize(
+    "text", ["", "- a", "a: [", "a: 1\na: 2", "? [1]\n: 2", "a: !!python/object:os.system x", "\t"]
+)
 def test_a_file_that_is_not_a_configuration(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
@@ -77,20 +112,30 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_resolved_yaml_round_trips(minimal: Path, tmp_path: Path) -> None:
-    config = load_config(minimal, ["cache.block_sketches={down_blocks.0: {kind: exact}}", "cache.attention={num_queries: 4}"])
+    config = load_config(
+        minimal, ["cache.block_sketches={down_blocks.0: {kind: exact}}", "cache.attention={num_queries: 4}"]
+    )
     (tmp_path / "resolved.yaml").write_text(resolved_yaml(config), encoding="utf-8")
     assert load_config(tmp_path / "resolved.yaml") == config
 
 
 def test_sketch_for_block(minimal: Path) -> None:
-    cache = load_config(minimal, ["cache.block_sketches={down_blocks.0: {kind: exact, dtype: float32}}"]).cache
+    cache = load_config(
+        minimal, ["cache.block_sketches={down_blocks.0: {kind: exact, dtype: float32}}"]
+    ).cache
     assert cache.sketch_for("down_blocks.0") == ExactSketch(kind="exact", dtype="float32")
     assert cache.sketch_for("mid_block") == CountSketch(kind="count")
 
 
 def test_every_field_is_documented() -> None:
-    sections = [kind for kind in vars(config_module).values() if isinstance(kind, type) and issubclass(kind, config_module.Section)]
-    undocumented = [f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if not f.description]
+    sections = [
+        kind
+        for kind in vars(config_module).values()
+        if isinstance(kind, type) and issubclass(kind, config_module.Section)
+    ]
+    undocumented = [
+        f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if not f.description
+    ]
     assert undocumented == []
     assert {"train.batch_size", "cache.sketch.fraction", "cache.run.num_actors"} <= set(valid_names())
 
@@ -101,7 +146,10 @@ def test_frozen(minimal: Path) -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import pea.config, sys; print(sorted({'torch', 'ray', 'diffusers', 'numpy', 'PIL'} & set(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    heavy = {"torch", "ray", "diffusers", "numpy", "PIL"}
+    code = f"import pea.config, sys; print(sorted({heavy} & set(sys.modules)))"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
     assert out.stdout.strip() == "[]"
     assert isinstance(Config, type)

@@ -9,7 +9,9 @@ import pytest
 
 from pea import errors
 
-LEAVES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PeaError)]
+LEAVES = [
+    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PeaError)
+]
 
 
 def test_message_has_every_part_on_one_line() -> None:
