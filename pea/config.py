@@ -1,7 +1,8 @@
 """The configuration: one YAML file for all stages of one setup.
 
-*Identity* fields (``teacher``, ``corpora``, and ``cache`` without ``cache.run``) decide what a cache contains, so
-that a cache made with other values is refused. *Run options* (paths, workers, batch sizes, devices) never do.
+*Identity* fields (``teacher``, ``corpora``, and ``cache`` without ``cache.run``) decide what a cache
+contains, so that a cache made with other values is refused. *Run options* (paths, workers, batch sizes,
+devices) never do.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class CorpusConfig(Section):
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
     captions: dict[str, str] = Field(default_factory=dict)
-    """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: each language in ``captions``."""
+    """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
 
     def caption_fields(self) -> dict[str, str]:
         """The mapping that ``pea.samples.read_tar`` takes."""

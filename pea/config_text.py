@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -17,12 +17,10 @@ _SKETCH_KINDS = ("exact", "quantized", "positions", "count")
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars (``no`` is a language or a precision, ``1e-4`` a float); refuses duplicate keys."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, (list, dict)):
                 raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key must be a plain word")
             if key in seen:
@@ -31,6 +29,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {}
 _FLOAT = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -66,7 +65,7 @@ def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
 
 
 def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Apply ``dotted.key=value`` overrides to parsed YAML in place; return a line per override that cannot."""
+    """Apply ``dotted.key=value`` overrides to parsed YAML in place; return a line per bad one."""
     problems = []
     for override in overrides:
         name, equals, text = override.partition("=")
