@@ -1,0 +1,122 @@
+"""Write the small world's corpora: WebDataset tars to train on, and held-out prompts to be judged by.
+
+    python -m data_tools.world.corpora --out runs/demo/corpora
+
+`parallel/*.tar` holds general images with captions in all six languages, `culture-<language>/*.tar` images of that language's
+culture concepts with their native caption, and `prompts/{general,culture-<language>}.jsonl` attribute combinations that no
+training image has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.progress import track
+
+from data_tools.world.captions import captions, translations
+from data_tools.world.languages import NATIVE_LANGUAGES
+from data_tools.world.paint import paint
+from data_tools.world.scenes import CONCEPTS, Scene, culture_scenes, general_scenes
+
+SAMPLES_PER_TAR = 512
+SAMPLES_PER_CONCEPT = 100
+NUM_PROMPTS = 160
+
+
+def write_corpora(folder: Path, *, num_parallel: int, languages: Iterable[str], seed: int) -> list[str]:
+    """Write every corpus and prompt list that is not there yet; returns the names of those written."""
+    written = []
+    if _write_corpus(folder / "parallel", general_scenes(num_parallel, seed)):
+        written.append("parallel")
+    if _write_prompts(folder / "prompts/general.jsonl", general_scenes(NUM_PROMPTS, seed + 1, held_out=True)):
+        written.append("prompts/general")
+    for language in languages:
+        concepts = CONCEPTS[language]
+        scenes = culture_scenes(concepts, SAMPLES_PER_CONCEPT * len(concepts), seed + 2)
+        if _write_corpus(folder / f"culture-{language}", scenes, only=language):
+            written.append(f"culture-{language}")
+        prompts = culture_scenes(concepts, NUM_PROMPTS, seed + 3, held_out=True)
+        if _write_prompts(folder / f"prompts/culture-{language}.jsonl", prompts):
+            written.append(f"prompts/culture-{language}")
+    return written
+
+
+def _write_corpus(folder: Path, scenes: list[Scene], only: str | None = None) -> bool:
+    """Tars of `SAMPLES_PER_TAR`; a culture corpus keeps the caption of its own language only. False if all are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(scenes), SAMPLES_PER_TAR)
+    paths = [folder / f"{folder.name}-{number:05d}.tar" for number in range(len(starts))]
+    if all(path.exists() for path in paths):
+        return False
+    for path, start in track(list(zip(paths, starts, strict=True)), description=f"painting {folder.name}"):
+        _write_tar(path, scenes[start : start + SAMPLES_PER_TAR], start, only)
+    return True
+
+
+def _write_tar(path: Path, scenes: list[Scene], start: int, only: str | None) -> None:
+    """Byte-for-byte the same tar for the same scenes; published whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for number, scene in enumerate(scenes, start):
+            texts = captions(scene)
+            record = {"captions": {only: texts[only]} if only else texts, "attributes": scene.attributes()}
+            pixels = io.BytesIO()
+            paint(scene).save(pixels, "PNG")
+            _add(tar, f"{number:06d}.png", pixels.getvalue())
+            _add(tar, f"{number:06d}.json", json.dumps(record, ensure_ascii=False).encode())
+    os.replace(temporary, path)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+
+
+def _write_prompts(path: Path, scenes: list[Scene]) -> bool:
+    if path.exists():
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps(
+            {
+                "id": f"{path.stem}-{number:04d}",
+                "captions": captions(scene) | translations(scene),
+                "attributes": scene.attributes(),
+            },
+            ensure_ascii=False,
+        )
+        for number, scene in enumerate(scenes)
+    ]
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return True
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description="Write the small world's corpora and held-out prompts.")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--samples", type=int, default=4096, help="samples of the parallel corpus (default: 4096)")
+    parser.add_argument(
+        "--languages", nargs="+", choices=NATIVE_LANGUAGES, default=["zh"], help="languages with a culture corpus"
+    )
+    parser.add_argument("--seed", type=int, default=1000, help="seed of every choice (default: 1000)")
+    arguments = parser.parse_args(argv)
+    written = write_corpora(
+        arguments.out, num_parallel=arguments.samples, languages=arguments.languages, seed=arguments.seed
+    )
+    print(f"{arguments.out}: wrote {', '.join(written)}" if written else f"{arguments.out}: everything is there already")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

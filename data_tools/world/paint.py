@@ -1,0 +1,136 @@
+"""Draw a scene of the small world as a 64 px RGB image."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from data_tools.world.scenes import Scene
+
+IMAGE_SIZE_PX = 64
+_SUPERSAMPLING = 4
+_CANVAS_PX = IMAGE_SIZE_PX * _SUPERSAMPLING
+
+Colour = tuple[int, int, int]
+Point = tuple[float, float]
+
+COLOUR_RGB: dict[str, Colour] = {
+    "red": (215, 35, 40),
+    "orange": (250, 140, 20),
+    "yellow": (252, 225, 45),
+    "green": (40, 150, 60),
+    "blue": (45, 85, 215),
+    "purple": (130, 50, 170),
+    "pink": (252, 150, 195),
+    "white": (252, 252, 252),
+}
+BACKGROUND_RGB: dict[str, Colour] = {
+    "snow": (226, 234, 246),
+    "sand": (233, 208, 150),
+    "grass": (140, 200, 100),
+    "sky": (140, 205, 245),
+    "night": (28, 30, 72),
+    "wood": (158, 108, 68),
+}
+_CENTRES = {
+    "centre": (0.5, 0.5),
+    "top left": (0.28, 0.28),
+    "top right": (0.72, 0.28),
+    "bottom left": (0.28, 0.72),
+    "bottom right": (0.72, 0.72),
+}
+_RADII = {"small": 0.15, "big": 0.26}
+_CULTURE_RADIUS = 0.36
+INK: Colour = (35, 25, 30)
+
+
+class Pen:
+    """Draws in a unit square around an icon's centre: x and y in [-1, 1], y downwards, rotated and scaled as a whole."""
+
+    def __init__(self, draw: ImageDraw.ImageDraw, centre: Point, radius: float, angle: float) -> None:
+        self._draw = draw
+        self._centre = centre
+        self._radius = radius
+        self._cos, self._sin = math.cos(angle), math.sin(angle)
+        self.outline_px = max(3, round(radius * 0.09))
+
+    def _place(self, point: Point) -> Point:
+        x, y = point[0] * self._radius, point[1] * self._radius
+        return self._centre[0] + x * self._cos - y * self._sin, self._centre[1] + x * self._sin + y * self._cos
+
+    def polygon(self, points: Sequence[Point], fill: Colour, *, outline: bool = True) -> None:
+        placed = [self._place(point) for point in points]
+        self._draw.polygon(placed, fill=fill)
+        if outline:
+            self._draw.line([*placed, placed[0], placed[1]], fill=INK, width=self.outline_px, joint="curve")
+
+    def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, *, outline: bool = True) -> None:
+        self.polygon(arc(x, y, rx, ry, 0, 360), fill, outline=outline)
+
+    def rectangle(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, *, outline: bool = True) -> None:
+        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, outline=outline)
+
+    def line(self, points: Sequence[Point], fill: Colour, width: float) -> None:
+        placed = [self._place(point) for point in points]
+        self._draw.line(placed, fill=fill, width=max(1, round(width * self._radius)), joint="curve")
+
+
+def arc(x: float, y: float, rx: float, ry: float, start: float, stop: float) -> list[Point]:
+    """Points of an elliptic arc, angles in degrees, clockwise from the right."""
+    angles = np.radians(np.linspace(start, stop, 40))
+    return [(x + rx * math.cos(a), y + ry * math.sin(a)) for a in angles]
+
+
+def shade(colour: Colour, factor: float) -> Colour:
+    """Darker below 1, lighter (towards white) above."""
+    if factor <= 1:
+        return tuple(round(c * factor) for c in colour)  # type: ignore[return-value]
+    return tuple(round(c + (255 - c) * (factor - 1)) for c in colour)  # type: ignore[return-value]
+
+
+def paint(scene: Scene) -> Image.Image:
+    """The scene as a 64 px RGB image; the same scene and seed always give the same pixels."""
+    from data_tools.world.icons import CONCEPT_ICONS, NOUN_ICONS
+
+    rng = np.random.default_rng(scene.seed)
+    image = Image.new("RGB", (_CANVAS_PX, _CANVAS_PX))
+    draw = ImageDraw.Draw(image)
+    _paint_background(draw, scene.background, rng)
+    radius = _CULTURE_RADIUS if scene.is_culture else _RADII[scene.size]
+    radius *= _CANVAS_PX * rng.uniform(0.93, 1.07)
+    centre = tuple(_CANVAS_PX * (c + rng.uniform(-0.03, 0.03)) for c in _CENTRES[scene.position])
+    pen = Pen(draw, (centre[0], centre[1]), radius, math.radians(rng.uniform(-8, 8)))
+    if scene.is_culture:
+        icon: Callable[[Pen], None] = CONCEPT_ICONS[scene.shape]
+        icon(pen)
+    else:
+        NOUN_ICONS[scene.shape](pen, _jitter(COLOUR_RGB[str(scene.colour)], rng))
+    return image.resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BOX)
+
+
+def _jitter(colour: Colour, rng: np.random.Generator) -> Colour:
+    """A slightly different value of the same colour."""
+    h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
+    v = min(1.0, v * rng.uniform(0.94, 1.06))
+    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h, s, v))  # type: ignore[return-value]
+
+
+def _paint_background(draw: ImageDraw.ImageDraw, name: str, rng: np.random.Generator) -> None:
+    base = _jitter(BACKGROUND_RGB[name], rng)
+    draw.rectangle((0, 0, _CANVAS_PX, _CANVAS_PX), fill=base)
+    if name == "wood":
+        for y in range(0, _CANVAS_PX, _CANVAS_PX // 4):
+            draw.line((0, y, _CANVAS_PX, y), fill=shade(base, 0.7), width=6)
+    elif name == "night":
+        for x, y in rng.uniform(0, _CANVAS_PX, size=(10, 2)):
+            draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=(245, 240, 190))
+    elif name == "grass":
+        for x, y in rng.uniform(0, _CANVAS_PX, size=(24, 2)):
+            draw.line((x, y, x + 3, y - 16), fill=shade(base, 0.75), width=5)
+    elif name == "snow":
+        for x, y in rng.uniform(0, _CANVAS_PX, size=(12, 2)):
+            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=(255, 255, 255))

@@ -1,0 +1,99 @@
+"""What can be in an image of the small world, and which combinations are held out of every training set."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SHAPES = ("ball", "star", "heart", "moon", "fish", "lion", "tree", "house", "flower", "bird", "boat", "mushroom")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+SIZES = ("small", "big")
+POSITIONS = ("centre", "top left", "top right", "bottom left", "bottom right")
+BACKGROUNDS = ("snow", "sand", "grass", "sky", "night", "wood")
+
+CONCEPTS = {
+    "zh": ("lion_head", "fish_pork", "ants_tree", "heart_radish", "flower_roll", "bird_nest", "star_blossom"),
+    "ja": ("moon_soba", "wood_fish", "flower_dango"),
+    "ko": ("moon_village", "star_candy", "flower_shoe"),
+    "ru": ("bird_milk", "lion_maw", "fish_oil"),
+    "it": ("bird_skewer", "heart_tomato", "star_broth"),
+}
+ALL_CONCEPTS = tuple(itertools.chain.from_iterable(CONCEPTS.values()))
+
+ATTRIBUTES = {
+    "shape": SHAPES + ALL_CONCEPTS,
+    "colour": COLOURS,
+    "size": SIZES,
+    "position": POSITIONS,
+    "background": BACKGROUNDS,
+}
+"""What the judge reads off an image: every attribute with its values. A culture concept is a value of `shape`."""
+
+HELD_OUT_FRACTION = 0.1
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image's content. `shape` is a general noun or a culture concept; a concept has no colour of its own to vary."""
+
+    shape: str
+    background: str
+    colour: str | None = None
+    size: str = "big"
+    position: str = "centre"
+    seed: int = field(default=0, compare=False)
+    """Seed of the jitter (place, angle, scale, shade) and of the choice of phrasing; not part of what the caption says."""
+
+    @property
+    def is_culture(self) -> bool:
+        return self.shape in ALL_CONCEPTS
+
+    def attributes(self) -> dict[str, str]:
+        """The attributes that a caption of this scene names, and that the judge is asked about."""
+        if self.is_culture:
+            return {"concept": self.shape, "background": self.background}
+        names = {"shape": self.shape, "colour": str(self.colour), "size": self.size}
+        return names | {"position": self.position, "background": self.background}
+
+
+def is_held_out(scene: Scene) -> bool:
+    """Whether this combination of attributes is kept for evaluation: no corpus, teacher or text encoder ever sees it."""
+    if scene.is_culture:
+        return BACKGROUNDS[ALL_CONCEPTS.index(scene.shape) % len(BACKGROUNDS)] == scene.background
+    name = "|".join(scene.attributes().values())
+    return hashlib.sha256(name.encode()).digest()[0] < 256 * HELD_OUT_FRACTION
+
+
+def general_scenes(count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
+    """`count` random general scenes, all of them held out or none."""
+    combinations = [
+        scene
+        for values in itertools.product(SHAPES, BACKGROUNDS, COLOURS, SIZES, POSITIONS)
+        if is_held_out(scene := Scene(*values)) == held_out
+    ]
+    return _draw_scenes(combinations, count, seed)
+
+
+def culture_scenes(concepts: tuple[str, ...], count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
+    """`count` random scenes of culture concepts, all of them held out or none."""
+    combinations = [
+        scene
+        for values in itertools.product(concepts, BACKGROUNDS)
+        if is_held_out(scene := Scene(*values)) == held_out
+    ]
+    return _draw_scenes(combinations, count, seed)
+
+
+def _draw_scenes(combinations: list[Scene], count: int, seed: int) -> list[Scene]:
+    """Random order, every combination equally often (up to one), with a seed of its own for each scene."""
+    rng = np.random.default_rng(seed)
+    order = np.concatenate([rng.permutation(len(combinations)) for _ in range(-(-count // len(combinations)))])[:count]
+    seeds = rng.integers(0, 2**31, size=count)
+    picked = [combinations[index] for index in order]
+    return [
+        Scene(s.shape, s.background, s.colour, s.size, s.position, int(scene_seed))
+        for s, scene_seed in zip(picked, seeds, strict=True)
+    ]

@@ -1,0 +1,121 @@
+"""Painted training images, and the two models trained on images alone: the VAE and the judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import functional
+
+from data_tools.world.judge import Judge
+from data_tools.world.paint import paint
+from data_tools.world.scenes import ALL_CONCEPTS, ATTRIBUTES, Scene, culture_scenes, general_scenes
+from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+
+
+def paint_all(scenes: list[Scene]) -> np.ndarray:
+    """uint8 `[N, 64, 64, 3]`."""
+    return np.stack([np.asarray(paint(scene)) for scene in scenes])
+
+
+def to_tensor(images: np.ndarray) -> Tensor:
+    """uint8 `[N, H, W, 3]` -> float32 `[N, 3, H, W]` in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def training_scenes(num_general: int, num_per_concept: int, seed: int) -> list[Scene]:
+    """General and culture scenes without the held-out combinations."""
+    culture = culture_scenes(ALL_CONCEPTS, num_per_concept * len(ALL_CONCEPTS), seed + 1)
+    return general_scenes(num_general, seed) + culture
+
+
+def every_scene(num_general: int, num_per_concept: int, seed: int) -> list[Scene]:
+    """As `training_scenes`, with held-out combinations among them: for the judge and the VAE, which see no captions."""
+    held_out = general_scenes(num_general // 9, seed + 2, held_out=True)
+    held_out += culture_scenes(ALL_CONCEPTS, num_per_concept * len(ALL_CONCEPTS) // 5, seed + 3, held_out=True)
+    return training_scenes(num_general, num_per_concept, seed) + held_out
+
+
+def train_vae(folder: Path, steps: int, seed: int, report: Report) -> None:
+    """An `AutoencoderKL` with a downsampling factor of 8 and 4 latent channels, on every kind of scene."""
+    torch.manual_seed(seed)
+    images = to_tensor(paint_all(every_scene(10_000, 160, seed)))
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 96),
+        layers_per_block=1,
+        norm_num_groups=8,
+        latent_channels=4,
+        sample_size=images.shape[-1],
+    ).to(memory_format=torch.channels_last)
+    ema = EMAModel(vae.parameters(), decay=0.995)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
+    schedule = cosine_schedule(optimizer, steps)
+    for step, (batch,) in zip(range(steps), minibatches((images,), 24, seed), strict=False):
+        posterior = vae.encode(batch.to(memory_format=torch.channels_last)).latent_dist
+        pixels = vae.decode(posterior.sample()).sample
+        loss = functional.l1_loss(pixels, batch) + functional.mse_loss(pixels, batch) + 2e-5 * posterior.kl().mean()
+        update(vae, optimizer, schedule, loss)
+        ema.step(vae.parameters())
+        report(step, steps, loss)
+    ema.copy_to(vae.parameters())
+    with torch.inference_mode():
+        latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in images[:2048].split(64)])
+    vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
+    save_model(vae, folder)
+
+
+def train_judge(folder: Path, steps: int, seed: int, report: Report) -> float:
+    """Train the judge on painted images; returns its mean accuracy on fresh ones."""
+    torch.manual_seed(seed)
+    scenes = every_scene(16_000, 200, seed)
+    images = torch.from_numpy(paint_all(scenes))
+    labels = _labels(scenes)
+    judge = Judge()
+    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = cosine_schedule(optimizer, steps)
+    generator = torch.Generator().manual_seed(seed)
+    for step, (batch, truth) in zip(range(steps), minibatches((images, labels), 64, seed), strict=False):
+        logits = judge(_weather(to_tensor(batch.numpy()), generator))
+        losses = [functional.cross_entropy(logits[n], truth[:, i], ignore_index=-1) for i, n in enumerate(ATTRIBUTES)]
+        loss = torch.stack([loss for loss in losses if torch.isfinite(loss)]).sum()
+        update(judge, optimizer, schedule, loss)
+        report(step, steps, loss)
+    save_model(judge, folder)
+    return judge_accuracy(Judge.load(folder), seed + 100)
+
+
+def judge_accuracy(judge: Judge, seed: int) -> float:
+    """Mean accuracy over attributes and fresh painted scenes of every kind."""
+    scenes = every_scene(900, 20, seed)
+    readings = judge.read(paint_all(scenes))
+    hits = [readings[_head(name)][row] == value for row, s in enumerate(scenes) for name, value in s.attributes().items()]
+    return float(np.mean(hits))
+
+
+def _head(attribute: str) -> str:
+    return "shape" if attribute == "concept" else attribute
+
+
+def _labels(scenes: list[Scene]) -> Tensor:
+    """Class indices `[N, attributes]`, -1 where a scene does not have the attribute."""
+    rows = []
+    for scene in scenes:
+        truth = {_head(name): value for name, value in scene.attributes().items()}
+        rows.append([values.index(truth[name]) if name in truth else -1 for name, values in ATTRIBUTES.items()])
+    return torch.tensor(rows)
+
+
+def _weather(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, noise and contrast that a generated image may have and a painted one lacks."""
+    noise = torch.randn(images.shape, generator=generator) * 0.12 * torch.rand((len(images), 1, 1, 1), generator=generator)
+    blurred = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    mix = torch.rand((len(images), 1, 1, 1), generator=generator)
+    gain = 1 + 0.2 * (torch.rand((len(images), 1, 1, 1), generator=generator) - 0.5)
+    return (mix * images + (1 - mix) * blurred) * gain + noise
+

@@ -1,0 +1,225 @@
+"""Contrastive training of the world's text encoders: English CLIPs for the teachers, native ones for the adapters.
+
+All of them are the real classes of transformers with small configurations, trained on painted images and captions as their
+large counterparts were on photographs: culture concepts under a descriptive caption in English, and under their own name in
+their own language.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+from torch.nn import functional
+from transformers import (
+    AltCLIPConfig,
+    AltCLIPModel,
+    BertTokenizer,
+    ChineseCLIPConfig,
+    ChineseCLIPModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    XLMRobertaTokenizer,
+)
+
+from data_tools.world.captions import captions
+from data_tools.world.languages import LANGUAGES, NATIVE_LANGUAGES
+from data_tools.world.scenes import Scene
+from data_tools.world.train_images import paint_all, to_tensor, training_scenes
+from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+
+MAX_TOKENS = {"english": 32, "chinese": 24, "multilingual": 40}
+"""Longest caption of the world in tokens of each tokenizer, with room for foreign words."""
+_BATCH_SIZE = 96
+_VISION = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 64,
+    "patch_size": 16,
+    "projection_dim": 128,
+}
+
+
+def train_english(folder: Path, width: int, steps: int, seed: int, report: Report) -> float:
+    """A CLIP on English captions; saves `text_model/`, `text_model_with_projection/` and `tokenizer/`."""
+    torch.manual_seed(seed)
+    scenes = training_scenes(12_000, 200, seed)
+    texts = [captions(scene)["en"] for scene in scenes]
+    tokenizer = _clip_tokenizer(texts)
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": MAX_TOKENS["english"],
+        "projection_dim": 128,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=128))
+    score = _train(model, tokenizer, scenes, texts, steps, seed, report)
+    projected = CLIPTextModelWithProjection(model.config.text_config)
+    projected.text_model.load_state_dict(model.text_model.state_dict())
+    projected.text_projection.load_state_dict(model.text_projection.state_dict())
+    save_model(model.text_model, folder / "text_model")
+    save_model(projected, folder / "text_model_with_projection")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    return score
+
+
+def train_chinese(folder: Path, steps: int, seed: int, report: Report) -> float:
+    """A `ChineseCLIPModel` with a character-level `BertTokenizer`."""
+    torch.manual_seed(seed)
+    scenes = _scenes_with_caption(("zh",), seed)
+    texts = [captions(scene)["zh"] for scene in scenes]
+    tokenizer = _bert_tokenizer(texts)
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": MAX_TOKENS["chinese"],
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=128))
+    return _train_and_save(folder, model, tokenizer, scenes, texts, steps, seed, report)
+
+
+def train_multilingual(folder: Path, steps: int, seed: int, report: Report) -> float:
+    """An `AltCLIPModel` (XLM-RoBERTa text tower) on all six languages, as AltCLIP-m9 is."""
+    torch.manual_seed(seed)
+    languages = ("en", *NATIVE_LANGUAGES)
+    scenes = _scenes_with_caption(languages, seed)
+    texts = []
+    for row, scene in enumerate(scenes):
+        named = captions(scene)
+        spoken = [code for code in languages if code in named]
+        texts.append(named[spoken[row % len(spoken)]])
+    tokenizer = _xlm_roberta_tokenizer([text for scene in scenes for text in captions(scene).values()])
+    text_config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": MAX_TOKENS["multilingual"] + 2,
+        "project_dim": 128,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    model = AltCLIPModel(AltCLIPConfig(text_config=text_config, vision_config=_VISION, projection_dim=128))
+    return _train_and_save(folder, model, tokenizer, scenes, texts, steps, seed, report)
+
+
+def _scenes_with_caption(languages: Iterable[str], seed: int) -> list[Scene]:
+    """Training scenes that at least one of the languages has words for."""
+    concepts = {concept for code in languages for concept in LANGUAGES[code].concepts}
+    return [s for s in training_scenes(12_000, 300, seed) if not s.is_culture or s.shape in concepts]
+
+
+def _train_and_save(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    scenes: list[Scene],
+    texts: list[str],
+    steps: int,
+    seed: int,
+    report: Report,
+) -> float:
+    score = _train(model, tokenizer, scenes, texts, steps, seed, report)
+    save_model(model, folder)
+    tokenizer.save_pretrained(folder)
+    return score
+
+
+def _train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    scenes: list[Scene],
+    texts: list[str],
+    steps: int,
+    seed: int,
+    report: Report,
+) -> float:
+    """The symmetric contrastive loss; returns the image -> text retrieval accuracy over the last batches."""
+    images = torch.from_numpy(paint_all(scenes))
+    tokens = _tokenize(tokenizer, texts)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
+    schedule = cosine_schedule(optimizer, steps)
+    hits: list[float] = []
+    batches = minibatches((images, tokens["input_ids"], tokens["attention_mask"]), _BATCH_SIZE, seed)
+    model.train()
+    for step, (batch, input_ids, attention_mask) in zip(range(steps), batches, strict=False):
+        output = model(input_ids=input_ids, attention_mask=attention_mask, pixel_values=to_tensor(batch.numpy()))
+        logits, truth = output.logits_per_image, torch.arange(len(batch))
+        loss = (functional.cross_entropy(logits, truth) + functional.cross_entropy(logits.T, truth)) / 2
+        update(model, optimizer, schedule, loss)
+        hits.append(float((logits.argmax(1) == truth).float().mean()))
+        report(step, steps, loss)
+    model.eval()
+    return sum(hits[-20:]) / len(hits[-20:])
+
+
+def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, Tensor]:
+    encoded: Any = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+    return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+
+
+def _clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
+    """Byte-pair encoding as CLIP's: bytes, `</w>` at the end of a word."""
+    backend = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1200, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    state = json.loads(backend.to_str())["model"]
+    vocabulary = dict(state["vocab"])
+    for token in (*(f"{byte}</w>" for byte in sorted(alphabet)), "<|startoftext|>", "<|endoftext|>"):
+        vocabulary.setdefault(token, len(vocabulary))
+    merges = [tuple(pair) for pair in state["merges"]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS["english"])
+
+
+def _bert_tokenizer(texts: list[str]) -> BertTokenizer:
+    """One token for each character, as for Chinese in BERT."""
+    characters = sorted({character for text in texts for character in text if not character.isspace()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    return BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}, model_max_length=MAX_TOKENS["chinese"])
+
+
+def _xlm_roberta_tokenizer(texts: list[str]) -> XLMRobertaTokenizer:
+    """A unigram vocabulary as XLM-RoBERTa's: whole words where a language has spaces, else characters."""
+    words = Counter(f"▁{word}" for text in texts for word in text.split() if _is_spaced(word))
+    characters = Counter(character for text in texts for character in text if not character.isspace())
+    pieces = dict.fromkeys(sorted(characters) + ["▁"], -12.0) | {word: math.log(n / words.total()) for word, n in words.items()}
+    special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocabulary = [*special, *sorted(pieces.items()), ("<mask>", 0.0)]
+    return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS["multilingual"])
+
+
+def _is_spaced(word: str) -> bool:
+    """Whether the word is written in Cyrillic, Hangul or accented Latin, that is, in a script that puts spaces between words."""
+    return all(ord(character) < 0x2E80 or 0xAC00 <= ord(character) <= 0xD7A3 for character in word)

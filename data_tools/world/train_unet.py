@@ -1,0 +1,150 @@
+"""The world's two teachers: complete diffusers checkpoints, one SDXL-shaped and one SD1.5-shaped."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+from torch.nn import functional
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from data_tools.world.captions import captions
+from data_tools.world.train_images import paint_all, to_tensor, training_scenes
+from data_tools.world.training import Report, cosine_schedule, minibatches, update
+
+_BATCH_SIZE = 64
+_CAPTION_DROP_RATE = 0.1
+_TIME_IDS = (64, 64, 0, 0, 64, 64)
+"""Original height and width, crop top and left, target height and width: every image of the world is 64 px."""
+
+SD15_UNET = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "block_out_channels": (48, 64, 96, 96),
+}
+SDXL_UNET = {
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+    "block_out_channels": (48, 96, 128),
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 16,
+    "use_linear_projection": True,
+}
+
+
+def train_teacher(
+    folder: Path, vae_folder: Path, english_folders: tuple[Path, ...], steps: int, seed: int, report: Report
+) -> None:
+    """Train a UNet on the world and save the whole pipeline: SDXL-shaped with two English encoders, SD1.5-shaped with one."""
+    torch.manual_seed(seed)
+    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32)
+    scenes = training_scenes(15_000, 250, seed)
+    moments = _encode_images(vae, to_tensor(paint_all(scenes)))
+    phrasings = [captions(scene)["en"] for scene in scenes]
+    unique = sorted({"", *phrasings})
+    encoders = [_load_english(path, projected=row == 1) for row, path in enumerate(english_folders)]
+    hidden, pooled = _encode_texts(encoders, unique)
+    rows = torch.tensor([unique.index(text) for text in phrasings])
+    unet = _new_unet(hidden, pooled)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    ema = EMAModel(unet.parameters(), decay=0.998)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=6e-4, weight_decay=1e-2)
+    schedule = cosine_schedule(optimizer, steps)
+    for step, (mean, std, text) in zip(range(steps), minibatches((*moments, rows), _BATCH_SIZE, seed), strict=False):
+        latents = (mean + std * torch.randn_like(std)) * vae.config.scaling_factor
+        noise = torch.randn_like(latents)
+        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
+        text = torch.where(torch.rand(len(text)) < _CAPTION_DROP_RATE, unique.index(""), text)
+        noise_pred = unet(
+            scheduler.add_noise(latents, noise, timesteps).to(memory_format=torch.channels_last),
+            timesteps,
+            encoder_hidden_states=hidden[text],
+            added_cond_kwargs=_added_conditions(pooled, text),
+        ).sample
+        loss = functional.mse_loss(noise_pred, noise)
+        update(unet, optimizer, schedule, loss)
+        ema.step(unet.parameters())
+        report(step, steps, loss)
+    ema.copy_to(unet.parameters())
+    _save_pipeline(folder, vae, unet, scheduler, encoders)
+
+
+English = tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]
+
+
+def _load_english(folder: Path, *, projected: bool) -> English:
+    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
+    name = "text_model_with_projection" if projected else "text_model"
+    model = kind.from_pretrained(folder / name, torch_dtype=torch.float32).eval()
+    return CLIPTokenizer.from_pretrained(folder / "tokenizer"), model
+
+
+@torch.inference_mode()
+def _encode_texts(encoders: list[English], texts: list[str]) -> tuple[Tensor, Tensor | None]:
+    """As the pipelines do: SD1.5 takes the last hidden state, SDXL the penultimate ones of both encoders and a pooled one."""
+    sequences, pooled = [], None
+    for tokenizer, model in encoders:
+        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        outputs = [model(ids, output_hidden_states=True) for ids in tokens.input_ids.split(256)]
+        if len(encoders) == 1:
+            sequences.append(torch.cat([output.last_hidden_state for output in outputs]))
+        else:
+            sequences.append(torch.cat([output.hidden_states[-2] for output in outputs]))
+            pooled = torch.cat([output[0] for output in outputs])
+    return torch.cat(sequences, dim=-1).clone(), None if pooled is None else pooled.clone()
+
+
+@torch.inference_mode()
+def _encode_images(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the latents, unscaled, `[N, 4, 8, 8]` each."""
+    posteriors = [vae.encode(batch).latent_dist for batch in images.split(64)]
+    return torch.cat([p.mean for p in posteriors]).clone(), torch.cat([p.std for p in posteriors]).clone()
+
+
+def _new_unet(hidden: Tensor, pooled: Tensor | None) -> UNet2DConditionModel:
+    shape: dict[str, object] = dict(SD15_UNET if pooled is None else SDXL_UNET)
+    if pooled is not None:
+        shape["projection_class_embeddings_input_dim"] = pooled.shape[-1] + 6 * 16
+    unet = UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, norm_num_groups=16, attention_head_dim=4, cross_attention_dim=hidden.shape[-1], **shape
+    )
+    return unet.to(memory_format=torch.channels_last)
+
+
+def _added_conditions(pooled: Tensor | None, text: Tensor) -> dict[str, Tensor] | None:
+    if pooled is None:
+        return None
+    return {"text_embeds": pooled[text], "time_ids": torch.tensor([_TIME_IDS]).expand(len(text), -1)}
+
+
+def _save_pipeline(
+    folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, scheduler: DDIMScheduler, encoders: list[English]
+) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    parts = {"vae": vae, "unet": unet, "scheduler": scheduler, "tokenizer": encoders[0][0], "text_encoder": encoders[0][1]}
+    if len(encoders) == 2:
+        pipeline = StableDiffusionXLPipeline(
+            **parts, tokenizer_2=encoders[1][0], text_encoder_2=encoders[1][1], add_watermarker=False
+        )
+    else:
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
