@@ -21,40 +21,45 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
-_GOLDEN = (
-    0x9E3779B97F4A7C15  # 2**64 / golden ratio: steps of it fill the circle evenly for every number of draws
-)
+Indices = Sequence[int] | npt.NDArray[np.integer]
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: its multiples fill the circle evenly
 _MASK = (1 << 64) - 1
 
 # Rational approximations of AS 241, lowest power first.
 _CENTRE = (
     (
-        3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
-        4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3,
+        3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3,
+        1.3731693765509461125e4, 4.5921953931549871457e4, 6.7265770927008700853e4,
+        3.3430575583588128105e4, 2.5090809287301226727e3,
     ),
     (
-        1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
-        2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3,
+        1.0, 4.2313330701600911252e1, 6.8718700749205790830e2,
+        5.3941960214247511077e3, 2.1213794301586595867e4, 3.9307895800092710610e4,
+        2.8729085735721942674e4, 5.2264952788528545610e3,
     ),
 )  # fmt: skip
 _TAIL = (
     (
-        1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
-        1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4,
+        1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0,
+        3.64784832476320460504e0, 1.27045825245236838258e0, 2.41780725177450611770e-1,
+        2.27238449892691845833e-2, 7.74545014278341407640e-4,
     ),
     (
-        1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
-        1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9,
+        1.0, 2.05319162663775882187e0, 1.67638483018380384940e0,
+        6.89767334985100004550e-1, 1.48103976427480074590e-1, 1.51986665636164571966e-2,
+        5.47593808499534494600e-4, 1.05075007164441684324e-9,
     ),
 )  # fmt: skip
 _FAR_TAIL = (
     (
-        6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0, 2.96560571828504891230e-1,
-        2.65321895265761230930e-2, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7,
+        6.65790464350110377720e0, 5.46378491116411436990e0, 1.78482653991729133580e0,
+        2.96560571828504891230e-1, 2.65321895265761230930e-2, 1.24266094738807843860e-3,
+        2.71155556874348757815e-5, 2.01033439929228813265e-7,
     ),
     (
-        1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1, 1.48753612908506148525e-2,
-        7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15,
+        1.0, 5.99832206555887937690e-1, 1.36929880922735805310e-1,
+        1.48753612908506148525e-2, 7.86869131145613259100e-4, 1.84631831751005468180e-5,
+        1.42151175831644588870e-7, 2.04426310338993978564e-15,
     ),
 )  # fmt: skip
 
@@ -111,14 +116,14 @@ def latent_noise(recipe: DrawRecipe, sample_id: str, draw: int, shape: Sequence[
 
 
 def noise_batch(
-    recipe: DrawRecipe, sample_ids: Sequence[str], draw_indices: Sequence[int], shape: Sequence[int]
+    recipe: DrawRecipe, sample_ids: Sequence[str], draw_indices: Indices, shape: Sequence[int]
 ) -> FloatArray:
     """``noise`` of n records: float32 [n, *shape]."""
     return _normal_batch(recipe.seed, "noise", sample_ids, draw_indices, shape)
 
 
 def latent_noise_batch(
-    recipe: DrawRecipe, sample_ids: Sequence[str], draw_indices: Sequence[int], shape: Sequence[int]
+    recipe: DrawRecipe, sample_ids: Sequence[str], draw_indices: Indices, shape: Sequence[int]
 ) -> FloatArray:
     """``latent_noise`` of n records: float32 [n, *shape]."""
     return _normal_batch(recipe.seed, "latent", sample_ids, draw_indices, shape)
@@ -134,10 +139,10 @@ def record_id(sample_id: str, draw: int) -> int:
     return int.from_bytes(hashlib.sha256(f"record\0{draw}\0{sample_id}".encode()).digest()[:8], "little")
 
 
-def record_ids(sample_ids: Sequence[str], draw_indices: Sequence[int]) -> npt.NDArray[np.uint64]:
+def record_ids(sample_ids: Sequence[str], draw_indices: Indices) -> npt.NDArray[np.uint64]:
     """``record_id`` of n records: uint64 [n]."""
     pairs = zip(sample_ids, draw_indices, strict=True)
-    return np.array([record_id(sample_id, draw) for sample_id, draw in pairs], dtype=np.uint64)
+    return np.array([record_id(sample_id, int(draw)) for sample_id, draw in pairs], dtype=np.uint64)
 
 
 def standard_normal(words: npt.NDArray[np.uint64], count: int) -> FloatArray:
@@ -165,13 +170,13 @@ def _normal(seed: int, purpose: str, sample_id: str, draw: int, shape: Sequence[
 
 
 def _normal_batch(
-    seed: int, purpose: str, sample_ids: Sequence[str], draw_indices: Sequence[int], shape: Sequence[int]
+    seed: int, purpose: str, sample_ids: Sequence[str], draw_indices: Indices, shape: Sequence[int]
 ) -> FloatArray:
     count = math.prod(shape)
     half = (count + 1) // 2
     words = np.empty((len(sample_ids), half), dtype=np.uint64)
     for row, (sample_id, draw) in enumerate(zip(sample_ids, draw_indices, strict=True)):
-        words[row] = _words(seed, purpose, sample_id, draw, half)
+        words[row] = _words(seed, purpose, sample_id, int(draw), half)
     values = standard_normal(words.reshape(-1), 2 * words.size).reshape(len(sample_ids), 2 * half)
     return np.ascontiguousarray(values[:, :count]).reshape(len(sample_ids), *shape)
 
