@@ -43,7 +43,7 @@ REASONS = {
     "caption_missing": "no caption, or an empty one, in a language that is needed",
     "caption_not_text": "a caption, or the name of its language, is not plain text",
     "nonfinite_latents": "the VAE answered NaN or infinity (common with the SDXL VAE in float16)",
-    "nonfinite_teacher": "a text encoder or the UNet answered NaN or infinity, or more than the stored type holds",
+    "nonfinite_teacher": "a text encoder or the UNet answered NaN, infinity, or more than its type holds",
     "process_killed": "the sample ended its process more often than cache.run.max_tries allows",
     "removed": "taken down with `pea inspect remove`",
 }
@@ -213,8 +213,8 @@ def check_tar(path: str | Path) -> None:
     try:
         with tarfile.open(path, "r:") as archive:
             for _ in archive:
-                archive.members = []  # type: ignore[attr-defined]  # keeps memory flat
-            end = archive.offset  # type: ignore[attr-defined]
+                archive.members = []  # keeps memory flat
+            end = archive.offset
         with open(path, "rb") as file:
             file.seek(end)
             mark = file.read(_BLOCK_BYTES)
