@@ -1,0 +1,168 @@
+"""The frozen UNet, whose answers are the teacher's with English text and the student's with the adapter's.
+
+Shapes: B batch, c,h,w latents, C,H,W the feature map of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+
+from pea.adapter import pooled_dim_of
+from pea.encoders import Conditioning, load_part
+from pea.errors import CheckpointError, ConfigError
+
+Blocks = Literal["all"] | Sequence[str]
+
+
+class UNetOutput(NamedTuple):
+    """One pass of the UNet."""
+
+    noise_pred: Tensor
+    """float `[B, c, h, w]`: the noise, or the velocity for v-prediction."""
+    features: dict[str, Tensor]
+    """Block -> its output, float `[B, C, H, W]`."""
+
+
+class Teacher:
+    """A frozen UNet with its noise schedule; the only place that registers hooks."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, scheduler: DDPMScheduler, blocks: Blocks = "all", *, channels_last: bool = False
+    ) -> None:
+        if channels_last:
+            unet = unet.to(memory_format=torch.channels_last)
+        self.unet = unet.requires_grad_(False).eval()
+        self.scheduler = scheduler
+        self.blocks = block_names(unet, blocks)
+        self._captured: dict[str, Tensor] = {}
+        for name in self.blocks:
+            unet.get_submodule(name).register_forward_hook(self._capture(name))
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        folder: Path,
+        blocks: Blocks = "all",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        *,
+        channels_last: bool = False,
+    ) -> Teacher:
+        """Load `<folder>/unet` and the noise schedule in `<folder>/scheduler`.
+
+        Raises:
+            CheckpointError: a folder is missing, or the prediction type is neither epsilon nor v_prediction.
+            ConfigError: a block does not exist.
+        """
+        unet = load_part(UNet2DConditionModel, folder / "unet", dtype).to(device)
+        scheduler = load_part(DDPMScheduler, folder / "scheduler", None)
+        kind = scheduler.config.prediction_type
+        if kind not in ("epsilon", "v_prediction"):
+            raise CheckpointError(
+                "unsupported prediction type", where=folder / "scheduler", expected="epsilon or v_prediction", got=kind
+            )
+        return cls(unet, scheduler, blocks, channels_last=channels_last)
+
+    def forward(
+        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning, time_ids: Tensor | None = None
+    ) -> UNetOutput:
+        """One pass: latents float `[B, c, h, w]`, timesteps int64 `[B]`, `time_ids` int `[B, 6]` (SDXL only).
+
+        Gradients flow to the conditioning only; what does not depend on text keeps no graph.
+        """
+        self._captured = {}
+        dtype = self.unet.dtype
+        noise_pred = self.unet(
+            noisy_latents.to(dtype),
+            timesteps,
+            encoder_hidden_states=conditioning.encoder_hidden_states.to(dtype),
+            added_cond_kwargs=self._added(conditioning, time_ids),
+            return_dict=False,
+        )[0]
+        captured, self._captured = self._captured, {}
+        return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks})
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Noisy latents float `[B, c, h, w]` at timesteps int64 `[B]`."""
+        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
+        return noisy
+
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the UNet was trained to predict, `[B, c, h, w]`: the noise, or the velocity for v-prediction."""
+        if self.scheduler.config.prediction_type == "epsilon":
+            return noise
+        velocity: Tensor = self.scheduler.get_velocity(latents, noise, timesteps)
+        return velocity
+
+    def snr(self, timesteps: Tensor) -> Tensor:
+        """Signal-to-noise ratio float `[B]` at timesteps int64 `[B]`."""
+        alpha = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        return alpha / (1 - alpha)
+
+    def _added(self, conditioning: Conditioning, time_ids: Tensor | None) -> dict[str, Tensor] | None:
+        if pooled_dim_of(self.unet.config) is None:
+            return None
+        assert conditioning.pooled_prompt_embeds is not None and time_ids is not None
+        return {"text_embeds": conditioning.pooled_prompt_embeds.to(self.unet.dtype), "time_ids": time_ids}
+
+    def _capture(self, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+            # A down block returns its output together with the skip connections inside it.
+            self._captured[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+
+def block_names(unet: UNet2DConditionModel, blocks: Blocks = "all") -> tuple[str, ...]:
+    """Module paths of the blocks to hook; `all`: every down block, the mid block, every up block.
+
+    Raises:
+        ConfigError: a path is not a module of this UNet.
+    """
+    every = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
+    every += ["mid_block"] if unet.mid_block is not None else []
+    every += [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]
+    if blocks == "all":
+        return tuple(every)
+    known = {name for name, _ in unet.named_modules()}
+    missing = [name for name in blocks if name not in known or not name]
+    if missing:
+        raise ConfigError("no such block in the UNet", where="cache.blocks", expected=", ".join(every), got=", ".join(missing))
+    return tuple(blocks)
+
+
+def unet_config(folder: Path) -> dict[str, Any]:
+    """The configuration in `<folder>/unet`, without loading weights.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        config: dict[str, Any] = UNet2DConditionModel.load_config(str(folder / "unet"), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError("no UNet configuration", where=folder / "unet", got=str(error).splitlines()[0]) from error
+    return config
+
+
+def block_shapes(
+    config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks = "all"
+) -> dict[str, tuple[int, int, int]]:
+    """Block -> (C, H, W) of its output for latents of `latent_hw`, found on the meta device: no weights, no arithmetic."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(dict(config))
+        pooled_dim = pooled_dim_of(config)
+        text = Conditioning(
+            torch.zeros(1, 4, int(config["cross_attention_dim"])),
+            None if pooled_dim is None else torch.zeros(1, pooled_dim),
+        )
+        latents = torch.zeros(1, int(config["in_channels"]), *latent_hw)
+        teacher = Teacher(unet, DDPMScheduler(), blocks)
+        with torch.no_grad():
+            features = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6)).features
+    return {name: (feature.shape[1], feature.shape[2], feature.shape[3]) for name, feature in features.items()}
