@@ -1,0 +1,48 @@
+# Two commands on a fresh machine with Python 3.11+ and make:  make demo   make test
+# Both set up .venv with the pinned versions first, when that has not been done yet.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all lint bench clean
+
+help:  ## Show what can be made.
+	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' Makefile | expand -t 18
+
+install: $(STAMP)  ## Set up .venv.
+
+demo: $(STAMP)  ## The whole pipeline on the small world; results in runs/demo.
+	$(BIN)/pea run pipeline.yaml
+
+test: $(STAMP)  ## The quick tests (about a minute and a half).
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: $(STAMP)  ## Every test, the slow ones too (kills, full disks, whole pipelines).
+	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## Style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## Measure what the README claims of speed.
+	$(BIN)/python -m data_tools.bench
+
+clean:  ## Remove what was built here; runs/ stays.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# torch goes first and alone, so that an index of CPU (or other CUDA) builds, once chosen, is respected.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "Setting up $(VENV) (a few minutes, once)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@echo "  torch ..."
+	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
+	@echo "  everything else ..."
+	@$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	@touch $@
