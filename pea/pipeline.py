@@ -1,0 +1,77 @@
+"""Native prompts for unmodified diffusers pipelines.
+
+    pea = PEAPrompt.from_pretrained("runs/demo/adapter", "weights/zh")
+    image = pipe(**pea("一只猫")).images[0]
+
+`pipe` is any pipeline that takes `prompt_embeds`: StableDiffusionPipeline, StableDiffusionXLPipeline, their img2img, inpaint
+and ControlNet relatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pea.adapter import PEA
+from pea.encoders import Conditioning, NativeEncoder
+from pea.errors import CheckpointError
+
+
+class PEAPrompt:
+    """Turns prompts into the keyword arguments that replace `prompt` in a diffusers pipeline."""
+
+    def __init__(self, adapter: PEA, encoder: NativeEncoder) -> None:
+        if adapter.config.input_dim != encoder.width:
+            raise CheckpointError(
+                "the adapter was trained for another text encoder",
+                expected=f"hidden states of width {adapter.config.input_dim}",
+                got=encoder.width,
+            )
+        self.adapter, self.encoder = adapter, encoder
+        self.dtype = torch.float32
+
+    @classmethod
+    def from_pretrained(cls, adapter: str | Path, encoder: str | Path) -> PEAPrompt:
+        """Load an adapter folder and the folder of the text encoder that it was trained for.
+
+        Raises:
+            CheckpointError: a folder is missing or unusable, or they do not belong together.
+        """
+        pea = PEA.load(Path(adapter))
+        return cls(pea, NativeEncoder.from_pretrained(Path(encoder), max_tokens=pea.config.max_tokens))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> PEAPrompt:
+        """Move both models; embeddings come out in `dtype` (the pipeline's), the models stay in float32."""
+        self.adapter.to(device)
+        self.encoder.model.to(device)
+        self.dtype = dtype
+        return self
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Prompts -> conditioning float `[B, L, D]` and, for SDXL, `[B, P]`."""
+        conditioning: Conditioning = self.adapter(*self.encoder.encode(prompts))
+        return conditioning
+
+    def __call__(self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] = "") -> dict[str, Tensor]:
+        """`prompt_embeds`, `negative_prompt_embeds` and, for SDXL, the pooled ones; one row per prompt.
+
+        Use the pipeline's own `num_images_per_prompt` for several images of one prompt. One negative prompt serves all.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        negatives = [negative_prompt] if isinstance(negative_prompt, str) else list(negative_prompt)
+        if len(negatives) not in (1, len(prompts)):
+            raise ValueError(f"{len(negatives)} negative prompts for {len(prompts)} prompts")
+        positive, negative = self.encode(prompts), self.encode(negatives)
+        repeats = len(prompts) if len(negatives) == 1 else 1
+        embeds = {
+            "prompt_embeds": positive.encoder_hidden_states,
+            "negative_prompt_embeds": negative.encoder_hidden_states.repeat(repeats, 1, 1),
+        }
+        if positive.pooled_prompt_embeds is not None and negative.pooled_prompt_embeds is not None:
+            embeds["pooled_prompt_embeds"] = positive.pooled_prompt_embeds
+            embeds["negative_pooled_prompt_embeds"] = negative.pooled_prompt_embeds.repeat(repeats, 1)
+        return {name: tensor.to(self.dtype) for name, tensor in embeds.items()}

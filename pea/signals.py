@@ -1,0 +1,86 @@
+"""The teacher's signal, behind one interface: read from the cache, or recomputed at every step.
+
+The trainer cannot tell which: both compare the student's pass with the teacher's and give each row's error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from pea.batch import Batch
+from pea.config import CacheConfig
+from pea.encoders import Conditioning
+from pea.losses import row_mse
+from pea.sketch import Sketch, make_sketch
+from pea.teacher import Teacher, UNetOutput
+
+
+class RowErrors(NamedTuple):
+    """Mean squared errors of the student on the P parallel rows, float32 `[P]` each."""
+
+    noise_pred: Tensor
+    blocks: dict[str, Tensor]
+
+
+class SignalSource(Protocol):
+    """Compares the student with the teacher."""
+
+    def errors(self, student: UNetOutput, batch: Batch, noisy_latents: Tensor) -> RowErrors:
+        """Errors of the student's pass over a batch, on the batch's parallel rows; differentiable in the student."""
+        ...
+
+
+class CachedTeacher:
+    """The teacher's answers from the cache; feature errors are estimated through each block's sketch."""
+
+    def __init__(self, config: CacheConfig, blocks: Sequence[str]) -> None:
+        self.config = config
+        self.blocks = tuple(blocks)
+        self._sketches: dict[tuple[str, tuple[int, ...]], Sketch] = {}
+
+    def errors(self, student: UNetOutput, batch: Batch, noisy_latents: Tensor) -> RowErrors:
+        """Source: DESIGN §5; `E[SᵀS] = I` makes the sketched distance and its gradient unbiased."""
+        rows = batch.num_parallel
+        blocks = {}
+        for block in self.blocks:
+            feature = student.features[block][:rows]
+            sketch = self.sketch(block, tuple(feature.shape[1:]))
+            distance = sketch.squared_distance(feature, batch.features[block], batch.record_ids)
+            blocks[block] = distance / sketch.numel
+        return RowErrors(row_mse(student.noise_pred[:rows], batch.noise_pred), blocks)
+
+    def sketch(self, block: str, shape_chw: tuple[int, ...]) -> Sketch:
+        """The sketch of a block at one feature shape; made once."""
+        key = (block, shape_chw)
+        if key not in self._sketches:
+            channels, height, width = shape_chw
+            config = self.config.sketch_for(block)
+            self._sketches[key] = make_sketch(config, self.config.seed, block, (channels, height, width))
+        return self._sketches[key]
+
+
+class LiveTeacher:
+    """The original recipe: the teacher's UNet pass with the English caption, at every step."""
+
+    def __init__(self, teacher: Teacher, encode: Callable[[Sequence[str]], Conditioning], blocks: Sequence[str]) -> None:
+        self.teacher = teacher
+        self.encode = encode
+        self.blocks = tuple(blocks)
+
+    def errors(self, student: UNetOutput, batch: Batch, noisy_latents: Tensor) -> RowErrors:
+        """Source: arXiv 2311.17086, equations 4 and 5."""
+        rows = batch.num_parallel
+        if rows == 0:
+            empty = student.noise_pred.new_zeros(0, dtype=torch.float32)
+            return RowErrors(empty, dict.fromkeys(self.blocks, empty))
+        with torch.no_grad():
+            conditioning = Conditioning(*self.encode(batch.english_captions))
+            answer = self.teacher.forward(
+                noisy_latents[:rows], batch.timesteps[:rows], conditioning, batch.time_ids[:rows]
+            )
+        errors = {block: row_mse(student.features[block][:rows], answer.features[block]) for block in self.blocks}
+        return RowErrors(row_mse(student.noise_pred[:rows], answer.noise_pred), errors)

@@ -1,0 +1,48 @@
+"""The student's step: native text states through the adapter, one UNet pass, the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from pea.batch import Batch
+from pea.encoders import Conditioning
+from pea.losses import Losses, LossWeights, combine, min_snr_weights, row_mse
+from pea.signals import SignalSource
+from pea.teacher import Teacher
+
+
+def student_losses(
+    batch: Batch,
+    hidden_states: Tensor,
+    attention_mask: Tensor | None,
+    adapter: Callable[[Tensor, Tensor | None], Conditioning],
+    teacher: Teacher,
+    source: SignalSource,
+    weights: LossWeights,
+    min_snr_gamma: float | None = None,
+) -> Losses:
+    """Losses of one batch of B rows.
+
+    Args:
+        batch: the rows.
+        hidden_states: the native encoder's states of the captions, float `[B, L, D]`.
+        attention_mask: int `[B, L]`, or None.
+        adapter: the adapter (or its distributed wrapper).
+        teacher: the frozen UNet that the student shares.
+        source: where the teacher's answers come from.
+        weights: factors of the terms.
+        min_snr_gamma: weight rows by min-SNR with this γ; None weights all alike.
+    """
+    rows = batch.num_parallel
+    noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
+    output = teacher.forward(noisy, batch.timesteps, adapter(hidden_states, attention_mask), batch.time_ids)
+    errors = source.errors(output, batch, noisy)
+    target = teacher.target(batch.latents, batch.noise, batch.timesteps)
+    culture = row_mse(output.noise_pred[rows:], target[rows:])
+    row_weights = None
+    if min_snr_gamma is not None:
+        kind = str(teacher.scheduler.config.prediction_type)
+        row_weights = min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
+    return combine(errors.noise_pred, errors.blocks, culture, weights, row_weights)
