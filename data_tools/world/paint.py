@@ -124,13 +124,4 @@ def _paint_background(draw: ImageDraw.ImageDraw, name: str, rng: np.random.Gener
     draw.rectangle((0, 0, _CANVAS_PX, _CANVAS_PX), fill=base)
     if name == "wood":
         for y in range(0, _CANVAS_PX, _CANVAS_PX // 4):
-            draw.line((0, y, _CANVAS_PX, y), fill=shade(base, 0.7), width=6)
-    elif name == "night":
-        for x, y in rng.uniform(0, _CANVAS_PX, size=(10, 2)):
-            draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=(245, 240, 190))
-    elif name == "grass":
-        for x, y in rng.uniform(0, _CANVAS_PX, size=(24, 2)):
-            draw.line((x, y, x + 3, y - 16), fill=shade(base, 0.75), width=5)
-    elif name == "snow":
-        for x, y in rng.uniform(0, _CANVAS_PX, size=(12, 2)):
-            draw.ellipse((x - 5, y - 5, x + 5, y + 5), fill=(255, 255, 255))
+            draw.line((0, y, _CANVAS_PX, y), fill=shade(base, 0.8), width=6)
