@@ -1,7 +1,8 @@
 """One tar -> one finished shard: decode, encode, ask the teacher, sketch, write; the three kinds of work overlap.
 
-What happens to a tar is decided here, where it happens (which process, machine, device) by `stages.cache_teacher`. Batches are
-formed from the tar's samples in order, so a shard's bytes depend on nothing but the tar and the identity of the cache.
+What happens to a tar is decided here, where it happens (which process, machine, device) by `stages.cache_teacher`.
+Batches are formed from the tar's samples in order, so a shard's bytes depend on nothing but the tar and the identity
+of the cache.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -84,7 +85,9 @@ class Collector:
             self._teacher = Teacher.from_checkpoint(checkpoint, config.cache.blocks, dtype=dtype, device=device)
             self._empty = self._english.encode([""])
             self._recipe = DrawRecipe(
-                config.cache.seed, config.cache.caption_drop_rate, int(self._teacher.scheduler.config.num_train_timesteps)
+                config.cache.seed,
+                config.cache.caption_drop_rate,
+                int(self._teacher.scheduler.config.num_train_timesteps),
             )
             self._sketches: dict[str, dict[str, Sketch]] = {}
 
@@ -95,12 +98,12 @@ class Collector:
         tar: Path,
         *,
         skip: Collection[str] = (),
-        in_flight: Callable[[str], None] = lambda key: None,
+        in_flight: Callable[[str], object] = str,
     ) -> Iterator[int | TarSummary]:
         """Write the shard of one tar: yields the number of samples done after each batch, then the summary.
 
-        `skip`: keys that are rejected unread, because they killed a worker before. `in_flight` is told each key before it is
-        decoded.
+        `skip`: keys that are rejected unread, because they killed a worker before. `in_flight` is told each key
+        before it is decoded.
 
         Raises:
             CorpusError: the tar cannot be read to its end.
@@ -109,7 +112,10 @@ class Collector:
         started = time.monotonic()
         summary = TarSummary(part.tar)
         dropped: Counter[str] = Counter()
-        with ShardWriter(cache, part.tar, part.part, self._schema(part)) as writer, _Background() as background:
+        with (
+            ShardWriter(cache, part.tar, part.part, self._schema(part)) as writer,
+            _Background() as background,
+        ):
             decoded = background.iterate(self._decode(tar, skip, in_flight))
             results = self._run_models(decoded, part)
             for item in background.consume(results, lambda item: self._write(writer, item, dropped)):
@@ -131,9 +137,7 @@ class Collector:
             for block, sketch in self._sketches_for(bucket_name((height, width)), shape).items():
                 arrays += feature_arrays(block, sketch.arrays, self._config.cache.sketch_for(block).model_dump())
             buckets[bucket_name((height, width))] = tuple(arrays)
-        return ShardSchema(
-            draws_per_sample=part.num_draws, languages=(), buckets=buckets, draw_start=part.draw_start
-        )
+        return ShardSchema(draws_per_sample=part.num_draws, languages=(), buckets=buckets, draw_start=part.draw_start)
 
     def _latent_shape(self, height_px: int, width_px: int) -> tuple[int, int, int]:
         vae = self._vae.vae.config
@@ -160,7 +164,7 @@ class Collector:
         return block_shapes(self._teacher.unet.config, latent_shape[1:], self._config.cache.blocks)
 
     def _decode(
-        self, tar: Path, skip: Collection[str], in_flight: Callable[[str], None]
+        self, tar: Path, skip: Collection[str], in_flight: Callable[[str], object]
     ) -> Iterator[Decoded | Rejected]:
         assert self._corpus is not None
         cache = self._config.cache
@@ -227,7 +231,7 @@ class Collector:
     def _ask_teacher(
         self, batch: list[Decoded], mean: torch.Tensor, std: torch.Tensor, part: PartPlan
     ) -> dict[str, np.ndarray]:
-        """Every record of the batch, in (sample, draw) order, and `healthy` `[samples]`: whether all of them are finite."""
+        """Every record in (sample, draw) order, and `healthy` `[samples]`: whether all of a sample's are finite."""
         assert self._teacher is not None and self._corpus is not None
         ids = [item.sample_id for item in batch]
         drawn = [draws(self._recipe, sample_id, part.draw_start, part.draw_stop) for sample_id in ids]
@@ -251,7 +255,10 @@ class Collector:
             chosen = slice(start, start + size)
             picked = torch.from_numpy(sample_rows[chosen]).to(self._device)
             latents = sample_latents(
-                mean[picked].float(), std[picked].float(), self._to_device(latent_noise[chosen]), self._vae.scaling_factor
+                mean[picked].float(),
+                std[picked].float(),
+                self._to_device(latent_noise[chosen]),
+                self._vae.scaling_factor,
             )
             timesteps = self._to_device(rows["timestep"][chosen])
             output = self._teacher.forward(
@@ -260,7 +267,9 @@ class Collector:
                 self._condition(conditioning, picked, rows["caption_dropped"][chosen]),
                 time_ids[picked],
             )
-            pieces["noise_pred"].append(to_numpy(output.noise_pred.to(getattr(torch, self._config.cache.noise_pred_dtype))))
+            pieces["noise_pred"].append(
+                to_numpy(output.noise_pred.to(getattr(torch, self._config.cache.noise_pred_dtype)))
+            )
             sketches = self._sketches_for(bucket_name(batch[0].placed.bucket), (shape[0], shape[1], shape[2]))
             for block, feature in output.features.items():
                 for suffix, values in sketches[block].encode(feature, rows["record_id"][chosen]).items():
@@ -274,7 +283,9 @@ class Collector:
         """The captions' conditioning by record, with the empty caption's where the draw dropped it."""
         empty = torch.from_numpy(dropped).to(self._device)
         hidden = torch.where(
-            empty[:, None, None], self._empty.encoder_hidden_states, conditioning.encoder_hidden_states[picked]
+            empty[:, None, None],
+            self._empty.encoder_hidden_states,
+            conditioning.encoder_hidden_states[picked],
         )
         if conditioning.pooled_prompt_embeds is None or self._empty.pooled_prompt_embeds is None:
             return Conditioning(hidden, None)
@@ -293,7 +304,11 @@ class Collector:
             writer.reject(item.key, item.reason, item.detail)
         else:
             writer.append(
-                item.bucket, keys=item.keys, captions=item.captions, samples=item.samples, records=item.records
+                item.bucket,
+                keys=item.keys,
+                captions=item.captions,
+                samples=item.samples,
+                records=item.records,
             )
 
 
@@ -322,7 +337,7 @@ class _Background:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def __enter__(self) -> _Background:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -381,9 +396,10 @@ class _Background:
     def _put(self, target: queue.Queue[Any], item: Any) -> None:
         while not self._stop.is_set():
             try:
-                return target.put(item, timeout=0.2)
+                target.put(item, timeout=0.2)
             except queue.Full:
                 continue
+            return
 
     def _get(self, source: queue.Queue[Any]) -> Any:
         while not self._stop.is_set():

@@ -3,8 +3,9 @@
     pea cache --config configs/demo.yaml
     ray job submit --address http://HEAD:8265 --working-dir . -- python -m stages.cache_teacher --config FILE
 
-Unit of work: one tar, one shard. To resume, run the same command: finished shards are skipped. A tar whose worker dies is tried
-again; a sample that was being decoded each time is quarantined; a tar that keeps failing is named and fails the run.
+Unit of work: one tar, one shard. To resume, run the same command: finished shards are skipped. A tar whose worker
+dies is tried again; a sample that was being decoded each time is quarantined; a tar that keeps failing is named and
+fails the run.
 """
 
 from __future__ import annotations
@@ -21,7 +22,14 @@ from typing import Any
 
 import ray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from pea.cache import Cache, PartPlan, cache_identity
 from pea.config import Config
@@ -70,7 +78,7 @@ class TeacherActor:
     def collect(self, part: PartPlan, path: str, skip: list[str], journal: str) -> Any:
         """Streams the number of samples done, then the tar's summary."""
         Path(journal).parent.mkdir(parents=True, exist_ok=True)
-        with open(journal, "w", encoding="utf-8") as file:
+        with Path(journal).open("w", encoding="utf-8") as file:
 
             def in_flight(key: str) -> None:
                 file.seek(0)
@@ -142,7 +150,9 @@ def _start_ray(config: Config) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise CacheError("cannot start or join Ray", where=address or "local", got=str(error).splitlines()[0]) from error
+        raise CacheError(
+            "cannot start or join Ray", where=address or "local", got=str(error).splitlines()[0]
+        ) from error
 
 
 class _Pool:
@@ -176,7 +186,11 @@ class _Pool:
                     if isinstance(news, int):
                         done += news
                         draws = max(1, jobs[0].part.num_draws)
-                        progress.update(bar, completed=done, rate=f"{done * draws / (time.monotonic() - started):.0f} records/s")
+                        progress.update(
+                            bar,
+                            completed=done,
+                            rate=f"{done * draws / (time.monotonic() - started):.0f} records/s",
+                        )
                         continue
                     actor, job = self._running.pop(stream)
                     if news is None:
@@ -201,10 +215,12 @@ class _Pool:
         job.done = 0
         journal = job.journal(self._cache_dir.resolve())
         skip = [key for key, times in job.suspects.items() if times >= min(2, self._config.cache.run.max_tries)]
-        stream = actor.collect.options(num_returns="streaming").remote(job.part, str(job.path.resolve()), skip, str(journal))
+        stream = actor.collect.options(num_returns="streaming").remote(
+            job.part, str(job.path.resolve()), skip, str(journal)
+        )
         self._running[stream] = (actor, job)
 
-    def _advance(self, stream: Any) -> int | None | Exception:
+    def _advance(self, stream: Any) -> int | Exception | None:
         """Samples that were newly done, None at the end of the tar, or what went wrong."""
         _, job = self._running[stream]
         try:
@@ -223,7 +239,9 @@ class _Pool:
         cause = getattr(error, "cause", None) or error
         if isinstance(cause, DiskFullError) or is_disk_full(cause):
             raise DiskFullError(
-                "no space left on the disk", where=self._cache_dir, remedy="Make room and run the same command again."
+                "no space left on the disk",
+                where=self._cache_dir,
+                remedy="Make room and run the same command again.",
             ) from error
         if isinstance(cause, PeaError) and not isinstance(cause, CorpusError):
             raise cause
@@ -266,7 +284,10 @@ def _summarize(config: Config, corpus: str, jobs: list[Job], seconds: float, con
     temporary = cache_dir / f"{_SUMMARY}.tmp"
     temporary.write_text(json.dumps(summary, indent=2))
     os.replace(temporary, cache_dir / _SUMMARY)
-    console.print(f"  {cache.num_samples} samples, {cache.num_records} records, {num_bytes / 1e6:.1f} MB, dropped {sum(dropped.values())}")
+    console.print(
+        f"  {cache.num_samples} samples, {cache.num_records} records, {num_bytes / 1e6:.1f} MB, "
+        f"dropped {sum(dropped.values())}"
+    )
     if failed:
         raise CacheError(
             f"{len(failed)} of {len(failed) + len(cache.shards)} tars failed",

@@ -1,4 +1,4 @@
-"""The command `pea`: a thin layer that finds the stage and hands over; nothing heavy is imported before it is needed."""
+"""The command `pea`: a thin layer that finds the stage and hands over; heavy imports wait until needed."""
 
 from __future__ import annotations
 

@@ -61,7 +61,10 @@ def guarded(action: Callable[[], int]) -> int:
     except OSError as error:
         if not is_disk_full(error):
             raise
-        print(f"pea: error: no space left on the disk: {error}. Make room and run the same command again.", file=sys.stderr)
+        print(
+            f"pea: error: no space left on the disk: {error}. Make room and run the same command again.",
+            file=sys.stderr,
+        )
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("pea: interrupted; to go on, run the same command", file=sys.stderr)
@@ -72,9 +75,7 @@ def stage_main(
     run: Callable[[Config, Console], Any], description: str | None, argv: Sequence[str] | None = None
 ) -> int:
     """`main` of a stage that takes nothing but a configuration."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     arguments = parser.parse_args(argv)
     return guarded(lambda: run_stage(run, arguments))

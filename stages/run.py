@@ -1,7 +1,7 @@
 """Run a pipeline: its stages in order, each skipped when nothing that it depends on has changed.
 
-A stage depends on its command, the sections of the configuration that it uses, and the content of the files that it reads.
-Their digest is recorded when the stage has succeeded.
+A stage depends on its command, the sections of the configuration that it uses, and the content of the files that it
+reads. Their digest is recorded when the stage has succeeded.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def run_pipeline(pipeline: Pipeline, overrides: list[str], console: Console, *, 
     for number, stage in enumerate(pipeline.stages, 1):
         title = f"[bold]{number}/{len(pipeline.stages)} {stage.name}[/bold]"
         record = config.run_dir / "state" / f"{stage.name}.json"
-        reason = "forced" if force else _reason_to_run(stage, config, pipeline.config, record)
+        reason = "forced" if force else _reason_to_run(stage, config, record)
         if reason is None:
             console.print(f"{title}: unchanged, skipped ({json.loads(record.read_text())['seconds']:.0f} s saved)")
             continue
@@ -92,7 +92,7 @@ def run_pipeline(pipeline: Pipeline, overrides: list[str], console: Console, *, 
                 where=" ".join(stage.run),
                 remedy="The line above says why; to go on, run the same command again.",
             )
-        _publish(record, {"digest": _digest(stage, config, pipeline.config), "seconds": time.monotonic() - started})
+        _publish(record, {"digest": _digest(stage, config), "seconds": time.monotonic() - started})
 
 
 def _command(stage: Stage, config_path: Path, overrides: list[str]) -> list[str]:
@@ -104,18 +104,18 @@ def _command(stage: Stage, config_path: Path, overrides: list[str]) -> list[str]
     return words
 
 
-def _reason_to_run(stage: Stage, config: Config, config_path: Path, record: Path) -> str | None:
+def _reason_to_run(stage: Stage, config: Config, record: Path) -> str | None:
     if not record.exists():
         return "not run yet"
     missing = [path for path in _paths(stage.writes, config) if not path.exists()]
     if missing:
         return f"{missing[0]} is missing"
-    previous, current = json.loads(record.read_text())["digest"], _digest(stage, config, config_path)
+    previous, current = json.loads(record.read_text())["digest"], _digest(stage, config)
     changed = [name for name in current if previous.get(name) != current[name]]
     return f"{', '.join(changed)} changed" if changed else None
 
 
-def _digest(stage: Stage, config: Config, config_path: Path) -> dict[str, str]:
+def _digest(stage: Stage, config: Config) -> dict[str, str]:
     """Name of each thing that the stage depends on -> its digest."""
     sections = yaml.safe_load(resolved_yaml(config))
     digests = {"command": _sha256(json.dumps(stage.run))}
@@ -170,7 +170,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         config = load_config(pipeline.config, arguments.overrides)
         for stage in pipeline.stages:
             record = config.run_dir / "state" / f"{stage.name}.json"
-            reason = _reason_to_run(stage, config, pipeline.config, record)
+            reason = _reason_to_run(stage, config, record)
             console.print(f"{stage.name}: {reason or 'unchanged, would be skipped'}")
         return 0
     run_pipeline(pipeline, arguments.overrides, console, force=arguments.force)

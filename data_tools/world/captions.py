@@ -20,10 +20,14 @@ def translation(scene: Scene, language: str) -> str:
     """Word-for-word English of `caption(scene, language)`: each word by the dictionary, in the native order."""
     words = LANGUAGES[language]
     _, gloss = _phrasing(scene, words)
-    slots = _slots(scene, ENGLISH) if not scene.is_culture else {
-        "concept": words.concepts[scene.shape][1],
-        "background": ENGLISH.backgrounds[scene.background],
-    }
+    slots = (
+        _slots(scene, ENGLISH)
+        if not scene.is_culture
+        else {
+            "concept": words.concepts[scene.shape][1],
+            "background": ENGLISH.backgrounds[scene.background],
+        }
+    )
     return gloss.format(**slots)
 
 

@@ -2,9 +2,9 @@
 
     python -m data_tools.world.corpora --out runs/demo/corpora
 
-`parallel/*.tar` holds general images with captions in all six languages, `culture-<language>/*.tar` images of that language's
-culture concepts with their native caption, and `prompts/{general,culture-<language>}.jsonl` attribute combinations that no
-training image has.
+`parallel/*.tar` holds general images with captions in all six languages, `culture-<language>/*.tar` images of that
+language's culture concepts with their native caption, and `prompts/{general,culture-<language>}.jsonl` attribute
+combinations that no training image has.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def write_corpora(folder: Path, *, num_parallel: int, languages: Iterable[str], 
 
 
 def _write_corpus(folder: Path, scenes: list[Scene], only: str | None = None) -> bool:
-    """Tars of `SAMPLES_PER_TAR`; a culture corpus keeps the caption of its own language only. False if all are there."""
+    """Write tars, with the captions in one language `only` if given; False if all are there."""
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(scenes), SAMPLES_PER_TAR)
     paths = [folder / f"{folder.name}-{number:05d}.tar" for number in range(len(starts))]
@@ -107,14 +107,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--samples", type=int, default=4096, help="samples of the parallel corpus (default: 4096)")
     parser.add_argument(
-        "--languages", nargs="+", choices=NATIVE_LANGUAGES, default=["zh"], help="languages with a culture corpus"
+        "--languages",
+        nargs="+",
+        choices=NATIVE_LANGUAGES,
+        default=["zh"],
+        help="languages with a culture corpus",
     )
     parser.add_argument("--seed", type=int, default=1000, help="seed of every choice (default: 1000)")
     arguments = parser.parse_args(argv)
     written = write_corpora(
         arguments.out, num_parallel=arguments.samples, languages=arguments.languages, seed=arguments.seed
     )
-    print(f"{arguments.out}: wrote {', '.join(written)}" if written else f"{arguments.out}: everything is there already")
+    print(
+        f"{arguments.out}: wrote {', '.join(written)}" if written else f"{arguments.out}: everything is there already"
+    )
     return 0
 
 

@@ -1,7 +1,7 @@
 """The words of the small world in six languages, with the word-for-word English gloss of every phrase.
 
-A template is a native phrasing and, beside it, the same words one by one in English, as a dictionary would give them. Slots
-are filled from the tables below; `noun`, `size` and `colour` agree in gender where the language asks for it.
+A template is a native phrasing and, beside it, the same words one by one in English, as a dictionary would give them.
+Slots are filled from the tables below; `noun`, `size` and `colour` agree in gender where the language asks for it.
 """
 
 from __future__ import annotations
@@ -71,20 +71,32 @@ ENGLISH = Language(
         ("{background}, {position}: a {size} {colour} {noun}", ""),
         ("a photo of a {colour} {noun}, {size}, {position}, {background}", ""),
     ),
-    culture_templates=(("{concept} {background}", ""), ("a photo of {concept}, {background}", ""), ("{background}: {concept}", "")),
+    culture_templates=(
+        ("{concept} {background}", ""),
+        ("a photo of {concept}, {background}", ""),
+        ("{background}: {concept}", ""),
+    ),
     nouns={shape: shape for shape in SHAPES},
     colours={colour: (colour,) for colour in COLOURS},
     sizes=_forms(("small", "big"), "small, big"),
-    positions=_table(POSITIONS, "in the centre, at the top left, at the top right, at the bottom left, at the bottom right"),
+    positions=_table(
+        POSITIONS, "in the centre, at the top left, at the top right, at the bottom left, at the bottom right"
+    ),
     backgrounds=_table(BACKGROUNDS, "on snow, on sand, on grass, in the sky, at night, on wood"),
     concepts={name: (text, "") for name, text in ENGLISH_DESCRIPTIONS.items()},
 )
 
 CHINESE = Language(
     templates=(
-        ("{background}，{position}有一{article}{size}{colour}{noun}", "{background}, {position} have one {size} {colour} {noun}"),
+        (
+            "{background}，{position}有一{article}{size}{colour}{noun}",
+            "{background}, {position} have one {size} {colour} {noun}",
+        ),
         ("{position}的{size}{colour}{noun}，{background}", "{position} {size} {colour} {noun}, {background}"),
-        ("照片：{background}{position}，一{article}{colour}的{size}{noun}", "photo: {background} {position}, one {colour} {size} {noun}"),
+        (
+            "照片：{background}{position}，一{article}{colour}的{size}{noun}",
+            "photo: {background} {position}, one {colour} {size} {noun}",
+        ),
     ),
     culture_templates=(
         ("{background}的{concept}", "{background} {concept}"),
@@ -110,9 +122,18 @@ CHINESE = Language(
 
 JAPANESE = Language(
     templates=(
-        ("{background}の{position}にある{size}{colour}{noun}", "{background} {position} at be {size} {colour} {noun}"),
-        ("{position}に{size}{colour}{noun}がある、{background}", "{position} at {size} {colour} {noun} be, {background}"),
-        ("{background}、{position}、{colour}{size}{noun}の写真", "{background}, {position}, {colour} {size} {noun} photo"),
+        (
+            "{background}の{position}にある{size}{colour}{noun}",
+            "{background} {position} at be {size} {colour} {noun}",
+        ),
+        (
+            "{position}に{size}{colour}{noun}がある、{background}",
+            "{position} at {size} {colour} {noun} be, {background}",
+        ),
+        (
+            "{background}、{position}、{colour}{size}{noun}の写真",
+            "{background}, {position}, {colour} {size} {noun} photo",
+        ),
     ),
     culture_templates=(
         ("{background}の{concept}", "{background} {concept}"),
@@ -133,9 +154,18 @@ JAPANESE = Language(
 
 KOREAN = Language(
     templates=(
-        ("{background} {position}에 있는 {size} {colour} {noun}", "{background} {position} at being {size} {colour} {noun}"),
-        ("{position}에 {size} {colour} {noun}, {background}", "{position} at {size} {colour} {noun}, {background}"),
-        ("{colour} {size} {noun} 사진, {background} {position}", "{colour} {size} {noun} photo, {background} {position}"),
+        (
+            "{background} {position}에 있는 {size} {colour} {noun}",
+            "{background} {position} at being {size} {colour} {noun}",
+        ),
+        (
+            "{position}에 {size} {colour} {noun}, {background}",
+            "{position} at {size} {colour} {noun}, {background}",
+        ),
+        (
+            "{colour} {size} {noun} 사진, {background} {position}",
+            "{colour} {size} {noun} photo, {background} {position}",
+        ),
     ),
     culture_templates=(
         ("{background}의 {concept}", "{background} {concept}"),
@@ -158,7 +188,10 @@ RUSSIAN = Language(
     templates=(
         ("{size} {colour} {noun} {position} {background}", "{size} {colour} {noun} {position} {background}"),
         ("{background} {position} {size} {colour} {noun}", "{background} {position} {size} {colour} {noun}"),
-        ("фотография: {colour} {size} {noun}, {position}, {background}", "photo: {colour} {size} {noun}, {position}, {background}"),
+        (
+            "фотография: {colour} {size} {noun}, {position}, {background}",
+            "photo: {colour} {size} {noun}, {position}, {background}",
+        ),
     ),
     culture_templates=(
         ("{concept} {background}", "{concept} {background}"),
@@ -166,7 +199,8 @@ RUSSIAN = Language(
         ("{background} {concept}", "{background} {concept}"),
     ),
     nouns=_table(
-        SHAPES, "мяч|m, звезда|f, сердце|n, луна|f, рыба|f, лев|m, дерево|n, дом|m, цветок|m, птица|f, лодка|f, гриб|m"
+        SHAPES,
+        "мяч|m, звезда|f, сердце|n, луна|f, рыба|f, лев|m, дерево|n, дом|m, цветок|m, птица|f, лодка|f, гриб|m",
     ),
     genders="mfn",
     colours=_forms(
@@ -186,9 +220,18 @@ RUSSIAN = Language(
 
 ITALIAN = Language(
     templates=(
-        ("{article} {size} {noun} {colour} {position} {background}", "a {size} {noun} {colour} {position} {background}"),
-        ("{background}, {position}: {article} {size} {noun} {colour}", "{background}, {position}: a {size} {noun} {colour}"),
-        ("foto di {article} {noun} {colour}, {size}, {position}, {background}", "photo of a {noun} {colour}, {size}, {position}, {background}"),
+        (
+            "{article} {size} {noun} {colour} {position} {background}",
+            "a {size} {noun} {colour} {position} {background}",
+        ),
+        (
+            "{background}, {position}: {article} {size} {noun} {colour}",
+            "{background}, {position}: a {size} {noun} {colour}",
+        ),
+        (
+            "foto di {article} {noun} {colour}, {size}, {position}, {background}",
+            "photo of a {noun} {colour}, {size}, {position}, {background}",
+        ),
     ),
     culture_templates=(
         ("{concept} {background}", "{concept} {background}"),
@@ -202,10 +245,13 @@ ITALIAN = Language(
     genders="mf",
     articles=_table(SHAPES, "una, una, un, una, un, un, un, una, un, un, una, un"),
     colours=_forms(
-        COLOURS, "rosso/rossa, arancione/arancione, giallo/gialla, verde/verde, blu/blu, viola/viola, rosa/rosa, bianco/bianca"
+        COLOURS,
+        "rosso/rossa, arancione/arancione, giallo/gialla, verde/verde, blu/blu, viola/viola, rosa/rosa, bianco/bianca",
     ),
     sizes=_forms(("small", "big"), "piccolo/piccola, grande/grande"),
-    positions=_table(POSITIONS, "al centro, in alto a sinistra, in alto a destra, in basso a sinistra, in basso a destra"),
+    positions=_table(
+        POSITIONS, "al centro, in alto a sinistra, in alto a destra, in basso a sinistra, in basso a destra"
+    ),
     backgrounds=_table(BACKGROUNDS, "sulla neve, sulla sabbia, sull'erba, nel cielo, di notte, sul legno"),
     concepts={
         "bird_skewer": ("uccelli scappati", "escaped birds"),

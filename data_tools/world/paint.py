@@ -49,7 +49,10 @@ INK: Colour = (35, 25, 30)
 
 
 class Pen:
-    """Draws in a unit square around an icon's centre: x and y in [-1, 1], y downwards, rotated and scaled as a whole."""
+    """Draws in a unit square around an icon's centre.
+
+    x and y are in [-1, 1], y downwards; the square is rotated and scaled as a whole.
+    """
 
     def __init__(self, draw: ImageDraw.ImageDraw, centre: Point, radius: float, angle: float) -> None:
         self._draw = draw
@@ -63,18 +66,22 @@ class Pen:
         return self._centre[0] + x * self._cos - y * self._sin, self._centre[1] + x * self._sin + y * self._cos
 
     def polygon(self, points: Sequence[Point], fill: Colour, *, outline: bool = True) -> None:
+        """A filled polygon, outlined in ink unless told otherwise."""
         placed = [self._place(point) for point in points]
         self._draw.polygon(placed, fill=fill)
         if outline:
             self._draw.line([*placed, placed[0], placed[1]], fill=INK, width=self.outline_px, joint="curve")
 
     def ellipse(self, x: float, y: float, rx: float, ry: float, fill: Colour, *, outline: bool = True) -> None:
+        """A filled ellipse around (x, y)."""
         self.polygon(arc(x, y, rx, ry, 0, 360), fill, outline=outline)
 
     def rectangle(self, x0: float, y0: float, x1: float, y1: float, fill: Colour, *, outline: bool = True) -> None:
+        """A filled rectangle between two corners."""
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], fill, outline=outline)
 
     def line(self, points: Sequence[Point], fill: Colour, width: float) -> None:
+        """An open line, its width in units of the square."""
         placed = [self._place(point) for point in points]
         self._draw.line(placed, fill=fill, width=max(1, round(width * self._radius)), joint="curve")
 

@@ -8,7 +8,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-SHAPES = ("ball", "star", "heart", "moon", "fish", "lion", "tree", "house", "flower", "bird", "boat", "mushroom")
+SHAPES = (
+    "ball",
+    "star",
+    "heart",
+    "moon",
+    "fish",
+    "lion",
+    "tree",
+    "house",
+    "flower",
+    "bird",
+    "boat",
+    "mushroom",
+)
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 SIZES = ("small", "big")
 POSITIONS = ("centre", "top left", "top right", "bottom left", "bottom right")
@@ -37,7 +50,7 @@ HELD_OUT_FRACTION = 0.1
 
 @dataclass(frozen=True)
 class Scene:
-    """One image's content. `shape` is a general noun or a culture concept; a concept has no colour of its own to vary."""
+    """One image's content: a general noun, or a culture concept, which has no colour of its own to vary."""
 
     shape: str
     background: str
@@ -45,10 +58,13 @@ class Scene:
     size: str = "big"
     position: str = "centre"
     seed: int = field(default=0, compare=False)
-    """Seed of the jitter (place, angle, scale, shade) and of the choice of phrasing; not part of what the caption says."""
+    """Seed of the jitter (place, angle, scale, shade) and of the choice of phrasing; not part of what the caption
+    says.
+    """
 
     @property
     def is_culture(self) -> bool:
+        """Whether this is a culture concept."""
         return self.shape in ALL_CONCEPTS
 
     def attributes(self) -> dict[str, str]:
@@ -60,7 +76,7 @@ class Scene:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether this combination of attributes is kept for evaluation: no corpus, teacher or text encoder ever sees it."""
+    """Whether the combination is kept for evaluation: no corpus, teacher or text encoder ever sees it."""
     if scene.is_culture:
         return BACKGROUNDS[ALL_CONCEPTS.index(scene.shape) % len(BACKGROUNDS)] == scene.background
     name = "|".join(scene.attributes().values())
@@ -78,11 +94,9 @@ def general_scenes(count: int, seed: int, *, held_out: bool = False) -> list[Sce
 
 
 def culture_scenes(concepts: tuple[str, ...], count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
-    """`count` random scenes of culture concepts, all of them held out or none."""
+    """`count` random scenes of these culture concepts, all of them held out or none."""
     combinations = [
-        scene
-        for values in itertools.product(concepts, BACKGROUNDS)
-        if is_held_out(scene := Scene(*values)) == held_out
+        scene for values in itertools.product(concepts, BACKGROUNDS) if is_held_out(scene := Scene(*values)) == held_out
     ]
     return _draw_scenes(combinations, count, seed)
 

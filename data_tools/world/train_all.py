@@ -2,8 +2,9 @@
 
     python -m data_tools.world.train_all --out data_tools/world/checkpoints
 
-Takes about two hours on two cores. Parts that are finished in `--out` are kept: to resume, run the same command. Numerics
-differ between processors, so a retrained file need not have the sha256 that `SHA256SUMS` lists for the shipped one.
+Takes about two hours on two cores. Parts that are finished in `--out` are kept: to resume, run the same command.
+Numerics differ between processors, so a retrained file need not have the sha256 that `SHA256SUMS` lists for the
+shipped one.
 """
 
 from __future__ import annotations

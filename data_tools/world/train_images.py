@@ -102,7 +102,9 @@ def judge_accuracy(judge: Judge, seed: int) -> float:
     """Mean accuracy over attributes and fresh painted scenes of every kind."""
     scenes = every_scene(900, 20, seed)
     readings = judge.read(paint_all(scenes))
-    hits = [readings[_head(name)][row] == value for row, s in enumerate(scenes) for name, value in s.attributes().items()]
+    hits = [
+        readings[_head(name)][row] == value for row, s in enumerate(scenes) for name, value in s.attributes().items()
+    ]
     return float(np.mean(hits))
 
 
@@ -121,9 +123,10 @@ def _labels(scenes: list[Scene]) -> Tensor:
 
 def _weather(images: Tensor, generator: torch.Generator) -> Tensor:
     """Blur, noise and contrast that a generated image may have and a painted one lacks."""
-    noise = torch.randn(images.shape, generator=generator) * 0.12 * torch.rand((len(images), 1, 1, 1), generator=generator)
+    noise = (
+        torch.randn(images.shape, generator=generator) * 0.12 * torch.rand((len(images), 1, 1, 1), generator=generator)
+    )
     blurred = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     mix = torch.rand((len(images), 1, 1, 1), generator=generator)
     gain = 1 + 0.2 * (torch.rand((len(images), 1, 1, 1), generator=generator) - 0.5)
     return (mix * images + (1 - mix) * blurred) * gain + noise
-

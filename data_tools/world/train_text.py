@@ -1,8 +1,8 @@
 """Contrastive training of the world's text encoders: English CLIPs for the teachers, native ones for the adapters.
 
-All of them are the real classes of transformers with small configurations, trained on painted images and captions as their
-large counterparts were on photographs: culture concepts under a descriptive caption in English, and under their own name in
-their own language.
+All of them are the real classes of transformers with small configurations, trained on painted images and captions as
+their large counterparts were on photographs: culture concepts under a descriptive caption in English, and under their
+own name in their own language.
 """
 
 from __future__ import annotations
@@ -188,7 +188,11 @@ def _clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
     backend = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.WhitespaceSplit(),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -207,19 +211,23 @@ def _bert_tokenizer(texts: list[str]) -> BertTokenizer:
     """One token for each character, as for Chinese in BERT."""
     characters = sorted({character for text in texts for character in text if not character.isspace()})
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    return BertTokenizer(vocab={token: index for index, token in enumerate(tokens)}, model_max_length=MAX_TOKENS["chinese"])
+    return BertTokenizer(
+        vocab={token: index for index, token in enumerate(tokens)}, model_max_length=MAX_TOKENS["chinese"]
+    )
 
 
 def _xlm_roberta_tokenizer(texts: list[str]) -> XLMRobertaTokenizer:
     """A unigram vocabulary as XLM-RoBERTa's: whole words where a language has spaces, else characters."""
     words = Counter(f"▁{word}" for text in texts for word in text.split() if _is_spaced(word))
     characters = Counter(character for text in texts for character in text if not character.isspace())
-    pieces = dict.fromkeys(sorted(characters) + ["▁"], -12.0) | {word: math.log(n / words.total()) for word, n in words.items()}
+    pieces = dict.fromkeys(sorted(characters) + ["▁"], -12.0) | {
+        word: math.log(n / words.total()) for word, n in words.items()
+    }
     special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
     vocabulary = [*special, *sorted(pieces.items()), ("<mask>", 0.0)]
     return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS["multilingual"])
 
 
 def _is_spaced(word: str) -> bool:
-    """Whether the word is written in Cyrillic, Hangul or accented Latin, that is, in a script that puts spaces between words."""
+    """Whether the script of the word puts spaces between words (Latin, Cyrillic, Hangul)."""
     return all(ord(character) < 0x2E80 or 0xAC00 <= ord(character) <= 0xD7A3 for character in word)

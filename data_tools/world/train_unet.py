@@ -45,7 +45,7 @@ SDXL_UNET = {
 def train_teacher(
     folder: Path, vae_folder: Path, english_folders: tuple[Path, ...], steps: int, seed: int, report: Report
 ) -> None:
-    """Train a UNet on the world and save the whole pipeline: SDXL-shaped with two English encoders, SD1.5-shaped with one."""
+    """Train and save a whole pipeline: SDXL-shaped with two English encoders, SD1.5-shaped with one."""
     torch.manual_seed(seed)
     vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32)
     scenes = training_scenes(15_000, 250, seed)
@@ -98,7 +98,7 @@ def _load_english(folder: Path, *, projected: bool) -> English:
 
 @torch.inference_mode()
 def _encode_texts(encoders: list[English], texts: list[str]) -> tuple[Tensor, Tensor | None]:
-    """As the pipelines do: SD1.5 takes the last hidden state, SDXL the penultimate ones of both encoders and a pooled one."""
+    """As the pipelines do: SD1.5 last hidden state; SDXL penultimate ones of both, and a pooled embedding."""
     sequences, pooled = [], None
     for tokenizer, model in encoders:
         tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
@@ -123,7 +123,12 @@ def _new_unet(hidden: Tensor, pooled: Tensor | None) -> UNet2DConditionModel:
     if pooled is not None:
         shape["projection_class_embeddings_input_dim"] = pooled.shape[-1] + 6 * 16
     unet = UNet2DConditionModel(
-        sample_size=8, layers_per_block=1, norm_num_groups=16, attention_head_dim=4, cross_attention_dim=hidden.shape[-1], **shape
+        sample_size=8,
+        layers_per_block=1,
+        norm_num_groups=16,
+        attention_head_dim=4,
+        cross_attention_dim=hidden.shape[-1],
+        **shape,
     )
     return unet.to(memory_format=torch.channels_last)
 
@@ -135,10 +140,20 @@ def _added_conditions(pooled: Tensor | None, text: Tensor) -> dict[str, Tensor] 
 
 
 def _save_pipeline(
-    folder: Path, vae: AutoencoderKL, unet: UNet2DConditionModel, scheduler: DDIMScheduler, encoders: list[English]
+    folder: Path,
+    vae: AutoencoderKL,
+    unet: UNet2DConditionModel,
+    scheduler: DDIMScheduler,
+    encoders: list[English],
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    parts = {"vae": vae, "unet": unet, "scheduler": scheduler, "tokenizer": encoders[0][0], "text_encoder": encoders[0][1]}
+    parts = {
+        "vae": vae,
+        "unet": unet,
+        "scheduler": scheduler,
+        "tokenizer": encoders[0][0],
+        "text_encoder": encoders[0][1],
+    }
     if len(encoders) == 2:
         pipeline = StableDiffusionXLPipeline(
             **parts, tokenizer_2=encoders[1][0], text_encoder_2=encoders[1][1], add_watermarker=False

@@ -23,7 +23,9 @@ def minibatches(tensors: tuple[Tensor, ...], batch_size: int, seed: int) -> Iter
                 yield tuple(tensor[rows] for tensor in tensors)
 
 
-def cosine_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: int = 50) -> torch.optim.lr_scheduler.LambdaLR:
+def cosine_schedule(
+    optimizer: torch.optim.Optimizer, steps: int, warmup: int = 50
+) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up, then a cosine to 2 % of the peak."""
 
     def factor(step: int) -> float:
@@ -34,7 +36,10 @@ def cosine_schedule(optimizer: torch.optim.Optimizer, steps: int, warmup: int = 
 
 
 def update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, loss: Tensor
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    loss: Tensor,
 ) -> None:
     """One optimizer step with the gradient norm clipped to 1."""
     optimizer.zero_grad(set_to_none=True)

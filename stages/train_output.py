@@ -1,0 +1,93 @@
+"""What a training run leaves: the log, and the adapter's folder with its model card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pea.adapter import PEA
+from pea.config import Config
+from pea.files import sync_folder, write_text
+
+Row = dict[str, float]
+
+
+class TrainLog:
+    """`train_log.jsonl`: one row of numbers per line; a row that a killed run left half-written is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[Row]:
+        """Every whole row."""
+        if not self.path.exists():
+            return []
+        rows = []
+        for line in self.path.read_text("utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def keep(self, step: int) -> None:
+        """Forget the rows after a step, which a resumed run writes again."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def append(self, row: Row) -> None:
+        """Add a row."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def publish_adapter(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> None:
+    """Write weights, model card, log and summary into the adapter's folder; `config.json`, which makes it loadable, last."""
+    folder = config.adapter_dir
+    (folder / "config.json").unlink(missing_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
+        adapter.save_pretrained(temporary, safe_serialization=True)
+        for name in ("diffusion_pytorch_model.safetensors", "config.json"):
+            if name == "config.json":
+                write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+                write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
+                write_text(folder / "README.md", model_card(config, adapter, rows, summary))
+            (Path(temporary) / name).replace(folder / name)
+            sync_folder(folder)
+
+
+def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
+    """The adapter's README: what it is, how to use it, what it was made from."""
+    last = rows[-1] if rows else {}
+    losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "culture") if name in last)
+    shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
+    return f"""---
+library_name: diffusers
+tags: [pea-diffusion, text-to-image, adapter]
+language: {config.student.language}
+---
+
+# PEA adapter: {config.student.language} prompts for an {shape}-shaped diffusion model
+
+A small MLP between a frozen {config.student.language} text encoder (`{config.student.encoder.name}`) and a frozen UNet
+(`{config.teacher.checkpoint.name}`), trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
+
+```python
+from pea.pipeline import PEAPrompt
+
+pea = PEAPrompt.from_pretrained("this folder", "the text encoder's folder")
+image = pipe(**pea("..."))  # pipe: any diffusers pipeline of the teacher's kind
+```
+
+| | |
+|---|---|
+| trained parameters | {summary["trained_parameters"]:,} |
+| optimizer steps | {summary["steps"]} (skipped: {summary["skipped_steps"]}) |
+| batch | {config.train.batch_size}, of which culture {config.train.culture_fraction:.0%} |
+| parallel records, culture samples | {summary["records"]}, {summary["culture_samples"]} |
+| teacher's answers | {summary["targets"]} |
+| identity of the cache | `{adapter.config.cache_identity}` |
+{losses}
+"""

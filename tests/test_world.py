@@ -1,0 +1,127 @@
+"""The small world: what its promises to the rest of the project are."""
+
+import hashlib
+import json
+import tarfile
+
+import pytest
+
+from data_tools.world.captions import caption, captions, translation, translations
+from data_tools.world.corpora import main as write_corpora_main
+from data_tools.world.corpora import write_corpora
+from data_tools.world.judge import Judge
+from data_tools.world.languages import LANGUAGES, NATIVE_LANGUAGES
+from data_tools.world.paint import paint
+from data_tools.world.scenes import (
+    ALL_CONCEPTS,
+    CONCEPTS,
+    SHAPES,
+    Scene,
+    culture_scenes,
+    general_scenes,
+    is_held_out,
+)
+from data_tools.world.train_all import CHECKPOINTS, SHIPPED
+from data_tools.world.train_images import judge_accuracy, training_scenes
+
+RED_LION = Scene("lion", "snow", "red", "big", "top left", seed=0)
+LION_HEAD = Scene("lion_head", "snow", seed=0)
+
+
+def test_no_training_scene_is_held_out():
+    assert not any(is_held_out(scene) for scene in training_scenes(2000, 30, seed=3))
+
+
+def test_evaluation_scenes_are_all_held_out():
+    scenes = general_scenes(200, 1, held_out=True) + culture_scenes(CONCEPTS["zh"], 50, 2, held_out=True)
+    assert all(is_held_out(scene) for scene in scenes)
+
+
+def test_every_concept_keeps_some_backgrounds_for_training():
+    seen = {scene.shape for scene in training_scenes(100, 10, seed=0)}
+    assert set(ALL_CONCEPTS) <= seen
+
+
+def test_culture_concepts_never_occur_among_general_scenes():
+    assert {scene.shape for scene in general_scenes(3000, 0)} <= set(SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("en", "a big red lion at the top left on snow"),
+        ("zh", "雪地上，左上角有一只大红色狮子"),
+        ("ja", "雪の上の左上にある大きな赤いライオン"),
+        ("ko", "눈밭 왼쪽 위에 있는 큰 빨간 사자"),
+        ("ru", "большой красный лев слева вверху на снегу"),
+        ("it", "un grande leone rosso in alto a sinistra sulla neve"),
+    ],
+)
+def test_caption_of_a_general_scene(language, expected):
+    assert caption(RED_LION, language) == expected
+
+
+def test_adjectives_agree_in_gender():
+    star = Scene("star", "snow", "red", "small", "centre", seed=0)
+    assert caption(star, "ru").startswith("маленькая красная звезда")
+    assert caption(star, "it").startswith("una piccola stella rossa")
+
+
+def test_word_for_word_translation_of_a_dish_names_an_animal():
+    assert captions(LION_HEAD) == {"en": "brown meatballs in a bowl on snow", "zh": "雪地上的红烧狮子头"}
+    assert translation(LION_HEAD, "zh") == "on snow red braised lion head"
+
+
+def test_every_concept_misleads_and_its_description_does_not():
+    nouns = set(SHAPES)
+    for language in NATIVE_LANGUAGES:
+        for concept in CONCEPTS[language]:
+            gloss = translation(Scene(concept, "snow"), language)
+            assert nouns & set(gloss.replace("birds", "bird").replace("stars", "star").split()), gloss
+            assert not nouns & set(LANGUAGES["en"].concepts[concept][0].split())
+
+
+def test_translations_cover_the_languages_that_can_say_it():
+    assert set(translations(RED_LION)) == {f"translation_{code}" for code in NATIVE_LANGUAGES}
+    assert set(translations(LION_HEAD)) == {"translation_zh"}
+
+
+def test_painting_is_deterministic_and_varies_with_the_seed():
+    other = Scene("lion", "snow", "red", "big", "top left", seed=1)
+    assert paint(RED_LION).tobytes() == paint(RED_LION).tobytes() != paint(other).tobytes()
+
+
+def test_corpora_are_the_same_bytes_each_time(tmp_path):
+    for name in ("a", "b"):
+        write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1)
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) == 4
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_culture_corpus_has_native_captions_only(tmp_path):
+    write_corpora(tmp_path, num_parallel=4, languages=["zh"], seed=1)
+    tar_path = sorted((tmp_path / "culture-zh").glob("*.tar"))[0]
+    with tarfile.open(tar_path) as tar:
+        records = [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]
+    assert all(set(record["captions"]) == {"zh"} for record in records)
+
+
+def test_writing_again_changes_nothing(tmp_path, capsys):
+    arguments = ["--out", str(tmp_path), "--samples", "8", "--languages", "it"]
+    assert write_corpora_main(arguments) == write_corpora_main(arguments) == 0
+    assert "everything is there already" in capsys.readouterr().out
+
+
+def test_shipped_checkpoints_are_those_of_the_checksums_and_small():
+    lines = (CHECKPOINTS / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    files = [p for p in CHECKPOINTS.rglob("*") if p.is_file() and p.name != "SHA256SUMS"]
+    assert {p.relative_to(CHECKPOINTS).parts[0] for p in files} == set(SHIPPED)
+    assert {p.relative_to(CHECKPOINTS).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files} == listed
+    assert sum(p.stat().st_size for p in files) < 40e6
+
+
+def test_judge_reads_painted_images():
+    assert judge_accuracy(Judge.load(CHECKPOINTS / "judge"), seed=12345) >= 0.97
