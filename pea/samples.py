@@ -213,7 +213,7 @@ def check_tar(path: str | Path) -> None:
     try:
         with tarfile.open(path, "r:") as archive:
             for _ in archive:
-                archive.members = []  # keeps memory flat
+                archive.members = []  # type: ignore[attr-defined]  # keeps memory flat
             end = archive.offset
         with open(path, "rb") as file:
             file.seek(end)

@@ -166,7 +166,7 @@ class Sketch:
         return values.flatten(1) * self._linear.scale
 
     def squared_distance(self, features: Tensor, stored: dict[str, Tensor], record_ids: RecordIds) -> Tensor:
-        """Unbiased estimate of ``|features - teacher's features|^2``: float32 [B]; over ``numel``, the mse."""
+        """Unbiased estimate of ``|features - teacher's features|^2``: over ``numel``, the mse."""
         difference = self.project(features, record_ids) - self.decode(stored, record_ids)
         distance = difference.square().sum(1)
         return distance + stored["offset"] if "offset" in stored else distance

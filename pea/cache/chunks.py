@@ -1,0 +1,164 @@
+"""Read rows of a zarr v3 array with sharding, verified: never a fill value in place of what is missing.
+
+A general zarr reader takes a missing or empty chunk for the fill value, without an error. This one knows
+from the completion record which files must be there and how long they are, and checks the crc32c of every
+chunk it uses. It starts no thread and no event loop, so it works in forked workers.
+
+Source: zarr v3 specification, sharding codec 1.0.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+
+from pea.cache.completion import FileEntry
+from pea.cache.files import sha256_text
+from pea.errors import CacheError, ShardDamagedError
+
+_MISSING = (1 << 64) - 1
+_CRC_BYTES = 4
+_REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
+_INNER_CODECS = ["bytes", "zstd", "crc32c"]
+
+
+class StoredArray:
+    """One array of a finished store."""
+
+    def __init__(self, store: Path, name: str, files: Mapping[str, FileEntry]) -> None:
+        """Check the array's metadata and that its files are there.
+
+        Raises:
+            ShardDamagedError: a file is missing, of another size, or the metadata was changed.
+            CacheError: the array is not laid out as this format version says.
+        """
+        self._store, self._name, self._files = store, name, files
+        metadata = self._read_metadata()
+        try:
+            self.shape: tuple[int, ...] = tuple(metadata["shape"])
+            self.attributes: dict[str, Any] = metadata["attributes"]
+            self.dimension_names: tuple[str, ...] = tuple(metadata["dimension_names"])
+            self.dtype = np.dtype(metadata["data_type"]).newbyteorder("<")
+            self._file_rows: int = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+            (sharding,) = metadata["codecs"]
+            inner = sharding["configuration"]
+            self._chunk_rows: int = inner["chunk_shape"][0]
+            layout = [sharding["name"], [codec["name"] for codec in inner["codecs"]], inner["index_location"]]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise CacheError("not an array of this format", where=store / name, got=error) from None
+        if layout != ["sharding_indexed", _INNER_CODECS, "end"]:
+            raise CacheError("not an array of this format", where=store / name, got=layout)
+        self._chunks_per_file = self._file_rows // self._chunk_rows
+        self._indices: dict[int, npt.NDArray[np.uint64]] = {}
+        for number in range(-(-self.shape[0] // self._file_rows)):
+            self._check_size(number)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Rows ``start <= row < stop``.
+
+        Raises:
+            ShardDamagedError: a file is missing, was cut or changed.
+        """
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start}..{stop} of {len(self)} in {self._name}")
+        rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        for number in range(start // self._file_rows, -(-stop // self._file_rows)) if stop > start else ():
+            first = number * self._file_rows
+            self._read_file(
+                number, max(start - first, 0), min(stop - first, self._file_rows), rows, first - start
+            )
+        return rows
+
+    def _read_file(self, number: int, start: int, stop: int, rows: npt.NDArray[Any], shift: int) -> None:
+        """Copy rows start..stop of one file into ``rows``, whose row 0 is the file's row ``-shift``."""
+        path = self._path(number)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            self._damaged(path, error.strerror)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != self._entry(number).size_bytes:
+                self._damaged(path, f"{size} bytes instead of {self._entry(number).size_bytes}")
+            index = self._index(number, descriptor, size)
+            for chunk in range(start // self._chunk_rows, -(-stop // self._chunk_rows)):
+                first = chunk * self._chunk_rows
+                values = self._read_chunk(descriptor, path, index[chunk])
+                begin, end = max(start, first), min(stop, first + self._chunk_rows)
+                rows[begin + shift : end + shift] = values[begin - first : end - first]
+        finally:
+            os.close(descriptor)
+
+    def _index(self, number: int, descriptor: int, size: int) -> npt.NDArray[np.uint64]:
+        """(offset, length) of each chunk of a file: uint64 [n, 2]; kept, because it is read once and used often."""
+        if number not in self._indices:
+            length = 16 * self._chunks_per_file + _CRC_BYTES
+            data = os.pread(descriptor, length, max(0, size - length))
+            self._check_crc(data, length, self._path(number))
+            self._indices[number] = np.frombuffer(data[:-_CRC_BYTES], dtype="<u8").reshape(-1, 2)
+        return self._indices[number]
+
+    def _read_chunk(self, descriptor: int, path: Path, place: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
+        from numcodecs.zstd import decompress
+
+        offset, length = int(place[0]), int(place[1])
+        if offset == _MISSING:
+            self._damaged(path, "a chunk that was never written")
+        data = os.pread(descriptor, length, offset)
+        self._check_crc(data, length, path)
+        try:
+            values = np.frombuffer(decompress(data[:-_CRC_BYTES]), dtype=self.dtype)
+            return values.reshape(self._chunk_rows, *self.shape[1:])
+        except (RuntimeError, ValueError) as error:
+            self._damaged(path, error)
+
+    def _check_crc(self, data: bytes, length: int, path: Path) -> None:
+        body, crc = data[:-_CRC_BYTES], data[-_CRC_BYTES:]
+        if len(data) != length or crc != struct.pack("<I", google_crc32c.value(body)):
+            self._damaged(path, "other bytes than were written (crc32c)")
+
+    def _read_metadata(self) -> dict[str, Any]:
+        path = self._store / self._name / "zarr.json"
+        entry = self._files.get(f"{self._name}/zarr.json")
+        if entry is None:
+            raise CacheError("no such array", where=self._store / self._name)
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            self._damaged(path, error)
+        if sha256_text(text) != entry.sha256:
+            self._damaged(path, "other metadata than were written (sha256)")
+        metadata: dict[str, Any] = json.loads(text)
+        return metadata
+
+    def _check_size(self, number: int) -> None:
+        path, entry = self._path(number), self._entry(number)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            self._damaged(path, error.strerror)
+        if size != entry.size_bytes:
+            self._damaged(path, f"{size} bytes instead of {entry.size_bytes}")
+
+    def _entry(self, number: int) -> FileEntry:
+        name = self._path(number).relative_to(self._store).as_posix()
+        if name not in self._files:
+            self._damaged(self._path(number), "a file that the completion record does not list")
+        return self._files[name]
+
+    def _path(self, number: int) -> Path:
+        return self._store.joinpath(self._name, "c", str(number), *["0"] * (len(self.shape) - 1))
+
+    def _damaged(self, path: Path, got: object) -> NoReturn:
+        raise ShardDamagedError("the shard is damaged", where=path, got=got, remedy=_REMEDY) from None

@@ -1,0 +1,172 @@
+"""The completion record: what makes one part of a shard finished.
+
+A JSON file ``<part>.json`` beside ``<part>.zarr``, written last. Its first line holds the summary with a
+digest of its own, so that a tool reads the summaries of many shards quickly; its last field is the digest of
+all the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pea.cache.files import atomic_write, canonical_json, sha256_file, sha256_text
+from pea.cache.schema import FORMAT_VERSION
+from pea.errors import ShardDamagedError, ShardUnfinishedError
+
+_REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the store."""
+
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CompletionRecord:
+    """What one finished part of a shard contains."""
+
+    summary: dict[str, Any]
+    """Counts and sizes; see ``make_record``."""
+    files: dict[str, FileEntry]
+    """Path inside the store -> size and digest; every file of the store."""
+    kept: dict[str, list[str]]
+    """Bucket -> keys, in the order of the rows."""
+    dropped: list[tuple[str, str, str]]
+    """(key, reason, detail) of every sample that was left out."""
+
+    @property
+    def tar(self) -> str:
+        """Name of the tar."""
+        return str(self.summary["tar"])
+
+    @property
+    def part(self) -> str:
+        """Name of the part."""
+        return str(self.summary["part"])
+
+    @property
+    def store(self) -> str:
+        """Name of the zarr directory beside the record."""
+        return str(self.summary["store"])
+
+    @property
+    def num_samples(self) -> int:
+        """Samples kept."""
+        return int(self.summary["num_samples"])
+
+    @property
+    def num_records(self) -> int:
+        """Records kept."""
+        return int(self.summary["num_records"])
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the store's files."""
+        return int(self.summary["num_bytes"])
+
+
+def make_record(
+    summary: Mapping[str, Any],
+    store: Path,
+    kept: dict[str, list[str]],
+    dropped: list[tuple[str, str, str]],
+) -> CompletionRecord:
+    """Complete a record by reading back and digesting every file of the store."""
+    files = list_files(store)
+    complete = {
+        "format_version": FORMAT_VERSION,
+        **summary,
+        "store": store.name,
+        "num_samples": sum(map(len, kept.values())),
+        "num_bytes": sum(entry.size_bytes for entry in files.values()),
+        "dropped": dict(sorted(Counter(reason for _, reason, _ in dropped).items())),
+    }
+    return CompletionRecord(complete, files, kept, dropped)
+
+
+def list_files(store: Path) -> dict[str, FileEntry]:
+    """Size and digest of every file below a directory, by relative path."""
+    found = {}
+    for directory, _, names in os.walk(store):
+        for name in names:
+            path = Path(directory, name)
+            found[path.relative_to(store).as_posix()] = FileEntry(path.stat().st_size, sha256_file(path))
+    return dict(sorted(found.items()))
+
+
+def write_record(path: Path, record: CompletionRecord) -> None:
+    """Publish a record atomically: from here on the part is finished."""
+    body = {
+        "files": {name: [entry.size_bytes, entry.sha256] for name, entry in record.files.items()},
+        "kept": record.kept,
+        "dropped": record.dropped,
+    }
+    summary = canonical_json(record.summary)
+    lines = [
+        f'{{"summary":{summary},"summary_sha256":"{sha256_text(summary)}"',
+        *(f'"{name}":{canonical_json(value)}' for name, value in body.items()),
+    ]
+    text = ",\n".join(lines)
+    atomic_write(path, f'{text},\n"sha256":"{sha256_text(text)}"}}\n'.encode())
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Only the summary of a record: quick, and checked by its own digest.
+
+    Raises:
+        ShardUnfinishedError: there is no record.
+        ShardDamagedError: the first line is not what was written.
+    """
+    try:
+        with open(path, "rb") as file:
+            line = file.readline()
+        head = json.loads(line.removesuffix(b",\n") + b"}")
+        summary: dict[str, Any] = head["summary"]
+        intact = line.endswith(b",\n") and head["summary_sha256"] == sha256_text(canonical_json(summary))
+    except FileNotFoundError:
+        raise _unfinished(path) from None
+    except (ValueError, KeyError, TypeError, OSError):
+        intact = False
+    if not intact:
+        raise ShardDamagedError("the completion record is damaged", where=path, remedy=_REMEDY)
+    return summary
+
+
+def read_record(path: Path) -> CompletionRecord:
+    """A whole record.
+
+    Raises:
+        ShardUnfinishedError: there is no record.
+        ShardDamagedError: it is not what was written.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        body, _, tail = text.rpartition(',\n"sha256":"')
+        if tail != sha256_text(body) + '"}\n':
+            raise ValueError("digest")
+        raw = json.loads(body + "}")
+        return CompletionRecord(
+            raw["summary"],
+            {name: FileEntry(size, digest) for name, (size, digest) in raw["files"].items()},
+            raw["kept"],
+            [(key, reason, detail) for key, reason, detail in raw["dropped"]],
+        )
+    except FileNotFoundError:
+        raise _unfinished(path) from None
+    except (ValueError, KeyError, TypeError, OSError):
+        raise ShardDamagedError("the completion record is damaged", where=path, remedy=_REMEDY) from None
+
+
+def _unfinished(path: Path) -> ShardUnfinishedError:
+    return ShardUnfinishedError(
+        "the shard is not finished", where=path, remedy="Run `pea cache` to complete it."
+    )

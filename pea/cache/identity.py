@@ -1,0 +1,308 @@
+"""The identity of a cache: everything that decides what its records contain, by content and never by path.
+
+An identity is a flat mapping from dotted names to JSON values. Two caches with equal identities hold equal
+records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pea.cache.files import canonical_json, sha256_file, sha256_text
+from pea.cache.schema import FORMAT_VERSION
+from pea.config import CacheConfig, Config, CorpusConfig
+from pea.errors import CheckpointError, ConfigError, IdentityError
+from pea.samples import TarIdentity, expand_tars, tar_identity
+
+TARS = "corpus.tars"
+DRAWS = "cache.draws_per_sample"
+BLOCKS = "cache.blocks"
+SKETCHES = "cache.sketches"
+EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
+"""Fields that ``pea cache --extend`` may enlarge."""
+DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
+MISSING = "(nothing)"
+
+_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
+_VOLATILE_KEYS = (
+    "transformers_version",
+    "torch_dtype",
+    "dtype",
+)  # of config.json; and every key that starts with _
+_memo: dict[tuple[str, int, int, int], str] = {}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field in which two identities differ."""
+
+    field: str
+    cached: Any
+    wanted: Any
+
+    def __str__(self) -> str:
+        return f"{self.field}: the cache has {_short(self.cached)}, wanted {_short(self.wanted)}"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a cache was made from."""
+
+    fields: Mapping[str, Any]
+    """Dotted name -> JSON value."""
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of all fields."""
+        return sha256_text(canonical_json(dict(self.fields)))
+
+    @cached_property
+    def core_digest(self) -> str:
+        """sha256 of the fields that cannot be extended."""
+        return sha256_text(canonical_json({k: v for k, v in self.fields.items() if k not in EXTENDABLE}))
+
+    @property
+    def draws_per_sample(self) -> int:
+        """K; 0 for a cache without a teacher."""
+        return int(self.fields[DRAWS])
+
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """Blocks whose features are kept."""
+        return tuple(self.fields[BLOCKS])
+
+    @property
+    def tars(self) -> dict[str, TarIdentity]:
+        """The tars, by name, in name order."""
+        return {each["name"]: TarIdentity(**each) for each in self.fields[TARS]}
+
+    def part_digest(self, tar: str, draw_start: int, draw_stop: int, blocks: Sequence[str]) -> str:
+        """What one part of one tar was made from: unchanged when the cache is extended by others."""
+        sketches = {block: self.fields[SKETCHES][block] for block in sorted(blocks)}
+        source = vars(self.tars_by_name[tar])
+        return sha256_text(canonical_json([self.core_digest, source, draw_start, draw_stop, sketches]))
+
+    @cached_property
+    def tars_by_name(self) -> dict[str, TarIdentity]:
+        """``tars``, made once."""
+        return self.tars
+
+
+def compare(cached: Identity, wanted: Identity) -> list[Difference]:
+    """Every difference, tar by tar; fields that ``wanted`` does not mention are not compared."""
+    differences = []
+    for name, value in wanted.fields.items():
+        held = cached.fields.get(name, MISSING)
+        if name == TARS and held != MISSING:
+            differences += _compare_items(name, _by_name(held), _by_name(value))
+        elif name == SKETCHES and held != MISSING:
+            differences += _compare_items(name, held, value)
+        elif held != value:
+            differences.append(Difference(name, held, value))
+    return differences
+
+
+def check_same(cached: Identity, wanted: Identity, *, where: object) -> None:
+    """Make sure that a cache is what is asked for.
+
+    Raises:
+        IdentityError: it is not; names each field, both values and the remedy.
+    """
+    differences = compare(cached, wanted)
+    if differences:
+        raise _mismatch(differences, where, "add tars, draws or blocks with `pea cache --extend`")
+
+
+def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
+    """Make sure that a cache can grow into ``wanted`` by new files only.
+
+    Raises:
+        IdentityError: something would change or get lost.
+    """
+    allowed = [
+        difference for difference in compare(cached, wanted) if not _only_adds(difference, cached, wanted)
+    ]
+    if allowed:
+        raise _mismatch(allowed, where, "--extend only adds tars, draws and blocks")
+
+
+def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bool:
+    if difference.field == DRAWS:
+        return bool(cached.fields[DRAWS] and wanted.fields[DRAWS] > cached.fields[DRAWS])
+    if difference.field == BLOCKS:
+        return set(cached.blocks) <= set(wanted.blocks)
+    return difference.field.startswith((f"{TARS}[", f"{SKETCHES}[")) and difference.cached == MISSING
+
+
+def _mismatch(differences: list[Difference], where: object, hint: str) -> IdentityError:
+    return IdentityError(
+        "the cache was made from something else",
+        where=where,
+        got=" | ".join(map(str, differences)),
+        remedy=f"Restore what the cache was made from, or choose another run_dir for a new cache; {hint}.",
+        differences=differences,
+    )
+
+
+def _compare_items(name: str, held: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[Difference]:
+    for key in sorted({*held, *value}):
+        if held.get(key) != value.get(key):
+            yield Difference(f"{name}[{key}]", held.get(key, MISSING), value.get(key, MISSING))
+
+
+def _by_name(tars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {each["name"]: dict(each) for each in tars}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:
+        return value[:12] + "…"
+    if isinstance(value, dict) and "sha256" in value:
+        return f"{value['size_bytes']} bytes, sha256 {value['sha256'][:12]}…"
+    text = value if isinstance(value, str) else canonical_json(value)
+    return text if len(text) <= 160 else text[:157] + "…"
+
+
+def cache_identity(
+    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
+) -> Identity:
+    """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
+
+    Raises:
+        CheckpointError: the checkpoint folder is missing or incomplete.
+        CorpusError: a tar is missing.
+        ConfigError: there is no such corpus.
+    """
+    source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
+    if source is None:
+        raise ConfigError(f"corpora.{corpus} is not set")
+    fields = _corpus_fields(source, config.cache) | _model_fields(config.teacher.checkpoint, ("vae",))
+    fields["teacher.dtype"] = config.teacher.dtype
+    if corpus == "parallel":
+        fields |= reading_identity(config, corpus, blocks).fields
+        fields |= _model_fields(config.teacher.checkpoint, _text_parts(config.teacher.checkpoint))
+    else:
+        fields |= reading_identity(config, corpus).fields
+    fields[TARS] = [vars(tar_identity(path)) for path in expand_tars(source.tars)]
+    return Identity(dict(sorted(fields.items())))
+
+
+def reading_identity(
+    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
+) -> Identity:
+    """The part of the identity that a reader can check without tars, VAE and English encoders.
+
+    Raises:
+        CheckpointError: the checkpoint folder is missing or incomplete.
+    """
+    cache, checkpoint = config.cache, config.teacher.checkpoint
+    fields: dict[str, Any] = {
+        "cache.format_version": FORMAT_VERSION,
+        "cache.moments_dtype": cache.moments_dtype,
+        "cache.buckets": [list(bucket) for bucket in cache.buckets],
+        "cache.draw_recipe": DRAW_RECIPE,
+        "cache.seed": cache.seed,
+        DRAWS: 0,
+        BLOCKS: [],
+        SKETCHES: {},
+    }
+    if corpus == "parallel":
+        names = sorted(blocks if blocks is not None else resolve_blocks(cache, checkpoint))
+        fields |= _model_fields(checkpoint, ("unet",)) | _scheduler_fields(checkpoint)
+        fields |= {
+            "cache.caption_drop_rate": cache.caption_drop_rate,
+            "cache.noise_pred_dtype": cache.noise_pred_dtype,
+            "cache.attention": cache.attention.model_dump(mode="json") if cache.attention else None,
+            DRAWS: cache.draws_per_sample,
+            BLOCKS: names,
+            SKETCHES: {name: cache.sketch_for(name).model_dump(mode="json") for name in names},
+        }
+    return Identity(fields)
+
+
+def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
+    return {
+        "corpus.source_language": source.source_language,
+        "corpus.captions": dict(sorted(source.caption_fields().items())),
+        "cache.max_aspect_ratio": cache.max_aspect_ratio,
+        "cache.max_image_pixels": cache.max_image_pixels,
+    }
+
+
+def _model_fields(checkpoint: Path, parts: Sequence[str]) -> dict[str, Any]:
+    return {f"teacher.{part}": sha256_folder(checkpoint / part) for part in parts}
+
+
+def _text_parts(checkpoint: Path) -> list[str]:
+    parts = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+    return [part for part in parts if (checkpoint / part).is_dir()]
+
+
+def _scheduler_fields(checkpoint: Path) -> dict[str, Any]:
+    scheduler = _read_json(checkpoint / "scheduler" / "scheduler_config.json")
+    kept = {key: value for key, value in sorted(scheduler.items()) if not key.startswith("_")}
+    return {"teacher.scheduler": kept, "teacher.prediction_type": kept.get("prediction_type", "epsilon")}
+
+
+def resolve_blocks(cache: CacheConfig, checkpoint: Path) -> list[str]:
+    """The blocks that ``cache.blocks`` names; ``all``: every down, mid and up block of ``unet/config.json``.
+
+    Raises:
+        CheckpointError: the checkpoint folder is missing or incomplete.
+    """
+    if cache.blocks != "all":
+        return list(cache.blocks)
+    unet = _read_json(checkpoint / "unet" / "config.json")
+    down = [f"down_blocks.{index}" for index in range(len(unet.get("down_block_types", ())))]
+    up = [f"up_blocks.{index}" for index in range(len(unet.get("up_block_types", ())))]
+    return [*down, "mid_block", *up]
+
+
+def sha256_folder(folder: str | Path) -> str:
+    """Digest of a model folder's files (weights, configuration, vocabulary) by name and content.
+
+    In ``config.json`` the entries that only tell which program wrote it are ignored. Digests of unchanged
+    files are remembered in memory.
+
+    Raises:
+        CheckpointError: the folder is missing or holds no model file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            "no such model folder",
+            where=folder,
+            remedy="Point teacher.checkpoint at a diffusers pipeline folder.",
+        )
+    paths = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES and path.is_file())
+    if not paths:
+        raise CheckpointError("no model files in the folder", where=folder, expected=" ".join(_MODEL_FILES))
+    return sha256_text(canonical_json([[path.name, _digest(path)] for path in paths]))
+
+
+def _digest(path: Path) -> str:
+    if path.name == "config.json":
+        kept = {
+            k: v for k, v in _read_json(path).items() if not k.startswith("_") and k not in _VOLATILE_KEYS
+        }
+        return sha256_text(canonical_json(kept))
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
+    if key not in _memo:
+        _memo[key] = sha256_file(path)
+    return _memo[key]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError("cannot read the model's configuration", where=path, got=error) from None
+    if not isinstance(document, dict):
+        raise CheckpointError("not a configuration", where=path, expected="a JSON object")
+    return document

@@ -1,0 +1,177 @@
+"""``manifest.json``: the identity, and which parts the cache consists of; written before the first shard.
+
+A *part* of a tar covers a range of draws and a set of blocks. A new cache has one part per tar. Extending
+adds parts and touches none: new tars come whole, new draws bring all blocks, new blocks bring the features
+of the old draws.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pea.cache.files import atomic_write, canonical_json, sha256_text
+from pea.cache.identity import Identity, check_extends, check_same
+from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
+from pea.errors import CacheError
+
+FILE_NAME = "manifest.json"
+PartKind = Literal["whole", "draws", "blocks"]
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """One unit of work: what one part of one tar holds."""
+
+    tar: str
+    """Name of the tar."""
+    part: str
+    """Name of the part: ``p000``, ..."""
+    kind: PartKind
+    """``whole``: everything. ``draws``: no sample-level arrays. ``blocks``: features only."""
+    draw_start: int
+    """First draw."""
+    draw_stop: int
+    """One after the last draw."""
+    blocks: tuple[str, ...]
+    """Blocks whose features it holds."""
+
+    @property
+    def num_draws(self) -> int:
+        """Draws per sample in this part."""
+        return self.draw_stop - self.draw_start
+
+    def holds(self, array: str, level: str) -> bool:
+        """Whether this part stores an array of that name and level."""
+        block = block_of(array)
+        if block is not None:
+            return block in self.blocks
+        return self.kind == "whole" or (self.kind == "draws" and level == "record")
+
+    def select(self, arrays: Sequence[ArraySpec]) -> tuple[ArraySpec, ...]:
+        """Those arrays that this part stores."""
+        return tuple(spec for spec in arrays if self.holds(spec.name, spec.level))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is written to ``manifest.json``."""
+
+    identity: Identity
+    parts: tuple[PartPlan, ...]
+    """Every part of every tar, in the order of tars and parts."""
+
+    def to_json(self) -> str:
+        """The file's text; its last field is the digest of the rest."""
+        groups: dict[str, dict[str, Any]] = {}
+        for plan in self.parts:
+            entry = {"part": plan.part, "kind": plan.kind, "draws": [plan.draw_start, plan.draw_stop]}
+            entry["blocks"] = list(plan.blocks)
+            groups.setdefault(canonical_json(entry), {**entry, "tars": []})["tars"].append(plan.tar)
+        body = {
+            "format": "pea-cache",
+            "format_version": FORMAT_VERSION,
+            "identity": dict(self.identity.fields),
+            "parts": list(groups.values()),
+        }
+        return (
+            json.dumps({**body, "sha256": sha256_text(canonical_json(body))}, indent=1, ensure_ascii=False)
+            + "\n"
+        )
+
+
+def new_manifest(identity: Identity) -> Manifest:
+    """The manifest of a cache that is made at once."""
+    plans = (
+        PartPlan(tar, "p000", "whole", 0, identity.draws_per_sample, identity.blocks) for tar in identity.tars
+    )
+    return Manifest(identity, tuple(plans))
+
+
+def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) -> Manifest:
+    """The manifest of the same cache, grown to ``identity``.
+
+    Raises:
+        IdentityError: growing would change or lose something.
+    """
+    old = manifest.identity
+    check_extends(old, identity, where=where)
+    added = tuple(block for block in identity.blocks if block not in old.blocks)
+    plans = list(manifest.parts)
+    for tar in identity.tars:
+        number = sum(plan.tar == tar for plan in manifest.parts)
+        if number == 0:
+            plans.append(PartPlan(tar, "p000", "whole", 0, identity.draws_per_sample, identity.blocks))
+            continue
+        if identity.draws_per_sample > old.draws_per_sample:
+            draws = (old.draws_per_sample, identity.draws_per_sample)
+            plans.append(PartPlan(tar, f"p{number:03d}", "draws", *draws, identity.blocks))
+            number += 1
+        if added:
+            plans.append(PartPlan(tar, f"p{number:03d}", "blocks", 0, old.draws_per_sample, added))
+    return Manifest(identity, tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
+
+
+def write_manifest(directory: Path, manifest: Manifest, *, replace: bool) -> None:
+    """Publish a manifest durably; without ``replace`` only if there is none (FileExistsError)."""
+    atomic_write(directory / FILE_NAME, manifest.to_json().encode(), replace=replace)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and verify the manifest of a cache.
+
+    Raises:
+        CacheError: there is no cache, or its manifest is damaged or of another format version.
+    """
+    path = directory / FILE_NAME
+    try:
+        raw = json.loads(path.read_bytes().decode("utf-8"))
+        digest = raw.pop("sha256")
+        intact = digest == sha256_text(canonical_json(raw)) and raw["format"] == "pea-cache"
+    except FileNotFoundError:
+        raise CacheError("no cache here", where=directory, remedy="Fill it with `pea cache`.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise CacheError("the manifest is damaged", where=path, remedy="Restore it from a copy.")
+    if raw["format_version"] != FORMAT_VERSION:
+        raise CacheError(
+            "a cache of another format version",
+            where=path,
+            expected=FORMAT_VERSION,
+            got=raw["format_version"],
+        )
+    plans = [
+        PartPlan(tar, entry["part"], entry["kind"], *entry["draws"], tuple(entry["blocks"]))
+        for entry in raw["parts"]
+        for tar in entry["tars"]
+    ]
+    return Manifest(Identity(raw["identity"]), tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
+
+
+def create_or_resume(directory: Path, identity: Identity, *, extend: bool) -> Manifest:
+    """Write the manifest of a new cache, or make sure that the one that is there fits.
+
+    Raises:
+        IdentityError: the cache was made from something else.
+        CacheError: its manifest is damaged.
+        DiskFullError: the manifest cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        manifest = new_manifest(identity)
+        write_manifest(directory, manifest, replace=False)
+        return manifest
+    except FileExistsError:
+        pass
+    manifest = read_manifest(directory)
+    if not extend:
+        check_same(manifest.identity, identity, where=directory)
+        return manifest
+    extended = extend_manifest(manifest, identity, where=directory)
+    if extended != manifest:
+        write_manifest(directory, extended, replace=True)
+    return extended

@@ -1,0 +1,193 @@
+"""What a shard's arrays are called, how they are typed and cut, and how text becomes arrays.
+
+A shard part is a zarr v3 group with one group per bucket. *Sample-level* arrays have one row per sample,
+*record-level* arrays one per record, in (sample, draw) order. Text is kept as UTF-8 bytes with offsets, so
+that every zarr reader understands it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FORMAT_VERSION = 1
+KEYS = "keys"
+CAPTIONS = "captions"
+FEATURES = "features"
+_CHUNK_BYTES = 128 << 10
+_FILE_BYTES = 32 << 20
+_MAX_CHUNK_ROWS = 1024
+_MAX_FILE_ROWS = 65_536
+
+Level = Literal["sample", "record"]
+
+
+class Layout(Protocol):
+    """What ``pea.sketch.ArrayLayout`` offers."""
+
+    @property
+    def dtype(self) -> str:
+        """numpy's name."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Without the record dimension."""
+
+    @property
+    def dimension_names(self) -> tuple[str, ...]:
+        """One per dimension of ``shape``."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a bucket's group."""
+
+    name: str
+    """Path inside the group."""
+    level: Level
+    """What a row is."""
+    dtype: str
+    """numpy's name."""
+    shape: tuple[int, ...]
+    """Of one row."""
+    dimension_names: tuple[str, ...]
+    """One per dimension of ``shape``."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Meaning, units, source: stored as zarr attributes."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Uncompressed size of one row."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """Rows that are compressed, checksummed and read together."""
+        return max(1, min(_MAX_CHUNK_ROWS, _CHUNK_BYTES // self.row_bytes))
+
+    @property
+    def rows_per_file(self) -> int:
+        """Rows per file; a multiple of ``rows_per_chunk``."""
+        chunk = self.rows_per_chunk
+        rows = max(chunk, min(_MAX_FILE_ROWS, _FILE_BYTES // self.row_bytes))
+        return rows // chunk * chunk
+
+
+@dataclass(frozen=True)
+class ShardSchema:
+    """What one part of one shard holds."""
+
+    draws_per_sample: int
+    """K of this part; 0 without records."""
+    languages: tuple[str, ...]
+    """Languages that get a caption column even if no sample has one; others are added as they come."""
+    buckets: Mapping[str, tuple[ArraySpec, ...]]
+    """Bucket name -> its arrays."""
+    draw_start: int = 0
+    """First draw of this part."""
+
+
+BucketSchema = tuple[ArraySpec, ...]
+
+
+def base_arrays(
+    latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtype: str | None
+) -> tuple[ArraySpec, ...]:
+    """The arrays that every shard has. ``noise_pred_dtype`` None: a cache without a teacher, thus without records."""
+    latent, names = tuple(latent_shape), ("latent_channel", "latent_height", "latent_width")
+    vae = {"source": "vae", "units": "unscaled latent"}
+    arrays = [
+        ArraySpec(
+            "latents_mean", "sample", moments_dtype, latent, names, {**vae, "meaning": "posterior mean"}
+        ),
+        ArraySpec(
+            "latents_std",
+            "sample",
+            moments_dtype,
+            latent,
+            names,
+            {**vae, "meaning": "posterior standard deviation"},
+        ),
+        ArraySpec(
+            "time_ids",
+            "sample",
+            "int64",
+            (6,),
+            ("time_id",),
+            {
+                "units": "px",
+                "source": "image",
+                "meaning": "original height and width, crop top and left, target height and width",
+            },
+        ),
+    ]
+    if noise_pred_dtype is None:
+        return tuple(arrays)
+    draw = {"source": "draws"}
+    stored, bits = (
+        ("uint16", {"bits": "bfloat16"}) if noise_pred_dtype == "bfloat16" else (noise_pred_dtype, {})
+    )
+    return (
+        *arrays,
+        ArraySpec("timestep", "record", "int64", (), (), {**draw, "units": "training timestep"}),
+        ArraySpec(
+            "caption_dropped", "record", "bool", (), (), {**draw, "meaning": "the empty caption was used"}
+        ),
+        ArraySpec(
+            "noise_checksum", "record", "uint32", (), (), {**draw, "meaning": "CRC-32 of the float32 noise"}
+        ),
+        ArraySpec(
+            "record_id",
+            "record",
+            "uint64",
+            (),
+            (),
+            {**draw, "meaning": "names the record; keys its sketches"},
+        ),
+        ArraySpec(
+            "noise_pred",
+            "record",
+            stored,
+            latent,
+            names,
+            {"source": "unet", "meaning": "model output", **bits},
+        ),
+    )
+
+
+def feature_arrays(
+    block: str, layouts: Mapping[str, Layout], attributes: Mapping[str, Any]
+) -> tuple[ArraySpec, ...]:
+    """The arrays ``features/<block>/<suffix>`` of one block's sketch; ``attributes``: the sketch's configuration."""
+    meaning = {"source": "unet", "block": block, "sketch": dict(attributes)}
+    return tuple(
+        ArraySpec(
+            f"{FEATURES}/{block}/{suffix}", "record", each.dtype, each.shape, each.dimension_names, meaning
+        )
+        for suffix, each in layouts.items()
+    )
+
+
+def block_of(name: str) -> str | None:
+    """The block of a feature array's name, or None: ``features/mid_block/values`` -> ``mid_block``."""
+    parts = name.split("/")
+    return parts[1] if parts[0] == FEATURES and len(parts) == 3 else None
+
+
+def encode_texts(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Texts -> (bytes uint8 [total], offsets int64 [n + 1]); text i is ``bytes[offsets[i] : offsets[i + 1]]``."""
+    encoded = [text.encode("utf-8") for text in texts]
+    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in encoded], out=offsets[1:])
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets
+
+
+def decode_texts(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[str]:
+    """The texts of ``encode_texts``."""
+    whole, ends = data.tobytes(), offsets.tolist()
+    return [whole[start:end].decode("utf-8") for start, end in zip(ends, ends[1:], strict=False)]

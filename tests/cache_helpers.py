@@ -1,0 +1,125 @@
+"""Small caches of made-up but reproducible arrays, without any model."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pea.cache import ArraySpec, Cache, Identity, PartPlan, ShardSchema, ShardWriter, base_arrays
+from pea.cache.schema import feature_arrays
+
+LATENT = (2, 3, 4)
+FEATURE_SHAPE = (5, 2, 2)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """As ``pea.sketch.ArrayLayout``."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    dimension_names: tuple[str, ...]
+
+
+LAYOUTS = {
+    "values": Layout("float16", FEATURE_SHAPE, ("channel", "height", "width")),
+    "squared_norm": Layout("float32", (), ()),
+}
+
+
+def identity(
+    tars: Sequence[str] = ("a", "b"), draws: int = 3, blocks: Sequence[str] = ("mid_block",), **changed: Any
+) -> Identity:
+    """A made-up identity."""
+    return Identity(
+        {
+            "cache.seed": 0,
+            "teacher.unet": "0" * 64,
+            "cache.buckets": [[24, 32], [32, 24]],
+            "cache.draws_per_sample": draws,
+            "cache.blocks": list(blocks),
+            "cache.sketches": {block: {"kind": "exact"} for block in blocks},
+            "corpus.tars": [{"name": tar, "size_bytes": 7, "sha256": tar * 8} for tar in sorted(tars)],
+            **changed,
+        }
+    )
+
+
+def value_rows(spec: ArraySpec, names: Sequence[str]) -> np.ndarray:
+    """One row per name, which follows from the array's and the row's name alone."""
+    rows = np.empty((len(names), *spec.shape), dtype=spec.dtype)
+    for row, name in enumerate(names):
+        random = np.random.default_rng(zlib.crc32(f"{spec.name} {name}".encode()))
+        values = (
+            random.normal(size=spec.shape) if rows.dtype.kind == "f" else random.integers(0, 900, spec.shape)
+        )
+        rows[row] = values
+    return rows
+
+
+@dataclass
+class CacheMaker:
+    """Makes caches in one directory."""
+
+    directory: Path
+    buckets: tuple[str, ...] = ("24x32",)
+    samples_per_tar: int = 4
+    rejected: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+    """(tar, part) -> keys that this part rejects."""
+
+    def all_arrays(self, blocks: Sequence[str]) -> tuple[ArraySpec, ...]:
+        """Every array of a cache with these blocks."""
+        features = [spec for block in blocks for spec in feature_arrays(block, LAYOUTS, {"kind": "exact"})]
+        return (*base_arrays(LATENT, "float32", "float16"), *features)
+
+    def schema(self, plan: PartPlan) -> ShardSchema:
+        """The schema of one part."""
+        arrays = plan.select(self.all_arrays(plan.blocks))
+        return ShardSchema(plan.num_draws, (), dict.fromkeys(self.buckets, arrays), plan.draw_start)
+
+    def keys(self, tar: str, bucket: str) -> list[str]:
+        """The keys of a tar that fall into a bucket."""
+        return [f"{tar}-{bucket}-{index}" for index in range(self.samples_per_tar)]
+
+    def append(self, writer: ShardWriter, plan: PartPlan, bucket: str, keys: Sequence[str]) -> None:
+        """Append made-up samples."""
+        records = [
+            f"{plan.tar}/{key}#{draw}" for key in keys for draw in range(plan.draw_start, plan.draw_stop)
+        ]
+        names = {"sample": [f"{plan.tar}/{key}" for key in keys], "record": records}
+        rows = {
+            level: {
+                s.name: value_rows(s, names[level])
+                for s in self.schema(plan).buckets[bucket]
+                if s.level == level
+            }
+            for level in ("sample", "record")
+        }
+        captions = [
+            {"en": f"caption {key}", "zh": f"说明 {key}" if key.endswith("1") else ""} for key in keys
+        ]
+        writer.append(bucket, keys=keys, captions=captions, samples=rows["sample"], records=rows["record"])
+
+    def write(self, cache: Cache, plan: PartPlan) -> None:
+        """Write one part."""
+        with ShardWriter(cache, plan.tar, plan.part, self.schema(plan)) as writer:
+            for bucket in self.buckets:
+                rejected = self.rejected.get((plan.tar, plan.part), set())
+                keys = [key for key in self.keys(plan.tar, bucket) if key not in rejected]
+                for start in range(0, len(keys), 3):
+                    self.append(writer, plan, bucket, keys[start : start + 3])
+                for key in sorted(rejected & set(self.keys(plan.tar, bucket))):
+                    writer.reject(key, "nonfinite_teacher", "made up")
+            writer.finish()
+
+    def fill(self, wanted: Identity | None = None, *, extend: bool = False) -> Cache:
+        """Create, resume or extend the cache and write whatever is missing."""
+        cache = Cache.create_or_resume(self.directory, wanted or identity(), extend=extend)
+        for plan in cache.plan():
+            self.write(cache, plan)
+        return Cache.open(self.directory, wanted)
