@@ -101,7 +101,7 @@ class StoredArray:
             os.close(descriptor)
 
     def _index(self, number: int, descriptor: int, size: int) -> npt.NDArray[np.uint64]:
-        """(offset, length) of each chunk of a file: uint64 [n, 2]; kept, because it is read once and used often."""
+        """(offset, length) of each chunk of a file: uint64 [n, 2]; kept."""
         if number not in self._indices:
             length = 16 * self._chunks_per_file + _CRC_BYTES
             data = os.pread(descriptor, length, max(0, size - length))

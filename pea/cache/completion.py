@@ -85,7 +85,6 @@ def make_record(
     complete = {
         "format_version": FORMAT_VERSION,
         **summary,
-        "store": store.name,
         "num_samples": sum(map(len, kept.values())),
         "num_bytes": sum(entry.size_bytes for entry in files.values()),
         "dropped": dict(sorted(Counter(reason for _, reason, _ in dropped).items())),

@@ -95,7 +95,7 @@ class Identity:
 
 def compare(cached: Identity, wanted: Identity) -> list[Difference]:
     """Every difference, tar by tar; fields that ``wanted`` does not mention are not compared."""
-    differences = []
+    differences: list[Difference] = []
     for name, value in wanted.fields.items():
         held = cached.fields.get(name, MISSING)
         if name == TARS and held != MISSING:
@@ -124,11 +124,11 @@ def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
     Raises:
         IdentityError: something would change or get lost.
     """
-    allowed = [
+    refused = [
         difference for difference in compare(cached, wanted) if not _only_adds(difference, cached, wanted)
     ]
-    if allowed:
-        raise _mismatch(allowed, where, "--extend only adds tars, draws and blocks")
+    if refused:
+        raise _mismatch(refused, where, "--extend only adds tars, draws and blocks")
 
 
 def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bool:

@@ -108,7 +108,7 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
             continue
         if identity.draws_per_sample > old.draws_per_sample:
             draws = (old.draws_per_sample, identity.draws_per_sample)
-            plans.append(PartPlan(tar, f"p{number:03d}", "draws", *draws, identity.blocks))
+            plans.append(PartPlan(tar, f"p{number:03d}", "draws", draws[0], draws[1], identity.blocks))
             number += 1
         if added:
             plans.append(PartPlan(tar, f"p{number:03d}", "blocks", 0, old.draws_per_sample, added))
@@ -145,7 +145,9 @@ def read_manifest(directory: Path) -> Manifest:
             got=raw["format_version"],
         )
     plans = [
-        PartPlan(tar, entry["part"], entry["kind"], *entry["draws"], tuple(entry["blocks"]))
+        PartPlan(
+            tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"])
+        )
         for entry in raw["parts"]
         for tar in entry["tars"]
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -98,7 +99,7 @@ BucketSchema = tuple[ArraySpec, ...]
 def base_arrays(
     latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtype: str | None
 ) -> tuple[ArraySpec, ...]:
-    """The arrays that every shard has. ``noise_pred_dtype`` None: a cache without a teacher, thus without records."""
+    """The arrays that every shard has. ``noise_pred_dtype`` None: no teacher, and thus no records."""
     latent, names = tuple(latent_shape), ("latent_channel", "latent_height", "latent_width")
     vae = {"source": "vae", "units": "unscaled latent"}
     arrays = [
@@ -147,7 +148,7 @@ def base_arrays(
             "uint64",
             (),
             (),
-            {**draw, "meaning": "names the record; keys its sketches"},
+            {**draw, "meaning": "keys its sketches"},
         ),
         ArraySpec(
             "noise_pred",
@@ -155,7 +156,7 @@ def base_arrays(
             stored,
             latent,
             names,
-            {"source": "unet", "meaning": "model output", **bits},
+            {"source": "unet", **bits},
         ),
     )
 
@@ -163,7 +164,7 @@ def base_arrays(
 def feature_arrays(
     block: str, layouts: Mapping[str, Layout], attributes: Mapping[str, Any]
 ) -> tuple[ArraySpec, ...]:
-    """The arrays ``features/<block>/<suffix>`` of one block's sketch; ``attributes``: the sketch's configuration."""
+    """The arrays ``features/<block>/<suffix>`` of one block's sketch; ``attributes``: its configuration."""
     meaning = {"source": "unet", "block": block, "sketch": dict(attributes)}
     return tuple(
         ArraySpec(
@@ -180,7 +181,7 @@ def block_of(name: str) -> str | None:
 
 
 def encode_texts(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Texts -> (bytes uint8 [total], offsets int64 [n + 1]); text i is ``bytes[offsets[i] : offsets[i + 1]]``."""
+    """Texts -> (bytes uint8 [total], offsets int64 [n + 1]); text i is bytes[offsets[i]:offsets[i+1]]."""
     encoded = [text.encode("utf-8") for text in texts]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(each) for each in encoded], out=offsets[1:])
@@ -190,4 +191,4 @@ def encode_texts(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArr
 def decode_texts(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[str]:
     """The texts of ``encode_texts``."""
     whole, ends = data.tobytes(), offsets.tolist()
-    return [whole[start:end].decode("utf-8") for start, end in zip(ends, ends[1:], strict=False)]
+    return [whole[start:end].decode("utf-8") for start, end in pairwise(ends)]

@@ -1,11 +1,10 @@
-"""Write one part of one shard: into a hidden directory, then published at once, the completion record last."""
+"""Write one part of one shard: into a hidden directory, published at once, the completion record last."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -107,11 +106,11 @@ class ShardWriter:
         repeated = [key for key, count in Counter(keys).items() if count > 1 or key in self._seen]
         if repeated:
             raise CacheError("a key is added twice", where=self._store, got=repeated[0])
-        self._seen.update(keys)
         writer = self._bucket(bucket)
         checked = writer.check(len(keys), samples, records or {})
+        self._seen.update(keys)
         if not self._removed.isdisjoint(keys):
-            keys, captions, checked = self._without_removed(keys, captions, checked)
+            keys, captions, checked = self._without_removed(bucket, keys, captions, checked)
         with disk_full_as_error(self._temporary):
             writer.append(keys, captions, checked)
 
@@ -130,10 +129,10 @@ class ShardWriter:
             with disk_full_as_error(self._store):
                 for writer in self._buckets.values():
                     writer.finish()
-                fsync_tree(self._temporary)
                 kept = {name: writer.keys for name, writer in sorted(self._buckets.items())}
+                record = make_record(self._summary(), self._temporary, kept, self._dropped)
+                fsync_tree(self._temporary)
                 self._publish()
-                record = make_record(self._summary(), self._store, kept, self._dropped)
                 write_record(self._directory / f"{self._plan.part}.json", record)
             self._finished = True
         finally:
@@ -145,7 +144,17 @@ class ShardWriter:
         self._buckets.clear()
         if self._lock.held:
             remove_tree(self._temporary)
+            if not self._is_recorded():
+                remove_tree(self._store)
             self._lock.release()
+
+    def _is_recorded(self) -> bool:
+        """Whether the completion record speaks of the store: then it stays, whatever went wrong after."""
+        try:
+            summary = read_summary(self._directory / f"{self._plan.part}.json")
+        except ShardUnfinishedError:
+            return False
+        return bool(summary["store"] == self._store.name)
 
     def _publish(self) -> None:
         if (
@@ -176,25 +185,16 @@ class ShardWriter:
         return self._buckets[name]
 
     def _without_removed(
-        self, keys: Sequence[str], captions: Sequence[Mapping[str, str]], arrays: Rows
+        self, bucket: str, keys: Sequence[str], captions: Sequence[Mapping[str, str]], arrays: Rows
     ) -> tuple[list[str], list[Mapping[str, str]], Rows]:
         stays = np.array([key not in self._removed for key in keys], dtype=np.bool_)
-        for key in (key for key in keys if key in self._removed):
-            self.reject(key, "removed")
-        per_record = stays.repeat(self._schema.draws_per_sample)
-        chosen = {
-            name: rows[stays if len(rows) == len(keys) and self._is_sample_level(name) else per_record]
-            for name, rows in arrays.items()
-        }
-        kept = [pair for pair, stay in zip(zip(keys, captions, strict=True), stays, strict=True) if stay]
-        return [key for key, _ in kept], [texts for _, texts in kept], chosen
-
-    def _is_sample_level(self, name: str) -> bool:
-        return any(
-            spec.name == name and spec.level == "sample"
-            for specs in self._schema.buckets.values()
-            for spec in specs
-        )
+        for key in keys:
+            if key in self._removed:
+                self.reject(key, "removed")
+        rows = {"sample": stays, "record": stays.repeat(self._schema.draws_per_sample)}
+        chosen = {spec.name: arrays[spec.name][rows[spec.level]] for spec in self._schema.buckets[bucket]}
+        kept = [row for row, stay in enumerate(stays) if stay]
+        return [keys[row] for row in kept], [captions[row] for row in kept], chosen
 
     def _attributes(self) -> dict[str, Any]:
         return {
@@ -222,6 +222,7 @@ class ShardWriter:
             "part": self._plan.part,
             "kind": self._plan.kind,
             "draws": [self._plan.draw_start, self._plan.draw_stop],
+            "store": self._store.name,
             "content": self._content,
             "num_records": sum(each["num_records"] for each in buckets.values()),
             "buckets": buckets,
