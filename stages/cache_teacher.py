@@ -1,83 +1,55 @@
-"""Fill the cache: a pool of Ray actors, each with its own frozen teacher, turns tars into shards.
+"""Fill the cache: a pool of Ray actors, each with its own frozen models, turns tars into shards.
 
     pea cache --config configs/demo.yaml
     ray job submit --address http://HEAD:8265 --working-dir . -- python -m stages.cache_teacher --config FILE
 
-Unit of work: one tar, one shard. To resume, run the same command: finished shards are skipped. A tar whose worker
-dies is tried again; a sample that was being decoded each time is quarantined; a tar that keeps failing is named and
-fails the run.
+One tar becomes one shard. To resume, run the same command: finished shards are skipped. A tar whose worker dies is
+tried again; a sample that keeps ending its process is left out; a tar that keeps failing is named and fails the run.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
 import sys
 import time
+import traceback
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from pea.cache import Cache, PartPlan, cache_identity
+from pea.cache import Cache, cache_identity
+from pea.collect import Done, Finished, News, Started, Task
 from pea.config import Config
-from pea.errors import CacheError, CorpusError, DiskFullError, PeaError, is_disk_full
-from pea.samples import expand_tars, tar_name
-from stages.common import stage_main
+from pea.errors import CacheError, CorpusError, DeviceError, DiskFullError, PeaError, is_disk_full
+from pea.samples import check_tar, expand_tars, tar_name
+from stages.cache_jobs import Job
+from stages.cache_summary import check, describe, summarize
+from stages.common import add_config_arguments, guarded, run_stage
+from stages.progress import StageProgress
 
-_ROOT = Path(__file__).resolve().parents[1]
-_SUMMARY = "run_summary.json"
-_OBJECT_STORE_BYTES = 100 * 2**20  # only small progress messages travel through it
-
-
-@dataclass
-class Job:
-    """One tar to be cached, with the history of its failures."""
-
-    part: PartPlan
-    path: Path
-    tries: int = 0
-    done: int = 0
-    """Samples finished in the current try."""
-    suspects: Counter[str] = field(default_factory=Counter)
-    """Key that was being decoded when the worker died -> how often."""
-    error: str = ""
-
-    def journal(self, cache_dir: Path) -> Path:
-        """File that names the sample being decoded."""
-        return cache_dir / "state" / f"{self.part.tar}.{self.part.part}.in_flight"
+_OBJECT_STORE_BYTES = 100 << 20  # only short messages travel through it
+_POLL_S = 1.0
 
 
 @ray.remote(max_restarts=0)
 class TeacherActor:
-    """Keeps the models on its device and collects one tar after the other."""
+    """Holds the frozen models on one device and collects one tar after the other."""
 
-    def __init__(self, config: str, corpus: str, device: str) -> None:
-        import torch
+    def __init__(self, config: str, num_threads: int) -> None:
+        self._config, self._num_threads = Config.model_validate_json(config), num_threads
+        self._collectors: dict[str, Any] = {}
 
-        from pea.collect import Collector
-
-        threads = os.environ.get("OMP_NUM_THREADS")
-        torch.set_num_threads(int(threads) if threads else 1)
-        self._config = Config.model_validate_json(config)
-        self._cache = Cache.open(self._config.cache_dir(corpus), partial=True)
-        self._collector = Collector(self._config, corpus, _device(device))
-
-    def collect(self, part: PartPlan, path: str, skip: list[str], journal: str) -> Any:
-        """Streams the number of samples done, then the tar's summary."""
-        Path(journal).parent.mkdir(parents=True, exist_ok=True)
+    def collect(self, corpus: str, task: Task, journal: str) -> Iterator[News]:
+        """Write one part of a shard; streams what has been done. Models are loaded when they are first needed."""
+        if corpus not in self._collectors:
+            self._collectors[corpus] = self._load(corpus)
+        cache = Cache.open(self._config.cache_dir(corpus), partial=True)
         with Path(journal).open("w", encoding="utf-8") as file:
 
             def in_flight(key: str) -> None:
@@ -86,8 +58,15 @@ class TeacherActor:
                 file.write(key)
                 file.flush()
 
-            yield from self._collector.collect(self._cache, part, Path(path), skip=skip, in_flight=in_flight)
-        Path(journal).unlink(missing_ok=True)
+            yield from self._collectors[corpus].collect(cache, task, in_flight)
+
+    def _load(self, corpus: str) -> Any:
+        import torch
+
+        from pea.collect import Collector
+
+        torch.set_num_threads(self._num_threads)
+        return Collector(self._config, corpus, _device(self._config.cache.run.device))
 
 
 def _device(name: str) -> Any:
@@ -95,221 +74,250 @@ def _device(name: str) -> Any:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device on this worker", where="cache.run.device", got=name)
     return torch.device(name)
 
 
-def run(config: Config, console: Console) -> dict[str, Any]:
-    """Cache every corpus of the configuration; returns the summary by corpus.
+def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, Any]:
+    """Cache every corpus of the configuration; returns the summaries by corpus. ``extend`` lets a cache grow.
 
     Raises:
-        IdentityError: the cache was made from something else.
-        CacheError: a tar failed for good, or more samples were dropped than `cache.max_dropped_fraction` allows.
+        IdentityError: a cache was made from something else.
+        CorpusError: a tar is missing or damaged.
+        CheckpointError: a model folder is missing or incomplete.
+        CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
     """
+    corpora = [name for name in ("parallel", "culture") if getattr(config.corpora, name) is not None]
     summaries = {}
-    for corpus in ("parallel", "culture"):
-        if getattr(config.corpora, corpus) is not None:
-            summaries[corpus] = _run_corpus(config, corpus, console)
+    with _Actors(config) as actors:
+        for corpus in corpora:
+            jobs = _plan(config, corpus, console, extend=extend)
+            summaries[corpus] = _run_jobs(config, corpus, jobs, actors, console)
+    for corpus in corpora:
+        check(config.cache_dir(corpus), summaries[corpus], config.cache)
     return summaries
 
 
-def _run_corpus(config: Config, corpus: str, console: Console) -> dict[str, Any]:
-    started = time.monotonic()
+def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> list[Job]:
+    """Write or check the manifest, and list the tars that are still to be done."""
     tars = {tar_name(path): path for path in expand_tars(getattr(config.corpora, corpus).tars)}
-    cache_dir = config.cache_dir(corpus)
-    console.print(f"[bold]{corpus}[/bold]: {len(tars)} tars -> {cache_dir}")
-    cache = Cache.create_or_resume(cache_dir, cache_identity(config, corpus))
-    plan = cache.plan()
-    jobs = [Job(part, tars[part.tar]) for part in plan]
+    directory = config.cache_dir(corpus)
+    console.print(f"[bold]{corpus}[/bold]: {len(tars)} tars -> {directory}", highlight=False)
+    if extend or not (directory / "manifest.json").exists():
+        for path in tars.values():  # a damaged tar must not become part of the cache's identity
+            check_tar(path)
+    cache = Cache.create_or_resume(directory, cache_identity(config, corpus), extend=extend)
+    journals = config.run_dir.resolve() / "state" / "in_flight" / corpus
+    jobs = [
+        Job(part, tars[part.tar], journals / f"{part.tar}.{part.part}", config.cache.run.max_tries)
+        for part in cache.plan()
+    ]
+    num_finished = len(cache.manifest.parts) - len(jobs)
     if not jobs:
-        console.print(f"  all {len(cache.shards)} shards are finished: nothing to do")
-    else:
-        console.print(f"  {len(cache.shards)} shards are finished, {len(jobs)} to do")
-        _start_ray(config)
-        _Pool(config, corpus, console).run(jobs)
-    return _summarize(config, corpus, jobs, time.monotonic() - started, console)
+        console.print(f"  all {num_finished} shards are finished already", highlight=False)
+    elif num_finished:
+        console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do", highlight=False)
+    return jobs
 
 
-def _start_ray(config: Config) -> None:
-    """Join the cluster that is configured, or start a local Ray that goes away with this process."""
+def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: _Actors, console: Console) -> dict[str, Any]:
+    started = time.monotonic()
+    pool = _Pool(config, corpus, jobs, actors)
+    try:
+        if jobs:
+            with StageProgress(console, corpus, "records" if corpus == "parallel" else "samples") as progress:
+                pool.run(progress)
+    finally:
+        failed = {job.name: job.error for job in jobs if job.error}
+        seconds = time.monotonic() - started
+        summary = summarize(config.cache_dir(corpus), len(jobs), failed, seconds, pool.stage_seconds)
+    console.print(f"  {describe(summary)}", highlight=False)
+    return summary
+
+
+class _Actors:
+    """The actors that have no job. Joins or starts Ray when the first one is asked for, and leaves it at the end."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = _with_absolute_paths(config)
+        self._idle: list[Any] = []
+        self._all: list[Any] = []
+        self._started_ray = False
+
+    def take(self) -> Any:
+        """An actor that is ready for a job, or soon will be."""
+        return self._idle.pop() if self._idle else self._new()
+
+    def give_back(self, actor: Any) -> None:
+        """It has done its job."""
+        self._idle.append(actor)
+
+    def discard(self, actor: Any) -> None:
+        """It has died, or is not to be trusted."""
+        self._all.remove(actor)
+        ray.kill(actor)
+
+    def _new(self) -> Any:
+        self._started_ray = _start_ray(self._config) or self._started_ray
+        run = self._config.cache.run
+        num_gpus = run.num_gpus_per_actor
+        if not num_gpus and run.device in ("auto", "cuda") and ray.cluster_resources().get("GPU"):
+            num_gpus = 1.0
+        options = {"num_cpus": run.num_cpus_per_actor, "num_gpus": num_gpus}
+        num_threads = max(1, int(run.num_cpus_per_actor))
+        actor = TeacherActor.options(**options).remote(self._config.model_dump_json(), num_threads)
+        self._all.append(actor)
+        return actor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for actor in self._all:
+            ray.kill(actor)
+        if self._started_ray:
+            ray.shutdown()
+
+
+def _start_ray(config: Config) -> bool:
+    """Join the configured cluster, or start a local Ray. Returns whether this call did."""
     if ray.is_initialized():
-        return
-    address = config.cache.run.ray_address or os.environ.get("RAY_ADDRESS")
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+        return False
+    run = config.cache.run
+    address = run.ray_address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
         options["address"] = address
     else:
-        run = config.cache.run
-        options |= {
-            "num_cpus": max(os.cpu_count() or 1, round(run.num_actors * run.num_cpus_per_actor)),
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-            "runtime_env": {"env_vars": {"PYTHONPATH": path}},
-        }
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options["num_cpus"] = max(os.cpu_count() or 1, round(run.num_actors * run.num_cpus_per_actor))
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
         ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise CacheError(
-            "cannot start or join Ray", where=address or "local", got=str(error).splitlines()[0]
-        ) from error
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise CacheError("cannot start or join Ray", where=address or "local", got=_first_line(error)) from error
+    return True
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    """A worker may have another working directory."""
+    teacher = config.teacher.model_copy(update={"checkpoint": config.teacher.checkpoint.resolve()})
+    return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve()})
 
 
 class _Pool:
-    """Hands jobs to actors, follows their progress, and replaces actors that died."""
+    """Hands the jobs of one corpus to actors, follows their news, and replaces actors that died."""
 
-    def __init__(self, config: Config, corpus: str, console: Console) -> None:
-        self._config, self._corpus, self._console = config, corpus, console
-        self._cache_dir = config.cache_dir(corpus)
+    def __init__(self, config: Config, corpus: str, jobs: list[Job], actors: _Actors) -> None:
+        self._directory, self._num_actors = config.cache_dir(corpus), config.cache.run.num_actors
+        self._corpus, self._jobs, self._actors = corpus, jobs, actors
+        self._waiting = deque(jobs)
         self._running: dict[Any, tuple[Any, Job]] = {}
-        """Stream of results -> (actor, job)."""
+        """Stream of news -> (actor, job)."""
+        self._bytes = {job.name: job.tar.stat().st_size for job in jobs}
+        self.stage_seconds: Counter[str] = Counter()
 
-    def run(self, jobs: list[Job]) -> None:
-        waiting = deque(jobs)
-        idle = [self._new_actor() for _ in range(min(self._config.cache.run.num_actors, len(jobs)))]
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._console) as progress:
-            bar = progress.add_task("samples", total=None, rate="")
-            started, done, finished = time.monotonic(), 0, 0
-            while waiting or self._running:
-                while waiting and idle:
-                    self._start(idle.pop(), waiting.popleft())
-                for stream in ray.wait(list(self._running), num_returns=1)[0]:
-                    news = self._advance(stream)
-                    if isinstance(news, int):
-                        done += news
-                        draws = max(1, jobs[0].part.num_draws)
-                        progress.update(
-                            bar,
-                            completed=done,
-                            rate=f"{done * draws / (time.monotonic() - started):.0f} records/s",
-                        )
-                        continue
-                    actor, job = self._running.pop(stream)
-                    if news is None:
-                        finished += 1
-                        progress.update(bar, total=round(done * len(jobs) / finished))
-                        idle.append(actor)
-                    else:
-                        done -= job.done
-                        idle.append(self._after_failure(actor, job, news, waiting))
-        for actor in idle:
-            ray.kill(actor)
+    def run(self, progress: StageProgress) -> None:
+        """Work until every job has succeeded or has been given up.
 
-    def _new_actor(self) -> Any:
-        run = self._config.cache.run
-        options: dict[str, Any] = {"num_cpus": run.num_cpus_per_actor, "num_gpus": run.num_gpus_per_actor}
-        threads = str(max(1, int(run.num_cpus_per_actor)))
-        options["runtime_env"] = {"env_vars": {"OMP_NUM_THREADS": threads}}
-        return TeacherActor.options(**options).remote(self._config.model_dump_json(), self._corpus, run.device)
+        Raises:
+            DiskFullError: the disk is full.
+            PeaError: an error that another try cannot mend.
+        """
+        while self._waiting or self._running:
+            while self._waiting and len(self._running) < self._num_actors:
+                self._start(self._waiting.popleft())
+            for stream in ray.wait(list(self._running), num_returns=1, timeout=_POLL_S)[0]:
+                self._follow(stream, progress)
+            self._show(progress)
 
-    def _start(self, actor: Any, job: Job) -> None:
-        job.tries += 1
-        job.done = 0
-        journal = job.journal(self._cache_dir.resolve())
-        skip = [key for key, times in job.suspects.items() if times >= min(2, self._config.cache.run.max_tries)]
-        stream = actor.collect.options(num_returns="streaming").remote(
-            job.part, str(job.path.resolve()), skip, str(journal)
-        )
-        self._running[stream] = (actor, job)
+    def _start(self, job: Job) -> None:
+        job.start()
+        actor = self._actors.take()
+        method = actor.collect.options(num_returns="streaming")
+        self._running[method.remote(self._corpus, job.task(), str(job.journal))] = (actor, job)
 
-    def _advance(self, stream: Any) -> int | Exception | None:
-        """Samples that were newly done, None at the end of the tar, or what went wrong."""
-        _, job = self._running[stream]
+    def _follow(self, stream: Any, progress: StageProgress) -> None:
+        actor, job = self._running[stream]
         try:
-            item = ray.get(next(stream))
+            self._note(job, ray.get(next(stream)))
+            return
         except StopIteration:
-            return None
-        except (ray.exceptions.RayError, PeaError, OSError) as error:
-            return error
-        if isinstance(item, int):
-            job.done += item
-            return item
-        return 0
+            job.finish()
+            self._actors.give_back(actor)
+        except (RayError, PeaError, OSError) as error:
+            self._after_failure(actor, job, error, progress)
+        del self._running[stream]
 
-    def _after_failure(self, actor: Any, job: Job, error: Exception, waiting: deque[Job]) -> Any:
-        """Queue the job again or give it up; returns an actor that is fit for work."""
-        cause = getattr(error, "cause", None) or error
-        if isinstance(cause, DiskFullError) or is_disk_full(cause):
-            raise DiskFullError(
-                "no space left on the disk",
-                where=self._cache_dir,
-                remedy="Make room and run the same command again.",
-            ) from error
+    def _note(self, job: Job, news: News) -> None:
+        if isinstance(news, Started):
+            job.num_expected = news.num_expected
+        elif isinstance(news, Done):
+            job.num_done += news.num_samples
+        elif isinstance(news, Finished):
+            self.stage_seconds.update(news.stage_seconds)
+
+    def _show(self, progress: StageProgress) -> None:
+        """Tars that no actor has opened are estimated from their size."""
+        counted = [job for job in self._jobs if job.num_expected]
+        if not counted:
+            return
+        expected = sum(job.num_expected for job in counted)
+        total = expected * sum(self._bytes.values()) / sum(self._bytes[job.name] for job in counted)
+        records = sum(job.num_done * max(1, job.part.num_draws) for job in self._jobs)
+        progress.update(sum(job.num_done for job in self._jobs), total, records)
+
+    def _after_failure(self, actor: Any, job: Job, error: Exception, progress: StageProgress) -> None:
+        """Queue the job again or give it up."""
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if is_disk_full(cause):
+            remedy = "Make room and run the same command again."
+            raise DiskFullError("no space left on the disk", where=self._directory, remedy=remedy) from error
         if isinstance(cause, PeaError) and not isinstance(cause, CorpusError):
             raise cause
-        died = isinstance(error, ray.exceptions.RayActorError)
-        job.error = "the worker process died" if died else str(cause).strip().splitlines()[0]
-        journal = job.journal(self._cache_dir)
-        if died and journal.exists():
-            job.suspects[journal.read_text(encoding="utf-8")] += 1
-        if isinstance(cause, CorpusError) or job.tries >= self._config.cache.run.max_tries + len(job.suspects):
-            self._console.print(f"  [red]{job.part.tar} failed:[/red] {job.error}")
+        if isinstance(error, RayActorError | ActorUnavailableError):
+            again = job.died(blame_sample="its node has died" not in str(error))
+            self._actors.discard(actor)
         else:
-            self._console.print(f"  [yellow]{job.part.tar}: {job.error}; trying again[/yellow]")
-            job.error = ""
-            waiting.append(job)
-        if not died:
-            return actor
-        return self._new_actor()
+            again = job.failed(_first_line(cause), final=isinstance(cause, CorpusError))
+            _keep_traceback(job, error)
+            self._actors.give_back(actor)
+        progress.print(f"  {job.name}: {job.error}; {'trying again' if again else 'given up'}")
+        if again:
+            self._waiting.append(job)
 
 
-def _summarize(config: Config, corpus: str, jobs: list[Job], seconds: float, console: Console) -> dict[str, Any]:
-    """Write and check the run's summary: a run that lost a tar, or too many samples, fails."""
-    cache_dir = config.cache_dir(corpus)
-    cache = Cache.open(cache_dir, partial=True)
-    dropped: Counter[str] = Counter()
-    num_bytes = 0
-    for shard in cache.shards:
-        dropped.update(rejected.reason for rejected in shard.record.dropped)
-        num_bytes += shard.record.num_bytes
-    failed = {job.part.tar: job.error for job in jobs if job.error}
-    previous = json.loads((cache_dir / _SUMMARY).read_text()) if (cache_dir / _SUMMARY).exists() else {}
-    summary = {
-        "shards": len(cache.shards),
-        "failed": failed,
-        "samples": cache.num_samples,
-        "records": cache.num_records,
-        "bytes": num_bytes,
-        "dropped": dict(dropped),
-        "seconds": round(previous.get("seconds", 0.0) + (seconds if jobs else 0.0), 2),
-    }
-    temporary = cache_dir / f"{_SUMMARY}.tmp"
-    temporary.write_text(json.dumps(summary, indent=2))
-    os.replace(temporary, cache_dir / _SUMMARY)
-    console.print(
-        f"  {cache.num_samples} samples, {cache.num_records} records, {num_bytes / 1e6:.1f} MB, "
-        f"dropped {sum(dropped.values())}"
-    )
-    if failed:
-        raise CacheError(
-            f"{len(failed)} of {len(failed) + len(cache.shards)} tars failed",
-            where=", ".join(failed),
-            got="; ".join(sorted(set(failed.values()))),
-            remedy="Repair or remove them and run the same command again; finished shards are kept.",
-        )
-    share = sum(dropped.values()) / max(1, sum(dropped.values()) + cache.num_samples)
-    if share > config.cache.max_dropped_fraction:
-        raise CacheError(
-            "too many samples were dropped",
-            where=cache_dir,
-            expected=f"at most {config.cache.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
-            got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
-            remedy="`pea inspect` lists them by key.",
-        )
-    return summary
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else "no message"
+    return text if isinstance(error, PeaError) else f"{type(error).__name__}: {text}"
+
+
+def _keep_traceback(job: Job, error: Exception) -> None:
+    path = job.journal.with_name(f"{job.journal.name}.error.txt")
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of every stage, and ``--extend``."""
+    add_config_arguments(parser)
+    parser.add_argument("--extend", action="store_true", help="let a finished cache grow by tars, draws or blocks")
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Run the stage that the command line describes."""
+    return run_stage(lambda config, console: run(config, console, extend=arguments.extend), arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    return stage_main(run, __doc__, argv)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: run_arguments(arguments))
 
 
 if __name__ == "__main__":
