@@ -1,13 +1,13 @@
 """The adapter (PEA): an MLP that turns a native encoder's hidden states into a diffusion model's text conditioning.
 
-Source: arXiv 2311.17086, section 3; layer names as in the published checkpoints (`layernorm`, `projector.*`, `fc`), so that
-those convert without renaming.
+Source: arXiv 2311.17086, section 3; layer names as in the published checkpoints (`layernorm`, `projector.*`, `fc`),
+so that those convert without renaming.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -20,13 +20,14 @@ from pea.errors import CheckpointError
 
 
 class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Hidden states `[B, L, input_dim]` -> `encoder_hidden_states [B, L, cross_attention_dim]` and, for SDXL, a pooled embedding.
+    """Hidden states `[B, L, input_dim]` -> `[B, L, cross_attention_dim]` and, for SDXL, a pooled embedding.
 
-    SDXL head (`pooled_dim` set): the projector ends at `pooled_dim`; its mean over the tokens is the pooled embedding, and
-    GELU + `fc` make the sequence from it. SD1.5 head (`pooled_dim` None): the projector ends at `cross_attention_dim`.
+    SDXL head (`pooled_dim` set): the projector ends at `pooled_dim`; its mean over the tokens is the pooled
+    embedding, and GELU + `fc` make the sequence from it. SD1.5 head (`pooled_dim` None): the projector ends at
+    `cross_attention_dim`.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         input_dim: int = 1024,
@@ -34,9 +35,9 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pooled_dim: int | None = 1280,
         hidden_size: int = 1024,
         num_layers: int = 2,
-        pooling: Literal["all_tokens", "unmasked_tokens"] = "all_tokens",
-        max_tokens: int | None = None,
-        cache_identity: str | None = None,
+        pooling: Literal["all_tokens", "unmasked_tokens"] = "all_tokens",  # noqa: ARG002 - in self.config
+        max_tokens: int | None = None,  # noqa: ARG002
+        cache_identity: str | None = None,  # noqa: ARG002
     ) -> None:
         """Sizes; the last two are records for inference.
 
@@ -61,7 +62,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.fc = None if pooled_dim is None else nn.Linear(pooled_dim, cross_attention_dim)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Conditioning:
-        """Hidden states float `[B, L, input_dim]`, mask int `[B, L]` (read with `unmasked_tokens` only) -> conditioning."""
+        """Hidden states float `[B, L, input_dim]` -> conditioning; `unmasked_tokens` reads the mask, int `[B, L]`."""
         projected = self.projector(self.layernorm(hidden_states))
         if self.fc is None:
             return Conditioning(projected, None)
@@ -82,19 +83,20 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         if not (folder / "config.json").is_file():
             raise CheckpointError("no adapter here", where=folder, remedy="Train one: pea train --config FILE.")
         try:
-            adapter: PEA = cls.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+            adapter = cls.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
         except (OSError, ValueError, RuntimeError) as error:
             raise CheckpointError("cannot load the adapter", where=folder, got=str(error).splitlines()[0]) from error
-        return adapter.float().requires_grad_(False).eval()
+        adapter.float().requires_grad_(False).eval()
+        return cast("PEA", adapter)
 
 
 def new_adapter(
     unet_config: Any, input_dim: int, *, hidden_size: int, num_layers: int, max_tokens: int, seed: int
 ) -> PEA:
-    """An untrained adapter that fits a UNet; the same weights for the same seed, whatever the global generator's state."""
+    """An untrained adapter that fits a UNet; the weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return PEA(
+        adapter: PEA = PEA(
             input_dim=input_dim,
             cross_attention_dim=int(unet_config["cross_attention_dim"]),
             pooled_dim=pooled_dim_of(unet_config),
@@ -102,6 +104,7 @@ def new_adapter(
             num_layers=num_layers,
             max_tokens=max_tokens,
         )
+    return adapter
 
 
 def pooled_dim_of(unet_config: Any) -> int | None:
@@ -124,7 +127,7 @@ def convert_official(path: Path) -> PEA:
         state = torch.load(path, map_location="cpu", weights_only=True)
         tensors = {str(name): tensor.float() for name, tensor in state.items()}
         linears = sorted((n for n in tensors if n.startswith("projector.")), key=lambda name: int(name.split(".")[1]))
-        adapter = PEA(
+        adapter: PEA = PEA(
             input_dim=len(tensors["layernorm.weight"]),
             cross_attention_dim=len(tensors["fc.weight"] if "fc.weight" in tensors else tensors[linears[-1]]),
             pooled_dim=len(tensors[linears[-1]]) if "fc.weight" in tensors else None,
@@ -139,4 +142,5 @@ def convert_official(path: Path) -> PEA:
             expected="tensors named layernorm.*, projector.*, fc.*",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
         ) from error
-    return adapter.requires_grad_(False).eval()
+    adapter.requires_grad_(False).eval()
+    return adapter

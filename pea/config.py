@@ -111,9 +111,7 @@ class CountSketch(Section):
     """How a sum is stored."""
 
 
-SketchConfig = Annotated[
-    ExactSketch | QuantizedSketch | PositionsSketch | CountSketch, Field(discriminator="kind")
-]
+SketchConfig = Annotated[ExactSketch | QuantizedSketch | PositionsSketch | CountSketch, Field(discriminator="kind")]
 
 
 class AttentionConfig(Section):
@@ -236,6 +234,14 @@ class TrainConfig(Section):
     """Peak learning rate of the warm start."""
     targets: Literal["cached", "live"] = "cached"
     """Where the teacher's answers come from: the cache, or the teacher itself at every step."""
+    min_snr_gamma: PositiveFloat | None = None
+    """Weight records by min-SNR with this gamma; null weights all alike."""
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Publish an exponential moving average of the adapter with this decay per step; null publishes the last weights."""
+    max_skipped_steps: PositiveInt = 10
+    """Consecutive steps without a finite loss after which the run stops; fewer are skipped and counted."""
+    resume: Literal["auto", "never", "must"] = "auto"
+    """Go on from the newest saved state of the same run: if there is one, never, or fail if there is none."""
     seed: NonNegativeInt = 0
     """Seed of the adapter's initial weights and of the order of the records."""
     precision: Literal["no", "bf16", "fp16"] = "no"

@@ -1,6 +1,7 @@
-"""The frozen encoders: images to latents, English captions to the teacher's conditioning, native captions to hidden states.
+"""The frozen encoders of images, of English captions, and of native captions.
 
-Shapes: B batch, L tokens, D width of the hidden states, P width of the pooled embedding, c,h,w latent channels and size.
+Shapes: B batch, L tokens, D width of the hidden states, P width of the pooled embedding, c,h,w latent channels and
+size.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
@@ -149,7 +151,7 @@ class NativeEncoder:
     @property
     def width(self) -> int:
         """Width D of the hidden states."""
-        config = self.model.config
+        config: Any = self.model.config
         # AltCLIP projects its hidden states to the width that the English CLIP had.
         return int(getattr(config, "project_dim", None) or getattr(config, "hidden_size", None) or config.d_model)
 
@@ -166,7 +168,7 @@ class NativeEncoder:
 
 
 def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
-    """`kind.from_pretrained(folder)` from local safetensors only; falls back to the `fp16` variant when only that is there.
+    """`kind.from_pretrained(folder)` from local safetensors only; the `fp16` variant where there is no other.
 
     Raises:
         CheckpointError: the folder is missing, incomplete, or of another kind.
@@ -180,7 +182,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
         if not list(folder.glob("*model.safetensors*")) and list(folder.glob("*.fp16.safetensors")):
             options["variant"] = "fp16"
     try:
-        with _no_loading_bars():
+        with quiet_loading():
             return kind.from_pretrained(str(folder), **options)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise CheckpointError(
@@ -192,14 +194,17 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
 
 
 @contextmanager
-def _no_loading_bars() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers and diffusers from drawing a progress bar for each file that they load."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
+            diffusers_logging.enable_progress_bar()
 
 
 def load_tokenizer(kind: Any, folder: Path) -> Any:

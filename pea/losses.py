@@ -1,7 +1,7 @@
 """The losses of the method: pure functions of per-row distances.
 
-`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_C · SD`, each term the mean over the *whole* batch of what
-its own rows contribute: distillation on the parallel rows, the diffusion loss on the culture rows.
+`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_C · SD`, each term the mean over the *whole* batch
+of what its own rows contribute: distillation on the parallel rows, the diffusion loss on the culture rows.
 
 Source: arXiv 2311.17086, equations 3 to 6; the whole-batch mean as in the original training code.
 """

@@ -42,9 +42,10 @@ class Score:
 
 
 def score(wanted: Sequence[Mapping[str, str]], read: Mapping[str, Sequence[str]]) -> Score:
-    """Compare what each prompt asks for (`wanted[i]`) with what the judge read (`read[attribute][i]`).
+    """Compare what each prompt asks for (`wanted[i]`) with what was read (`read[attribute][i]`).
 
-    The interval of the mean takes the prompts as the independent draws: each prompt's attributes stand or fall together.
+    The interval of the mean takes the prompts as the independent draws: each prompt's attributes stand or fall
+    together.
 
     Raises:
         EvaluationError: there is no prompt, or a prompt names an attribute that the judge does not read.

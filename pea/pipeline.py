@@ -3,8 +3,8 @@
     pea = PEAPrompt.from_pretrained("runs/demo/adapter", "weights/zh")
     image = pipe(**pea("一只猫")).images[0]
 
-`pipe` is any pipeline that takes `prompt_embeds`: StableDiffusionPipeline, StableDiffusionXLPipeline, their img2img, inpaint
-and ControlNet relatives.
+`pipe` is any pipeline that takes `prompt_embeds`: StableDiffusionPipeline, StableDiffusionXLPipeline, their img2img,
+inpaint and ControlNet relatives.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pea.adapter import PEA
+from pea.drawing import prompt_arguments
 from pea.encoders import Conditioning, NativeEncoder
 from pea.errors import CheckpointError
 
@@ -65,13 +66,5 @@ class PEAPrompt:
         negatives = [negative_prompt] if isinstance(negative_prompt, str) else list(negative_prompt)
         if len(negatives) not in (1, len(prompts)):
             raise ValueError(f"{len(negatives)} negative prompts for {len(prompts)} prompts")
-        positive, negative = self.encode(prompts), self.encode(negatives)
-        repeats = len(prompts) if len(negatives) == 1 else 1
-        embeds = {
-            "prompt_embeds": positive.encoder_hidden_states,
-            "negative_prompt_embeds": negative.encoder_hidden_states.repeat(repeats, 1, 1),
-        }
-        if positive.pooled_prompt_embeds is not None and negative.pooled_prompt_embeds is not None:
-            embeds["pooled_prompt_embeds"] = positive.pooled_prompt_embeds
-            embeds["negative_pooled_prompt_embeds"] = negative.pooled_prompt_embeds.repeat(repeats, 1)
-        return {name: tensor.to(self.dtype) for name, tensor in embeds.items()}
+        arguments = prompt_arguments(self.encode(prompts), self.encode(negatives))
+        return {name: tensor.to(self.dtype) for name, tensor in arguments.items()}

@@ -1,6 +1,7 @@
 """A seeded random order of rows that lie in pieces on disk: pieces shuffled, rows shuffled within windows of pieces.
 
-The order is a pure function of (seed, epoch), and any part of it can be asked for alone: to resume is to ask for the next.
+The order is a pure function of (seed, epoch), and any part of it can be asked for alone: to resume is to ask for the
+next.
 """
 
 from __future__ import annotations

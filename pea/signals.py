@@ -5,7 +5,7 @@ The trainer cannot tell which: both compare the student's pass with the teacher'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -17,6 +17,7 @@ from pea.encoders import Conditioning
 from pea.losses import row_mse
 from pea.sketch import Sketch, make_sketch
 from pea.teacher import Teacher, UNetOutput
+from pea.text_states import Encode
 
 
 class RowErrors(NamedTuple):
@@ -42,9 +43,11 @@ class CachedTeacher:
         self.blocks = tuple(blocks)
         self._sketches: dict[tuple[str, tuple[int, ...]], Sketch] = {}
 
-    def errors(self, student: UNetOutput, batch: Batch, noisy_latents: Tensor) -> RowErrors:
+    def errors(self, student: UNetOutput, batch: Batch, noisy_latents: Tensor) -> RowErrors:  # noqa: ARG002
         """Source: DESIGN §5; `E[SᵀS] = I` makes the sketched distance and its gradient unbiased."""
         rows = batch.num_parallel
+        if rows == 0:
+            return _no_errors(student, self.blocks)
         blocks = {}
         for block in self.blocks:
             feature = student.features[block][:rows]
@@ -66,7 +69,7 @@ class CachedTeacher:
 class LiveTeacher:
     """The original recipe: the teacher's UNet pass with the English caption, at every step."""
 
-    def __init__(self, teacher: Teacher, encode: Callable[[Sequence[str]], Conditioning], blocks: Sequence[str]) -> None:
+    def __init__(self, teacher: Teacher, encode: Encode, blocks: Sequence[str]) -> None:
         self.teacher = teacher
         self.encode = encode
         self.blocks = tuple(blocks)
@@ -75,12 +78,23 @@ class LiveTeacher:
         """Source: arXiv 2311.17086, equations 4 and 5."""
         rows = batch.num_parallel
         if rows == 0:
-            empty = student.noise_pred.new_zeros(0, dtype=torch.float32)
-            return RowErrors(empty, dict.fromkeys(self.blocks, empty))
+            return _no_errors(student, self.blocks)
         with torch.no_grad():
-            conditioning = Conditioning(*self.encode(batch.english_captions))
+            conditioning = self.conditioning(batch.english_captions)
             answer = self.teacher.forward(
                 noisy_latents[:rows], batch.timesteps[:rows], conditioning, batch.time_ids[:rows]
             )
         errors = {block: row_mse(student.features[block][:rows], answer.features[block]) for block in self.blocks}
         return RowErrors(row_mse(student.noise_pred[:rows], answer.noise_pred), errors)
+
+    def conditioning(self, captions: Sequence[str]) -> Conditioning:
+        """What the teacher is told, on its device."""
+        hidden, pooled = self.encode(captions)
+        assert hidden is not None
+        device = self.teacher.unet.device
+        return Conditioning(hidden.to(device), None if pooled is None else pooled.to(device))
+
+
+def _no_errors(student: UNetOutput, blocks: Sequence[str]) -> RowErrors:
+    empty = student.noise_pred.new_zeros(0, dtype=torch.float32)
+    return RowErrors(empty, dict.fromkeys(blocks, empty))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -33,7 +33,12 @@ class Teacher:
     """A frozen UNet with its noise schedule; the only place that registers hooks."""
 
     def __init__(
-        self, unet: UNet2DConditionModel, scheduler: DDPMScheduler, blocks: Blocks = "all", *, channels_last: bool = False
+        self,
+        unet: UNet2DConditionModel,
+        scheduler: DDPMScheduler,
+        blocks: Blocks = "all",
+        *,
+        channels_last: bool = False,
     ) -> None:
         if channels_last:
             unet = unet.to(memory_format=torch.channels_last)
@@ -90,20 +95,23 @@ class Teacher:
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Noisy latents float `[B, c, h, w]` at timesteps int64 `[B]`."""
-        noisy: Tensor = self.scheduler.add_noise(latents, noise, timesteps)
-        return noisy
+        return cast("Tensor", self.scheduler.add_noise(latents, noise, timesteps))
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the UNet was trained to predict, `[B, c, h, w]`: the noise, or the velocity for v-prediction."""
         if self.scheduler.config.prediction_type == "epsilon":
             return noise
-        velocity: Tensor = self.scheduler.get_velocity(latents, noise, timesteps)
-        return velocity
+        return cast("Tensor", self.scheduler.get_velocity(latents, noise, timesteps))
 
     def snr(self, timesteps: Tensor) -> Tensor:
         """Signal-to-noise ratio float `[B]` at timesteps int64 `[B]`."""
-        alpha = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+        alpha: Tensor = self.scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
         return alpha / (1 - alpha)
+
+    def recompute_activations(self) -> None:
+        """Save memory in the backward pass by computing activations again."""
+        self.unet.train()  # diffusers checkpoints activations in training mode only; there is no dropout to wake
+        self.unet.enable_gradient_checkpointing()
 
     def _added(self, conditioning: Conditioning, time_ids: Tensor | None) -> dict[str, Tensor] | None:
         if pooled_dim_of(self.unet.config) is None:
@@ -133,7 +141,9 @@ def block_names(unet: UNet2DConditionModel, blocks: Blocks = "all") -> tuple[str
     known = {name for name, _ in unet.named_modules()}
     missing = [name for name in blocks if name not in known or not name]
     if missing:
-        raise ConfigError("no such block in the UNet", where="cache.blocks", expected=", ".join(every), got=", ".join(missing))
+        raise ConfigError(
+            "no such block in the UNet", where="cache.blocks", expected=", ".join(every), got=", ".join(missing)
+        )
     return tuple(blocks)
 
 
@@ -153,7 +163,7 @@ def unet_config(folder: Path) -> dict[str, Any]:
 def block_shapes(
     config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks = "all"
 ) -> dict[str, tuple[int, int, int]]:
-    """Block -> (C, H, W) of its output for latents of `latent_hw`, found on the meta device: no weights, no arithmetic."""
+    """Block -> (C, H, W) of its output for latents of `latent_hw`, found on the meta device: no weights are needed."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(dict(config))
         pooled_dim = pooled_dim_of(config)

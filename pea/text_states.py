@@ -1,7 +1,7 @@
 """Text states of captions, computed once where they fit into memory: the encoders are frozen.
 
-What is returned for a caption never depends on what was asked before, so that a resumed run equals an unbroken one bit for
-bit: a matrix product can differ in the last bit with the number of rows beside it.
+What is returned for a caption never depends on what was asked before, so that a resumed run equals an unbroken one
+bit for bit: a matrix product can differ in the last bit with the number of rows beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GROUP = 128
 
 
 class TextStates:
-    """`states(captions)`: what `encode` gives for them, from a table if all known captions' states fit in `max_bytes`."""
+    """`states(captions)`: what `encode` gives for them; from a table if all known ones fit in `max_bytes`."""
 
     def __init__(self, encode: Encode, known: Iterable[str], max_bytes: int = 2 << 30) -> None:
         self._encode = encode
@@ -44,4 +44,6 @@ class TextStates:
     def _fill(self) -> tuple[Tensor | None, ...]:
         groups = [self._encode(self._texts[i : i + _GROUP]) for i in range(0, len(self._texts), _GROUP)]
         columns = zip(*groups, strict=True)
-        return tuple(None if column[0] is None else torch.cat([p for p in column if p is not None]) for column in columns)
+        return tuple(
+            None if column[0] is None else torch.cat([p for p in column if p is not None]) for column in columns
+        )

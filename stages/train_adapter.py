@@ -3,8 +3,8 @@
     pea train --config configs/demo.yaml
     accelerate launch -m stages.train_adapter --config FILE
 
-One loop for both. To resume, run the same command: the newest saved state of the same run is taken up, and the result is the
-same, bit for bit on CPU, as if it had not been broken off.
+One loop for both. To resume, run the same command: the newest saved state of the same run is taken up, and the result
+is the same, bit for bit on CPU, as if it had not been broken off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from pea.errors import TrainingError
 from pea.losses import Losses, LossWeights
 from pea.schedule import learning_rate
 from pea.student import student_losses
-from pea.train_state import MovingAverage, TrainState, TrainStates, differing_names, optimizer_tensors, restore_optimizer
+from pea.train_state import (
+    MovingAverage,
+    TrainState,
+    TrainStates,
+    differing_names,
+    optimizer_tensors,
+    restore_optimizer,
+)
 from stages.common import stage_main
 from stages.train_output import TrainLog, publish_adapter
 from stages.train_setup import Setup, prepare
@@ -184,7 +191,11 @@ class Trainer:
             mean = torch.tensor([value / steps], device=self.accelerator.device, dtype=torch.float32)
             row[name] = float(self.accelerator.reduce(mean, "mean").item())
         row.setdefault("loss", float("nan"))
-        row |= {"lr": learning_rate(self.step - 1, self.train), "seconds": round(self.seconds, 3), "skipped": self.skipped}
+        row |= {
+            "lr": learning_rate(self.step - 1, self.train),
+            "seconds": round(self.seconds, 3),
+            "skipped": self.skipped,
+        }
         rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * self.accelerator.num_processes
         row["samples_per_s"] = round(rows_per_step * self.step / max(self.seconds, 1e-9), 1)
         if self.accelerator.is_main_process:

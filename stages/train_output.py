@@ -44,7 +44,7 @@ class TrainLog:
 
 
 def publish_adapter(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> None:
-    """Write weights, model card, log and summary into the adapter's folder; `config.json`, which makes it loadable, last."""
+    """Write all that belongs to the adapter; `config.json`, which makes it loadable, last."""
     folder = config.adapter_dir
     (folder / "config.json").unlink(missing_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
@@ -61,7 +61,9 @@ def publish_adapter(config: Config, adapter: PEA, rows: list[Row], summary: dict
 def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
     """The adapter's README: what it is, how to use it, what it was made from."""
     last = rows[-1] if rows else {}
-    losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "culture") if name in last)
+    losses = "\n".join(
+        f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "culture") if name in last
+    )
     shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
     return f"""---
 library_name: diffusers

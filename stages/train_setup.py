@@ -1,8 +1,7 @@
-"""What a training run needs before its first step: checked caches, frozen models, batches, and the run's fingerprint."""
+"""What training needs before its first step: checked caches, frozen models, batches, and the run's fingerprint."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 import torch
 
 from pea.adapter import PEA, new_adapter
-from pea.cache import Cache, Identity, cache_identity
-from pea.cache.identity import sha256_folder
+from pea.cache import Cache, Identity
+from pea.cache.identity import reading_identity, sha256_folder
 from pea.config import Config
 from pea.dataset import BatchPlan, TrainingData
 from pea.draws import DrawRecipe
 from pea.encoders import EnglishEncoder, NativeEncoder, vae_scaling_factor
-from pea.errors import ConfigError, IdentityError
+from pea.errors import ConfigError
 from pea.signals import CachedTeacher, LiveTeacher, SignalSource
 from pea.teacher import Teacher
 from pea.text_states import TextStates
@@ -49,11 +48,13 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         ConfigError: a setting does not fit the others.
     """
     if config.train.attention_steps:
-        raise ConfigError("the warm start on cached queries is not available", where="train.attention_steps", expected=0)
-    parallel_identity = cache_identity(config, "parallel")
-    parallel = Cache.open(config.cache_dir("parallel"), expect=parallel_identity)
-    culture_identity = cache_identity(config, "culture") if config.corpora.culture else None
-    culture = Cache.open(config.cache_dir("culture"), expect=culture_identity) if culture_identity else None
+        raise ConfigError(
+            "the warm start on cached queries is not available", where="train.attention_steps", expected=0
+        )
+    parallel = Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
+    culture = None
+    if config.corpora.culture:
+        culture = Cache.open(config.cache_dir("culture"), expect=reading_identity(config, "culture"))
     teacher = Teacher.from_checkpoint(
         config.teacher.checkpoint, config.cache.blocks, _DTYPES[config.train.precision], device, channels_last=True
     )
@@ -61,7 +62,7 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         teacher.recompute_activations()
     blocks = _wanted_blocks(config, teacher)
     encoder = NativeEncoder.from_pretrained(config.student.encoder, device=device)
-    adapter = _new_adapter(config, teacher, encoder, parallel_identity)
+    adapter = _new_adapter(config, teacher, encoder, parallel.identity)
     data = _training_data(config, parallel, culture, teacher, blocks)
     return Setup(
         data=data,
@@ -69,13 +70,8 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         source=_source(config, teacher, data, blocks, device),
         adapter=adapter,
         native_states=TextStates(encoder.encode, data.captions(config.student.language)),
-        fingerprint=_fingerprint(config, parallel_identity, culture_identity, num_processes),
+        fingerprint=_fingerprint(config, parallel, culture, num_processes),
     )
-
-
-def identity_digest(identity: Identity) -> str:
-    """One short name for an identity."""
-    return hashlib.sha256(json.dumps(identity.fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _new_adapter(config: Config, teacher: Teacher, encoder: NativeEncoder, identity: Identity) -> PEA:
@@ -87,7 +83,7 @@ def _new_adapter(config: Config, teacher: Teacher, encoder: NativeEncoder, ident
         max_tokens=encoder.max_tokens,
         seed=config.train.seed,
     )
-    adapter.register_to_config(cache_identity=identity_digest(identity))
+    adapter.register_to_config(cache_identity=identity.digest)
     return adapter
 
 
@@ -140,11 +136,11 @@ def _wanted_blocks(config: Config, teacher: Teacher) -> tuple[str, ...]:
     return tuple(block for block in teacher.blocks if weights.get(block, 1.0) > 0)
 
 
-def _fingerprint(config: Config, parallel: Identity, culture: Identity | None, num_processes: int) -> dict[str, Any]:
+def _fingerprint(config: Config, parallel: Cache, culture: Cache | None, num_processes: int) -> dict[str, Any]:
     """What decides the trained weights; a saved state of another fingerprint is not resumed."""
     train = config.train.model_dump(mode="json", exclude=_NOT_FINGERPRINT)
     return {
-        "cache": {"parallel": parallel.fields, "culture": culture.fields if culture else None},
+        "cache": {"parallel": parallel.identity.digest, "culture": culture.identity.digest if culture else None},
         "student": {
             "encoder": sha256_folder(config.student.encoder),
             "language": config.student.language,
@@ -153,6 +149,3 @@ def _fingerprint(config: Config, parallel: Identity, culture: Identity | None, n
         "train": json.loads(json.dumps(train)),
         "num_processes": num_processes,
     }
-
-
-__all__ = ["IdentityError", "Setup", "identity_digest", "prepare"]

@@ -77,7 +77,12 @@ def test_a_folder_without_text_encoder_is_refused(tmp_path: Path) -> None:
 
     CLIPVisionModel(
         CLIPVisionConfig(
-            hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            image_size=16,
+            patch_size=8,
         )
     ).save_pretrained(folder)
     with pytest.raises(CheckpointError, match="no text encoder"):

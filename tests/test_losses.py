@@ -27,7 +27,9 @@ def test_either_side_may_be_empty() -> None:
 
 def test_row_weights_split_at_the_parallel_rows() -> None:
     weights = torch.tensor([0.5, 2.0, 3.0])
-    losses = combine(torch.tensor([2.0, 1.0]), {"b": torch.tensor([1.0, 1.0])}, torch.tensor([1.0]), LossWeights(), weights)
+    losses = combine(
+        torch.tensor([2.0, 1.0]), {"b": torch.tensor([1.0, 1.0])}, torch.tensor([1.0]), LossWeights(), weights
+    )
     assert losses.noise_pred.item() == pytest.approx(1.0)
     assert losses.blocks["b"].item() == pytest.approx(2.5 / 3)
     assert losses.culture.item() == pytest.approx(1.0)

@@ -20,7 +20,9 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return make_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
 
 
-def _inputs(teacher: Teacher, hw: tuple[int, int] = (8, 8)) -> tuple[torch.Tensor, torch.Tensor, Conditioning, torch.Tensor]:
+def _inputs(
+    teacher: Teacher, hw: tuple[int, int] = (8, 8)
+) -> tuple[torch.Tensor, torch.Tensor, Conditioning, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(3, 5, teacher.unet.config.cross_attention_dim, generator=generator, requires_grad=True)
     pooled = torch.randn(3, 12, generator=generator) if teacher.unet.config.addition_embed_type else None

@@ -1,0 +1,357 @@
+"""Cache rows to training batches, as a pure function of the batch's index: to resume is to ask for the next one.
+
+A batch has P parallel records and C culture samples of one latent shape. Within an epoch, batches of different shapes
+come in random order; the culture samples of a shape go round on their own, with draw e on their e-th round.
+
+Shapes: c,h,w latents.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pea.batch import Batch
+from pea.cache import Bucket, Cache
+from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
+from pea.errors import CacheError, ShardDamagedError
+from pea.row_order import RowOrder
+from pea.sketch import from_numpy
+
+_PIECE_BYTES = 32 << 20
+_MAX_PIECE_SAMPLES = 1024
+_SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
+_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id", "noise_pred")
+Array = npt.NDArray[Any]
+
+
+class Piece(NamedTuple):
+    """Consecutive samples of one bucket of one shard, with all their draws."""
+
+    bucket: Bucket
+    tar: str
+    first: int
+    stop: int
+
+
+class Row(NamedTuple):
+    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language."""
+
+    arrays: dict[str, Array]
+    sample_id: str
+    draw: int
+    captions: dict[str, str]
+
+
+class CacheRows:
+    """Rows of one cache that share a latent shape, read piece by piece, in random order within a window of pieces."""
+
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        arrays: Sequence[str],
+        languages: Sequence[str],
+        window: int,
+        seed: int,
+        name: str,
+    ) -> None:
+        self.pieces, self.arrays, self.languages = list(pieces), list(arrays), list(languages)
+        self.draws_per_sample = max(1, self.pieces[0].bucket.draws_per_sample)
+        sizes = [(piece.stop - piece.first) * self.draws_per_sample for piece in self.pieces]
+        self.order = RowOrder(sizes, window, seed, name)
+        self._loaded: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._capacity = 2 * window + 2
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def read(self, epoch: int, start: int, stop: int) -> list[Row]:
+        """Rows `start..stop` of an epoch."""
+        return [self._row(piece, row) for piece, row in self.order.rows(epoch, start, stop).tolist()]
+
+    def _row(self, index: int, row: int) -> Row:
+        loaded, piece = self._load(index), self.pieces[index]
+        sample, draw = divmod(row, self.draws_per_sample)
+        arrays = {n: v[sample if n in loaded["sample_level"] else row] for n, v in loaded["arrays"].items()}
+        captions = {language: texts[sample] for language, texts in loaded["captions"].items()}
+        return Row(arrays, f"{piece.tar}/{loaded['keys'][sample]}", draw, captions)
+
+    def _load(self, index: int) -> dict[str, Any]:
+        with self._lock:
+            if index in self._loaded:
+                self._loaded.move_to_end(index)
+                return self._loaded[index]
+            bucket, _, first, stop = self.pieces[index]
+            levels = {name: bucket.arrays[name].level for name in self.arrays}
+            by_sample = [name for name in self.arrays if levels[name] == "sample"]
+            by_record = [name for name in self.arrays if levels[name] == "record"]
+            arrays = bucket.read(by_sample, first, stop)
+            if by_record:
+                k = bucket.draws_per_sample
+                arrays |= bucket.read(by_record, first * k, stop * k)
+            captions = {code: bucket.captions(code)[first:stop] for code in self.languages}
+            loaded = {
+                "arrays": arrays,
+                "sample_level": set(by_sample),
+                "keys": bucket.keys[first:stop],
+                "captions": captions,
+            }
+            self._loaded[index] = loaded
+            while len(self._loaded) > self._capacity:
+                self._loaded.popitem(last=False)
+            return loaded
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How many rows of each kind are in a batch."""
+
+    batch_size: int
+    culture_fraction: float
+    seed: int
+
+    @property
+    def num_culture(self) -> int:
+        """C, where there is a culture corpus."""
+        return round(self.batch_size * self.culture_fraction)
+
+
+class TrainingData:
+    """Batches from a parallel cache and, optionally, a culture cache."""
+
+    def __init__(
+        self,
+        parallel: Cache,
+        culture: Cache | None,
+        plan: BatchPlan,
+        recipe: DrawRecipe,
+        scaling_factor: float,
+        blocks: Sequence[str],
+        native_language: str,
+        english_language: str = "en",
+        *,
+        window_bytes: int = 512 << 20,
+    ) -> None:
+        """Args as named; `blocks` are the features to read, `recipe` and `scaling_factor` the cache's.
+
+        Raises:
+            CacheError: a cache has no rows, or no captions in the student's language.
+        """
+        self.plan, self.recipe, self.scaling_factor, self.blocks = plan, recipe, scaling_factor, tuple(blocks)
+        self.native_language, self.english_language = native_language, english_language
+        languages = (native_language, english_language)
+        self.parallel = open_rows(parallel, self.blocks, languages, plan.seed, window_bytes)
+        self.culture: dict[str, CacheRows] = {}
+        if culture is not None and plan.num_culture:
+            self.culture = open_rows(culture, None, languages[:1], plan.seed, window_bytes)
+        self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self._buckets)
+        self._schedule = lru_cache(maxsize=2)(self._make_schedule)
+
+    @property
+    def num_records(self) -> int:
+        """Parallel records."""
+        return sum(len(rows) for rows in self.parallel.values())
+
+    @property
+    def num_culture_samples(self) -> int:
+        """Culture samples."""
+        return sum(len(rows) for rows in self.culture.values())
+
+    def captions(self, language: str) -> set[str]:
+        """Every caption of one language in the caches."""
+        texts: set[str] = set()
+        for rows in (*self.parallel.values(), *self.culture.values()):
+            if language in rows.languages:
+                for bucket in {id(piece.bucket): piece.bucket for piece in rows.pieces}.values():
+                    texts.update(bucket.captions(language))
+        return texts
+
+    def batch(self, index: int) -> Batch:
+        """Batch `index` of the run; any index, in any order.
+
+        Raises:
+            ShardDamagedError: a row's noise is not the one that its key gives.
+        """
+        epoch, position = divmod(index, self.batches_per_epoch)
+        bucket, turn = self._schedule(epoch)[position]
+        num_parallel, num_culture = self._sizes(bucket)
+        rows = self.parallel[bucket].read(epoch, turn * num_parallel, (turn + 1) * num_parallel) if num_parallel else []
+        culture = self._culture_rows(bucket, epoch, turn, num_culture)
+        return self._collate(bucket, rows, culture)
+
+    @property
+    def _buckets(self) -> list[str]:
+        return sorted(self.culture if self.culture and self.plan.num_culture == self.plan.batch_size else self.parallel)
+
+    def _sizes(self, bucket: str) -> tuple[int, int]:
+        """P and C of a bucket's batches."""
+        num_culture = self.plan.num_culture if bucket in self.culture else 0
+        return self.plan.batch_size - num_culture, num_culture
+
+    def _num_batches(self, bucket: str) -> int:
+        """Full batches in an epoch, at least one; the rest of the rows waits for the next epoch's order."""
+        num_parallel, num_culture = self._sizes(bucket)
+        if num_parallel == 0:
+            return max(1, len(self.culture[bucket]) // num_culture)
+        return max(1, len(self.parallel[bucket]) // num_parallel)
+
+    def _make_schedule(self, epoch: int) -> list[tuple[str, int]]:
+        """Bucket of each batch of an epoch, and the how-manieth of that bucket it is."""
+        buckets = [bucket for bucket in self._buckets for _ in range(self._num_batches(bucket))]
+        turns = dict.fromkeys(buckets, 0)
+        schedule = []
+        for place in np.random.default_rng((self.plan.seed, epoch, 2)).permutation(len(buckets)):
+            bucket = buckets[place]
+            schedule.append((bucket, turns[bucket]))
+            turns[bucket] += 1
+        return schedule
+
+    def _culture_rows(self, bucket: str, epoch: int, turn: int, count: int) -> list[Row]:
+        """The next `count` samples of the bucket's own endless round, each with its round as draw."""
+        rows: list[Row] = []
+        taken = (epoch * self._num_batches(bucket) + turn) * count
+        while len(rows) < count:
+            lap, start = divmod(taken + len(rows), len(self.culture[bucket]))
+            stop = min(start + count - len(rows), len(self.culture[bucket]))
+            rows += [row._replace(draw=lap) for row in self.culture[bucket].read(lap, start, stop)]
+        return rows
+
+    def _collate(self, bucket: str, parallel: list[Row], culture: list[Row]) -> Batch:
+        rows = parallel + culture
+        ids, numbers = [row.sample_id for row in rows], [row.draw for row in rows]
+        mean, std = _stack(rows, "latents_mean").float(), _stack(rows, "latents_std").float()
+        shape = tuple(mean.shape[1:])
+        noise = noise_batch(self.recipe, ids, numbers, shape)
+        _check_noise(parallel, noise)
+        fresh = [draws(self.recipe, row.sample_id, row.draw, row.draw + 1) for row in culture]
+        dropped = [bool(row.arrays["caption_dropped"]) for row in parallel]
+        dropped += [bool(draw.caption_dropped[0]) for draw in fresh]
+        timesteps = [int(row.arrays["timestep"]) for row in parallel] + [int(draw.timestep[0]) for draw in fresh]
+        latent_noise = torch.from_numpy(latent_noise_batch(self.recipe, ids, numbers, shape))
+        native = [row.captions[self.native_language] for row in rows]
+        english = [row.captions[self.english_language] for row in parallel]
+        return Batch(
+            bucket=bucket,
+            names=[f"{name}#{number}" for name, number in zip(ids, numbers, strict=True)],
+            latents=(mean + std * latent_noise) * self.scaling_factor,
+            noise=torch.from_numpy(noise),
+            timesteps=torch.tensor(timesteps, dtype=torch.int64),
+            time_ids=_stack(rows, "time_ids").to(torch.int64),
+            native_captions=["" if drop else text for drop, text in zip(dropped, native, strict=True)],
+            english_captions=["" if drop else text for drop, text in zip(dropped, english, strict=False)],
+            noise_pred=_stack(parallel, "noise_pred") if parallel else torch.zeros(0, *shape),
+            features=self._features(parallel),
+            record_ids=np.array([row.arrays["record_id"] for row in parallel], dtype=np.uint64),
+        )
+
+    def _features(self, parallel: list[Row]) -> dict[str, dict[str, Tensor]]:
+        features: dict[str, dict[str, Tensor]] = {block: {} for block in self.blocks}
+        for name in parallel[0].arrays if parallel else ():
+            if name.startswith("features/"):
+                _, block, suffix = name.split("/")
+                features[block][suffix] = _stack(parallel, name)
+        return features
+
+
+def open_rows(
+    cache: Cache, blocks: Sequence[str] | None, languages: Sequence[str], seed: int, window_bytes: int
+) -> dict[str, CacheRows]:
+    """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
+
+    Raises:
+        CacheError: there are no rows, or a sample has no caption in one of the languages.
+    """
+    pieces: dict[str, list[Piece]] = {}
+    arrays: dict[str, list[str]] = {}
+    row_bytes: dict[str, int] = {}
+    for shard in cache.shards:
+        for name, bucket in shard.buckets.items():
+            _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
+            arrays[name] = _wanted_arrays(bucket, blocks)
+            row_bytes[name] = sum(_sample_bytes(bucket, array) for array in arrays[name])
+            step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
+            for first in range(0, bucket.num_samples, step):
+                stop = min(first + step, bucket.num_samples)
+                pieces.setdefault(name, []).append(Piece(bucket, shard.tar, first, stop))
+    if not pieces:
+        raise CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
+    rows = {}
+    for name, parts in pieces.items():
+        samples = max(part.stop - part.first for part in parts)
+        window = max(2, window_bytes // (samples * row_bytes[name]))
+        rows[name] = CacheRows(parts, arrays[name], languages, min(window, len(parts)), seed, name)
+    return rows
+
+
+def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: int) -> Iterator[Batch]:
+    """`fetch(index)` for each index in turn, `num_ahead` of them under way in a background thread; 0: none."""
+    if num_ahead == 0:
+        yield from map(fetch, indices)
+        return
+    remaining = iter(indices)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pea-batches") as pool:
+        pending: list[Future[Batch]] = [pool.submit(fetch, index) for index in islice(remaining, num_ahead)]
+        try:
+            while pending:
+                batch = pending.pop(0).result()
+                pending += [pool.submit(fetch, index) for index in islice(remaining, 1)]
+                yield batch
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:
+    for language in languages:
+        missing = sum(not text for text in bucket.captions(language))
+        if missing:
+            raise CacheError(
+                f"{missing} of {bucket.num_samples} samples have no caption in {language!r}",
+                where=where,
+                expected=f"captions among {', '.join(bucket.languages)}",
+                remedy="Set student.language to a language of the corpus, or cache a corpus that has its captions.",
+            )
+
+
+def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:
+    if blocks is None:
+        return list(_SAMPLE_ARRAYS)
+    features = [n for n in bucket.arrays if n.startswith("features/") and n.split("/")[1] in blocks]
+    # `squared_norm` and the like of a sketch are kept for reports; they are a few bytes.
+    return [*_SAMPLE_ARRAYS, *_RECORD_ARRAYS, *features]
+
+
+def _sample_bytes(bucket: Bucket, name: str) -> int:
+    """Bytes of one array for one sample with all its draws."""
+    spec = bucket.arrays[name]
+    times = bucket.draws_per_sample if spec.level == "record" else 1
+    return int(np.dtype(spec.dtype).itemsize * np.prod(spec.shape, dtype=np.int64)) * times
+
+
+def _stack(rows: Sequence[Row], name: str) -> Tensor:
+    tensor: Tensor = from_numpy(np.stack([row.arrays[name] for row in rows]))
+    return tensor
+
+
+def _check_noise(parallel: Sequence[Row], noise: npt.NDArray[np.float32]) -> None:
+    for row, values in zip(parallel, noise, strict=False):
+        expected, got = int(row.arrays["noise_checksum"]), checksum(values)
+        if expected != got:
+            raise ShardDamagedError(
+                "the noise of this record is not the one that the teacher saw",
+                where=f"{row.sample_id}#{row.draw}",
+                expected=f"checksum {expected:08x}",
+                got=f"{got:08x}",
+            )

@@ -1,0 +1,123 @@
+"""Images from conditioning, through the unmodified diffusers pipeline of a checkpoint.
+
+Every image has its own initial noise, drawn from its own seed: it does not depend on the batch that it is drawn in,
+and two methods that are compared start from the same noise.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+from torch import Tensor
+
+from pea.encoders import Conditioning, quiet_loading
+from pea.errors import CheckpointError
+
+Images = npt.NDArray[np.uint8]
+
+
+class Drawer:
+    """A checkpoint's pipeline without its text encoders, with a DDIM schedule."""
+
+    def __init__(
+        self, checkpoint: Path, device: torch.device | str, *, num_inference_steps: int, guidance_scale: float
+    ) -> None:
+        """Args as named.
+
+        Raises:
+            CheckpointError: the folder is missing or is no pipeline.
+        """
+        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.pipe = load_pipeline(checkpoint, without_text=True).to(device)
+        self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
+        self.pipe.unet.to(memory_format=torch.channels_last)
+
+    def draw(
+        self,
+        conditioning: Conditioning,
+        empty: Conditioning,
+        seeds: Sequence[int],
+        size_px: tuple[int, int] | None = None,
+    ) -> Images:
+        """One image for each row of the conditioning: uint8 `[B, H, W, 3]`. `empty`: of the empty caption, one row."""
+        unet = self.pipe.unet
+        height, width = (
+            (side // self.pipe.vae_scale_factor for side in size_px) if size_px else (unet.config.sample_size,) * 2
+        )
+        latents = torch.stack(
+            [
+                torch.randn(unet.config.in_channels, height, width, generator=torch.Generator().manual_seed(seed))
+                for seed in seeds
+            ]
+        )
+        with torch.inference_mode():
+            images = self.pipe(
+                **prompt_arguments(conditioning, empty),
+                latents=latents.to(unet.device, unet.dtype),
+                height=height * self.pipe.vae_scale_factor,
+                width=width * self.pipe.vae_scale_factor,
+                num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale,
+                output_type="np",
+            ).images
+        pixels: Images = (images * 255).round().clip(0, 255).astype(np.uint8)
+        return pixels
+
+    def draw_all(
+        self, conditioning: Conditioning, empty: Conditioning, seeds: Sequence[int], batch_size: int
+    ) -> Iterator[Images]:
+        """`draw` in batches."""
+        for start in range(0, len(seeds), batch_size):
+            rows = slice(start, start + batch_size)
+            pooled = conditioning.pooled_prompt_embeds
+            part = Conditioning(conditioning.encoder_hidden_states[rows], None if pooled is None else pooled[rows])
+            yield self.draw(part, empty, seeds[rows])
+
+
+def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:
+    """A pipeline's arguments from `[B, ...]` conditioning and that of the empty captions: B rows, or one for all."""
+    rows = len(conditioning.encoder_hidden_states) // len(empty.encoder_hidden_states)
+    arguments = {
+        "prompt_embeds": conditioning.encoder_hidden_states,
+        "negative_prompt_embeds": empty.encoder_hidden_states.repeat(rows, 1, 1),
+    }
+    if conditioning.pooled_prompt_embeds is not None and empty.pooled_prompt_embeds is not None:
+        arguments["pooled_prompt_embeds"] = conditioning.pooled_prompt_embeds
+        arguments["negative_pooled_prompt_embeds"] = empty.pooled_prompt_embeds.repeat(rows, 1)
+    return arguments
+
+
+def image_seed(seed: int, name: str) -> int:
+    """The seed of one image, from the run's seed and the prompt's id."""
+    return zlib.crc32(f"{seed}/{name}".encode())
+
+
+def load_pipeline(checkpoint: Path, *, without_text: bool = False) -> Any:
+    """The diffusers pipeline in a folder, float32, silent.
+
+    Raises:
+        CheckpointError: the folder is missing or is no pipeline.
+    """
+    if not (checkpoint / "model_index.json").is_file():
+        raise CheckpointError("no diffusers pipeline here", where=checkpoint, expected="model_index.json")
+    parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    if (checkpoint / "text_encoder_2").is_dir():
+        parts = {"text_encoder_2": None, "tokenizer_2": None, "add_watermarker": False} if without_text else {}
+    if without_text:
+        parts |= {"text_encoder": None, "tokenizer": None}
+    try:
+        with quiet_loading():
+            pipe = DiffusionPipeline.from_pretrained(
+                str(checkpoint), torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, **parts
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError("cannot load the pipeline", where=checkpoint, got=str(error).splitlines()[0]) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

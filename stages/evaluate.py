@@ -1,0 +1,222 @@
+"""Draw the held-out prompts four ways and let the judge read the images.
+
+    pea eval --config configs/demo.yaml
+
+Rows: `teacher` (English captions: the upper bound), `translation` (word-for-word English of the native caption),
+`no_adapter` (native states through an untrained adapter: the lower bound), `adapter`. All four start from the same
+noise. Every image is kept in `run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to `run_dir/metrics.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pea.adapter import PEA, new_adapter
+from pea.config import Config
+from pea.drawing import Drawer, Images, image_seed
+from pea.encoders import Conditioning, EnglishEncoder, NativeEncoder
+from pea.errors import CheckpointError, EvaluationError
+from pea.files import write_text
+from pea.metrics import Score, score
+from pea.pipeline import PEAPrompt
+from pea.prompts import Prompt, read_prompts, texts_in
+from pea.teacher import unet_config
+from stages.common import stage_main
+
+Encode = Callable[[Sequence[str]], Conditioning]
+ROWS = ("teacher", "translation", "no_adapter", "adapter")
+_GRID_COLUMNS = 16
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to draw a prompt."""
+
+    name: str
+    language: str
+    """Name of the caption that is read."""
+    encode: Encode
+
+
+def metric_name(row: str, prompt_set: str) -> str:
+    """Key in `metrics.json`; the teacher reads a culture concept's description, not its name."""
+    return f"{row}.culture_described" if (row, prompt_set) == ("teacher", "culture") else f"{row}.{prompt_set}"
+
+
+def run(config: Config, console: Console) -> dict[str, Any]:
+    """Score every row on every prompt set; returns the metrics that were added to `metrics.json`.
+
+    Raises:
+        EvaluationError: there are no prompts or no judge.
+        CheckpointError: a model folder is missing, or there is no trained adapter yet.
+    """
+    evaluate = config.evaluate
+    if not evaluate.prompts:
+        raise EvaluationError("nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...")
+    judge = load_judge(evaluate.judge)
+    device = pick_device(evaluate.device)
+    sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
+    rows = make_rows(config, device)
+    drawer = Drawer(
+        config.teacher.checkpoint,
+        device,
+        num_inference_steps=evaluate.num_inference_steps,
+        guidance_scale=evaluate.guidance_scale,
+    )
+    started = time.perf_counter()
+    scores: dict[str, Score] = {}
+    with _progress(console) as progress:
+        bar = progress.add_task("drawing", total=len(rows) * sum(map(len, sets.values())), what="")
+        for row in rows:
+            for name, prompts in sets.items():
+                progress.update(bar, what=f"{row.name}, {name}")
+                images = _draw(config, drawer, row, name, prompts, lambda done: progress.advance(bar, done))
+                save_images(config.run_dir / "evaluate" / row.name / name, prompts, images)
+                wanted = [prompt.attributes for prompt in prompts]
+                scores[metric_name(row.name, name)] = score(wanted, judge.read(images))
+    metrics = _collect(config, scores, time.perf_counter() - started)
+    merge_metrics(config.run_dir / "metrics.json", metrics)
+    _show(console, scores)
+    return metrics
+
+
+def make_rows(config: Config, device: torch.device) -> list[Row]:
+    """The four ways to draw.
+
+    Raises:
+        CheckpointError: a model folder is missing, or there is no trained adapter yet.
+    """
+    language = config.student.language
+    adapter = PEA.load(config.adapter_dir)
+    encoder = NativeEncoder.from_pretrained(config.student.encoder, device=device, max_tokens=adapter.config.max_tokens)
+    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, device=device)
+    untrained = new_adapter(
+        unet_config(config.teacher.checkpoint),
+        encoder.width,
+        hidden_size=config.student.adapter.hidden_size,
+        num_layers=config.student.adapter.num_layers,
+        max_tokens=encoder.max_tokens,
+        seed=config.train.seed,
+    )
+    return [
+        Row("teacher", config.corpora.parallel.source_language, english.encode),
+        Row("translation", f"translation_{language}", english.encode),
+        Row("no_adapter", language, PEAPrompt(untrained.eval().to(device), encoder).encode),
+        Row("adapter", language, PEAPrompt(adapter.to(device), encoder).encode),
+    ]
+
+
+def _draw(
+    config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Prompt], done: Callable[[int], None]
+) -> Images:
+    """The row's images of one prompt set, uint8 `[N, H, W, 3]`."""
+    language = row.language
+    if row.name == "translation" and language not in prompts[0].captions:
+        language = config.corpora.parallel.source_language  # where no translation is given, English says it all
+    texts = texts_in(prompts, language, config.evaluate.prompts[name])
+    seeds = [image_seed(config.evaluate.seed, prompt.id) for prompt in prompts]
+    size, parts = config.evaluate.batch_size, []
+    empty = row.encode([""])
+    for start in range(0, len(texts), size):
+        conditioning = row.encode(texts[start : start + size])
+        parts.append(drawer.draw(conditioning, empty, seeds[start : start + size]))
+        done(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
+    """Every image as `<prompt id>.png`, and all of them in `grid.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for prompt, image in zip(prompts, images, strict=True):
+        Image.fromarray(image).save(folder / f"{prompt.id}.png")
+    count, height, width, _ = images.shape
+    columns = min(_GRID_COLUMNS, count)
+    grid = np.full((-(-count // columns) * height, columns * width, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * height, index % columns * width
+        grid[top : top + height, left : left + width] = image
+    Image.fromarray(grid).save(folder / "grid.png")
+
+
+def load_judge(folder: Path | None) -> Any:
+    """The judge of the small world.
+
+    Raises:
+        EvaluationError: none is configured.
+        CheckpointError: the folder is missing or unusable.
+    """
+    from data_tools.world.judge import Judge
+
+    if folder is None:
+        raise EvaluationError("no judge", where="evaluate.judge", expected="the folder of a trained judge")
+    if not (folder / "config.json").is_file():
+        raise CheckpointError("no judge here", where=folder)
+    return Judge.load(folder)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def merge_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Put these keys into a JSON file that other stages write to as well."""
+    known: dict[str, Any] = {}
+    if path.exists():
+        try:
+            known = json.loads(path.read_text("utf-8"))
+        except ValueError:
+            known = {}
+    write_text(path, json.dumps(known | metrics, indent=2) + "\n")
+
+
+def _collect(config: Config, scores: dict[str, Score], seconds: float) -> dict[str, Any]:
+    metrics: dict[str, Any] = {name: round(value.mean.accuracy, 4) for name, value in scores.items()}
+    metrics["details"] = {name: value.as_dict() for name, value in scores.items()}
+    metrics["seconds.evaluate"] = round(seconds, 2)
+    summary = config.adapter_dir / "train_summary.json"
+    if summary.exists():
+        metrics["seconds.train"] = json.loads(summary.read_text("utf-8"))["seconds"]
+    return metrics
+
+
+def _show(console: Console, scores: dict[str, Score]) -> None:
+    table = Table("row", "accuracy", "95 % interval", "n", title="Judge's accuracy, mean over attributes")
+    for name, value in scores.items():
+        mean = value.mean
+        table.add_row(name, f"{mean.accuracy:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", str(mean.n))
+    console.print(table)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[what]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    return stage_main(run, __doc__, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
