@@ -1,4 +1,4 @@
-"""The command `pea`: a thin layer that finds the stage and hands over; heavy imports wait until needed."""
+"""The command ``pea``: finds the stage and hands over; nothing heavy is imported before it is needed."""
 
 from __future__ import annotations
 
@@ -10,52 +10,62 @@ from dataclasses import dataclass
 
 from stages.common import add_config_arguments, guarded, run_stage
 
+_EXIT_CODES = "exit codes: 0 success, 1 damage or a difference was found, 2 error, 130 interrupted"
+
 
 @dataclass(frozen=True)
 class Command:
-    """One subcommand. A module with `add_arguments` and `run_arguments` brings its own; others take a configuration."""
+    """One subcommand."""
 
     module: str
+    """Holds ``run(config, console)``, or, with ``own_arguments``, ``add_arguments`` and ``run_arguments``."""
     help: str
-    takes_config: bool = True
+    own_arguments: bool = False
 
 
 COMMANDS = {
-    "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", takes_config=False),
-    "cache": Command("stages.cache_teacher", "run the frozen teacher over the corpora, once, on Ray"),
+    "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
+    "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
+    "cache": Command("stages.cache_teacher", "run the frozen teacher over the corpora, on Ray", own_arguments=True),
     "train": Command("stages.train_adapter", "train an adapter from the cache"),
-    "eval": Command("stages.evaluate", "generate images for held-out prompts and score them"),
-    "generate": Command("stages.generate", "draw images for prompts in the adapter's language", takes_config=False),
+    "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
+    "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
     "report": Command("data_tools.report", "write report.html from what the other stages left"),
-    "inspect": Command("data_tools.inspect_cache", "look into a cache and check it", takes_config=False),
+    "inspect": Command("data_tools.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),
 }
 
 
-def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """The parser; only the module of the command that `argv` names is imported."""
-    parser = argparse.ArgumentParser(prog="pea", description="Teach an English image generator another language.")
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of ``pea``; only the module of the command that ``words`` names is imported."""
+    parser = argparse.ArgumentParser(
+        prog="pea", description="Teach an English image generator another language.", epilog=_EXIT_CODES
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = next((word for word in argv if not word.startswith("-")), None)
+    wanted = next((word for word in words if not word.startswith("-")), None)
     for name, command in COMMANDS.items():
-        sub = commands.add_parser(name, help=command.help, description=command.help)
-        if command.takes_config:
+        sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
+        if not command.own_arguments:
             add_config_arguments(sub)
         elif name == wanted:
             importlib.import_module(command.module).add_arguments(sub)
     return parser
 
 
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 1 (damage found), 2 (error), 130 (interrupted)."""
+    """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = build_parser(words).parse_args(words)
     command = COMMANDS[arguments.command]
 
     def act() -> int:
         module = importlib.import_module(command.module)
-        if command.takes_config:
-            return run_stage(module.run, arguments)
-        return int(module.run_arguments(arguments))
+        if command.own_arguments:
+            return int(module.run_arguments(arguments))
+        return run_stage(module.run, arguments)
 
     return guarded(act)
 

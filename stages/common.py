@@ -1,4 +1,4 @@
-"""What every stage's command line shares: the configuration, `--dry-run`, and one-line errors."""
+"""What every stage's command line shares: the configuration, ``--dry-run``, and errors of one line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from rich.console import Console
 
 from pea.config import Config, load_config, resolved_yaml
 from pea.errors import PeaError, is_disk_full
+from pea.files import write_text
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--config FILE [section.key=value ...] [--dry-run]`."""
+    """``--config FILE [section.key=value ...] [--dry-run]``."""
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the setup's YAML file")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument(
@@ -35,9 +36,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
 def save_resolved(config: Config) -> None:
     """Write the resolved configuration beside what the stages make."""
     config.run_dir.mkdir(parents=True, exist_ok=True)
-    temporary = config.run_dir / "config.yaml.tmp"
-    temporary.write_text(resolved_yaml(config), encoding="utf-8")
-    os.replace(temporary, config.run_dir / "config.yaml")
+    write_text(config.run_dir / "config.yaml", resolved_yaml(config))
 
 
 def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespace) -> int:
@@ -52,29 +51,34 @@ def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespa
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """The exit code of `action`; an error that a user can meet becomes one line on stderr."""
+    """The exit code of ``action``; an error that a user can meet becomes one line on stderr."""
     try:
-        return action()
+        code = action()
+        sys.stdout.flush()
+        return code
     except PeaError as error:
-        print(f"pea: error: {error}", file=sys.stderr)
+        return _fail(str(error), getattr(error, "exit_code", EXIT_ERROR))
+    except BrokenPipeError:  # the reader of our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except OSError as error:
         if not is_disk_full(error):
             raise
-        print(
-            f"pea: error: no space left on the disk: {error}. Make room and run the same command again.",
-            file=sys.stderr,
-        )
-        return EXIT_ERROR
+        return _fail(f"no space left on the disk: {error}. Make room and run the same command again.", EXIT_ERROR)
     except KeyboardInterrupt:
         print("pea: interrupted; to go on, run the same command", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
+def _fail(message: str, code: int) -> int:
+    print(f"pea: error: {message}", file=sys.stderr)
+    return code
+
+
 def stage_main(
     run: Callable[[Config, Console], Any], description: str | None, argv: Sequence[str] | None = None
 ) -> int:
-    """`main` of a stage that takes nothing but a configuration."""
+    """``main`` of a stage that takes nothing but a configuration."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
     arguments = parser.parse_args(argv)
