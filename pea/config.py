@@ -237,7 +237,7 @@ class TrainConfig(Section):
     min_snr_gamma: PositiveFloat | None = None
     """Weight records by min-SNR with this gamma; null weights all alike."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Publish an exponential moving average of the adapter with this decay per step; null publishes the last weights."""
+    """Publish an exponential moving average of the adapter with this decay per step; null: the last weights."""
     max_skipped_steps: PositiveInt = 10
     """Consecutive steps without a finite loss after which the run stops; fewer are skipped and counted."""
     resume: Literal["auto", "never", "must"] = "auto"

@@ -40,7 +40,7 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
-def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+def _construct_int(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     return int(node.value)  # decimal, where YAML 1.1 reads 010 as eight
 
 
@@ -54,13 +54,11 @@ def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
         ConfigError: not YAML, or not a mapping.
     """
     try:
-        raw = yaml.load(text, Loader=_Loader)  # a SafeLoader: makes plain values only
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader: makes plain values only)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError("not valid YAML", where=where, got=error) from None
     if not isinstance(raw, dict):
-        raise ConfigError(
-            "not a configuration", where=where, expected="key: value lines", got=type(raw).__name__
-        )
+        raise ConfigError("not a configuration", where=where, expected="key: value lines", got=type(raw).__name__)
     return raw
 
 
@@ -73,7 +71,7 @@ def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
             problems.append(f"override {override!r} is not of the form dotted.key=value")
             continue
         try:
-            value = yaml.load(text, Loader=_Loader)
+            value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             problems.append(f"override {override!r} is not valid YAML: {' '.join(str(error).split())}")
             continue

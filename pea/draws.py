@@ -97,9 +97,7 @@ def draws(recipe: DrawRecipe, sample_id: str, start: int, stop: int) -> Draws:
     first = int(_words(recipe.seed, "timestep", sample_id, 0, 1)[0])
     turns = [(first + k * _GOLDEN) & _MASK for k in range(start, stop)]
     timestep = np.array([(turn * recipe.num_train_timesteps) >> 64 for turn in turns], dtype=np.int64)
-    uniforms = [
-        int(_words(recipe.seed, "caption_drop", sample_id, k, 1)[0]) >> 11 for k in range(start, stop)
-    ]
+    uniforms = [int(_words(recipe.seed, "caption_drop", sample_id, k, 1)[0]) >> 11 for k in range(start, stop)]
     threshold = math.ldexp(recipe.caption_drop_rate, 53)
     dropped = np.array([uniform < threshold for uniform in uniforms], dtype=np.bool_)
     return Draws(timestep, dropped)

@@ -152,7 +152,7 @@ def tar_identity(path: str | Path) -> TarIdentity:
     """
     digest, size_bytes = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
                 size_bytes += len(block)
@@ -169,7 +169,7 @@ def read_tar(
     max_image_pixels: int = 67_108_864,
     max_aspect_ratio: float = 4.0,
     skip: Collection[str] = (),
-    in_flight: Callable[[str], object] = lambda key: None,
+    in_flight: Callable[[str], object] = lambda _: None,
 ) -> Iterator[Sample | Rejected]:
     """Yield every sample of a tar in the tar's order, usable or not.
 
@@ -203,8 +203,7 @@ def read_tar(
 
 
 def check_tar(path: str | Path) -> None:
-    """Make sure that a tar is whole. ``tarfile`` itself ends silently at a damaged header or a missing end
-    mark.
+    """Make sure that a tar is whole. ``tarfile`` ends silently at a damaged header or a missing end mark.
 
     Raises:
         CorpusError: missing, not a plain tar, truncated, or damaged between its members.
@@ -215,7 +214,7 @@ def check_tar(path: str | Path) -> None:
             for _ in archive:
                 archive.members = []  # type: ignore[attr-defined]  # keeps memory flat
             end = archive.offset
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             file.seek(end)
             mark = file.read(_BLOCK_BYTES)
     except FileNotFoundError as error:
@@ -225,13 +224,9 @@ def check_tar(path: str | Path) -> None:
             "the tar is damaged, truncated, or compressed", where=path, got=error, remedy=remedy
         ) from error
     if len(mark) < _BLOCK_BYTES:
-        raise CorpusError(
-            "the tar is truncated: it has no end mark", where=path, got=f"{end} bytes", remedy=remedy
-        )
+        raise CorpusError("the tar is truncated: it has no end mark", where=path, got=f"{end} bytes", remedy=remedy)
     if mark.strip(b"\0"):
-        raise CorpusError(
-            "the tar is damaged: no header", where=path, got=f"other bytes at {end}", remedy=remedy
-        )
+        raise CorpusError("the tar is damaged: no header", where=path, got=f"other bytes at {end}", remedy=remedy)
 
 
 def _groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -242,7 +237,7 @@ def _groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
 
     current, files = None, dict[str, bytes]()
     try:
-        with open(path, "rb") as stream:
+        with path.open("rb") as stream:
             for member in tariterators.tar_file_iterator(stream):
                 key, extension = tariterators.base_plus_ext(member["fname"])
                 if key is None:
@@ -259,9 +254,7 @@ def _groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
         yield current, files
 
 
-def _read_captions(
-    files: Mapping[str, bytes], fields: Mapping[str, str], required: Sequence[str]
-) -> dict[str, str]:
+def _read_captions(files: Mapping[str, bytes], fields: Mapping[str, str], required: Sequence[str]) -> dict[str, str]:
     document = _read_json(files)
     texts: dict[str, str] = {}
     for language, field in fields.items():
@@ -342,7 +335,7 @@ def _decode(data: bytes, max_image_pixels: int, max_aspect_ratio: float) -> Imag
         raise
     except Image.DecompressionBombError as error:
         raise _BadSampleError("image_too_large", str(error)) from None
-    except Exception as error:  # a decoder of damaged bytes may raise anything
+    except Exception as error:  # noqa: BLE001 (a decoder of damaged bytes may raise anything)
         raise _BadSampleError("image_undecodable", f"{type(error).__name__}: {error}"[:200]) from None
 
 
@@ -394,8 +387,6 @@ def place_in_bucket(image: Image.Image, buckets: Sequence[tuple[int, int]]) -> P
         image = image.resize((new_width, new_height), Image.Resampling.LANCZOS)
     top, left = (new_height - target_height) // 2, (new_width - target_width) // 2
     cut = np.asarray(image)[top : top + target_height, left : left + target_width]
-    pixels = np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(
-        1
-    )
+    pixels = np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
     time_ids = np.array([height, width, top, left, target_height, target_width], dtype=np.int64)
     return Placed(pixels, (target_height, target_width), time_ids)

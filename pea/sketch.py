@@ -36,7 +36,7 @@ class ArrayLayout:
     """How one array of a sketch is stored, per record."""
 
     dtype: str
-    """numpy's name; bfloat16 is kept as the bits in uint16, fp8 and int4 as uint8."""
+    """The name in numpy; bfloat16 is kept as the bits in uint16, fp8 and int4 as uint8."""
     shape: tuple[int, ...]
     """Without the record dimension."""
     dimension_names: tuple[str, ...]
@@ -55,7 +55,7 @@ class LinearMap:
         self.scale = 1.0
         """What the stored values must be multiplied by to have ``E[S^T S] = I``."""
 
-    def apply(self, features: Tensor, keys: Tensor) -> Tensor:
+    def apply(self, features: Tensor, keys: Tensor) -> Tensor:  # noqa: ARG002 (used by the others)
         """Float32 [B, C, H, W] and int64 [B] -> float32 [B, R, L], without ``scale``; differentiable."""
         return features.flatten(2)
 
@@ -75,9 +75,7 @@ class PositionsMap(LinearMap):
         """The chosen positions ``y * W + x``, ascending: int64 [B, P]."""
         bits = self.num_positions.bit_length()
         index = torch.arange(self.num_positions, device=keys.device)
-        lots = (
-            words(keys, "positions", self.num_positions) >> bits << bits
-        ) | index  # unique: any sort agrees
+        lots = (words(keys, "positions", self.num_positions) >> bits << bits) | index  # unique: any sort agrees
         chosen = lots.sort(dim=1).values[:, : self.length] & ((1 << bits) - 1)
         return chosen.sort(dim=1).values
 
@@ -88,8 +86,7 @@ class PositionsMap(LinearMap):
 
 
 class CountMap(LinearMap):
-    """Signed sums: the values, in lines of M, are given random signs, turned by a random amount, and added
-    up.
+    """Signed sums: the values, in lines of M, are given random signs, turned by a random amount, and added up.
 
     Two values of one line never meet and two of different lines meet with probability 1/M: a count sketch,
     with slightly less variance than the classical one, that needs one random bit per value.
@@ -154,7 +151,7 @@ class Sketch:
             stored["squared_norm"] = features.square().flatten(1).sum(1)
         return {name: stored[name].reshape(-1, *layout.shape) for name, layout in self.arrays.items()}
 
-    def decode(self, stored: dict[str, Tensor], record_ids: RecordIds | None = None) -> Tensor:
+    def decode(self, stored: dict[str, Tensor], record_ids: RecordIds | None = None) -> Tensor:  # noqa: ARG002
         """The teacher's side of the distance: float32 [B, M]."""
         values = stored["values"].reshape(len(stored["values"]), self._linear.rows, -1)
         decoded = self._codec.decode({**stored, "values": values}, self._linear.length)

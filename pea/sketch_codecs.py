@@ -1,5 +1,4 @@
-"""How the values of a sketch are stored: as floats, or in few bits with a scale per row and unbiased
-rounding.
+"""How the values of a sketch are stored: as floats, or in few bits with a scale per row and unbiased rounding.
 
 Shapes: B records, R rows (channels) of L values.
 """
@@ -31,12 +30,12 @@ class Codec:
         """Stored elements of ``length`` values."""
         return length
 
-    def encode(self, values: Tensor, keys: Tensor) -> dict[str, Tensor]:
+    def encode(self, values: Tensor, keys: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Float32 [B, R, L] -> ``values`` [B, R, packed length], and ``scale`` [B, R] where there is one."""
         rounded = values.to(self.torch_dtype)
         return {"values": rounded.view(torch.uint16) if self.dtype == "uint16" else rounded}
 
-    def decode(self, stored: dict[str, Tensor], length: int) -> Tensor:
+    def decode(self, stored: dict[str, Tensor], length: int) -> Tensor:  # noqa: ARG002
         """What ``encode`` made -> float32 [B, R, L]."""
         values = stored["values"]
         return (values.view(torch.bfloat16) if values.dtype == torch.uint16 else values).float()
@@ -71,7 +70,7 @@ class ScaledCodec(Codec):
         """Storable values as the stored type."""
         return rounded.to(torch.int8)
 
-    def unpack(self, packed: Tensor, length: int) -> Tensor:
+    def unpack(self, packed: Tensor, length: int) -> Tensor:  # noqa: ARG002
         """The stored type -> float32 [B, R, L]."""
         return packed.float()
 
@@ -93,7 +92,7 @@ class Fp8Codec(ScaledCodec):
         """See ``ScaledCodec.pack``."""
         return rounded.to(torch.float8_e4m3fn).view(torch.uint8)
 
-    def unpack(self, packed: Tensor, length: int) -> Tensor:
+    def unpack(self, packed: Tensor, length: int) -> Tensor:  # noqa: ARG002
         """See ``ScaledCodec.unpack``."""
         return packed.view(torch.float8_e4m3fn).float()
 

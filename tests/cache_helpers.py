@@ -55,9 +55,7 @@ def value_rows(spec: ArraySpec, names: Sequence[str]) -> np.ndarray:
     rows = np.empty((len(names), *spec.shape), dtype=spec.dtype)
     for row, name in enumerate(names):
         random = np.random.default_rng(zlib.crc32(f"{spec.name} {name}".encode()))
-        values = (
-            random.normal(size=spec.shape) if rows.dtype.kind == "f" else random.integers(0, 900, spec.shape)
-        )
+        values = random.normal(size=spec.shape) if rows.dtype.kind == "f" else random.integers(0, 900, spec.shape)
         rows[row] = values
     return rows
 
@@ -88,21 +86,13 @@ class CacheMaker:
 
     def append(self, writer: ShardWriter, plan: PartPlan, bucket: str, keys: Sequence[str]) -> None:
         """Append made-up samples."""
-        records = [
-            f"{plan.tar}/{key}#{draw}" for key in keys for draw in range(plan.draw_start, plan.draw_stop)
-        ]
+        records = [f"{plan.tar}/{key}#{draw}" for key in keys for draw in range(plan.draw_start, plan.draw_stop)]
         names = {"sample": [f"{plan.tar}/{key}" for key in keys], "record": records}
         rows = {
-            level: {
-                s.name: value_rows(s, names[level])
-                for s in self.schema(plan).buckets[bucket]
-                if s.level == level
-            }
+            level: {s.name: value_rows(s, names[level]) for s in self.schema(plan).buckets[bucket] if s.level == level}
             for level in ("sample", "record")
         }
-        captions = [
-            {"en": f"caption {key}", "zh": f"说明 {key}" if key.endswith("1") else ""} for key in keys
-        ]
+        captions = [{"en": f"caption {key}", "zh": f"说明 {key}" if key.endswith("1") else ""} for key in keys]
         writer.append(bucket, keys=keys, captions=captions, samples=rows["sample"], records=rows["record"])
 
     def write(self, cache: Cache, plan: PartPlan) -> None:

@@ -31,17 +31,13 @@ student: {{encoder: {root}/zh}}
 def setup(tmp_path: Path) -> Callable[..., Config]:
     """Made-up model files and tars; returns a function from overrides to the configuration."""
     files = {
-        "unet/config.json": json.dumps(
-            {"_v": 1, "down_block_types": ["D", "D"], "up_block_types": ["U", "U"]}
-        ),
+        "unet/config.json": json.dumps({"_v": 1, "down_block_types": ["D", "D"], "up_block_types": ["U", "U"]}),
         "unet/diffusion_pytorch_model.safetensors": "weights",
         "vae/config.json": "{}",
         "vae/diffusion_pytorch_model.safetensors": "vae weights",
         "text_encoder/model.safetensors": "text weights",
         "tokenizer/vocab.json": "{}",
-        "scheduler/scheduler_config.json": json.dumps(
-            {"_class_name": "DDIM", "prediction_type": "v_prediction"}
-        ),
+        "scheduler/scheduler_config.json": json.dumps({"_class_name": "DDIM", "prediction_type": "v_prediction"}),
     }
     for name, text in files.items():
         path = tmp_path / "teacher" / name
@@ -164,9 +160,7 @@ def test_a_reader_needs_neither_tars_nor_the_other_models(setup: Callable[..., C
     wanted = reading_identity(config, "parallel")
     assert compare(cached, wanted) == []
     assert "corpus.tars" not in wanted.fields
-    assert [d.field for d in compare(cached, reading_identity(setup("cache.seed=3"), "parallel"))] == [
-        "cache.seed"
-    ]
+    assert [d.field for d in compare(cached, reading_identity(setup("cache.seed=3"), "parallel"))] == ["cache.seed"]
 
 
 def test_culture_has_no_records(setup: Callable[..., Config]) -> None:
@@ -193,9 +187,7 @@ def test_missing_inputs(setup: Callable[..., Config], tmp_path: Path) -> None:
 
 def test_digests_are_remembered_but_never_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
-    monkeypatch.setattr(
-        "pea.cache.identity.sha256_file", lambda path: calls.append(path) or sha256_file(path)
-    )
+    monkeypatch.setattr("pea.cache.identity.sha256_file", lambda path: calls.append(path) or sha256_file(path))
     (tmp_path / "m.bin").write_text("1")
     first = sha256_folder(tmp_path)
     assert sha256_folder(tmp_path) == first and len(calls) == 1
@@ -276,9 +268,7 @@ def test_an_extended_cache_equals_one_made_at_once(
             make_cache.fill(identity(**wanted))  # type: ignore[arg-type]
         extended = make_cache.fill(identity(**wanted), extend=True)  # type: ignore[arg-type]
     at_once = CacheMaker(make_cache.directory.with_name("at_once"), make_cache.buckets)
-    lost = set[str]().union(
-        *(keys for (tar, part), keys in make_cache.rejected.items() if _has(extended, tar, part))
-    )
+    lost = set[str]().union(*(keys for (tar, part), keys in make_cache.rejected.items() if _has(extended, tar, part)))
     at_once.rejected = {("a", "p000"): lost}
     expected = at_once.fill(identity(**wanted))  # type: ignore[arg-type]
     assert content(extended) == content(expected)

@@ -115,9 +115,7 @@ def test_plain_zarr_reads_the_same(store: tuple[Cache, Path]) -> None:
         assert np.array_equal(array[:], bucket.read([name], 0, array.shape[0])[name])
         assert array.metadata.dimension_names == (spec.level, *spec.dimension_names)
         assert array.attrs["source"]
-    assert decode_texts(group["captions/zh/bytes"][:], group["captions/zh/offsets"][:]) == bucket.captions(
-        "zh"
-    )
+    assert decode_texts(group["captions/zh/bytes"][:], group["captions/zh/offsets"][:]) == bucket.captions("zh")
     assert decode_texts(group["keys/bytes"][:], group["keys/offsets"][:]) == bucket.keys
 
 

@@ -29,9 +29,7 @@ def filled(make_cache: CacheMaker) -> Cache:
 
 
 def chunk_file(cache: Cache, array: str = VALUES, tar: str = "a") -> Path:
-    (path,) = [
-        p for p in (cache.shard_dir(tar) / "p000.zarr" / "24x32" / array / "c").rglob("*") if p.is_file()
-    ]
+    (path,) = [p for p in (cache.shard_dir(tar) / "p000.zarr" / "24x32" / array / "c").rglob("*") if p.is_file()]
     return path
 
 
@@ -102,9 +100,7 @@ def test_all_zero_chunks_are_stored(make_cache: CacheMaker) -> None:
     schema = make_cache.schema(plan)
     with ShardWriter(cache, "a", "p000", schema) as writer:
         rows = {
-            level: {
-                s.name: np.zeros((n, *s.shape), s.dtype) for s in schema.buckets["24x32"] if s.level == level
-            }
+            level: {s.name: np.zeros((n, *s.shape), s.dtype) for s in schema.buckets["24x32"] if s.level == level}
             for level, n in (("sample", 1), ("record", 3))
         }
         writer.append("24x32", keys=["k"], captions=[{}], samples=rows["sample"], records=rows["record"])
@@ -173,9 +169,7 @@ def test_bfloat16_is_kept_as_its_bits() -> None:
     assert (spec.dtype, spec.attributes["bits"]) == ("uint16", "bfloat16")
 
 
-def test_everything_is_durable_before_it_is_published(
-    make_cache: CacheMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_is_durable_before_it_is_published(make_cache: CacheMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file and directory is fsynced before the rename that shows it; each rename's directory after."""
     events: list[tuple[str, str]] = []
     real_fsync, real_rename, real_replace = os.fsync, os.rename, os.replace
@@ -239,9 +233,14 @@ def test_an_unfinished_shard_is_refused_and_completed(make_cache: CacheMaker) ->
 def test_an_aborted_writer_leaves_nothing(make_cache: CacheMaker) -> None:
     cache = Cache.create_or_resume(make_cache.directory, identity(["a"]))
     (plan,) = cache.plan()
-    with pytest.raises(KeyError), ShardWriter(cache, "a", "p000", make_cache.schema(plan)) as writer:
-        make_cache.append(writer, plan, "24x32", ["k"])
-        raise KeyError
+
+    def fail() -> None:
+        with ShardWriter(cache, "a", "p000", make_cache.schema(plan)) as writer:
+            make_cache.append(writer, plan, "24x32", ["k"])
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     with ShardWriter(cache, "a", "p000", make_cache.schema(plan)):
         pass  # leaving without finish is no publication either
     assert list(cache.shard_dir("a").iterdir()) == []
@@ -348,9 +347,7 @@ def test_wrong_rows_are_refused(make_cache: CacheMaker) -> None:
         ) -> None:
             samples = {**rows("sample", len(keys)), **changed}
             captions = [{} for _ in keys]
-            writer.append(
-                bucket, keys=keys, captions=captions, samples=samples, records=rows("record", draws)
-            )
+            writer.append(bucket, keys=keys, captions=captions, samples=samples, records=rows("record", draws))
 
         for arguments, problem in (
             ({"keys": ("x", "x"), "draws": 6}, "added twice"),

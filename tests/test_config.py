@@ -120,9 +120,7 @@ def test_resolved_yaml_round_trips(minimal: Path, tmp_path: Path) -> None:
 
 
 def test_sketch_for_block(minimal: Path) -> None:
-    cache = load_config(
-        minimal, ["cache.block_sketches={down_blocks.0: {kind: exact, dtype: float32}}"]
-    ).cache
+    cache = load_config(minimal, ["cache.block_sketches={down_blocks.0: {kind: exact, dtype: float32}}"]).cache
     assert cache.sketch_for("down_blocks.0") == ExactSketch(kind="exact", dtype="float32")
     assert cache.sketch_for("mid_block") == CountSketch(kind="count")
 
@@ -133,9 +131,7 @@ def test_every_field_is_documented() -> None:
         for kind in vars(config_module).values()
         if isinstance(kind, type) and issubclass(kind, config_module.Section)
     ]
-    undocumented = [
-        f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if not f.description
-    ]
+    undocumented = [f"{s.__name__}.{n}" for s in sections for n, f in s.model_fields.items() if not f.description]
     assert undocumented == []
     assert {"train.batch_size", "cache.sketch.fraction", "cache.run.num_actors"} <= set(valid_names())
 
@@ -148,8 +144,6 @@ def test_frozen(minimal: Path) -> None:
 def test_import_is_light() -> None:
     heavy = {"torch", "ray", "diffusers", "numpy", "PIL"}
     code = f"import pea.config, sys; print(sorted({heavy} & set(sys.modules)))"
-    out = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
-    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert out.stdout.strip() == "[]"
     assert isinstance(Config, type)

@@ -9,9 +9,7 @@ import pytest
 
 from pea import errors
 
-LEAVES = [
-    kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PeaError)
-]
+LEAVES = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PeaError)]
 
 
 def test_message_has_every_part_on_one_line() -> None:
@@ -49,11 +47,7 @@ def test_leaf_is_also_a_builtin(kind: type[errors.PeaError], builtin: type[Excep
 
 
 def test_disk_full_is_recognised_through_causes() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        except OSError as full:
-            raise RuntimeError("write failed") from full
-    except RuntimeError as outer:
-        assert errors.is_disk_full(outer)
+    outer, inner = RuntimeError("write failed"), OSError(errno.ENOSPC, "No space left on device")
+    outer.__cause__ = inner
+    assert errors.is_disk_full(outer)
     assert not errors.is_disk_full(OSError(errno.ENOENT, "missing"))

@@ -75,9 +75,7 @@ def test_a_good_sample(tmp_path: Path) -> None:
 
 
 def test_caption_fields(tmp_path: Path) -> None:
-    path = write_tar(
-        tmp_path / "a.tar", [("k.png", GOOD["png"]), ("k.json", b'{"text": {"de": "Katze"}, "en": 3}')]
-    )
+    path = write_tar(tmp_path / "a.tar", [("k.png", GOOD["png"]), ("k.json", b'{"text": {"de": "Katze"}, "en": 3}')])
     (sample,) = read_tar(path, {"de": "text.de", "fr": "text.fr"})
     assert isinstance(sample, Sample) and sample.captions == {"de": "Katze"}
     (rejected,) = read_tar(path, {"en": "en"})
@@ -92,10 +90,7 @@ def bomb() -> bytes:
 
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0" * 99))
-        + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
     )
 
 
@@ -189,9 +184,7 @@ def test_image_modes_become_upright_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     assert read(encoded(picture(16, 8), "JPEG", exif=exif), "jpg").size == (8, 16)
-    animated = encoded(
-        picture(), "WEBP", save_all=True, append_images=[Image.new("RGB", (8, 8))], lossless=True
-    )
+    animated = encoded(picture(), "WEBP", save_all=True, append_images=[Image.new("RGB", (8, 8))], lossless=True)
     assert read(animated, "webp").getpixel((0, 0)) == (200, 100, 50)
 
 
@@ -203,9 +196,7 @@ def good_tar(path: Path, count: int = 5) -> Path:
 
 @given(st.floats(0, 1, exclude_max=True))
 @settings(max_examples=30)
-def test_a_truncated_tar_is_refused_wherever_it_ends(
-    tmp_path_factory: pytest.TempPathFactory, share: float
-) -> None:
+def test_a_truncated_tar_is_refused_wherever_it_ends(tmp_path_factory: pytest.TempPathFactory, share: float) -> None:
     whole = good_tar(tmp_path_factory.mktemp("t") / "whole.tar")
     data = whole.read_bytes()
     end = len(data.rstrip(b"\0"))
@@ -280,9 +271,7 @@ def test_placed_images_fill_their_bucket(height: int, width: int) -> None:
     placed = place_in_bucket(Image.new("RGB", (width, height), (255, 0, 255)), [(16, 16), (12, 20), (20, 12)])
     assert placed.pixels.shape == (3, *placed.bucket) and placed.pixels.dtype == np.float32
     assert np.allclose(placed.pixels[0], 1) and np.allclose(placed.pixels[1], -1)
-    assert placed.time_ids.tolist()[:2] == [height, width] and placed.time_ids.tolist()[4:] == list(
-        placed.bucket
-    )
+    assert placed.time_ids.tolist()[:2] == [height, width] and placed.time_ids.tolist()[4:] == list(placed.bucket)
     assert (placed.time_ids[2:4] >= 0).all()
 
 

@@ -22,17 +22,12 @@ CONFIGS: list[dict[str, Any]] = [
     {"kind": "exact", "dtype": "bfloat16"},
     *({"kind": "quantized", "values": v} for v in ("int8", "fp8_e4m3", "int4")),
     *({"kind": "positions", "fraction": 0.3, "values": v} for v in ("float32", "bfloat16", "int8", "int4")),
-    *(
-        {"kind": "count", "ratio": 1.9, "values": v}
-        for v in ("float32", "float16", "int8", "fp8_e4m3", "int4")
-    ),
+    *({"kind": "count", "ratio": 1.9, "values": v} for v in ("float32", "float16", "int8", "fp8_e4m3", "int4")),
 ]
 ROUNDING = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
 
 
-def sketch_of(
-    config: dict[str, Any], shape: tuple[int, int, int] = SHAPE, block: str = "mid_block"
-) -> Sketch:
+def sketch_of(config: dict[str, Any], shape: tuple[int, int, int] = SHAPE, block: str = "mid_block") -> Sketch:
     return make_sketch(TypeAdapter(SketchConfig).validate_python(config), 3, block, shape)
 
 
@@ -63,9 +58,7 @@ def test_arrays_are_stored_as_declared(config: dict[str, Any]) -> None:
         assert len(layout.dimension_names) == len(layout.shape)
     back = {suffix: from_numpy(to_numpy(values)) for suffix, values in stored.items()}
     assert torch.equal(sketch.decode(back), sketch.decode(stored))
-    assert (
-        sketch.decode(back).shape == (3, sketch.num_outputs) == sketch.project(maps(3), record_ids(3)).shape
-    )
+    assert sketch.decode(back).shape == (3, sketch.num_outputs) == sketch.project(maps(3), record_ids(3)).shape
     assert sketch.numel == 6 * 4 * 5
     assert sketch.finite(back).all()
 

@@ -75,9 +75,7 @@ class StoredArray:
         rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         for number in range(start // self._file_rows, -(-stop // self._file_rows)) if stop > start else ():
             first = number * self._file_rows
-            self._read_file(
-                number, max(start - first, 0), min(stop - first, self._file_rows), rows, first - start
-            )
+            self._read_file(number, max(start - first, 0), min(stop - first, self._file_rows), rows, first - start)
         return rows
 
     def _read_file(self, number: int, start: int, stop: int, rows: npt.NDArray[Any], shift: int) -> None:
@@ -110,7 +108,7 @@ class StoredArray:
         return self._indices[number]
 
     def _read_chunk(self, descriptor: int, path: Path, place: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
-        from numcodecs.zstd import decompress
+        from numcodecs.zstd import decompress  # type: ignore[import-untyped]
 
         offset, length = int(place[0]), int(place[1])
         if offset == _MISSING:

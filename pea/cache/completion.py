@@ -7,6 +7,7 @@ all the rest.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -87,9 +88,20 @@ def make_record(
         **summary,
         "num_samples": sum(map(len, kept.values())),
         "num_bytes": sum(entry.size_bytes for entry in files.values()),
+        "stored_bytes": _stored_bytes(files),
         "dropped": dict(sorted(Counter(reason for _, reason, _ in dropped).items())),
     }
     return CompletionRecord(complete, files, kept, dropped)
+
+
+def _stored_bytes(files: Mapping[str, FileEntry]) -> dict[str, int]:
+    """Compressed size per array, over all buckets."""
+    sizes: Counter[str] = Counter()
+    for path, entry in files.items():
+        array, chunks, _ = path.partition("/c/")
+        if chunks:
+            sizes[array.partition("/")[2]] += entry.size_bytes
+    return dict(sorted(sizes.items()))
 
 
 def list_files(store: Path) -> dict[str, FileEntry]:
@@ -126,11 +138,12 @@ def read_summary(path: Path) -> dict[str, Any]:
         ShardDamagedError: the first line is not what was written.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             line = file.readline()
-        head = json.loads(line.removesuffix(b",\n") + b"}")
-        summary: dict[str, Any] = head["summary"]
-        intact = line.endswith(b",\n") and head["summary_sha256"] == sha256_text(canonical_json(summary))
+        text, _, tail = line.partition(b',"summary_sha256":"')
+        text = text.removeprefix(b'{"summary":')
+        summary: dict[str, Any] = json.loads(text)
+        intact = tail == hashlib.sha256(text).hexdigest().encode() + b'",\n'
     except FileNotFoundError:
         raise _unfinished(path) from None
     except (ValueError, KeyError, TypeError, OSError):
@@ -166,6 +179,4 @@ def read_record(path: Path) -> CompletionRecord:
 
 
 def _unfinished(path: Path) -> ShardUnfinishedError:
-    return ShardUnfinishedError(
-        "the shard is not finished", where=path, remedy="Run `pea cache` to complete it."
-    )
+    return ShardUnfinishedError("the shard is not finished", where=path, remedy="Run `pea cache` to complete it.")

@@ -33,7 +33,7 @@ def sha256_text(text: str) -> str:
 def sha256_file(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
@@ -90,7 +90,7 @@ def atomic_write(path: Path, data: bytes, *, replace: bool = True) -> None:
     temporary = temporary_sibling(path)
     with disk_full_as_error(path):
         try:
-            with open(temporary, "xb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -124,9 +124,7 @@ def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
     Raises:
         IdentityError: something would change or get lost.
     """
-    refused = [
-        difference for difference in compare(cached, wanted) if not _only_adds(difference, cached, wanted)
-    ]
+    refused = [difference for difference in compare(cached, wanted) if not _only_adds(difference, cached, wanted)]
     if refused:
         raise _mismatch(refused, where, "--extend only adds tars, draws and blocks")
 
@@ -287,9 +285,7 @@ def sha256_folder(folder: str | Path) -> str:
 
 def _digest(path: Path) -> str:
     if path.name == "config.json":
-        kept = {
-            k: v for k, v in _read_json(path).items() if not k.startswith("_") and k not in _VOLATILE_KEYS
-        }
+        kept = {k: v for k, v in _read_json(path).items() if not k.startswith("_") and k not in _VOLATILE_KEYS}
         return sha256_text(canonical_json(kept))
     status = path.stat()
     key = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)

@@ -77,17 +77,12 @@ class Manifest:
             "identity": dict(self.identity.fields),
             "parts": list(groups.values()),
         }
-        return (
-            json.dumps({**body, "sha256": sha256_text(canonical_json(body))}, indent=1, ensure_ascii=False)
-            + "\n"
-        )
+        return json.dumps({**body, "sha256": sha256_text(canonical_json(body))}, indent=1, ensure_ascii=False) + "\n"
 
 
 def new_manifest(identity: Identity) -> Manifest:
     """The manifest of a cache that is made at once."""
-    plans = (
-        PartPlan(tar, "p000", "whole", 0, identity.draws_per_sample, identity.blocks) for tar in identity.tars
-    )
+    plans = (PartPlan(tar, "p000", "whole", 0, identity.draws_per_sample, identity.blocks) for tar in identity.tars)
     return Manifest(identity, tuple(plans))
 
 
@@ -145,9 +140,7 @@ def read_manifest(directory: Path) -> Manifest:
             got=raw["format_version"],
         )
     plans = [
-        PartPlan(
-            tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"])
-        )
+        PartPlan(tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"]))
         for entry in raw["parts"]
         for tar in entry["tars"]
     ]

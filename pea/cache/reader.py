@@ -253,9 +253,7 @@ class Bucket:
         """Languages of which at least one sample has a caption."""
         names = self._parts[0].array_names(self.name)
         return sorted(
-            name.split("/")[1]
-            for name in names
-            if name.startswith(f"{CAPTIONS}/") and name.endswith("/bytes")
+            name.split("/")[1] for name in names if name.startswith(f"{CAPTIONS}/") and name.endswith("/bytes")
         )
 
     def captions(self, language: str) -> list[str]:
@@ -305,9 +303,7 @@ class Bucket:
         shift = first * self.draws_per_sample
         return flat[start - shift : stop - shift]
 
-    def _read_samples(
-        self, part: int, array: StoredArray, per_sample: int, start: int, stop: int
-    ) -> npt.NDArray[Any]:
+    def _read_samples(self, part: int, array: StoredArray, per_sample: int, start: int, stop: int) -> npt.NDArray[Any]:
         """The rows of samples start..stop of one part: [(stop - start) * per_sample, ...]."""
         rows = self._rows[part]
         if rows is None or start == stop:
@@ -348,9 +344,7 @@ class Bucket:
 
 def _spec(name: str, array: StoredArray) -> ArraySpec:
     level: Level = "sample" if array.dimension_names[0] == "sample" else "record"
-    return ArraySpec(
-        name, level, array.dtype.name, array.shape[1:], array.dimension_names[1:], array.attributes
-    )
+    return ArraySpec(name, level, array.dtype.name, array.shape[1:], array.dimension_names[1:], array.attributes)
 
 
 __all__ = ["Bucket", "Cache", "FileEntry", "Part", "Shard"]

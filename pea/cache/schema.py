@@ -33,7 +33,7 @@ class Layout(Protocol):
 
     @property
     def dtype(self) -> str:
-        """numpy's name."""
+        """The name in numpy."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ class ArraySpec:
     level: Level
     """What a row is."""
     dtype: str
-    """numpy's name."""
+    """The name in numpy."""
     shape: tuple[int, ...]
     """Of one row."""
     dimension_names: tuple[str, ...]
@@ -96,16 +96,12 @@ class ShardSchema:
 BucketSchema = tuple[ArraySpec, ...]
 
 
-def base_arrays(
-    latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtype: str | None
-) -> tuple[ArraySpec, ...]:
+def base_arrays(latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtype: str | None) -> tuple[ArraySpec, ...]:
     """The arrays that every shard has. ``noise_pred_dtype`` None: no teacher, and thus no records."""
     latent, names = tuple(latent_shape), ("latent_channel", "latent_height", "latent_width")
     vae = {"source": "vae", "units": "unscaled latent"}
     arrays = [
-        ArraySpec(
-            "latents_mean", "sample", moments_dtype, latent, names, {**vae, "meaning": "posterior mean"}
-        ),
+        ArraySpec("latents_mean", "sample", moments_dtype, latent, names, {**vae, "meaning": "posterior mean"}),
         ArraySpec(
             "latents_std",
             "sample",
@@ -130,18 +126,12 @@ def base_arrays(
     if noise_pred_dtype is None:
         return tuple(arrays)
     draw = {"source": "draws"}
-    stored, bits = (
-        ("uint16", {"bits": "bfloat16"}) if noise_pred_dtype == "bfloat16" else (noise_pred_dtype, {})
-    )
+    stored, bits = ("uint16", {"bits": "bfloat16"}) if noise_pred_dtype == "bfloat16" else (noise_pred_dtype, {})
     return (
         *arrays,
         ArraySpec("timestep", "record", "int64", (), (), {**draw, "units": "training timestep"}),
-        ArraySpec(
-            "caption_dropped", "record", "bool", (), (), {**draw, "meaning": "the empty caption was used"}
-        ),
-        ArraySpec(
-            "noise_checksum", "record", "uint32", (), (), {**draw, "meaning": "CRC-32 of the float32 noise"}
-        ),
+        ArraySpec("caption_dropped", "record", "bool", (), (), {**draw, "meaning": "the empty caption was used"}),
+        ArraySpec("noise_checksum", "record", "uint32", (), (), {**draw, "meaning": "CRC-32 of the float32 noise"}),
         ArraySpec(
             "record_id",
             "record",
@@ -161,15 +151,11 @@ def base_arrays(
     )
 
 
-def feature_arrays(
-    block: str, layouts: Mapping[str, Layout], attributes: Mapping[str, Any]
-) -> tuple[ArraySpec, ...]:
+def feature_arrays(block: str, layouts: Mapping[str, Layout], attributes: Mapping[str, Any]) -> tuple[ArraySpec, ...]:
     """The arrays ``features/<block>/<suffix>`` of one block's sketch; ``attributes``: its configuration."""
     meaning = {"source": "unet", "block": block, "sketch": dict(attributes)}
     return tuple(
-        ArraySpec(
-            f"{FEATURES}/{block}/{suffix}", "record", each.dtype, each.shape, each.dimension_names, meaning
-        )
+        ArraySpec(f"{FEATURES}/{block}/{suffix}", "record", each.dtype, each.shape, each.dimension_names, meaning)
         for suffix, each in layouts.items()
     )
 

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,7 @@ _TEXT_CHUNK_BYTES = 1 << 20
 
 
 class ShardWriter:
-    """Writes one part of the shard of one tar. Leave the ``with`` block without ``finish`` and nothing
-    remains.
+    """Writes one part of the shard of one tar. Leave the ``with`` block without ``finish`` and nothing remains.
 
     Rows are kept in memory until a whole zarr shard file is full: a shard filled row by row is compressed
     and written again for every row.
@@ -75,7 +74,7 @@ class ShardWriter:
         self._dropped: list[tuple[str, str, str]] = []
         self._finished = False
 
-    def __enter__(self) -> ShardWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -157,9 +156,7 @@ class ShardWriter:
         return bool(summary["store"] == self._store.name)
 
     def _publish(self) -> None:
-        if (
-            self._store.exists()
-        ):  # of a writer that died between the two renames: there is no completion record
+        if self._store.exists():  # of a writer that died between the two renames: there is no completion record
             remove_tree(self._store)
         os.rename(self._temporary, self._store)
         fsync_path(self._directory)
@@ -177,9 +174,7 @@ class ShardWriter:
     def _bucket(self, name: str) -> _BucketWriter:
         if name not in self._buckets:
             if name not in self._schema.buckets:
-                raise CacheError(
-                    "no such bucket", where=self._store, expected=" ".join(self._schema.buckets), got=name
-                )
+                raise CacheError("no such bucket", where=self._store, expected=" ".join(self._schema.buckets), got=name)
             group = self._group.create_group(name, attributes={"bucket": name})
             self._buckets[name] = _BucketWriter(group, self._schema, self._schema.buckets[name])
         return self._buckets[name]
@@ -392,9 +387,7 @@ def _as_spec(spec: ArraySpec, rows: npt.NDArray[Any], count: int) -> npt.NDArray
     """Rows in the stored type; only floats change theirs."""
     dtype = np.dtype(spec.dtype)
     if rows.shape != (count, *spec.shape):
-        raise CacheError(
-            "an array of another shape", where=spec.name, expected=(count, *spec.shape), got=rows.shape
-        )
+        raise CacheError("an array of another shape", where=spec.name, expected=(count, *spec.shape), got=rows.shape)
     if rows.dtype != dtype:
         if not (rows.dtype.kind == dtype.kind == "f"):
             raise CacheError("an array of another type", where=spec.name, expected=dtype, got=rows.dtype)
