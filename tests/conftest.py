@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from pea.config import Config
 from tests.cache_helpers import CacheMaker
 
 hypothesis_settings.register_profile(
@@ -20,3 +22,17 @@ hypothesis_settings.load_profile("pea")
 def make_cache(tmp_path: Any) -> CacheMaker:
     """Builds small caches of made-up arrays; see ``CacheMaker``."""
     return CacheMaker(tmp_path / "cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A complete SDXL-shaped setup with its caches collected in this process; see ``make_setup``. Not to be changed."""
+    from tests.tiny_setup import make_setup
+
+    return make_setup(tmp_path_factory.mktemp("tiny_sdxl"), "sdxl")
+
+
+@pytest.fixture
+def fresh_run(tiny_sdxl: Config, tmp_path: Path) -> Config:
+    """The same setup with an empty run folder."""
+    return tiny_sdxl.model_copy(update={"run_dir": tmp_path / "run"})
