@@ -7,7 +7,7 @@ and two methods that are compared start from the same noise.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,6 @@ class Drawer:
         pixels: Images = (images * 255).round().clip(0, 255).astype(np.uint8)
         return pixels
 
-    def draw_all(
-        self, conditioning: Conditioning, empty: Conditioning, seeds: Sequence[int], batch_size: int
-    ) -> Iterator[Images]:
-        """`draw` in batches."""
-        for start in range(0, len(seeds), batch_size):
-            rows = slice(start, start + batch_size)
-            pooled = conditioning.pooled_prompt_embeds
-            part = Conditioning(conditioning.encoder_hidden_states[rows], None if pooled is None else pooled[rows])
-            yield self.draw(part, empty, seeds[rows])
-
 
 def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:
     """A pipeline's arguments from `[B, ...]` conditioning and that of the empty captions: B rows, or one for all."""
@@ -115,7 +105,7 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False) -> Any:
     try:
         with quiet_loading():
             pipe = DiffusionPipeline.from_pretrained(
-                str(checkpoint), torch_dtype=torch.float32, local_files_only=True, use_safetensors=True, **parts
+                str(checkpoint), local_files_only=True, use_safetensors=True, **parts
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError("cannot load the pipeline", where=checkpoint, got=str(error).splitlines()[0]) from error

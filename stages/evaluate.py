@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pea.adapter import PEA, new_adapter
@@ -35,6 +34,7 @@ from pea.pipeline import PEAPrompt
 from pea.prompts import Prompt, read_prompts, texts_in
 from pea.teacher import unet_config
 from stages.common import stage_main
+from stages.progress import StageProgress
 
 Encode = Callable[[Sequence[str]], Conditioning]
 ROWS = ("teacher", "translation", "no_adapter", "adapter")
@@ -78,15 +78,16 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     )
     started = time.perf_counter()
     scores: dict[str, Score] = {}
-    with _progress(console) as progress:
-        bar = progress.add_task("drawing", total=len(rows) * sum(map(len, sets.values())), what="")
+    total, done = len(rows) * sum(map(len, sets.values())), 0
+    with StageProgress(console, "drawing", "images") as progress:
         for row in rows:
             for name, prompts in sets.items():
-                progress.update(bar, what=f"{row.name}, {name}")
-                images = _draw(config, drawer, row, name, prompts, lambda done: progress.advance(bar, done))
-                save_images(config.run_dir / "evaluate" / row.name / name, prompts, images)
-                wanted = [prompt.attributes for prompt in prompts]
-                scores[metric_name(row.name, name)] = score(wanted, judge.read(images))
+                parts = []
+                for images in _draw(config, drawer, row, name, prompts):
+                    done += len(images)
+                    progress.update(done, total, done, f"{row.name}, {name}")
+                    parts.append(images)
+                scores[metric_name(row.name, name)] = _score(config, judge, row, name, prompts, np.concatenate(parts))
     metrics = _collect(config, scores, time.perf_counter() - started)
     merge_metrics(config.run_dir / "metrics.json", metrics)
     _show(console, scores)
@@ -119,22 +120,21 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
     ]
 
 
-def _draw(
-    config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Prompt], done: Callable[[int], None]
-) -> Images:
-    """The row's images of one prompt set, uint8 `[N, H, W, 3]`."""
+def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Prompt]) -> Iterator[Images]:
+    """The row's images of one prompt set, in batches of uint8 `[B, H, W, 3]`."""
     language = row.language
     if row.name == "translation" and language not in prompts[0].captions:
         language = config.corpora.parallel.source_language  # where no translation is given, English says it all
     texts = texts_in(prompts, language, config.evaluate.prompts[name])
     seeds = [image_seed(config.evaluate.seed, prompt.id) for prompt in prompts]
-    size, parts = config.evaluate.batch_size, []
-    empty = row.encode([""])
+    size, empty = config.evaluate.batch_size, row.encode([""])
     for start in range(0, len(texts), size):
-        conditioning = row.encode(texts[start : start + size])
-        parts.append(drawer.draw(conditioning, empty, seeds[start : start + size]))
-        done(len(parts[-1]))
-    return np.concatenate(parts)
+        yield drawer.draw(row.encode(texts[start : start + size]), empty, seeds[start : start + size])
+
+
+def _score(config: Config, judge: Any, row: Row, name: str, prompts: list[Prompt], images: Images) -> Score:
+    save_images(config.run_dir / "evaluate" / row.name / name, prompts, images)
+    return score([prompt.attributes for prompt in prompts], judge.read(images))
 
 
 def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
@@ -199,18 +199,6 @@ def _show(console: Console, scores: dict[str, Score]) -> None:
         mean = value.mean
         table.add_row(name, f"{mean.accuracy:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", str(mean.n))
     console.print(table)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[what]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

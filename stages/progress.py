@@ -30,10 +30,10 @@ class StageProgress:
         )
         self._task = self._bar.add_task(label, total=None, detail="")
 
-    def update(self, done: float, total: float | None, count: int) -> None:
+    def update(self, done: float, total: float | None, count: int, note: str = "") -> None:
         """``done`` of ``total`` is the length of the bar; ``count`` is how many units that is."""
         elapsed = time.monotonic() - self._started
-        detail = f"{count:,} {self._unit}, {count / max(elapsed, 1e-9):,.0f}/s"
+        detail = f"{count:,} {self._unit}, {count / max(elapsed, 1e-9):,.0f}/s" + (f", {note}" if note else "")
         self._bar.update(self._task, completed=done, total=total, detail=detail)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()

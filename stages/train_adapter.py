@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pea.adapter import PEA
@@ -38,6 +37,7 @@ from pea.train_state import (
     restore_optimizer,
 )
 from stages.common import stage_main
+from stages.progress import StageProgress
 from stages.train_output import TrainLog, publish_adapter
 from stages.train_setup import Setup, prepare
 
@@ -62,6 +62,7 @@ class Trainer:
             self.train.noise_pred_weight, self.train.feature_weight, self.train.block_weights, self.train.culture_weight
         )
         self.step, self.skipped, self.streak, self.seconds = 0, 0, 0, 0.0
+        self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
         self.sums: dict[str, float] = {}
         self.summed = 0
 
@@ -69,17 +70,16 @@ class Trainer:
         """Train to the last step and publish the adapter; returns the summary."""
         self.resume()
         batches = prefetch(self.setup.data.batch, self._indices(), self.train.num_workers)
-        with self._progress() as progress:
-            bar = progress.add_task("training", total=self.train.steps, completed=self.step, loss="", rate="")
-            while self.step < self.train.steps:
+        start, steps, note = self.step, self.train.steps, ""
+        with StageProgress(self.console, "training", "samples") as progress:
+            while self.step < steps:
                 started = time.perf_counter()
                 self._optimizer_step(batches)
                 self.seconds += time.perf_counter() - started
-                if self.step % self.train.log_every_steps == 0 or self.step == self.train.steps:
-                    row = self._log_row()
-                    progress.update(bar, loss=f"loss {row['loss']:.4f}", rate=f"{row['samples_per_s']:.0f} samples/s")
-                progress.update(bar, completed=self.step)
-                if self.step % self.train.save_every_steps == 0 or self.step == self.train.steps:
+                if self.step % self.train.log_every_steps == 0 or self.step == steps:
+                    note = f"loss {self._log_row()['loss']:.4f}"
+                progress.update(self.step, steps, (self.step - start) * self.rows_per_step, note)
+                if self.step % self.train.save_every_steps == 0 or self.step == steps:
                     self._save()
         return self._finish()
 
@@ -196,8 +196,7 @@ class Trainer:
             "seconds": round(self.seconds, 3),
             "skipped": self.skipped,
         }
-        rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * self.accelerator.num_processes
-        row["samples_per_s"] = round(rows_per_step * self.step / max(self.seconds, 1e-9), 1)
+        row["samples_per_s"] = round(self.rows_per_step * self.step / max(self.seconds, 1e-9), 1)
         if self.accelerator.is_main_process:
             self.log.append(row)
         self.sums, self.summed = {}, 0
@@ -232,12 +231,11 @@ class Trainer:
             self.log.keep(self.step)
 
     def _finish(self) -> dict[str, Any]:
-        rows = self.train.batch_size * self.train.gradient_accumulation_steps * self.accelerator.num_processes
         summary = {
             "steps": self.step,
             "skipped_steps": self.skipped,
             "seconds": round(self.seconds, 2),
-            "samples_per_s": round(rows * self.step / max(self.seconds, 1e-9), 1),
+            "samples_per_s": round(self.rows_per_step * self.step / max(self.seconds, 1e-9), 1),
             "trained_parameters": sum(p.numel() for p in self.adapter.parameters()),
             "records": self.setup.data.num_records,
             "culture_samples": self.setup.data.num_culture_samples,
@@ -253,22 +251,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return summary
 
-    def _progress(self) -> Progress:
-        return Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.accelerator.is_main_process,
-        )
-
     def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
-            self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False)
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -280,6 +264,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
     """
     accelerator = Accelerator(mixed_precision=config.train.precision, cpu=config.train.device == "cpu")
+    if not accelerator.is_main_process:
+        console = Console(quiet=True)
     setup = prepare(config, accelerator.device, accelerator.num_processes)
     return Trainer(config, setup, accelerator, console).run()
 

@@ -70,7 +70,7 @@ def test_cached_training_follows_live_training(config: Config, tmp_path: Path) -
 
 
 def test_losses_of_20_steps_are_the_recorded_ones(config: Config, tmp_path: Path) -> None:
-    """A refactoring must not change them. Where the method changes on purpose: PEA_RECORD_GOLDEN=1 records them anew."""
+    """A refactoring must not change them. Where the method changes on purpose: PEA_RECORD_GOLDEN=1 records anew."""
     variant = _variant(config, tmp_path, steps=20, log_every_steps=1, save_every_steps=20)
     train_adapter.run(variant, QUIET)
     losses = [row["loss"] for row in _rows(variant)]

@@ -1,0 +1,157 @@
+"""Scoring: four rows from the same noise, kept images, metrics beside those of other stages; drawing for a user."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+from PIL import Image
+from rich.console import Console
+
+from pea.config import Config, EvaluateConfig, resolved_yaml
+from pea.drawing import Drawer
+from pea.encoders import Conditioning, EnglishEncoder
+from pea.errors import CheckpointError, EvaluationError
+from pea.prompts import read_prompts, texts_in
+from stages import evaluate, generate, train_adapter
+from tests.tiny_setup import make_setup
+
+QUIET = Console(quiet=True)
+
+
+class _Judge:
+    """Calls an image bright or dark."""
+
+    def read(self, images: np.ndarray) -> dict[str, list[str]]:
+        assert images.dtype == np.uint8
+        return {"light": ["bright" if image.mean() > 127 else "dark" for image in images]}
+
+
+def _write_prompts(path: Path, count: int, *, translation: bool) -> None:
+    lines = []
+    for number in range(count):
+        captions = {"en": "a cat", "zh": "一只猫"} | ({"translation_zh": "one animal cat"} if translation else {})
+        lines.append(json.dumps({"id": f"p{number}", "captions": captions, "attributes": {"light": "bright"}}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("evaluate")
+    base = make_setup(folder, "sdxl")
+    train_adapter.run(base, QUIET)
+    _write_prompts(folder / "general.jsonl", 5, translation=False)
+    _write_prompts(folder / "culture.jsonl", 3, translation=True)
+    settings = EvaluateConfig(
+        prompts={"general": folder / "general.jsonl", "culture": folder / "culture.jsonl"},
+        judge=folder / "judge",
+        num_inference_steps=2,
+        batch_size=4,
+        device="cpu",
+    )
+    return base.model_copy(update={"evaluate": settings})
+
+
+def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "load_judge", lambda folder: _Judge())
+    (config.run_dir / "metrics.json").write_text('{"cache.records": 48, "teacher.general": 9}')
+    returned = evaluate.run(config, QUIET)
+    metrics = json.loads((config.run_dir / "metrics.json").read_text())
+    names = {f"{row}.{name}" for row in ("translation", "no_adapter", "adapter") for name in ("general", "culture")}
+    names |= {"teacher.general", "teacher.culture_described"}
+    assert set(metrics) == names | {"details", "cache.records", "seconds.train", "seconds.evaluate"}
+    assert metrics["cache.records"] == 48 and metrics["teacher.general"] == returned["teacher.general"] <= 1
+    detail = metrics["details"]["adapter.culture"]
+    assert detail["mean"]["n"] == 3 and detail["attributes"]["light"]["n"] == 3
+    for row in evaluate.ROWS:
+        folder = config.run_dir / "evaluate" / row / "general"
+        assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"p{n}.png" for n in range(5))]
+    assert _size(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
+
+
+def test_an_image_does_not_depend_on_its_batch(config: Config) -> None:
+    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
+    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
+    together = drawer.draw(english.encode(["a cat", "a dog", "a cat"]), english.encode([""]), [1, 2, 1])
+    alone = drawer.draw(english.encode(["a dog"]), english.encode([""]), [2])
+    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1
+    assert np.array_equal(together[0], together[2]) and not np.array_equal(together[0], together[1])
+    wide = drawer.draw(english.encode(["a dog"]), english.encode([""]), [2], size_px=(16, 24))
+    assert wide.shape == (1, 16, 24, 3)
+
+
+def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
+    """What the drawer gives is what a user gets from diffusers with the same prompt and noise."""
+    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
+    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
+    ours = drawer.draw(Conditioning(*english.encode(["a cat"])), english.encode([""]), [7])
+    pipe = StableDiffusionXLPipeline.from_pretrained(config.teacher.checkpoint)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
+    options = {"height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "np"}
+    theirs = pipe("a cat", negative_prompt="", latents=latents, **options).images
+    assert np.abs(ours[0] / 255 - theirs[0]).max() < 0.01
+
+
+def test_generate(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    out = tmp_path / "out"
+    argv = ["一只猫", "红球/上", "--config", str(path), "--out", str(out), "--num-images", "2"]
+    assert generate.main([*argv, "--set", "evaluate.num_inference_steps=1"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == [
+        "000-一只猫.png",
+        "001-一只猫.png",
+        "002-红球-上.png",
+        "003-红球-上.png",
+    ]
+    assert _size(out / "000-一只猫.png") == (16, 16)
+
+
+def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(EvaluationError, match="no judge"):
+        evaluate.load_judge(None)
+    with pytest.raises(CheckpointError, match="no judge here"):
+        evaluate.load_judge(tmp_path)
+    with pytest.raises(EvaluationError, match="nothing to evaluate"):
+        evaluate.run(config.model_copy(update={"evaluate": EvaluateConfig()}), QUIET)
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(config.model_copy(update={"run_dir": tmp_path / "new"})), encoding="utf-8")
+    assert generate.main(["一只猫", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "no adapter here" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no prompts"),
+        ("{", "line 1: not a prompt"),
+        ('{"id": 1}', "line 1: not a prompt"),
+        ('{"id": "a", "captions": {}, "attributes": {}}\n' * 2, "the same id"),
+    ],
+)
+def test_prompts_are_checked(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    with pytest.raises(EvaluationError, match="cannot read"):
+        read_prompts(path)
+    path.write_text(text)
+    with pytest.raises(EvaluationError, match=message):
+        read_prompts(path)
+
+
+def test_a_missing_caption_names_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    _write_prompts(path, 2, translation=False)
+    with pytest.raises(EvaluationError, match=r"no caption named 'ja'.*p0"):
+        texts_in(read_prompts(path, limit=1), "ja", path)
