@@ -184,13 +184,26 @@ def merge_metrics(path: Path, metrics: dict[str, Any]) -> None:
 
 
 def _collect(config: Config, scores: dict[str, Score], seconds: float) -> dict[str, Any]:
+    """The scores, and what the stages before this one noted of sizes and times."""
     metrics: dict[str, Any] = {name: round(value.mean.accuracy, 4) for name, value in scores.items()}
     metrics["details"] = {name: value.as_dict() for name, value in scores.items()}
-    metrics["seconds.evaluate"] = round(seconds, 2)
-    summary = config.adapter_dir / "train_summary.json"
-    if summary.exists():
-        metrics["seconds.train"] = json.loads(summary.read_text("utf-8"))["seconds"]
-    return metrics
+    cache, train = (
+        _noted(config.cache_dir("parallel") / "run_summary.json"),
+        _noted(config.adapter_dir / "train_summary.json"),
+    )
+    if cache:
+        metrics["cache.records"] = cache["records"]
+        metrics["cache.bytes_per_record"] = round(cache["bytes"] / max(1, cache["records"]), 1)
+        culture = _noted(config.cache_dir("culture") / "run_summary.json")
+        metrics["seconds.cache"] = round(cache["seconds"] + culture.get("seconds", 0.0), 2)
+    if train:
+        metrics["seconds.train"] = train["seconds"]
+    return metrics | {"seconds.evaluate": round(seconds, 2)}
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return content
 
 
 def _show(console: Console, scores: dict[str, Score]) -> None:

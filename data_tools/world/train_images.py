@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +42,26 @@ def every_scene(num_general: int, num_per_concept: int, seed: int) -> list[Scene
     return training_scenes(num_general, num_per_concept, seed) + held_out
 
 
-def train_vae(folder: Path, steps: int, seed: int, report: Report) -> None:
-    """An `AutoencoderKL` with a downsampling factor of 8 and 8 latent channels, on every kind of scene."""
+@dataclass(frozen=True)
+class Phase:
+    """One phase of the VAE's training: crops of the object first cost a quarter and show four times as much of it."""
+
+    crop_px: int
+    batch_size: int
+    steps: int
+    learning_rate: float
+    kl_weight: float
+
+
+VAE_PHASES = (
+    Phase(64, 8, 2600, 2e-3, 1e-5),
+    Phase(32, 16, 2500, 2e-3, 1e-6),
+    Phase(64, 8, 300, 5e-4, 1e-6),
+)
+
+
+def train_vae(folder: Path, phases: Sequence[Phase], seed: int, report: Report) -> None:
+    """Train and save an `AutoencoderKL` with downsampling factor 8 and 8 latent channels, on every kind of scene."""
     torch.manual_seed(seed)
     images = to_tensor(paint_all(every_scene(8_000, 120, seed)))
     vae = AutoencoderKL(
@@ -53,27 +73,53 @@ def train_vae(folder: Path, steps: int, seed: int, report: Report) -> None:
         latent_channels=8,
         sample_size=images.shape[-1],
     ).to(memory_format=torch.channels_last)
-    ema = EMAModel(vae.parameters(), decay=0.995)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = cosine_schedule(optimizer, steps)
-    for step, (batch,) in zip(range(steps), minibatches((images,), 8, seed), strict=False):
-        posterior = vae.encode(batch.to(memory_format=torch.channels_last)).latent_dist
-        pixels = vae.decode(posterior.sample()).sample
-        loss = _reconstruction_loss(pixels, batch) + 1e-5 * posterior.kl().mean()
-        update(vae, optimizer, schedule, loss)
-        ema.step(vae.parameters())
-        report(step, steps, loss)
-    ema.copy_to(vae.parameters())
+    for number, phase in enumerate(phases):
+        _train_phase(vae, images, phase, seed + number, report)
     with torch.inference_mode():
         latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in images[:2048].split(64)])
     vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
     save_model(vae, folder)
 
 
+def _train_phase(vae: AutoencoderKL, images: Tensor, phase: Phase, seed: int, report: Report) -> None:
+    ema = EMAModel(vae.parameters(), decay=0.995)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=phase.learning_rate, weight_decay=1e-4)
+    schedule = cosine_schedule(optimizer, phase.steps)
+    generator = torch.Generator().manual_seed(seed)
+    for step, (batch,) in zip(range(phase.steps), minibatches((images,), phase.batch_size, seed), strict=False):
+        pixels = _crop(batch, phase.crop_px, generator).to(memory_format=torch.channels_last)
+        posterior = vae.encode(pixels).latent_dist
+        rebuilt = vae.decode(posterior.sample()).sample
+        loss = _reconstruction_loss(rebuilt, pixels) + phase.kl_weight * posterior.kl().mean()
+        update(vae, optimizer, schedule, loss)
+        ema.step(vae.parameters())
+        report(step, phase.steps, loss)
+    ema.copy_to(vae.parameters())
+
+
+def _crop(images: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
+    """A square of each image around a random pixel of its object, on the latent grid of 8 px."""
+    if size_px == images.shape[-1]:
+        return images
+    away = (images - _median_colour(images)).abs().amax(1).flatten(1)
+    chosen = torch.multinomial((away > 0.2).float() + 1e-4, 1, generator=generator)[:, 0]
+    last = (images.shape[-1] - size_px) // 8
+    tops = ((chosen // images.shape[-1] - size_px // 2) / 8).round().long().clamp(0, last) * 8
+    lefts = ((chosen % images.shape[-1] - size_px // 2) / 8).round().long().clamp(0, last) * 8
+    crops = [
+        image[:, top : top + size_px, left : left + size_px]
+        for image, top, left in zip(images, tops.tolist(), lefts.tolist(), strict=True)
+    ]
+    return torch.stack(crops)
+
+
+def _median_colour(images: Tensor) -> Tensor:
+    return images.flatten(2).median(dim=2).values[:, :, None, None]
+
+
 def _reconstruction_loss(pixels: Tensor, truth: Tensor) -> Tensor:
     """L1 + L2, with more weight where a pixel differs from the background (the image's median colour)."""
-    median = truth.flatten(2).median(dim=2).values[:, :, None, None]
-    weight = 1 + 4 * (truth - median).abs().amax(1, keepdim=True)
+    weight = 1 + 4 * (truth - _median_colour(truth)).abs().amax(1, keepdim=True)
     error = pixels - truth
     return (weight * (error.abs() + error.square())).sum() / (3 * weight.sum())
 
