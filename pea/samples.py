@@ -26,6 +26,7 @@ from pea.errors import CorpusError
 
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
 _BLOCK_BYTES = 512  # of the tar format
+_NAME = re.compile(r"^((?:.*/|)[^.]+)[.][^/]*$")  # key, then everything after the first dot: as webdataset splits
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 REASONS = {
@@ -227,6 +228,21 @@ def check_tar(path: str | Path) -> None:
         raise CorpusError("the tar is truncated: it has no end mark", where=path, got=f"{end} bytes", remedy=remedy)
     if mark.strip(b"\0"):
         raise CorpusError("the tar is damaged: no header", where=path, got=f"other bytes at {end}", remedy=remedy)
+
+
+def tar_keys(path: str | Path) -> list[str]:
+    """Every key of a tar once, in order of first appearance, without reading the files.
+
+    Raises:
+        CorpusError: the tar cannot be read.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            matches = (_NAME.match(member.name) for member in archive if member.isreg())
+            keys = [match.group(1) for match in matches if match]
+    except (OSError, tarfile.TarError) as error:
+        raise CorpusError("cannot read the tar", where=path, got=error) from error
+    return [key.encode("utf-8", "backslashreplace").decode() for key in dict.fromkeys(keys)]
 
 
 def _groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

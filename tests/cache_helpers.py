@@ -12,9 +12,11 @@ import numpy as np
 
 from pea.cache import ArraySpec, Cache, Identity, PartPlan, ShardSchema, ShardWriter, base_arrays
 from pea.cache.schema import feature_arrays
+from pea.draws import DrawRecipe, checksum, draws, noise_batch, record_ids
 
 LATENT = (2, 3, 4)
 FEATURE_SHAPE = (5, 2, 2)
+RECIPE = DrawRecipe(seed=0, caption_drop_rate=0.1, num_train_timesteps=1000)
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def identity(
     return Identity(
         {
             "cache.seed": 0,
+            "cache.caption_drop_rate": 0.1,
+            "teacher.scheduler": {"num_train_timesteps": 1000},
             "teacher.unet": "0" * 64,
             "cache.buckets": [[24, 32], [32, 24]],
             "cache.draws_per_sample": draws,
@@ -58,6 +62,21 @@ def value_rows(spec: ArraySpec, names: Sequence[str]) -> np.ndarray:
         values = random.normal(size=spec.shape) if rows.dtype.kind == "f" else random.integers(0, 900, spec.shape)
         rows[row] = values
     return rows
+
+
+def draw_rows(plan: PartPlan, keys: Sequence[str], names: set[str]) -> dict[str, np.ndarray]:
+    """The real draws of some samples, for those arrays that a part has."""
+    ids = [f"{plan.tar}/{key}" for key in keys]
+    drawn = [draws(RECIPE, name, plan.draw_start, plan.draw_stop) for name in ids]
+    owners = [name for name in ids for _ in range(plan.num_draws)]
+    numbers = list(range(plan.draw_start, plan.draw_stop)) * len(ids)
+    found = {
+        "timestep": np.concatenate([each.timestep for each in drawn]),
+        "caption_dropped": np.concatenate([each.caption_dropped for each in drawn]),
+        "record_id": record_ids(owners, numbers),
+        "noise_checksum": np.array([checksum(row) for row in noise_batch(RECIPE, owners, numbers, LATENT)], np.uint32),
+    }
+    return {name: rows for name, rows in found.items() if name in names}
 
 
 @dataclass
@@ -92,6 +111,7 @@ class CacheMaker:
             level: {s.name: value_rows(s, names[level]) for s in self.schema(plan).buckets[bucket] if s.level == level}
             for level in ("sample", "record")
         }
+        rows["record"] |= draw_rows(plan, keys, set(rows["record"]))
         captions = [{"en": f"caption {key}", "zh": f"说明 {key}" if key.endswith("1") else ""} for key in keys]
         writer.append(bucket, keys=keys, captions=captions, samples=rows["sample"], records=rows["record"])
 

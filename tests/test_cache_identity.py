@@ -199,14 +199,11 @@ def test_a_manifest_that_is_damaged_is_refused(make_cache: CacheMaker) -> None:
     make_cache.fill(identity(["a"]))
     path = make_cache.directory / "manifest.json"
     data = path.read_bytes()
-    json_white = b" \n\t\r"
     for place in np.random.default_rng(1).integers(0, len(data), 60).tolist():
         damaged = bytearray(data)
         damaged[place] ^= 1
-        if data[place] in json_white and damaged[place] in json_white:
-            continue
         path.write_bytes(damaged)
-        with pytest.raises(CacheError):
+        with pytest.raises(CacheError, match="damaged"):
             Cache.open(make_cache.directory)
     path.unlink()
     with pytest.raises(CacheError, match="no cache here"):

@@ -19,6 +19,7 @@ from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
 from pea.errors import CacheError
 
 FILE_NAME = "manifest.json"
+_SEAL = ',\n "sha256": "'  # what stands between the manifest and its digest
 PartKind = Literal["whole", "draws", "blocks"]
 
 
@@ -77,7 +78,8 @@ class Manifest:
             "identity": dict(self.identity.fields),
             "parts": list(groups.values()),
         }
-        return json.dumps({**body, "sha256": sha256_text(canonical_json(body))}, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(body, indent=1, ensure_ascii=False).removesuffix("\n}")
+        return f'{text}{_SEAL}{sha256_text(text)}"\n}}\n'
 
 
 def new_manifest(identity: Identity) -> Manifest:
@@ -123,12 +125,12 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / FILE_NAME
     try:
-        raw = json.loads(path.read_bytes().decode("utf-8"))
-        digest = raw.pop("sha256")
-        intact = digest == sha256_text(canonical_json(raw)) and raw["format"] == "pea-cache"
+        body, _, tail = path.read_bytes().decode("utf-8").rpartition(_SEAL)
+        intact = tail == f'{sha256_text(body)}"\n}}\n'
+        raw = json.loads(body + "}") if intact else {}
     except FileNotFoundError:
         raise CacheError("no cache here", where=directory, remedy="Fill it with `pea cache`.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         intact = False
     if not intact:
         raise CacheError("the manifest is damaged", where=path, remedy="Restore it from a copy.")

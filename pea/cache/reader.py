@@ -220,6 +220,17 @@ class Part:
             self._arrays[path] = StoredArray(self.store, path, self.record.files)
         return self._arrays[path]
 
+    def spec(self, bucket: str, name: str) -> ArraySpec:
+        """What one array is."""
+        array = self.array(bucket, name)
+        level: Level = "sample" if array.dimension_names[0] == "sample" else "record"
+        return ArraySpec(name, level, array.dtype.name, array.shape[1:], array.dimension_names[1:], array.attributes)
+
+    def languages(self, bucket: str) -> list[str]:
+        """Languages of which at least one sample has a caption."""
+        names = (name.split("/") for name in self.array_names(bucket))
+        return sorted(name[1] for name in names if name[0] == CAPTIONS and name[-1] == "bytes")
+
     def texts(self, bucket: str, name: str) -> list[str]:
         """A text column."""
         data, offsets = self.array(bucket, f"{name}/bytes"), self.array(bucket, f"{name}/offsets")
@@ -251,10 +262,7 @@ class Bucket:
     @cached_property
     def languages(self) -> list[str]:
         """Languages of which at least one sample has a caption."""
-        names = self._parts[0].array_names(self.name)
-        return sorted(
-            name.split("/")[1] for name in names if name.startswith(f"{CAPTIONS}/") and name.endswith("/bytes")
-        )
+        return self._parts[0].languages(self.name)
 
     def captions(self, language: str) -> list[str]:
         """The caption of each sample; empty where there is none."""
@@ -270,7 +278,7 @@ class Bucket:
         for part in self._parts:
             for name in part.array_names(self.name):
                 if name not in specs and not name.startswith((f"{KEYS}/", f"{CAPTIONS}/")):
-                    specs[name] = _spec(name, part.array(self.name, name))
+                    specs[name] = part.spec(self.name, name)
         return dict(sorted(specs.items()))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
@@ -340,11 +348,6 @@ class Bucket:
                 "the parts of the shard disagree about its order", where=self._shard.tar, remedy=_REMEDY
             )
         return [np.array(chosen, dtype=np.int64) for chosen in rows]
-
-
-def _spec(name: str, array: StoredArray) -> ArraySpec:
-    level: Level = "sample" if array.dimension_names[0] == "sample" else "record"
-    return ArraySpec(name, level, array.dtype.name, array.shape[1:], array.dimension_names[1:], array.attributes)
 
 
 __all__ = ["Bucket", "Cache", "FileEntry", "Part", "Shard"]
