@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ class ArrayLayout:
     """Without the record dimension."""
     dimension_names: tuple[str, ...]
     """One name per dimension of ``shape``."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader needs to make sense of the values."""
 
 
 class LinearMap:
@@ -48,6 +51,7 @@ class LinearMap:
 
     def __init__(self, shape_chw: tuple[int, int, int]) -> None:
         self.channels, self.height, self.width = shape_chw
+        self.feature_shape = shape_chw
         self.numel = math.prod(shape_chw)
         self.rows, self.length = self.channels, self.height * self.width
         self.stored_shape: tuple[int, ...] = shape_chw
@@ -126,7 +130,8 @@ class Sketch:
     def arrays(self) -> dict[str, ArrayLayout]:
         """What ``encode`` returns, per record."""
         shape = (*self._linear.stored_shape[:-1], self._codec.packed_length(self._linear.stored_shape[-1]))
-        layouts = {"values": ArrayLayout(self._codec.dtype, shape, self._linear.dimension_names)}
+        meaning = {"feature_shape": list(self._linear.feature_shape), "values": self._codec.name}
+        layouts = {"values": ArrayLayout(self._codec.dtype, shape, self._linear.dimension_names, meaning)}
         if self._codec.has_scale:
             layouts["scale"] = ArrayLayout("float32", (self._linear.rows,), ("row",))
             layouts["offset"] = ArrayLayout("float32", (), ())
@@ -167,6 +172,14 @@ class Sketch:
         difference = self.project(features, record_ids) - self.decode(stored, record_ids)
         distance = difference.square().sum(1)
         return distance + stored["offset"] if "offset" in stored else distance
+
+    def back_project(self, stored: dict[str, Tensor], record_ids: RecordIds) -> Tensor:
+        """The unbiased guess ``S^T S t`` of the feature maps, to look at: float32 [B, C, H, W]."""
+        values = self.decode(stored)
+        blank = torch.zeros(len(values), *self._linear.feature_shape, device=values.device, requires_grad=True)
+        with torch.enable_grad():
+            (guess,) = torch.autograd.grad((self.project(blank, record_ids) * values).sum(), blank)
+        return guess
 
     def finite(self, stored: dict[str, Tensor]) -> Tensor:
         """Whether everything kept of each record is finite: bool [B]."""

@@ -22,6 +22,8 @@ class Codec:
     has_scale = False
 
     def __init__(self, dtype: str) -> None:
+        self.name = dtype
+        """As configured."""
         self.torch_dtype: torch.dtype = getattr(torch, dtype)
         self.dtype = "uint16" if dtype == "bfloat16" else dtype
         """numpy's name of the stored type."""
@@ -45,6 +47,7 @@ class ScaledCodec(Codec):
     """int8 with a float32 scale per row; rounded up or down at random, so that the mean is exact."""
 
     has_scale = True
+    name = "int8"
     dtype = "int8"
     limit = 127.0
 
@@ -78,6 +81,7 @@ class ScaledCodec(Codec):
 class Fp8Codec(ScaledCodec):
     """8-bit floats (e4m3): finer near zero, for rows with few large values."""
 
+    name = "fp8_e4m3"
     dtype = "uint8"
     limit = _FP8_MAX
 
@@ -100,6 +104,7 @@ class Fp8Codec(ScaledCodec):
 class Int4Codec(ScaledCodec):
     """-7..7, two to a byte, the first in the low half."""
 
+    name = "int4"
     dtype = "uint8"
     limit = 7.0
 

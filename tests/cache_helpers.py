@@ -26,10 +26,11 @@ class Layout:
     dtype: str
     shape: tuple[int, ...]
     dimension_names: tuple[str, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 LAYOUTS = {
-    "values": Layout("float16", FEATURE_SHAPE, ("channel", "height", "width")),
+    "values": Layout("float16", FEATURE_SHAPE, ("channel", "height", "width"), {"feature_shape": list(FEATURE_SHAPE)}),
     "squared_norm": Layout("float32", (), ()),
 }
 

@@ -203,3 +203,13 @@ def test_half_precision_student_gets_gradients() -> None:
     sketch = sketch_of({"kind": "count", "ratio": 4, "values": "float16"})
     sketch.project(student, record_ids(2)).sum().backward()  # type: ignore[no-untyped-call]
     assert student.grad is not None and student.grad.dtype == torch.bfloat16
+
+
+def test_the_guess_of_a_feature_map_is_unbiased(config: dict[str, Any]) -> None:
+    count = 2000
+    sketch, ids, features = sketch_of(config), record_ids(count), maps(1)
+    guess = sketch.back_project(sketch.encode(features.expand(count, -1, -1, -1), ids), ids)
+    error = (guess.mean(0) - features[0]).abs()
+    rounding = ROUNDING.get(config.get("dtype") or config["values"], 1e-4)  # a rare rounding may not occur at all
+    assert (error <= 5 * guess.std(0) / count**0.5 + 4 * rounding + 1e-5).all()
+    assert sketch.arrays["values"].attributes["feature_shape"] == list(SHAPE)

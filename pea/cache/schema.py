@@ -43,6 +43,10 @@ class Layout(Protocol):
     def dimension_names(self) -> tuple[str, ...]:
         """One per dimension of ``shape``."""
 
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """More to store beside the array."""
+
 
 @dataclass(frozen=True)
 class ArraySpec:
@@ -155,7 +159,14 @@ def feature_arrays(block: str, layouts: Mapping[str, Layout], attributes: Mappin
     """The arrays ``features/<block>/<suffix>`` of one block's sketch; ``attributes``: its configuration."""
     meaning = {"source": "unet", "block": block, "sketch": dict(attributes)}
     return tuple(
-        ArraySpec(f"{FEATURES}/{block}/{suffix}", "record", each.dtype, each.shape, each.dimension_names, meaning)
+        ArraySpec(
+            f"{FEATURES}/{block}/{suffix}",
+            "record",
+            each.dtype,
+            each.shape,
+            each.dimension_names,
+            {**meaning, **each.attributes},
+        )
         for suffix, each in layouts.items()
     )
 
