@@ -58,8 +58,15 @@ def bucket_layouts(checkpoint: Path, config: CacheConfig, *, teacher: bool = Tru
         CheckpointError: the folder has no UNet or VAE configuration.
         ConfigError: a block does not exist, or a bucket's size does not fit the models.
     """
-    vae = vae_config(checkpoint)
-    unet = unet_config(checkpoint) if teacher else None
+    return layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config)
+
+
+def layouts_of(vae: Mapping[str, Any], unet: Mapping[str, Any] | None, config: CacheConfig) -> dict[str, BucketLayout]:
+    """Bucket name -> layout, from the models' configurations.
+
+    Raises:
+        ConfigError: a block does not exist, or a bucket's size does not fit the models.
+    """
     layouts = {}
     for bucket in config.buckets:
         latent = latent_shape(vae, bucket)

@@ -1,0 +1,233 @@
+"""What a cache will cost and save, before any GPU is used: sizes, teacher passes, GPU-hours, bandwidth, break-even.
+
+    pea plan --config configs/sdxl.yaml --samples 1000000 --tflops 350
+    pea plan --config configs/sd15.yaml --preset sd15 --samples 1000000 --languages 3 --json
+
+Only configurations are read (of the checkpoint, or of a preset); feature shapes and arithmetic come from the real UNet
+class on the meta device. Numbers of samples come from the tars where they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tarfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pea.config import Config, resolved_yaml
+from pea.errors import ConfigError, CorpusError
+from stages.common import add_config_arguments, config_from
+
+PRESETS = Path(__file__).with_name("plan_presets.json")
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers of one bucket: the first of ``cache.buckets``, which stands for all."""
+
+    bucket: str
+    blocks: dict[str, dict[str, float]]
+    """Block -> bytes per record in float16 and as stored."""
+    bytes_per_record: float
+    """As stored, with its share of the sample."""
+    exact_fp16_bytes_per_record: int
+    """All blocks whole in float16, uncompressed."""
+    num_samples: int
+    num_draws: int
+    num_records: int
+    total_bytes: float
+    teacher_tflop_per_record: float
+    """Caching: UNet, and the record's share of VAE and English encoders."""
+    student_tflop_per_record: float
+    """Training from the cache."""
+    records_per_s: float | None
+    """Of the teacher, per GPU."""
+    rate_source: str
+    gpu_hours: float | None
+    student_records_per_s: float | None
+    read_mb_per_s: float | None
+    """That the trainer needs, per GPU."""
+    records_used: float
+    """By all planned training."""
+    break_even_uses: float
+    """Epochs x languages x runs from which on the cache pays."""
+    planned_uses: float
+    """Epochs x languages x runs."""
+    saving: float
+    step_speedup: float
+    verdict: str
+
+
+def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
+    """All numbers.
+
+    Raises:
+        CheckpointError: the checkpoint has no configurations, and no preset is named.
+        ConfigError: the number of samples is unknown, or the bucket does not fit the models.
+    """
+    from pea import costs
+    from pea.layout import layouts_of
+
+    models = _preset(arguments.preset) if arguments.preset else costs.read_models(config.teacher.checkpoint)
+    bucket = config.cache.buckets[0]
+    first = config.cache.model_copy(update={"buckets": (bucket,)})
+    [(name, layout)] = layouts_of(models.vae, models.unet, first).items()
+    size, flops = costs.sizes(layout), costs.flops(models, layout, bucket)
+    num_draws = config.cache.draws_per_sample
+    num_samples, num_tars = _corpus_size(config, arguments.samples)
+    num_records = num_samples * num_draws
+    rate, source = _rate(config, arguments, flops.caching(num_draws))
+    student_rate = None if rate is None else rate * flops.caching(num_draws) / flops.student
+    used = config.train.steps * config.train.batch_size * (1 - _culture_share(config))
+    planned = used * arguments.languages * arguments.runs / max(1, num_records)
+    even = costs.break_even(flops, num_draws, planned)
+    per_record = size.record + size.sample / num_draws
+    return Plan(
+        bucket=name,
+        blocks={b: {"fp16": size.exact_fp16_blocks[b], "stored": size.blocks[b]} for b in size.blocks},
+        bytes_per_record=per_record,
+        exact_fp16_bytes_per_record=sum(size.exact_fp16_blocks.values()),
+        num_samples=num_samples,
+        num_draws=num_draws,
+        num_records=num_records,
+        total_bytes=size.total(num_samples, num_draws, num_tars),
+        teacher_tflop_per_record=flops.caching(num_draws) / 1e12,
+        student_tflop_per_record=flops.student / 1e12,
+        records_per_s=rate,
+        rate_source=source,
+        gpu_hours=None if rate is None else num_records / rate / 3600,
+        student_records_per_s=student_rate,
+        read_mb_per_s=None if student_rate is None else student_rate * per_record / 1e6,
+        records_used=used * arguments.languages * arguments.runs,
+        break_even_uses=even.uses,
+        planned_uses=planned,
+        saving=even.saving,
+        step_speedup=even.speedup,
+        verdict=_verdict(even),
+    )
+
+
+def _verdict(even: Any) -> str:
+    if even.online_is_better:
+        return (
+            f"online distillation is the better choice: each record is used {even.planned:.2f} times, "
+            f"and the cache pays from {even.uses:.2f} on (more epochs, languages or runs, or fewer draws)"
+        )
+    step = f"a training step is {even.speedup:.1f}x faster"
+    return f"the cache pays: it saves {even.saving:.0%} of all arithmetic, and {step}"
+
+
+def _culture_share(config: Config) -> float:
+    return config.train.culture_fraction if config.corpora.culture else 0.0
+
+
+def _preset(name: str) -> Any:
+    from pea.costs import Models
+
+    raw = json.loads(PRESETS.read_text(encoding="utf-8"))[name]
+    return Models(raw["unet"], raw["vae"], raw["text"])
+
+
+def _corpus_size(config: Config, given: int | None) -> tuple[int, int]:
+    """(samples, tars): as given, or counted in the tars."""
+    from pea.samples import expand_tars
+
+    if given is not None:
+        return given, max(1, given // 10_000)
+    try:
+        tars = expand_tars(config.corpora.parallel.tars)
+        count = 0
+        for path in tars:
+            with tarfile.open(path, "r:") as archive:
+                count += sum(member.name.endswith(".json") for member in archive)
+    except (CorpusError, OSError, tarfile.TarError) as error:
+        raise ConfigError(
+            "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
+        ) from error
+    return count, len(tars)
+
+
+def _rate(config: Config, arguments: argparse.Namespace, flop_per_record: float) -> tuple[float | None, str]:
+    """Records per second and GPU of the caching run, and where the number comes from."""
+    if arguments.records_per_s:
+        return arguments.records_per_s, "as given"
+    if arguments.tflops:
+        return arguments.tflops * 1e12 / flop_per_record, f"from {arguments.tflops:g} TFLOP/s per GPU, as given"
+    path = config.cache_dir("parallel") / "run_summary.json"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        rate = summary["records"] / summary["seconds"] / config.cache.run.num_actors
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+        return None, "unknown: give --records-per-s (measured) or --tflops (of the GPU)"
+    return (rate or None), f"measured by the last run, {path}"
+
+
+def show(plan: Plan, console: Console) -> None:
+    """The plan for a person."""
+    table = Table("block", "whole, fp16", "stored", "ratio", title=f"Bytes per record, bucket {plan.bucket}")
+    for block, size in plan.blocks.items():
+        table.add_row(
+            block, f"{size['fp16']:,.0f}", f"{size['stored']:,.0f}", f"{size['fp16'] / max(1, size['stored']):.1f}x"
+        )
+    exact, stored = plan.exact_fp16_bytes_per_record, sum(size["stored"] for size in plan.blocks.values())
+    table.add_section()
+    table.add_row("all blocks", f"{exact:,.0f}", f"{stored:,.0f}", f"{exact / max(1, stored):.1f}x")
+    table.add_row("with noise_pred, latents", "", f"{plan.bytes_per_record:,.0f}", "")
+    console.print(table)
+    for line in _lines(plan):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _lines(plan: Plan) -> list[str]:
+    counted = f"{plan.num_samples:,} samples x {plan.num_draws} draws = {plan.num_records:,} records"
+    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of VAE and text"
+    lines = [
+        f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB",
+        f"teacher: {plan.num_records:,} UNet passes, {arithmetic}",
+    ]
+    if plan.records_per_s is None or plan.gpu_hours is None or plan.read_mb_per_s is None:
+        lines.append(f"GPU-hours: {plan.rate_source}")
+    else:
+        lines.append(f"GPU-hours: {plan.gpu_hours:,.2f} at {plan.records_per_s:,.1f} records/s ({plan.rate_source})")
+        lines.append(
+            f"trainer: {plan.student_records_per_s:,.1f} records/s per GPU at the same arithmetic rate, "
+            f"reading {plan.read_mb_per_s:,.1f} MB/s"
+        )
+    return [
+        *lines,
+        f"break-even: {plan.break_even_uses:.2f} epochs x languages x runs; planned {plan.planned_uses:.2f}",
+        f"verdict: {plan.verdict}",
+    ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``pea plan``."""
+    add_config_arguments(parser)
+    names = list(json.loads(PRESETS.read_text(encoding="utf-8")))
+    parser.add_argument("--preset", choices=names, help="model shapes to use instead of the checkpoint folder's")
+    parser.add_argument("--samples", type=int, metavar="N", help="parallel samples, where the tars are not there yet")
+    parser.add_argument("--records-per-s", type=float, metavar="R", help="teacher's rate per GPU, as measured")
+    parser.add_argument("--tflops", type=float, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s")
+    parser.add_argument("--languages", type=int, default=1, metavar="N", help="adapters from this cache (default: 1)")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="training runs per language (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Run with parsed arguments."""
+    config = config_from(arguments)
+    if arguments.dry_run:
+        print(resolved_yaml(config), end="")
+        return 0
+    plan = make_plan(config, arguments)
+    if arguments.json:
+        print(json.dumps(asdict(plan), indent=2))
+    else:
+        show(plan, Console())
+    return 0
