@@ -30,8 +30,8 @@ lint: $(STAMP)  ## Style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Measure what the README claims of speed.
-	$(BIN)/python -m data_tools.bench
+bench: $(STAMP)  ## Time a training step from the cache and one without (after make demo).
+	$(BIN)/python -m tests.benchmarks.bench_training
 
 clean:  ## Remove what was built here; runs/ stays.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -55,7 +55,7 @@ def train_teacher(
     encoders = [_load_english(path, projected=row == 1) for row, path in enumerate(english_folders)]
     hidden, pooled = _encode_texts(encoders, unique)
     rows = torch.tensor([unique.index(text) for text in phrasings])
-    unet = _new_unet(hidden, pooled)
+    unet = _new_unet(hidden, pooled, vae.config.latent_channels)
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -118,11 +118,13 @@ def _encode_images(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([p.mean for p in posteriors]).clone(), torch.cat([p.std for p in posteriors]).clone()
 
 
-def _new_unet(hidden: Tensor, pooled: Tensor | None) -> UNet2DConditionModel:
+def _new_unet(hidden: Tensor, pooled: Tensor | None, latent_channels: int) -> UNet2DConditionModel:
     shape: dict[str, object] = dict(SD15_UNET if pooled is None else SDXL_UNET)
     if pooled is not None:
         shape["projection_class_embeddings_input_dim"] = pooled.shape[-1] + 6 * 16
     unet = UNet2DConditionModel(
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         sample_size=8,
         layers_per_block=1,
         norm_num_groups=16,
