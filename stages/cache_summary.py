@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from pea.cache import Cache
 from pea.config import CacheConfig
 from pea.errors import CacheError
+from pea.files import write_text
 
 FILE_NAME = "run_summary.json"
 
@@ -39,9 +39,7 @@ def summarize(
         "seconds": round(previous.get("seconds", 0.0) + (seconds if num_collected else 0.0), 3),
         "stage_seconds": {name: round(value, 3) for name, value in sorted(totals.items())},
     }
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
