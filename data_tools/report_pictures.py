@@ -18,7 +18,7 @@ _CURVES = {
     "loss": "total",
     "noise_pred": "noise prediction",
     "features": "features (sum over blocks)",
-    "culture": "culture",
+    "diffusion": "diffusion loss (culture)",
 }
 
 

@@ -224,8 +224,10 @@ class TrainConfig(Section):
     """Weight of the distillation loss on the features (the paper's lambda_FL)."""
     block_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Block -> factor on its share of the feature loss; 1 where absent, and 0 leaves the block out."""
-    culture_weight: NonNegativeFloat = 1.0
-    """Weight of the ordinary diffusion loss on the culture corpus."""
+    diffusion_weight: NonNegativeFloat = 1.0
+    """Weight of the ordinary diffusion loss."""
+    diffusion_rows: Literal["culture", "all"] = "culture"
+    """Rows with the diffusion loss: those of the culture corpus (hybrid training), or all."""
     attention_steps: NonNegativeInt = 0
     """Steps of the warm start on cached attention queries, before the first UNet step."""
     attention_batch_size: PositiveInt = 256

@@ -195,13 +195,15 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep transformers and diffusers from drawing a progress bar for each file that they load."""
-    shown = transformers_logging.is_progress_bar_enabled()
+    """Keep transformers and diffusers from drawing bars, and from hinting at packages that are not needed here."""
+    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
     diffusers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if shown:
             transformers_logging.enable_progress_bar()
             diffusers_logging.enable_progress_bar()

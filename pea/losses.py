@@ -1,6 +1,6 @@
 """The losses of the method: pure functions of per-row distances.
 
-`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_C · SD`, each term the mean over the *whole* batch
+`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_SD · SD`, each term the mean over the *whole* batch
 of what its own rows contribute: distillation on the parallel rows, the diffusion loss on the culture rows.
 
 Source: arXiv 2311.17086, equations 3 to 6; the whole-batch mean as in the original training code.
@@ -22,7 +22,7 @@ class LossWeights:
     noise_pred: float = 1.0
     features: float = 0.1
     blocks: Mapping[str, float] = field(default_factory=dict)
-    culture: float = 1.0
+    diffusion: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Losses:
     total: Tensor
     noise_pred: Tensor
     blocks: dict[str, Tensor]
-    culture: Tensor
+    diffusion: Tensor
 
     def report(self) -> dict[str, float]:
         """Plain numbers for a log."""
-        terms = {"loss": self.total, "noise_pred": self.noise_pred, "culture": self.culture}
+        terms = {"loss": self.total, "noise_pred": self.noise_pred, "diffusion": self.diffusion}
         terms["features"] = torch.stack(list(self.blocks.values())).sum() if self.blocks else torch.zeros(())
         numbers = {name: float(value.detach()) for name, value in terms.items()}
         return numbers | {f"features/{name}": float(value.detach()) for name, value in self.blocks.items()}
@@ -50,27 +50,34 @@ def row_mse(prediction: Tensor, target: Tensor) -> Tensor:
 def combine(
     noise_pred: Tensor,
     blocks: Mapping[str, Tensor],
-    culture: Tensor,
+    diffusion: Tensor,
+    num_rows: int,
     weights: LossWeights,
     row_weights: Tensor | None = None,
 ) -> Losses:
-    """The total loss from per-row errors: `noise_pred [P]`, each block's `[P]`, `culture [C]`; P or C may be 0.
+    """The total loss of a batch of `num_rows` rows, from the errors of its rows.
 
-    `row_weights` float `[P + C]` scales each row's terms (min-SNR); None means 1.
+    Args:
+        noise_pred: distillation errors of the first P rows, `[P]`.
+        blocks: block -> distillation errors of the same rows, `[P]`.
+        diffusion: errors of the last rows against the diffusion target, `[D]`.
+        num_rows: B; P or D may be anything from 0 to B.
+        weights: factors of the terms.
+        row_weights: factor of each row, float `[B]` (min-SNR); None means 1.
     """
-    num_parallel, num_rows = len(noise_pred), max(1, len(noise_pred) + len(culture))
-    parallel_weights = None if row_weights is None else row_weights[:num_parallel]
-    culture_weights = None if row_weights is None else row_weights[num_parallel:]
+    first, last = len(noise_pred), num_rows - len(diffusion)
+    parallel_weights = None if row_weights is None else row_weights[:first]
+    diffusion_weights = None if row_weights is None else row_weights[last:]
 
     def mean(rows: Tensor, row_weight: Tensor | None) -> Tensor:
-        return (rows if row_weight is None else rows * row_weight).sum() / num_rows
+        return (rows if row_weight is None else rows * row_weight).sum() / max(1, num_rows)
 
-    noise_term, culture_term = mean(noise_pred, parallel_weights), mean(culture, culture_weights)
+    noise_term, diffusion_term = mean(noise_pred, parallel_weights), mean(diffusion, diffusion_weights)
     block_terms = {name: mean(rows, parallel_weights) for name, rows in blocks.items()}
-    total = weights.noise_pred * noise_term + weights.culture * culture_term
+    total = weights.noise_pred * noise_term + weights.diffusion * diffusion_term
     for name, term in block_terms.items():
         total = total + weights.features * weights.blocks.get(name, 1.0) * term
-    return Losses(total, noise_term, block_terms, culture_term)
+    return Losses(total, noise_term, block_terms, diffusion_term)
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:

@@ -22,6 +22,8 @@ def student_losses(
     source: SignalSource,
     weights: LossWeights,
     min_snr_gamma: float | None = None,
+    *,
+    diffusion_on_all: bool = False,
 ) -> Losses:
     """Losses of one batch of B rows.
 
@@ -34,15 +36,16 @@ def student_losses(
         source: where the teacher's answers come from.
         weights: factors of the terms.
         min_snr_gamma: weight rows by min-SNR with this γ; None weights all alike.
+        diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
     """
-    rows = batch.num_parallel
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
     output = teacher.forward(noisy, batch.timesteps, adapter(hidden_states, attention_mask), batch.time_ids)
     errors = source.errors(output, batch, noisy)
     target = teacher.target(batch.latents, batch.noise, batch.timesteps)
-    culture = row_mse(output.noise_pred[rows:], target[rows:])
+    first = 0 if diffusion_on_all else batch.num_parallel
+    diffusion = row_mse(output.noise_pred[first:], target[first:])
     row_weights = None
     if min_snr_gamma is not None:
         kind = str(teacher.scheduler.config.prediction_type)
         row_weights = min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
-    return combine(errors.noise_pred, errors.blocks, culture, weights, row_weights)
+    return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights)

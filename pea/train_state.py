@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pea.errors import DiskFullError
 from pea.files import new_folder
 
 Record = dict[str, Any]
@@ -42,11 +43,15 @@ class TrainStates:
         self.folder, self.keep = folder, keep
 
     def save(self, state: TrainState) -> None:
-        """Publish a state and remove the oldest ones."""
+        """Publish a state and remove the oldest ones.
+
+        Raises:
+            DiskFullError: the disk is full; former states are still there.
+        """
         with new_folder(self.folder / f"step-{state.step:08d}") as temporary:
             for name, tensors in state.tensors.items():
                 plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-                save_file(plain, temporary / f"{name}.safetensors")
+                _save_tensors(plain, temporary / f"{name}.safetensors")
             (temporary / "state.json").write_text(json.dumps(state.record, indent=1, sort_keys=True), "utf-8")
         for old in self._folders()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
@@ -68,6 +73,15 @@ class TrainStates:
 
     def _folders(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # the library's own error for whatever the system refused, a full disk included
+        raise DiskFullError(
+            "cannot save the training state", where=path, got=error, remedy="Make room and run the same command again."
+        ) from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Train the adapter from the cache (or, with `train.targets=live`, the original way, asking the teacher at every step).
 
     pea train --config configs/demo.yaml
-    accelerate launch -m stages.train_adapter --config FILE
+    accelerate launch -m stages.train_adapter --config FILE          (several GPUs)
+    torchrun --nproc_per_node 2 -m stages.train_adapter --config FILE
 
 One loop for both. To resume, run the same command: the newest saved state of the same run is taken up, and the result
 is the same, bit for bit on CPU, as if it had not been broken off.
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from torch import Tensor, nn
 
@@ -59,7 +61,10 @@ class Trainer:
         self.states = TrainStates(config.adapter_dir / "states", self.train.keep_states)
         self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
         self.weights = LossWeights(
-            self.train.noise_pred_weight, self.train.feature_weight, self.train.block_weights, self.train.culture_weight
+            self.train.noise_pred_weight,
+            self.train.feature_weight,
+            self.train.block_weights,
+            self.train.diffusion_weight,
         )
         self.step, self.skipped, self.streak, self.seconds = 0, 0, 0, 0.0
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
@@ -152,6 +157,7 @@ class Trainer:
                 self.setup.source,
                 self.weights,
                 self.train.min_snr_gamma,
+                diffusion_on_all=self.train.diffusion_rows == "all",
             )
 
     def _backward(self, loss: Tensor, *, last: bool) -> None:
@@ -263,6 +269,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         CheckpointError: a model folder is missing or unusable.
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
     """
+    AcceleratorState._reset_state()  # noqa: SLF001 - else a second run in one process cannot have another precision
     accelerator = Accelerator(mixed_precision=config.train.precision, cpu=config.train.device == "cpu")
     if not accelerator.is_main_process:
         console = Console(quiet=True)

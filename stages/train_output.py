@@ -62,7 +62,7 @@ def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str,
     """The adapter's README: what it is, how to use it, what it was made from."""
     last = rows[-1] if rows else {}
     losses = "\n".join(
-        f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "culture") if name in last
+        f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "diffusion") if name in last
     )
     shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
     return f"""---

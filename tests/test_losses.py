@@ -11,7 +11,7 @@ from pea.losses import LossWeights, combine, min_snr_weights, row_mse
 def test_terms_are_means_over_the_whole_batch() -> None:
     noise_pred, culture = torch.tensor([1.0, 2.0]), torch.tensor([5.0, 7.0])
     blocks = {"mid_block": torch.tensor([3.0, 1.0]), "up_blocks.0": torch.tensor([2.0, 2.0])}
-    losses = combine(noise_pred, blocks, culture, LossWeights(2.0, 0.1, {"mid_block": 3.0}, 0.5))
+    losses = combine(noise_pred, blocks, culture, 4, LossWeights(2.0, 0.1, {"mid_block": 3.0}, 0.5))
     assert losses.total.item() == pytest.approx(2.0 * 3 / 4 + 0.1 * (3.0 * 4 / 4 + 4 / 4) + 0.5 * 12 / 4)
     report = losses.report()
     assert report["features"] == pytest.approx(2.0) and report["features/mid_block"] == pytest.approx(1.0)
@@ -19,20 +19,28 @@ def test_terms_are_means_over_the_whole_batch() -> None:
 
 def test_either_side_may_be_empty() -> None:
     nothing, rows = torch.zeros(0), torch.tensor([4.0])
-    assert combine(nothing, {"mid_block": nothing}, rows, LossWeights()).total.item() == 4.0
-    assert combine(rows, {}, nothing, LossWeights()).total.item() == 4.0
-    assert combine(nothing, {}, nothing, LossWeights()).total.item() == 0.0
+    assert combine(nothing, {"mid_block": nothing}, rows, 1, LossWeights()).total.item() == 4.0
+    assert combine(rows, {}, nothing, 1, LossWeights()).total.item() == 4.0
+    assert combine(nothing, {}, nothing, 0, LossWeights()).total.item() == 0.0
     assert row_mse(torch.zeros(0, 4, 2, 2), torch.zeros(0, 4, 2, 2)).shape == (0,)
 
 
 def test_row_weights_split_at_the_parallel_rows() -> None:
     weights = torch.tensor([0.5, 2.0, 3.0])
     losses = combine(
-        torch.tensor([2.0, 1.0]), {"b": torch.tensor([1.0, 1.0])}, torch.tensor([1.0]), LossWeights(), weights
+        torch.tensor([2.0, 1.0]), {"b": torch.tensor([1.0, 1.0])}, torch.tensor([1.0]), 3, LossWeights(), weights
     )
     assert losses.noise_pred.item() == pytest.approx(1.0)
     assert losses.blocks["b"].item() == pytest.approx(2.5 / 3)
-    assert losses.culture.item() == pytest.approx(1.0)
+    assert losses.diffusion.item() == pytest.approx(1.0)
+
+
+def test_the_diffusion_loss_may_be_on_every_row() -> None:
+    """Its rows are the last ones of the batch, so that with all of them each weight meets its own row."""
+    weights = torch.tensor([0.5, 2.0])
+    losses = combine(torch.tensor([2.0]), {}, torch.tensor([4.0, 1.0]), 2, LossWeights(), weights)
+    assert losses.diffusion.item() == pytest.approx((4.0 * 0.5 + 1.0 * 2.0) / 2)
+    assert losses.noise_pred.item() == pytest.approx(2.0 * 0.5 / 2)
 
 
 def test_row_mse() -> None:

@@ -78,7 +78,7 @@ def test_the_same_losses_and_gradients(pair: Pair) -> None:
         for block in live.blocks:
             assert _relative(cached.blocks[block], live.blocks[block]) <= TOLERANCE, block
         assert _relative(cached.noise_pred, live.noise_pred) <= TOLERANCE
-        assert _relative(cached.culture, live.culture) <= TOLERANCE
+        assert _relative(cached.diffusion, live.diffusion) <= TOLERANCE
         assert _relative(cached.total, live.total) <= TOLERANCE
         ours, theirs = _gradients(pair.cached, cached), _gradients(pair.live, live)
         assert ours.keys() == theirs.keys()
@@ -140,8 +140,8 @@ class TestEverySource:
         )
         losses = _losses(setup, culture)
         assert losses.noise_pred.item() == 0.0
-        assert losses.total.item() == pytest.approx(losses.culture.item())
-        assert losses.culture.item() > 0
+        assert losses.total.item() == pytest.approx(losses.diffusion.item())
+        assert losses.diffusion.item() > 0
 
     @staticmethod
     def _errors(setup: Setup, batch: Batch):  # type: ignore[no-untyped-def]

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pea import train_state
 from pea.adapter import PEA
 from pea.config import Config, resolved_yaml
-from pea.errors import CacheError, ConfigError, IdentityError, TrainingError
+from pea.errors import CacheError, ConfigError, DiskFullError, IdentityError, TrainingError
 from pea.pipeline import PEAPrompt
 from stages import train_adapter
 from stages.train_setup import prepare
@@ -151,7 +153,7 @@ def test_single_steps_without_finite_loss_are_skipped_and_counted(
         return (
             losses
             if len(calls) != 2
-            else type(losses)(losses.total * float("nan"), losses.noise_pred, {}, losses.culture)
+            else type(losses)(losses.total * float("nan"), losses.noise_pred, {}, losses.diffusion)
         )
 
     monkeypatch.setattr(train_adapter, "student_losses", sometimes_nan)
@@ -180,6 +182,63 @@ def test_blocks_without_weight_are_not_read(config: Config, tmp_path: Path) -> N
     assert set(setup.data.batch(0).features) == {"mid_block"}
     setup = prepare(_variant(config, tmp_path, feature_weight=0.0), torch.device("cpu"))
     assert setup.data.batch(0).features == {}
+
+
+@pytest.mark.parametrize(
+    "options", [{"gradient_checkpointing": True}, {"min_snr_gamma": 5.0}, {"diffusion_rows": "all"}]
+)
+def test_options_change_what_they_should(config: Config, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Recomputed activations change nothing; the others change the loss."""
+    plain, other = _variant(config, tmp_path / "plain"), _variant(config, tmp_path / "other", **options)
+    train_adapter.run(plain, QUIET)
+    train_adapter.run(other, QUIET)
+    losses = [[row["loss"] for row in _rows(variant)] for variant in (plain, other)]
+    if "gradient_checkpointing" in options:
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    else:
+        assert all(a != pytest.approx(b, rel=1e-4) for a, b in zip(*losses, strict=True))
+
+
+def test_bfloat16_is_near_float32(config: Config, tmp_path: Path) -> None:
+    plain, half = _variant(config, tmp_path / "plain"), _variant(config, tmp_path / "half", precision="bf16")
+    train_adapter.run(plain, QUIET)
+    train_adapter.run(half, QUIET)
+    losses = [[row["diffusion"] for row in _rows(variant)] for variant in (plain, half)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert all(tensor.dtype == torch.float32 for tensor in _weights(half).values())
+
+
+def test_a_full_disk_keeps_the_former_states(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = _variant(config, tmp_path)
+    original = train_state.save_file
+
+    def no_space(tensors: Any, path: Path) -> None:
+        if "step-00000004" in str(path):
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        original(tensors, path)
+
+    monkeypatch.setattr(train_state, "save_file", no_space)
+    with pytest.raises(DiskFullError, match="cannot save the training state"):
+        train_adapter.run(variant, QUIET)
+    assert [path.name for path in (variant.adapter_dir / "states").iterdir()] == ["step-00000002"]
+    monkeypatch.undo()
+    assert train_adapter.run(variant, QUIET)["steps"] == 4
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one_with_twice_the_batches(config: Config, tmp_path: Path) -> None:
+    """The same batches in the same order, half of them in each process."""
+    one = _variant(config, tmp_path / "one", steps=6, gradient_accumulation_steps=2, max_grad_norm=1e9)
+    two = _variant(config, tmp_path / "two", steps=6, max_grad_norm=1e9)
+    train_adapter.run(one, QUIET)
+    path = tmp_path / "two.yaml"
+    path.write_text(resolved_yaml(two), encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "stages.train_adapter", "--config", str(path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    assert [row["loss"] for row in _rows(two)] == pytest.approx([row["loss"] for row in _rows(one)], rel=1e-4)
+    for name, tensor in _weights(one).items():
+        torch.testing.assert_close(_weights(two)[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
