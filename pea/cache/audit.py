@@ -226,7 +226,7 @@ def _check_draws(tar: str, bucket: Bucket, recipe: DrawRecipe | None) -> Iterato
 
 def _strays(cache: Cache) -> Iterator[Problem]:
     """Files and directories that nothing speaks of."""
-    known = {FILE_NAME, REMOVED_FILE_NAME, "shards", "certificate.json"}
+    known = {FILE_NAME, REMOVED_FILE_NAME, "shards", "certificate.json", "run_summary.json"}
     for path in sorted(cache.directory.iterdir()):
         if path.name not in known and TEMPORARY not in path.name:
             yield Problem("extra", str(path), "not a part of the cache")

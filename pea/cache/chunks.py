@@ -108,7 +108,7 @@ class StoredArray:
         return self._indices[number]
 
     def _read_chunk(self, descriptor: int, path: Path, place: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
-        from numcodecs.zstd import decompress  # type: ignore[import-untyped]
+        from numcodecs.zstd import decompress
 
         offset, length = int(place[0]), int(place[1])
         if offset == _MISSING:

@@ -20,6 +20,7 @@ from pea.cache.files import atomic_write, canonical_json, sha256_file, sha256_te
 from pea.cache.schema import FORMAT_VERSION
 from pea.errors import ShardDamagedError, ShardUnfinishedError
 
+_HEAD_BYTES = 16 << 10
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
@@ -83,12 +84,13 @@ def make_record(
 ) -> CompletionRecord:
     """Complete a record by reading back and digesting every file of the store."""
     files = list_files(store)
+    raw = summary["arrays"]
     complete = {
         "format_version": FORMAT_VERSION,
         **summary,
         "num_samples": sum(map(len, kept.values())),
         "num_bytes": sum(entry.size_bytes for entry in files.values()),
-        "stored_bytes": _stored_bytes(files),
+        "arrays": {name: [raw.get(name, size), size] for name, size in _stored_bytes(files).items()},
         "dropped": dict(sorted(Counter(reason for _, reason, _ in dropped).items())),
     }
     return CompletionRecord(complete, files, kept, dropped)
@@ -138,8 +140,14 @@ def read_summary(path: Path) -> dict[str, Any]:
         ShardDamagedError: the first line is not what was written.
     """
     try:
-        with path.open("rb") as file:
-            line = file.readline()
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            line = os.read(descriptor, _HEAD_BYTES)
+            while b"\n" not in line and (more := os.read(descriptor, _HEAD_BYTES)):
+                line += more
+        finally:
+            os.close(descriptor)
+        line = line[: line.find(b"\n") + 1]
         text, _, tail = line.partition(b',"summary_sha256":"')
         text = text.removeprefix(b'{"summary":')
         summary: dict[str, Any] = json.loads(text)

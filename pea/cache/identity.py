@@ -11,13 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pea.cache.files import canonical_json, sha256_file, sha256_text
 from pea.cache.schema import FORMAT_VERSION
-from pea.config import CacheConfig, Config, CorpusConfig
 from pea.errors import CheckpointError, ConfigError, IdentityError
 from pea.samples import TarIdentity, expand_tars, tar_identity
+
+if TYPE_CHECKING:  # what checks configurations is slow to import, and looking into a cache does without
+    from pea.config import CacheConfig, Config, CorpusConfig
 
 TARS = "corpus.tars"
 DRAWS = "cache.draws_per_sample"
@@ -83,9 +85,20 @@ class Identity:
 
     def part_digest(self, tar: str, draw_start: int, draw_stop: int, blocks: Sequence[str]) -> str:
         """What one part of one tar was made from: unchanged when the cache is extended by others."""
-        sketches = {block: self.fields[SKETCHES][block] for block in sorted(blocks)}
-        source = vars(self.tars_by_name[tar])
-        return sha256_text(canonical_json([self.core_digest, source, draw_start, draw_stop, sketches]))
+        source = self.tars_by_name[tar]
+        sketches = self._sketches_digest(tuple(blocks))
+        words = (self.core_digest, source.name, source.size_bytes, source.sha256, draw_start, draw_stop, sketches)
+        return sha256_text("\0".join(map(str, words)))
+
+    def _sketches_digest(self, blocks: tuple[str, ...]) -> str:
+        if blocks not in self._sketches_digests:
+            sketches = {block: self.fields[SKETCHES][block] for block in blocks}
+            self._sketches_digests[blocks] = sha256_text(canonical_json(sketches))
+        return self._sketches_digests[blocks]
+
+    @cached_property
+    def _sketches_digests(self) -> dict[tuple[str, ...], str]:
+        return {}
 
     @cached_property
     def tars_by_name(self) -> dict[str, TarIdentity]:

@@ -116,7 +116,7 @@ class Cache:
 
     def record_path(self, plan: PartPlan) -> Path:
         """Where a part's completion record is, or will be."""
-        return self.shard_dir(plan.tar) / f"{plan.part}.json"
+        return Path(f"{self.directory}/shards/{plan.tar}/{plan.part}.json")  # quicker than three joins
 
     def part_plan(self, tar: str, part: str) -> PartPlan:
         """The plan of one part.

@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 KEYS = "keys"
 CAPTIONS = "captions"
 FEATURES = "features"
+TIMESTEPS_PER_BIN = 50
+"""Width of the bins in which a completion record counts timesteps."""
 _CHUNK_BYTES = 128 << 10
 _FILE_BYTES = 32 << 20
 _MAX_CHUNK_ROWS = 1024

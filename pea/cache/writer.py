@@ -23,14 +23,13 @@ from pea.cache.files import (
     remove_tree,
     temporary_sibling,
 )
-from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema, encode_texts
+from pea.cache.schema import CAPTIONS, KEYS, TIMESTEPS_PER_BIN, ArraySpec, ShardSchema, encode_texts
 from pea.errors import CacheError, ShardUnfinishedError
 
 if TYPE_CHECKING:
     from pea.cache.reader import Cache
 
 Rows = Mapping[str, npt.NDArray[Any]]
-_TIMESTEP_BINS = 20
 _TEXT_CHUNK_BYTES = 1 << 20
 
 
@@ -204,11 +203,11 @@ class ShardWriter:
             name: {"num_samples": len(writer.keys), "num_records": writer.num_records}
             for name, writer in sorted(self._buckets.items())
         }
-        array_bytes: Counter[str] = Counter()
+        raw_bytes: Counter[str] = Counter()
         timesteps, dropped = Counter[int](), 0
         languages: Counter[str] = Counter()
         for writer in self._buckets.values():
-            array_bytes.update(writer.array_bytes)
+            raw_bytes.update(writer.raw_bytes)
             timesteps.update(writer.timesteps)
             dropped += writer.num_caption_dropped
             languages.update(writer.num_captions)
@@ -222,9 +221,9 @@ class ShardWriter:
             "num_records": sum(each["num_records"] for each in buckets.values()),
             "buckets": buckets,
             "languages": dict(sorted(languages.items())),
-            "array_bytes": dict(sorted(array_bytes.items())),
+            "arrays": dict(raw_bytes),
             "num_caption_dropped": dropped,
-            "timesteps": {str(step): count for step, count in sorted(timesteps.items())},
+            "timesteps": [timesteps[bin_] for bin_ in range(max(timesteps, default=-1) + 1)],
         }
 
 
@@ -247,7 +246,7 @@ class _BucketWriter:
         return len(self.keys) * self._draws
 
     @property
-    def array_bytes(self) -> dict[str, int]:
+    def raw_bytes(self) -> dict[str, int]:
         """Uncompressed size per array."""
         return {name: column.num_rows * self._specs[name].row_bytes for name, column in self._columns.items()}
 
@@ -276,7 +275,7 @@ class _BucketWriter:
         self._captions += captions
         self.num_captions.update(language for texts in captions for language in texts)
         if "timestep" in arrays:
-            self.timesteps.update((arrays["timestep"] // 50 * 50).tolist())
+            self.timesteps.update((arrays["timestep"] // TIMESTEPS_PER_BIN).tolist())
             self.num_caption_dropped += int(arrays["caption_dropped"].sum())
 
     def finish(self) -> None:

@@ -1,0 +1,88 @@
+"""``pea inspect diff``: what differs between two caches, in identity and in content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pea.cache import Bucket, Cache, Shard, compare
+from pea.cache.identity import TARS
+
+_ROWS = 512
+
+
+def differences(one: Path, other: Path) -> Iterator[str]:
+    """One line per difference; however the rows were cut into parts and files."""
+    first, second = Cache.open(one, partial=True), Cache.open(other, partial=True)
+    listed = set()
+    for difference in [*compare(first.identity, second.identity), *compare(second.identity, first.identity)]:
+        if difference.field not in listed and not difference.field.startswith(f"{TARS}["):
+            listed.add(difference.field)
+            left = first.identity.fields.get(difference.field, difference.cached)
+            right = second.identity.fields.get(difference.field, difference.wanted)
+            yield f"identity {difference.field}: {left} | {right}"
+    yield from _tars(first, second)
+
+
+def _tars(first: Cache, second: Cache) -> Iterator[str]:
+    left, right = ({shard.tar: shard for shard in cache.shards} for cache in (first, second))
+    for tar in sorted(left.keys() | right.keys()):
+        if tar not in left or tar not in right:
+            yield f"{tar}: only in {(first if tar in left else second).directory}"
+            continue
+        if first.identity.tars_by_name[tar] != second.identity.tars_by_name[tar]:
+            yield f"{tar}: made from different tars of that name"
+        yield from _shards(left[tar], right[tar])
+
+
+def _shards(one: Shard, other: Shard) -> Iterator[str]:
+    if len(one.parts) == len(other.parts) == 1 and one.record.files == other.record.files:
+        return  # the same digests: the same bytes
+    for name in sorted(one.buckets.keys() | other.buckets.keys()):
+        if name not in one.buckets or name not in other.buckets:
+            yield f"{one.tar}/{name}: only in {'the first' if name in one.buckets else 'the second'}"
+        else:
+            yield from _buckets(f"{one.tar}/{name}", one.buckets[name], other.buckets[name])
+
+
+def _buckets(place: str, one: Bucket, other: Bucket) -> Iterator[str]:
+    for key in sorted(set(one.keys) ^ set(other.keys)):
+        yield f"{place}/{key}: only in {'the first' if key in one.keys else 'the second'}"
+    common = [key for key in one.keys if key in set(other.keys)]
+    for language in sorted(set(one.languages) | set(other.languages)):
+        texts = [dict(zip(bucket.keys, bucket.captions(language), strict=True)) for bucket in (one, other)]
+        changed = [key for key in common if texts[0][key] != texts[1][key]]
+        if changed:
+            yield f"{place}: {len(changed)} captions in {language} differ, the first of {changed[0]}"
+    for array in sorted(one.arrays.keys() ^ other.arrays.keys()):
+        yield f"{place}/{array}: only in {'the first' if array in one.arrays else 'the second'}"
+    for array in sorted(one.arrays.keys() & other.arrays.keys()):
+        yield from _arrays(place, array, one, other, common)
+
+
+def _arrays(place: str, array: str, one: Bucket, other: Bucket, common: list[str]) -> Iterator[str]:
+    specs = (one.arrays[array], other.arrays[array])
+    if (specs[0].dtype, specs[0].shape) != (specs[1].dtype, specs[1].shape):
+        yield f"{place}/{array}: {specs[0].dtype}{list(specs[0].shape)} | {specs[1].dtype}{list(specs[1].shape)}"
+        return
+    sample_level = specs[0].level == "sample"
+    counts = [1 if sample_level else bucket.draws_per_sample for bucket in (one, other)]
+    draws = min(counts)
+    places = [{key: row for row, key in enumerate(bucket.keys)} for bucket in (one, other)]
+    num_rows, first, largest = 0, "", 0.0
+    for key in common:
+        starts = [where[key] * count for where, count in zip(places, counts, strict=True)]
+        rows = [
+            bucket.read([array], start, start + draws)[array]
+            for bucket, start in zip((one, other), starts, strict=True)
+        ]
+        changed = [row for row in range(draws) if not np.array_equal(rows[0][row], rows[1][row])]
+        if changed:
+            num_rows, first = num_rows + len(changed), first or key
+            if rows[0].dtype.kind == "f":
+                largest = max(largest, float(np.abs(rows[0].astype(np.float64) - rows[1]).max()))
+    if num_rows:
+        much = f", by up to {largest:.3g}" if largest else ""
+        yield f"{place}/{array}: {num_rows} of {len(common) * draws} rows differ{much}, the first of {first}"
