@@ -31,7 +31,7 @@ COMMANDS = {
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
     "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
     "convert": Command(
-        "stages.convert", "convert an official PEA-Diffusion checkpoint into an adapter", takes_config=False
+        "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
     "report": Command("data_tools.report", "write report.html from what the other stages left"),
     "inspect": Command("data_tools.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),

@@ -51,16 +51,12 @@ class Phase:
     steps: int
     learning_rate: float
     kl_weight: float
-    decoder_only: bool = False
-    """Keep the encoder as it is: latents stay the same, pictures get sharper."""
 
 
 VAE_PHASES = (
     Phase(64, 8, 2600, 2e-3, 1e-5),
     Phase(32, 16, 2500, 2e-3, 1e-6),
     Phase(64, 8, 300, 5e-4, 1e-6),
-    Phase(32, 16, 3000, 1.5e-3, 0.0, decoder_only=True),
-    Phase(64, 8, 600, 5e-4, 0.0, decoder_only=True),
 )
 
 
@@ -92,8 +88,7 @@ def _train_phase(vae: AutoencoderKL, images: Tensor, phase: Phase, seed: int, re
     generator = torch.Generator().manual_seed(seed)
     for step, (batch,) in zip(range(phase.steps), minibatches((images,), phase.batch_size, seed), strict=False):
         pixels = _crop(batch, phase.crop_px, generator).to(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(not phase.decoder_only):
-            posterior = vae.encode(pixels).latent_dist
+        posterior = vae.encode(pixels).latent_dist
         rebuilt = vae.decode(posterior.sample()).sample
         loss = _reconstruction_loss(rebuilt, pixels) + phase.kl_weight * posterior.kl().mean()
         update(vae, optimizer, schedule, loss)
