@@ -261,7 +261,7 @@ class TrainConfig(Section):
     log_every_steps: PositiveInt = 10
     """Steps between two rows of the training log."""
     num_workers: NonNegativeInt = 0
-    """Processes that read the cache ahead of the trainer."""
+    """Batches that a thread reads ahead of the trainer; 0 reads them between the steps."""
 
 
 class EvaluateConfig(Section):
@@ -270,7 +270,7 @@ class EvaluateConfig(Section):
     prompts: dict[str, Path] = Field(default_factory=dict)
     """Prompt set (``general``, ``culture``) -> jsonl file."""
     judge: Path | None = None
-    """Folder of the judge that reads attributes off a generated image."""
+    """Folder of the judge that reads attributes off a generated image; null draws images and scores nothing."""
     num_inference_steps: PositiveInt = 25
     """Denoising steps per image."""
     guidance_scale: NonNegativeFloat = 5.0

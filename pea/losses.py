@@ -34,12 +34,12 @@ class Losses:
     blocks: dict[str, Tensor]
     diffusion: Tensor
 
-    def report(self) -> dict[str, float]:
-        """Plain numbers for a log."""
-        terms = {"loss": self.total, "noise_pred": self.noise_pred, "diffusion": self.diffusion}
-        terms["features"] = torch.stack(list(self.blocks.values())).sum() if self.blocks else torch.zeros(())
-        numbers = {name: float(value.detach()) for name, value in terms.items()}
-        return numbers | {f"features/{name}": float(value.detach()) for name, value in self.blocks.items()}
+    def report(self) -> dict[str, Tensor]:
+        """Every term for a log, detached and on its device: reading a number would wait for the device."""
+        features = torch.stack(list(self.blocks.values())).sum() if self.blocks else torch.zeros_like(self.total)
+        terms = {"loss": self.total, "noise_pred": self.noise_pred, "diffusion": self.diffusion, "features": features}
+        terms |= {f"features/{name}": value for name, value in self.blocks.items()}
+        return {name: value.detach().float() for name, value in terms.items()}
 
 
 def row_mse(prediction: Tensor, target: Tensor) -> Tensor:

@@ -57,16 +57,18 @@ def metric_name(row: str, prompt_set: str) -> str:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Score every row on every prompt set; returns the metrics that were added to `metrics.json`.
+    """Draw every row on every prompt set; returns the metrics that were added to `metrics.json`.
+
+    Without a judge, images are drawn and nothing is scored.
 
     Raises:
-        EvaluationError: there are no prompts or no judge.
+        EvaluationError: there are no prompts, or one lacks a caption.
         CheckpointError: a model folder is missing, or there is no trained adapter yet.
     """
     evaluate = config.evaluate
     if not evaluate.prompts:
         raise EvaluationError("nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...")
-    judge = load_judge(evaluate.judge)
+    judge = load_judge(evaluate.judge) if evaluate.judge else None
     device = pick_device(evaluate.device)
     sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
     rows = make_rows(config, device)
@@ -87,10 +89,17 @@ def run(config: Config, console: Console) -> dict[str, Any]:
                     done += len(images)
                     progress.update(done, total, done, f"{row.name}, {name}")
                     parts.append(images)
-                scores[metric_name(row.name, name)] = _score(config, judge, row, name, prompts, np.concatenate(parts))
+                drawn = np.concatenate(parts)
+                save_images(config.run_dir / "evaluate" / row.name / name, prompts, drawn)
+                if judge is not None:
+                    wanted = [prompt.attributes for prompt in prompts]
+                    scores[metric_name(row.name, name)] = score(wanted, judge.read(drawn))
     metrics = _collect(config, scores, time.perf_counter() - started)
     merge_metrics(config.run_dir / "metrics.json", metrics)
-    _show(console, scores)
+    if judge is None:
+        console.print(f"no judge is configured: images only, in {config.run_dir / 'evaluate'}", highlight=False)
+    else:
+        _show(console, scores)
     return metrics
 
 
@@ -132,11 +141,6 @@ def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Pro
         yield drawer.draw(row.encode(texts[start : start + size]), empty, seeds[start : start + size])
 
 
-def _score(config: Config, judge: Any, row: Row, name: str, prompts: list[Prompt], images: Images) -> Score:
-    save_images(config.run_dir / "evaluate" / row.name / name, prompts, images)
-    return score([prompt.attributes for prompt in prompts], judge.read(images))
-
-
 def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     """Every image as `<prompt id>.png`, and all of them in `grid.png`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,17 +155,14 @@ def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     Image.fromarray(grid).save(folder / "grid.png")
 
 
-def load_judge(folder: Path | None) -> Any:
+def load_judge(folder: Path) -> Any:
     """The judge of the small world.
 
     Raises:
-        EvaluationError: none is configured.
-        CheckpointError: the folder is missing or unusable.
+        CheckpointError: the folder is missing.
     """
     from data_tools.world.judge import Judge
 
-    if folder is None:
-        raise EvaluationError("no judge", where="evaluate.judge", expected="the folder of a trained judge")
     if not (folder / "config.json").is_file():
         raise CheckpointError("no judge here", where=folder)
     return Judge.load(folder)

@@ -68,7 +68,7 @@ class Trainer:
         )
         self.step, self.skipped, self.streak, self.seconds = 0, 0, 0, 0.0
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
-        self.sums: dict[str, float] = {}
+        self.sums: dict[str, Tensor] = {}
         self.summed = 0
 
     def run(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Trainer:
 
     def _add(self, losses: Losses, share: float) -> None:
         for name, value in losses.report().items():
-            self.sums[name] = self.sums.get(name, 0.0) + share * value
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + share * value
         self.summed += 1
 
     def _log_row(self) -> dict[str, float]:
@@ -194,8 +194,7 @@ class Trainer:
         steps = max(1, self.summed // self.train.gradient_accumulation_steps)
         row: dict[str, float] = {"step": self.step}
         for name, value in self.sums.items():
-            mean = torch.tensor([value / steps], device=self.accelerator.device, dtype=torch.float32)
-            row[name] = float(self.accelerator.reduce(mean, "mean").item())
+            row[name] = float(self.accelerator.reduce(value / steps, "mean").item())
         row.setdefault("loss", float("nan"))
         row |= {
             "lr": learning_rate(self.step - 1, self.train),
@@ -210,7 +209,8 @@ class Trainer:
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            record = {name: getattr(self, name) for name in ("skipped", "streak", "seconds", "sums", "summed")}
+            record = {name: getattr(self, name) for name in ("skipped", "streak", "seconds", "summed")}
+            record["sums"] = {name: value.item() for name, value in self.sums.items()}
             record["fingerprint"] = self.setup.fingerprint
             if self.accelerator.scaler is not None:
                 record["scaler"] = self.accelerator.scaler.state_dict()
@@ -225,8 +225,10 @@ class Trainer:
 
     def _restore(self, state: TrainState) -> None:
         self.step = state.step
-        for name in ("skipped", "streak", "seconds", "sums", "summed"):
+        for name in ("skipped", "streak", "seconds", "summed"):
             setattr(self, name, state.record[name])
+        sums = state.record["sums"].items()
+        self.sums = {name: torch.tensor(value, device=self.accelerator.device) for name, value in sums}
         self.adapter.load_state_dict(state.tensors["adapter"])
         restore_optimizer(self.optimizer, self.names, state.tensors.get("optimizer", {}))
         if self.average is not None:

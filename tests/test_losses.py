@@ -14,7 +14,8 @@ def test_terms_are_means_over_the_whole_batch() -> None:
     losses = combine(noise_pred, blocks, culture, 4, LossWeights(2.0, 0.1, {"mid_block": 3.0}, 0.5))
     assert losses.total.item() == pytest.approx(2.0 * 3 / 4 + 0.1 * (3.0 * 4 / 4 + 4 / 4) + 0.5 * 12 / 4)
     report = losses.report()
-    assert report["features"] == pytest.approx(2.0) and report["features/mid_block"] == pytest.approx(1.0)
+    assert report["features"].item() == pytest.approx(2.0)
+    assert report["features/mid_block"].item() == pytest.approx(1.0)
 
 
 def test_either_side_may_be_empty() -> None:
