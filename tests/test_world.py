@@ -93,7 +93,7 @@ def test_painting_is_deterministic_and_varies_with_the_seed():
 
 def test_corpora_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
-        write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1)
+        write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1, per_concept=4)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
     assert len(files) == 4
     for file in files:
@@ -101,7 +101,7 @@ def test_corpora_are_the_same_bytes_each_time(tmp_path):
 
 
 def test_culture_corpus_has_native_captions_only(tmp_path):
-    write_corpora(tmp_path, num_parallel=4, languages=["zh"], seed=1)
+    write_corpora(tmp_path, num_parallel=4, languages=["zh"], seed=1, per_concept=4)
     tar_path = sorted((tmp_path / "culture-zh").glob("*.tar"))[0]
     with tarfile.open(tar_path) as tar:
         records = [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]

@@ -30,7 +30,9 @@ SAMPLES_PER_CONCEPT = 100
 NUM_PROMPTS = 160
 
 
-def write_corpora(folder: Path, *, num_parallel: int, languages: Iterable[str], seed: int) -> list[str]:
+def write_corpora(
+    folder: Path, *, num_parallel: int, languages: Iterable[str], seed: int, per_concept: int = SAMPLES_PER_CONCEPT
+) -> list[str]:
     """Write every corpus and prompt list that is not there yet; returns the names of those written."""
     written = []
     if _write_corpus(folder / "parallel", general_scenes(num_parallel, seed)):
@@ -39,7 +41,7 @@ def write_corpora(folder: Path, *, num_parallel: int, languages: Iterable[str], 
         written.append("prompts/general")
     for language in languages:
         concepts = CONCEPTS[language]
-        scenes = culture_scenes(concepts, SAMPLES_PER_CONCEPT * len(concepts), seed + 2)
+        scenes = culture_scenes(concepts, per_concept * len(concepts), seed + 2)
         if _write_corpus(folder / f"culture-{language}", scenes, only=language):
             written.append(f"culture-{language}")
         prompts = culture_scenes(concepts, NUM_PROMPTS, seed + 3, held_out=True)
