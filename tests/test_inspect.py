@@ -40,7 +40,7 @@ buckets    24x32 7
 captions   en 7  zh 7
 records    21 (3 draws per sample), {share} without caption
 size       # B, # B per record, compressed #x
-timesteps  {bars}  # to # records per 50 steps
+timesteps  =  # to # records per 50 steps
 
 stored                 raw  on disk  ratio  B/record
 caption_dropped       21 B     # B  #x         #
@@ -68,22 +68,22 @@ identity {digest}
 """
 
 
-def words(text: str) -> list[str]:
-    """The text's words, with what depends on the compressor's version left out."""
-    return re.sub(r"[\d.]+ k?B\b|[\d.]+x\b|\b\d+$|\d+ to \d+|#( to #)?( B|x)?", "#", text, flags=re.M).split()
-
-
 def test_info(filled: Cache, capsys: Capture) -> None:
     out = inspect(capsys, "info", filled.directory)
     facts = json.loads(inspect(capsys, "info", filled.directory, "--json"))
-    bars = next(line for line in out.splitlines() if line.startswith("timesteps")).split("  ")[0][11:]
     share = f"{facts['records']['caption_dropped_share']:.1%}"
-    expected = INFO.format(cache=filled.directory, digest=filled.identity.digest[:16], share=share, bars=bars)
-    assert words(out) == words(expected)
+    expected = INFO.format(cache=filled.directory, digest=filled.identity.digest[:16], share=share)
+    assert re.fullmatch(pattern(expected), out), out
     assert sum(facts["timesteps"]["counts"]) == 21
-    assert facts["bytes"]["stored"] == sum(
-        path.stat().st_size for path in filled.directory.rglob("*.zarr/**/*") if path.is_file()
-    )
+    stored = sum(path.stat().st_size for path in filled.directory.rglob("*.zarr/**/*") if path.is_file())
+    assert facts["bytes"]["stored"] == stored
+
+
+def pattern(text: str) -> str:
+    """``#`` stands for what depends on the version of the compressor, ``=`` for a bar chart."""
+    text = re.sub(" +", " ", text)
+    text = re.escape(text).replace(r"\#\ B", r"[\d.]+ k?B").replace(r"\#", r"[\d.]+").replace("=", "[ ▁▂▃▄▅▆▇█]+")
+    return text.replace(r"\ ", " +")
 
 
 @pytest.mark.parametrize(
