@@ -5,6 +5,8 @@ import json
 import tarfile
 
 import pytest
+import torch
+from diffusers import AutoencoderKL
 
 from data_tools.world.captions import caption, captions, translation, translations
 from data_tools.world.corpora import main as write_corpora_main
@@ -22,7 +24,7 @@ from data_tools.world.scenes import (
     is_held_out,
 )
 from data_tools.world.train_all import CHECKPOINTS, SHIPPED
-from data_tools.world.train_images import judge_accuracy, training_scenes
+from data_tools.world.train_images import judge_accuracy, standardise_latents, train_decoder, training_scenes
 
 RED_LION = Scene("lion", "snow", "red", "big", "top left", seed=0)
 LION_HEAD = Scene("lion_head", "snow", seed=0)
@@ -125,3 +127,31 @@ def test_shipped_checkpoints_are_those_of_the_checksums_and_small():
 
 def test_judge_reads_painted_images():
     assert judge_accuracy(Judge.load(CHECKPOINTS / "judge"), seed=12345) >= 0.97
+
+
+@pytest.fixture
+def small_vae():
+    torch.manual_seed(0)
+    return AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, latent_channels=3, sample_size=16).eval()
+
+
+@torch.no_grad()
+def test_standardised_latents_decode_to_the_same_pixels(small_vae):
+    images = torch.rand(64, 3, 16, 16) * 2 - 1
+    before = small_vae.encode(images).latent_dist
+    pixels = small_vae.decode(before.mean).sample
+    standardise_latents(small_vae, images)
+    after = small_vae.encode(images).latent_dist
+    torch.testing.assert_close(after.mean.mean((0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(after.mean.std((0, 2, 3)), torch.ones(3), atol=1e-3, rtol=0)
+    ratio = after.std / before.std
+    torch.testing.assert_close(ratio, ratio[:1, :, :1, :1].expand_as(ratio), atol=0, rtol=1e-3)
+    torch.testing.assert_close(small_vae.decode(after.mean).sample, pixels, atol=1e-4, rtol=0)
+
+
+def test_training_the_decoder_leaves_the_encoder_alone(small_vae):
+    images = torch.rand(16, 3, 16, 16) * 2 - 1
+    before = {name: weight.clone() for name, weight in small_vae.state_dict().items()}
+    train_decoder(small_vae, images, steps=2, seed=0, report=lambda *_: None)
+    changed = {name for name, weight in small_vae.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed and all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.progress import Progress
 from torch import Tensor
 
-from data_tools.world.train_images import VAE_PHASES, train_judge, train_vae
+from data_tools.world.train_images import DECODER_STEPS, VAE_PHASES, train_judge, train_vae
 from data_tools.world.train_text import train_chinese, train_english, train_multilingual
 from data_tools.world.train_unet import train_teacher
 from data_tools.world.training import Report
@@ -35,17 +35,17 @@ def plan(work: Path) -> dict[str, Train]:
     vae, english = work / "vae", (work / "english_a", work / "english_b")
     return {
         "judge": lambda out, report: train_judge(out, 1500, 0, report),
-        "vae": lambda out, report: train_vae(out, VAE_PHASES, 0, report),
+        "vae": lambda out, report: train_vae(out, VAE_PHASES, DECODER_STEPS, 0, report),
         "english_a": lambda out, report: train_english(out, 96, 700, 1, report),
         "english_b": lambda out, report: train_english(out, 128, 700, 2, report),
         "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report),
         "alt_clip": lambda out, report: train_multilingual(out, 900, 4, report),
-        "sdxl": lambda out, report: train_teacher(out, vae, english, 1200, 5, report),
-        "sd15": lambda out, report: train_teacher(out, vae, english[:1], 1200, 6, report),
+        "sdxl": lambda out, report: train_teacher(out, vae, english, 3500, 5, report),
+        "sd15": lambda out, report: train_teacher(out, vae, english[:1], 3500, 6, report),
     }
 
 
-SHIPPED = ("judge", "chinese_clip", "sdxl")
+SHIPPED = ("judge", "chinese_clip", "alt_clip", "sdxl", "sd15")
 """Parts that the repository holds. The pipelines bring the VAE and their English encoders along."""
 
 

@@ -58,10 +58,15 @@ VAE_PHASES = (
     Phase(32, 16, 2500, 2e-3, 1e-6),
     Phase(64, 8, 300, 5e-4, 1e-6),
 )
+DECODER_STEPS = 3000
 
 
-def train_vae(folder: Path, phases: Sequence[Phase], seed: int, report: Report) -> None:
-    """Train and save an `AutoencoderKL` with downsampling factor 8 and 8 latent channels, on every kind of scene."""
+def train_vae(folder: Path, phases: Sequence[Phase], decoder_steps: int, seed: int, report: Report) -> None:
+    """Train and save an `AutoencoderKL` with downsampling factor 8 and 8 latent channels, on every kind of scene.
+
+    After `phases` its latents are standardised and the encoder is done; `decoder_steps` more then teach the decoder to
+    forgive latents that are a little wrong, as a diffusion model's are.
+    """
     torch.manual_seed(seed)
     images = to_tensor(paint_all(every_scene(8_000, 120, seed)))
     vae = AutoencoderKL(
@@ -72,12 +77,12 @@ def train_vae(folder: Path, phases: Sequence[Phase], seed: int, report: Report) 
         norm_num_groups=8,
         latent_channels=8,
         sample_size=images.shape[-1],
+        scaling_factor=1.0,
     ).to(memory_format=torch.channels_last)
     for number, phase in enumerate(phases):
         _train_phase(vae, images, phase, seed + number, report)
-    with torch.inference_mode():
-        latents = torch.cat([vae.encode(batch).latent_dist.mean for batch in images[:2048].split(64)])
-    vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
+    standardise_latents(vae, images[:4096])
+    train_decoder(vae, images, decoder_steps, seed + len(phases), report)
     save_model(vae, folder)
 
 
@@ -95,6 +100,45 @@ def _train_phase(vae: AutoencoderKL, images: Tensor, phase: Phase, seed: int, re
         ema.step(vae.parameters())
         report(step, phase.steps, loss)
     ema.copy_to(vae.parameters())
+
+
+@torch.no_grad()
+def standardise_latents(vae: AutoencoderKL, images: Tensor) -> None:
+    """Give every latent channel mean 0 and standard deviation 1 over `images`, without changing what is decoded.
+
+    The affine map goes into the 1x1 convolutions on both sides of the latents, so `scaling_factor` is 1.
+    """
+    means = torch.cat([vae.encode(batch).latent_dist.mean for batch in images.split(64)])
+    centre, spread = means.mean((0, 2, 3)), means.std((0, 2, 3))
+    encode, decode = vae.quant_conv, vae.post_quant_conv
+    channels = len(centre)
+    encode.weight[:channels] /= spread[:, None, None, None]
+    encode.bias[:channels] = (encode.bias[:channels] - centre) / spread
+    encode.bias[channels:] -= 2 * spread.log()
+    decode.bias += decode.weight[:, :, 0, 0] @ centre
+    decode.weight *= spread[:, None, None]
+    vae.register_to_config(scaling_factor=1.0)
+
+
+def train_decoder(vae: AutoencoderKL, images: Tensor, steps: int, seed: int, report: Report) -> None:
+    """Train the decoder alone on latents with noise of standard deviation up to 0.3; the encoder stays as it is."""
+    vae.encoder.requires_grad_(False)
+    vae.quant_conv.requires_grad_(False)
+    decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder])
+    ema = EMAModel(decoder.parameters(), decay=0.995)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, weight_decay=1e-4)
+    schedule = cosine_schedule(optimizer, steps)
+    torch.manual_seed(seed)
+    for step, (pixels,) in zip(range(steps), minibatches((images,), 8, seed), strict=False):
+        pixels = pixels.to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            latents = vae.encode(pixels).latent_dist.sample()
+        latents = latents + 0.3 * torch.rand(len(latents), 1, 1, 1) * torch.randn_like(latents)
+        loss = _reconstruction_loss(vae.decode(latents).sample, pixels)
+        update(decoder, optimizer, schedule, loss)
+        ema.step(decoder.parameters())
+        report(step, steps, loss)
+    ema.copy_to(decoder.parameters())
 
 
 def _crop(images: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
