@@ -18,6 +18,10 @@ from pea.files import write_text
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+# Both libraries warn at import about packages that are not used here; a user who wants to hear them sets these.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """``--config FILE [section.key=value ...] [--dry-run]``."""
