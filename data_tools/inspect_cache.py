@@ -17,6 +17,10 @@ from pea.cache.manifest import FILE_NAME, read_manifest
 from pea.errors import CacheError
 
 _SHOWN_PROBLEMS = 50
+_VERIFY = (
+    "Make some samples again, from the tar through every frozen model, and compare them with the cache. "
+    "The result is stored in the cache as certificate.json. Exit code 1 if they do not agree."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,10 +54,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("keys", nargs="+", metavar="TAR/KEY", help="samples")
     remove.add_argument("--yes", action="store_true", help="really do it")
 
+    verify = commands.add_parser(
+        "verify", help="make samples again with the live teacher and compare", description=_VERIFY
+    )
+    verify.add_argument("--config", type=Path, required=True, metavar="FILE", help="the setup's YAML file")
+    verify.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
+    verify.add_argument("--corpus", choices=("parallel", "culture"), default="parallel", help="which cache")
+    verify.add_argument("--samples", type=int, default=8, metavar="N", help="samples to make again (default: 8)")
+    verify.add_argument(
+        "--threshold", type=float, default=0.01, metavar="X", help="largest relative error of a row (default: 0.01)"
+    )
+
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Run one subcommand; returns the exit code: 0 healthy, 1 damage or a difference."""
-    arguments.cache = find_cache(arguments.cache)
+    if "cache" in arguments:
+        arguments.cache = find_cache(arguments.cache)
     return int(_COMMANDS[arguments.inspect_command](arguments))
 
 
@@ -210,6 +226,23 @@ def _remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect_verify import verify
+    from pea.cache.certificate import write_certificate
+    from pea.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    found = verify(config, arguments.corpus, num_samples=arguments.samples, threshold=arguments.threshold)
+    rows = [[name, f"{each['mean']:.2e}", f"{each['largest']:.2e}"] for name, each in found.errors.items()]
+    print(table(["relative error", "mean", "largest"], rows))
+    for problem in found.problems:
+        print(f"PROBLEM {problem}")
+    write_certificate(config.cache_dir(arguments.corpus), found)
+    verdict = "agree" if found.passed else "DO NOT AGREE"
+    print(f"{_count(len(found.samples), 'sample')}: cache and live teacher {verdict} (threshold {found.threshold:g})")
+    return 0 if found.passed else 1
+
+
 _COMMANDS = {
     "info": _info,
     "ls": _ls,
@@ -217,4 +250,5 @@ _COMMANDS = {
     "check": _check,
     "diff": _diff,
     "remove": _remove,
+    "verify": _verify,
 }

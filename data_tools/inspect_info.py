@@ -11,6 +11,7 @@ from typing import Any
 
 from data_tools.inspect_cache import human_bytes, table
 from pea.cache import Cache
+from pea.cache.certificate import read_certificate
 from pea.cache.manifest import read_manifest
 from pea.cache.schema import TIMESTEPS_PER_BIN, block_of
 from pea.cache.takedown import read_removed
@@ -60,8 +61,22 @@ def collect(directory: Path) -> Facts:
         "buckets": _total({name: b["num_samples"] for name, b in each["buckets"].items()} for each in whole),
         "bytes": _bytes(summaries, stored, records, kept),
         "timesteps": _timesteps(timed),
+        "certificate": _certificate(cache),
         "identity": dict(cache.identity.fields),
         "digest": cache.identity.digest,
+    }
+
+
+def _certificate(cache: Cache) -> Facts | None:
+    found = read_certificate(cache.directory)
+    if found is None:
+        return None
+    return {
+        "passed": found.passed,
+        "samples": len(found.samples),
+        "largest_error": max((each["largest"] for each in found.errors.values()), default=0.0),
+        "current": found.digest == cache.identity.digest,
+        **found.environment,
     }
 
 
@@ -105,6 +120,7 @@ def render(facts: Facts) -> str:
         ("records", _records_line(records)),
         ("size", _size_line(sizes)),
         ("timesteps", _timesteps_line(facts["timesteps"])) if records["all"] else None,
+        ("verified", _certificate_line(facts["certificate"])) if facts["certificate"] else None,
     ]
     text = "\n".join(f"{line[0]:<10} {line[1]}".rstrip() for line in lines if line is not None)
     arrays = [
@@ -120,6 +136,14 @@ def render(facts: Facts) -> str:
         f"identity {facts['digest'][:16]}\n{identity}",
     ]
     return "\n\n".join(parts)
+
+
+def _certificate_line(certificate: Facts) -> str:
+    verdict = "agrees" if certificate["passed"] else "DIFFERS"
+    stale = "" if certificate["current"] else "; the cache has grown since"
+    error = f"{certificate['largest_error']:.2g}"
+    samples, date = certificate["samples"], certificate["date"][:10]
+    return f"{verdict} with the live teacher on {samples} samples, error {error}, {date}{stale}"
 
 
 def _bytes(summaries: list[dict[str, Any]], stored: int, records: int, kept: int) -> Facts:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pea.cache.certificate import FILE_NAME as CERTIFICATE_FILE_NAME
+from pea.cache.certificate import read_certificate
 from pea.cache.completion import CompletionRecord, read_record
 from pea.cache.files import TEMPORARY, sha256_file
 from pea.cache.identity import Identity
@@ -80,6 +82,7 @@ def audit(
     try:
         cache = Cache(directory, read_manifest(directory))
         removed = read_removed(directory)
+        read_certificate(directory)
     except PeaError as error:
         found.problems.append(Problem("manifest", str(directory), str(error)))
         return found
@@ -226,7 +229,7 @@ def _check_draws(tar: str, bucket: Bucket, recipe: DrawRecipe | None) -> Iterato
 
 def _strays(cache: Cache) -> Iterator[Problem]:
     """Files and directories that nothing speaks of."""
-    known = {FILE_NAME, REMOVED_FILE_NAME, "shards", "certificate.json", "run_summary.json"}
+    known = {FILE_NAME, REMOVED_FILE_NAME, "shards", CERTIFICATE_FILE_NAME, "run_summary.json"}
     for path in sorted(cache.directory.iterdir()):
         if path.name not in known and TEMPORARY not in path.name:
             yield Problem("extra", str(path), "not a part of the cache")

@@ -192,15 +192,23 @@ def cache_identity(
     source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
     if source is None:
         raise ConfigError(f"corpora.{corpus} is not set")
-    fields = _corpus_fields(source, config.cache) | _model_fields(config.teacher.checkpoint, ("vae",))
-    fields["teacher.dtype"] = config.teacher.dtype
-    if corpus == "parallel":
-        fields |= reading_identity(config, corpus, blocks).fields
-        fields |= _model_fields(config.teacher.checkpoint, _text_parts(config.teacher.checkpoint))
-    else:
-        fields |= reading_identity(config, corpus).fields
+    fields = {**model_identity(config, corpus, blocks).fields, **_corpus_fields(source, config.cache)}
     fields[TARS] = [vars(tar_identity(path)) for path in expand_tars(source.tars)]
     return Identity(dict(sorted(fields.items())))
+
+
+def model_identity(
+    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
+) -> Identity:
+    """The identity without the corpus: all models and settings.
+
+    Raises:
+        CheckpointError: the checkpoint folder is missing or incomplete.
+    """
+    checkpoint = config.teacher.checkpoint
+    parts = ["vae", *(_text_parts(checkpoint) if corpus == "parallel" else ())]
+    fields = {**reading_identity(config, corpus, blocks).fields, **_model_fields(checkpoint, parts)}
+    return Identity({**fields, "teacher.dtype": config.teacher.dtype})
 
 
 def reading_identity(

@@ -17,6 +17,7 @@ from pea.cache.identity import Identity, check_same
 from pea.cache.manifest import Manifest, PartPlan, create_or_resume, read_manifest
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, Level, decode_texts
 from pea.errors import CacheError, IdentityError, ShardDamagedError, ShardUnfinishedError
+from pea.samples import TarIdentity
 
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
@@ -178,6 +179,11 @@ class Shard:
     def num_records(self) -> int:
         """Records."""
         return self.num_samples * self._cache.draws_per_sample
+
+    @property
+    def tar_identity(self) -> TarIdentity:
+        """The tar that it was made from."""
+        return self._cache.identity.tars_by_name[self.tar]
 
     @property
     def record(self) -> CompletionRecord:
