@@ -8,14 +8,11 @@ Shapes: c,h,w latents.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,95 +20,11 @@ import torch
 from torch import Tensor
 
 from pea.batch import Batch
-from pea.cache import Bucket, Cache
+from pea.cache import Cache
+from pea.cache_rows import CacheRows, Row, open_rows
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
-from pea.errors import CacheError, ShardDamagedError
-from pea.row_order import RowOrder
+from pea.errors import ShardDamagedError
 from pea.sketch import from_numpy
-
-_PIECE_BYTES = 32 << 20
-_MAX_PIECE_SAMPLES = 1024
-_SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
-_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id", "noise_pred")
-Array = npt.NDArray[Any]
-
-
-class Piece(NamedTuple):
-    """Consecutive samples of one bucket of one shard, with all their draws."""
-
-    bucket: Bucket
-    tar: str
-    first: int
-    stop: int
-
-
-class Row(NamedTuple):
-    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language."""
-
-    arrays: dict[str, Array]
-    sample_id: str
-    draw: int
-    captions: dict[str, str]
-
-
-class CacheRows:
-    """Rows of one cache that share a latent shape, read piece by piece, in random order within a window of pieces."""
-
-    def __init__(
-        self,
-        pieces: Sequence[Piece],
-        arrays: Sequence[str],
-        languages: Sequence[str],
-        window: int,
-        seed: int,
-        name: str,
-    ) -> None:
-        self.pieces, self.arrays, self.languages = list(pieces), list(arrays), list(languages)
-        self.draws_per_sample = max(1, self.pieces[0].bucket.draws_per_sample)
-        sizes = [(piece.stop - piece.first) * self.draws_per_sample for piece in self.pieces]
-        self.order = RowOrder(sizes, window, seed, name)
-        self._loaded: OrderedDict[int, dict[str, Any]] = OrderedDict()
-        self._capacity = 2 * window + 2
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def read(self, epoch: int, start: int, stop: int) -> list[Row]:
-        """Rows `start..stop` of an epoch."""
-        return [self._row(piece, row) for piece, row in self.order.rows(epoch, start, stop).tolist()]
-
-    def _row(self, index: int, row: int) -> Row:
-        loaded, piece = self._load(index), self.pieces[index]
-        sample, draw = divmod(row, self.draws_per_sample)
-        arrays = {n: v[sample if n in loaded["sample_level"] else row] for n, v in loaded["arrays"].items()}
-        captions = {language: texts[sample] for language, texts in loaded["captions"].items()}
-        return Row(arrays, f"{piece.tar}/{loaded['keys'][sample]}", draw, captions)
-
-    def _load(self, index: int) -> dict[str, Any]:
-        with self._lock:
-            if index in self._loaded:
-                self._loaded.move_to_end(index)
-                return self._loaded[index]
-            bucket, _, first, stop = self.pieces[index]
-            levels = {name: bucket.arrays[name].level for name in self.arrays}
-            by_sample = [name for name in self.arrays if levels[name] == "sample"]
-            by_record = [name for name in self.arrays if levels[name] == "record"]
-            arrays = bucket.read(by_sample, first, stop)
-            if by_record:
-                k = bucket.draws_per_sample
-                arrays |= bucket.read(by_record, first * k, stop * k)
-            captions = {code: bucket.captions(code)[first:stop] for code in self.languages}
-            loaded = {
-                "arrays": arrays,
-                "sample_level": set(by_sample),
-                "keys": bucket.keys[first:stop],
-                "captions": captions,
-            }
-            self._loaded[index] = loaded
-            while len(self._loaded) > self._capacity:
-                self._loaded.popitem(last=False)
-            return loaded
 
 
 @dataclass(frozen=True)
@@ -265,36 +178,6 @@ class TrainingData:
         return features
 
 
-def open_rows(
-    cache: Cache, blocks: Sequence[str] | None, languages: Sequence[str], seed: int, window_bytes: int
-) -> dict[str, CacheRows]:
-    """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
-
-    Raises:
-        CacheError: there are no rows, or a sample has no caption in one of the languages.
-    """
-    pieces: dict[str, list[Piece]] = {}
-    arrays: dict[str, list[str]] = {}
-    row_bytes: dict[str, int] = {}
-    for shard in cache.shards:
-        for name, bucket in shard.buckets.items():
-            _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
-            arrays[name] = _wanted_arrays(bucket, blocks)
-            row_bytes[name] = sum(_sample_bytes(bucket, array) for array in arrays[name])
-            step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
-            for first in range(0, bucket.num_samples, step):
-                stop = min(first + step, bucket.num_samples)
-                pieces.setdefault(name, []).append(Piece(bucket, shard.tar, first, stop))
-    if not pieces:
-        raise CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
-    rows = {}
-    for name, parts in pieces.items():
-        samples = max(part.stop - part.first for part in parts)
-        window = max(2, window_bytes // (samples * row_bytes[name]))
-        rows[name] = CacheRows(parts, arrays[name], languages, min(window, len(parts)), seed, name)
-    return rows
-
-
 def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: int) -> Iterator[Batch]:
     """`fetch(index)` for each index in turn, `num_ahead` of them under way in a background thread; 0: none."""
     if num_ahead == 0:
@@ -311,33 +194,6 @@ def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: i
         finally:
             for future in pending:
                 future.cancel()
-
-
-def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:
-    for language in languages:
-        missing = sum(not text for text in bucket.captions(language))
-        if missing:
-            raise CacheError(
-                f"{missing} of {bucket.num_samples} samples have no caption in {language!r}",
-                where=where,
-                expected=f"captions among {', '.join(bucket.languages)}",
-                remedy="Set student.language to a language of the corpus, or cache a corpus that has its captions.",
-            )
-
-
-def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:
-    if blocks is None:
-        return list(_SAMPLE_ARRAYS)
-    features = [n for n in bucket.arrays if n.startswith("features/") and n.split("/")[1] in blocks]
-    # `squared_norm` and the like of a sketch are kept for reports; they are a few bytes.
-    return [*_SAMPLE_ARRAYS, *_RECORD_ARRAYS, *features]
-
-
-def _sample_bytes(bucket: Bucket, name: str) -> int:
-    """Bytes of one array for one sample with all its draws."""
-    spec = bucket.arrays[name]
-    times = bucket.draws_per_sample if spec.level == "record" else 1
-    return int(np.dtype(spec.dtype).itemsize * np.prod(spec.shape, dtype=np.int64)) * times
 
 
 def _stack(rows: Sequence[Row], name: str) -> Tensor:

@@ -68,7 +68,6 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     evaluate = config.evaluate
     if not evaluate.prompts:
         raise EvaluationError("nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...")
-    judge = load_judge(evaluate.judge) if evaluate.judge else None
     device = pick_device(evaluate.device)
     sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
     rows = make_rows(config, device)
@@ -79,6 +78,21 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         guidance_scale=evaluate.guidance_scale,
     )
     started = time.perf_counter()
+    scores = _draw_and_score(config, console, drawer, rows, sets)
+    metrics = _collect(config, scores, time.perf_counter() - started)
+    merge_metrics(config.run_dir / "metrics.json", metrics)
+    if evaluate.judge is None:
+        console.print(f"no judge is configured: images only, in {config.run_dir / 'evaluate'}", highlight=False)
+    else:
+        _show(console, scores)
+    return metrics
+
+
+def _draw_and_score(
+    config: Config, console: Console, drawer: Drawer, rows: list[Row], sets: dict[str, list[Prompt]]
+) -> dict[str, Score]:
+    """Draw and keep every image; metric name -> score, nothing without a judge."""
+    judge = load_judge(config.evaluate.judge) if config.evaluate.judge else None
     scores: dict[str, Score] = {}
     total, done = len(rows) * sum(map(len, sets.values())), 0
     with StageProgress(console, "drawing", "images") as progress:
@@ -94,13 +108,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
                 if judge is not None:
                     wanted = [prompt.attributes for prompt in prompts]
                     scores[metric_name(row.name, name)] = score(wanted, judge.read(drawn))
-    metrics = _collect(config, scores, time.perf_counter() - started)
-    merge_metrics(config.run_dir / "metrics.json", metrics)
-    if judge is None:
-        console.print(f"no judge is configured: images only, in {config.run_dir / 'evaluate'}", highlight=False)
-    else:
-        _show(console, scores)
-    return metrics
+    return scores
 
 
 def make_rows(config: Config, device: torch.device) -> list[Row]:

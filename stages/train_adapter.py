@@ -40,7 +40,7 @@ from pea.train_state import (
 )
 from stages.common import stage_main
 from stages.progress import StageProgress
-from stages.train_output import TrainLog, publish_adapter
+from stages.train_output import LossMeter, TrainLog, publish_adapter
 from stages.train_setup import Setup, prepare
 
 
@@ -68,8 +68,7 @@ class Trainer:
         )
         self.step, self.skipped, self.streak, self.seconds = 0, 0, 0, 0.0
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
-        self.sums: dict[str, Tensor] = {}
-        self.summed = 0
+        self.meter = LossMeter()
 
     def run(self) -> dict[str, Any]:
         """Train to the last step and publish the adapter; returns the summary."""
@@ -130,7 +129,7 @@ class Trainer:
             losses = self._losses(batch.to(self.accelerator.device))
             finite = finite and self._everywhere(torch.isfinite(losses.total).all())
             if finite:
-                self._add(losses, 1 / count)
+                self.meter.add(losses)
                 self._backward(losses.total / count, last=number == count - 1)
         norm = self.accelerator.clip_grad_norm_(self.adapter.parameters(), self.train.max_grad_norm) if finite else None
         # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
@@ -184,17 +183,11 @@ class Trainer:
                 remedy="Lower train.learning_rate, or use train.precision=bf16 or no.",
             )
 
-    def _add(self, losses: Losses, share: float) -> None:
-        for name, value in losses.report().items():
-            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + share * value
-        self.summed += 1
-
     def _log_row(self) -> dict[str, float]:
         """Means of the losses since the last row, over all processes."""
-        steps = max(1, self.summed // self.train.gradient_accumulation_steps)
         row: dict[str, float] = {"step": self.step}
-        for name, value in self.sums.items():
-            row[name] = float(self.accelerator.reduce(value / steps, "mean").item())
+        for name, value in self.meter.take_means().items():
+            row[name] = float(self.accelerator.reduce(value, "mean").item())
         row.setdefault("loss", float("nan"))
         row |= {
             "lr": learning_rate(self.step - 1, self.train),
@@ -204,13 +197,12 @@ class Trainer:
         row["samples_per_s"] = round(self.rows_per_step * self.step / max(self.seconds, 1e-9), 1)
         if self.accelerator.is_main_process:
             self.log.append(row)
-        self.sums, self.summed = {}, 0
         return row
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            record = {name: getattr(self, name) for name in ("skipped", "streak", "seconds", "summed")}
-            record["sums"] = {name: value.item() for name, value in self.sums.items()}
+            record = {name: getattr(self, name) for name in ("skipped", "streak", "seconds")}
+            record["meter"] = self.meter.state()
             record["fingerprint"] = self.setup.fingerprint
             if self.accelerator.scaler is not None:
                 record["scaler"] = self.accelerator.scaler.state_dict()
@@ -225,10 +217,9 @@ class Trainer:
 
     def _restore(self, state: TrainState) -> None:
         self.step = state.step
-        for name in ("skipped", "streak", "seconds", "summed"):
+        for name in ("skipped", "streak", "seconds"):
             setattr(self, name, state.record[name])
-        sums = state.record["sums"].items()
-        self.sums = {name: torch.tensor(value, device=self.accelerator.device) for name, value in sums}
+        self.meter.restore(state.record["meter"], self.accelerator.device)
         self.adapter.load_state_dict(state.tensors["adapter"])
         restore_optimizer(self.optimizer, self.names, state.tensors.get("optimizer", {}))
         if self.average is not None:

@@ -7,9 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from pea.adapter import PEA
 from pea.config import Config
 from pea.files import sync_folder, write_text
+from pea.losses import Losses
 
 Row = dict[str, float]
 
@@ -41,6 +45,35 @@ class TrainLog:
         """Add a row."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+class LossMeter:
+    """Means of the losses since they were last taken; kept on the device, so that adding does not wait for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, losses: Losses) -> None:
+        """Count one batch."""
+        for name, value in losses.report().items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        self._count += 1
+
+    def take_means(self) -> dict[str, Tensor]:
+        """The mean of each term, and start anew."""
+        means = {name: value / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """For a saved state; numbers are exact."""
+        return {"sums": {name: value.item() for name, value in self._sums.items()}, "count": self._count}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Put back what `state` gave."""
+        self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
+        self._count = state["count"]
 
 
 def publish_adapter(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> None:
