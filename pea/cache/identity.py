@@ -207,7 +207,7 @@ def model_identity(
     """
     checkpoint = config.teacher.checkpoint
     parts = ["vae", *(_text_parts(checkpoint) if corpus == "parallel" else ())]
-    fields = {**reading_identity(config, corpus, blocks).fields, **_model_fields(checkpoint, parts)}
+    fields = _model_fields(checkpoint, parts) | dict(reading_identity(config, corpus, blocks).fields)
     return Identity({**fields, "teacher.dtype": config.teacher.dtype})
 
 
