@@ -54,6 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("keys", nargs="+", metavar="TAR/KEY", help="samples")
     remove.add_argument("--yes", action="store_true", help="really do it")
 
+    export = command("export", "write a page to browse the cache in a browser")
+    export.add_argument("--html", type=Path, required=True, metavar="FILE", help="the page to write")
+    export.add_argument("--samples", type=int, default=24, metavar="N", help="samples to show (default: 24)")
+    export.add_argument("--seed", type=int, default=0, metavar="N", help="seed of their choice (default: 0)")
+    export.add_argument("--checkpoint", type=Path, metavar="DIR", help="decode the latents with this pipeline's VAE")
+
     verify = commands.add_parser(
         "verify", help="make samples again with the live teacher and compare", description=_VERIFY
     )
@@ -226,6 +232,20 @@ def _remove(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect_export import export
+
+    count = export(
+        arguments.cache,
+        arguments.html,
+        num_samples=arguments.samples,
+        seed=arguments.seed,
+        checkpoint=arguments.checkpoint,
+    )
+    print(f"{arguments.html}: {_count(count, 'sample')}, {human_bytes(arguments.html.stat().st_size)}")
+    return 0
+
+
 def _verify(arguments: argparse.Namespace) -> int:
     from data_tools.inspect_verify import verify
     from pea.cache.certificate import write_certificate
@@ -250,5 +270,6 @@ _COMMANDS = {
     "check": _check,
     "diff": _diff,
     "remove": _remove,
+    "export": _export,
     "verify": _verify,
 }

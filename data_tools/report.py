@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from rich.console import Console
 
+from data_tools.pages import render_page
 from data_tools.report_pictures import data_url, decoded_sample, heat_map, loss_chart, sketch_map
 from pea.cache import Cache
 from pea.config import Config
@@ -22,7 +22,6 @@ from pea.files import write_text
 from pea.prompts import Prompt, read_prompts
 from stages.common import stage_main
 
-TEMPLATE = Path(__file__).with_name("report_template.html")
 PROMPTS_SHOWN = 8
 DRAWS_SHOWN = 4
 ROWS = {
@@ -51,7 +50,8 @@ def run(config: Config, console: Console) -> Path:
     summary = _read_json(config.adapter_dir / "train_summary.json")
     log = [json.loads(line) for line in (config.adapter_dir / "train_log.jsonl").read_text("utf-8").splitlines()]
     sets = {name: read_prompts(path) for name, path in config.evaluate.prompts.items()}
-    page = _template().render(
+    page = render_page(
+        "page_report.html",
         title=f"A {config.student.language} adapter for {config.teacher.checkpoint.name}",
         lead=LEAD,
         language=config.student.language,
@@ -67,11 +67,6 @@ def run(config: Config, console: Console) -> Path:
     write_text(path, page)
     console.print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return path
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(TEMPLATE.read_text("utf-8"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -45,9 +45,7 @@ class BucketLayout:
         noise_pred_dtype = self.config.noise_pred_dtype if self.feature_shapes else None
         arrays = list(base_arrays(self.latent_shape, self.config.moments_dtype, noise_pred_dtype))
         for block, sketch in self.sketches.items():
-            attributes = self.config.sketch_for(block).model_dump(mode="json")
-            attributes["feature_shape"] = list(self.feature_shapes[block])
-            arrays += feature_arrays(block, sketch.arrays, attributes)
+            arrays += feature_arrays(block, sketch.arrays, self.config.sketch_for(block).model_dump(mode="json"))
         return tuple(arrays)
 
 

@@ -1,0 +1,44 @@
+"""``pea inspect export``: a page that needs nothing else and shows what the cache holds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from data_tools.inspect_export import export
+from pea.cache import Cache
+from pea.config import Config
+from stages.cli import main
+
+
+def test_the_page_is_self_contained_and_shows_samples(
+    tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    directory = tiny_sdxl.cache_dir("parallel")
+    assert main(["inspect", "export", str(directory), "--html", str(page), "--samples", "3"]) == 0
+    assert capsys.readouterr().out.startswith(f"{page}: 3 samples, ")
+    text = page.read_text("utf-8")
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'(?:src|href)="([^"]*)"', text))
+    assert text.count('<tr class="sample">') == 3
+    assert "features/mid_block" in text and "teacher.unet" in text
+    shown = re.findall(r"<code>(parallel-\d/\d+)</code>", text)
+    captions = {
+        f"{shard.tar}/{key}": caption
+        for shard in Cache.open(directory).shards
+        for bucket in shard.buckets.values()
+        for key, caption in zip(bucket.keys, bucket.captions("zh"), strict=True)
+    }
+    assert len(shown) == 3 and all(captions[name] in text for name in shown)
+
+
+def test_latents_are_decoded_and_the_choice_is_seeded(tiny_sdxl: Config, tmp_path: Path) -> None:
+    options = {"num_samples": 2, "checkpoint": tiny_sdxl.teacher.checkpoint}
+    pages = []
+    for number, seed in enumerate((1, 1, 2)):
+        path = tmp_path / f"{number}.html"
+        assert export(tiny_sdxl.cache_dir("culture"), path, seed=seed, **options) == 2
+        pages.append(path.read_text("utf-8"))
+    assert pages[0] == pages[1] != pages[2]
