@@ -26,8 +26,8 @@ from pea.cache import Cache
 from pea.files import write_text
 
 LEAD = (
-    "What the cache holds: its sizes, the timesteps that it covers, and some of its samples, with the teacher's feature "
-    "maps in false colours, as far as their sketches keep them."
+    "What the cache holds: its sizes, the timesteps that it covers, and some of its samples, with the teacher's "
+    "feature maps in false colours, as far as their sketches keep them."
 )
 DRAWS_SHOWN = 2
 

@@ -26,6 +26,9 @@ class Command:
 COMMANDS = {
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
     "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
+    "rd": Command(
+        "stages.rate_distortion", "what each sketch costs and does to the adapter's gradient", own_arguments=True
+    ),
     "cache": Command("stages.cache_teacher", "run the frozen teacher over the corpora, on Ray", own_arguments=True),
     "train": Command("stages.train_adapter", "train an adapter from the cache"),
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),

@@ -2,63 +2,39 @@
 
 from __future__ import annotations
 
-import os
+import io
+import json
 import random
 import signal
 import subprocess
-import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+from PIL import Image, PngImagePlugin
 
 from pea.cache import Cache
 from pea.cache.audit import audit
-from pea.config import Config, resolved_yaml
+from pea.config import Config
+from tests.ray_processes import PATIENCE_S, caching, descendants, run_to_the_end, stderr
 from tests.test_collect import assert_same
 from tests.tiny_setup import make_setup
 
 pytestmark = pytest.mark.slow
 
-KILLS_OF_EACH = int(os.environ.get("KK", "10"))
-_PATIENCE_S = 300
+KILLS_OF_EACH = 10
+Wanted = Callable[[psutil.Process], bool]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """A setup whose caches were collected in one process that nobody disturbed."""
     return make_setup(tmp_path_factory.mktemp("faults"), "sd15", num_samples=40)
-
-
-@contextmanager
-def caching(config: Config, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`pea cache` in a process of its own, its stderr in a file; nothing that it started outlives the block."""
-    path = folder / "config.yaml"
-    path.write_text(resolved_yaml(config), encoding="utf-8")
-    command = [sys.executable, "-m", "stages.cli", "cache", "--config", str(path)]
-    started: set[psutil.Process] = set()
-    with (folder / "stderr").open("wb") as errors:  # a pipe would stay open as long as any of Ray's processes
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-    try:
-        yield process
-        started.update(descendants(process))
-    finally:
-        started.update(descendants(process))
-        for one in started:
-            with suppress(psutil.Error):
-                one.kill()
-        process.kill()
-        process.wait()
-
-
-def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """All processes below one."""
-    with suppress(psutil.Error):
-        return psutil.Process(process.pid).children(recursive=True)
-    return []
 
 
 def is_actor(process: psutil.Process) -> bool:
@@ -71,7 +47,7 @@ def is_raylet(process: psutil.Process) -> bool:
     return process.name() == "raylet"
 
 
-def kill_one(process: subprocess.Popen[bytes], wanted: Callable[[psutil.Process], bool] | None) -> bool:
+def kill_one(process: subprocess.Popen[bytes], wanted: Wanted | None) -> bool:
     """SIGKILL the first descendant that is wanted, or the process itself. Returns whether there was one."""
     if wanted is None:
         process.kill()
@@ -87,23 +63,21 @@ def kill_one(process: subprocess.Popen[bytes], wanted: Callable[[psutil.Process]
 def wait_for_work(process: subprocess.Popen[bytes], config: Config) -> None:
     """Until a worker has begun a tar, or everything is over."""
     journals = config.run_dir / "state" / "in_flight"
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and not any(journals.rglob("parallel-*")):
         assert time.monotonic() < deadline, "no worker began"
         time.sleep(0.02)
 
 
-def run_to_the_end(config: Config, folder: Path) -> tuple[int, str]:
-    """Exit code and stderr of an undisturbed `pea cache`."""
-    with caching(config, folder) as process:
-        code = process.wait(timeout=_PATIENCE_S)
-    return code, (folder / "stderr").read_text("utf-8")
+def assert_undisturbed(config: Config, undisturbed: Config) -> None:
+    """The caches are healthy, and equal in every array those that nobody disturbed."""
+    for corpus in ("parallel", "culture"):
+        assert audit(config.cache_dir(corpus)).problems == []
+        assert_same(Cache.open(config.cache_dir(corpus)), Cache.open(undisturbed.cache_dir(corpus)))
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("actor", is_actor), ("raylet", is_raylet), ("driver", None)])
-def test_killing_at_random_moments(
-    undisturbed: Config, tmp_path: Path, name: str, wanted: Callable[[psutil.Process], bool] | None
-) -> None:
+def test_killing_at_random_moments(undisturbed: Config, tmp_path: Path, name: str, wanted: Wanted | None) -> None:
     chance = random.Random(name)
     num_kills = num_runs = 0
     while num_kills < KILLS_OF_EACH:
@@ -113,12 +87,77 @@ def test_killing_at_random_moments(
             wait_for_work(process, config)
             time.sleep(chance.uniform(0, 2.0))
             num_kills += process.poll() is None and kill_one(process, wanted)
-            code = process.wait(timeout=_PATIENCE_S)
-        errors = (tmp_path / "stderr").read_text("utf-8")
+            code = process.wait(timeout=PATIENCE_S)
         if code != 0:
-            assert wanted is None or "pea: error: " in errors, errors
+            assert wanted is None or "pea: error: " in stderr(tmp_path), stderr(tmp_path)
             code, errors = run_to_the_end(config, tmp_path)
-        assert code == 0, errors
-        for corpus in ("parallel", "culture"):
-            assert audit(config.cache_dir(corpus)).problems == []
-            assert_same(Cache.open(config.cache_dir(corpus)), Cache.open(undisturbed.cache_dir(corpus)))
+            assert code == 0, errors
+        assert_undisturbed(config, undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 300 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    try:
+        subprocess.run(mounting, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small disk takes root")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_full_disk_is_said_and_the_next_run_completes(undisturbed: Config, tmp_path: Path, small_disk: Path) -> None:
+    config = undisturbed.model_copy(update={"run_dir": small_disk / "run"})
+    code, errors = run_to_the_end(config, tmp_path)
+    assert code == 2
+    assert errors.count("pea: error: ") == 1 and "no space left" in errors
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    code, errors = run_to_the_end(config, tmp_path)
+    assert code == 0, errors
+    assert_undisturbed(config, undisturbed)
+
+
+KILLING_DECODER = """
+import os, PIL.Image
+_open = PIL.Image.open
+def poisonous(file, *args, **options):
+    image = _open(file, *args, **options)
+    if image.info.get("poison"):
+        os.kill(os.getpid(), 9)
+    return image
+PIL.Image.open = poisonous
+"""
+
+
+def test_a_sample_that_kills_its_process_is_left_out_by_name(undisturbed: Config, tmp_path: Path) -> None:
+    """A decoder that dies of one image stands for a crash in native code."""
+    (tmp_path / "sitecustomize.py").write_text(KILLING_DECODER)
+    tar_path = tmp_path / "parallel-0.tar"
+    source = next(Path(undisturbed.corpora.parallel.tars[0]).parent.glob("parallel-1.tar"))
+    tar_path.write_bytes(source.read_bytes())
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("poison", "yes")
+    pixels = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(pixels, "PNG", pnginfo=mark)
+    with tarfile.open(tar_path, "a") as tar:
+        captions = json.dumps({"captions": {"en": "a cat", "zh": "猫"}}).encode()
+        for name, content in (("9999.png", pixels.getvalue()), ("9999.json", captions)):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    parallel = undisturbed.corpora.parallel.model_copy(update={"tars": (str(tar_path),)})
+    config = undisturbed.model_copy(
+        update={
+            "run_dir": tmp_path / "run",
+            "corpora": undisturbed.corpora.model_copy(update={"parallel": parallel}),
+            "cache": undisturbed.cache.model_copy(update={"max_dropped_fraction": 0.5}),
+        }
+    )
+    code, errors = run_to_the_end(config, tmp_path, {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"})
+    assert code == 0, errors
+    record = Cache.open(config.cache_dir("parallel")).shards[0].record
+    assert [(key, reason) for key, reason, _ in record.dropped] == [("9999", "process_killed")]
+    assert audit(config.cache_dir("parallel")).problems == []

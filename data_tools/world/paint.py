@@ -25,7 +25,7 @@ COLOUR_RGB: dict[str, Colour] = {
     "green": (40, 150, 60),
     "blue": (45, 85, 215),
     "purple": (130, 50, 170),
-    "pink": (252, 150, 195),
+    "pink": (245, 105, 175),
     "white": (252, 252, 252),
 }
 BACKGROUND_RGB: dict[str, Colour] = {
@@ -43,7 +43,7 @@ _CENTRES = {
     "bottom left": (0.28, 0.72),
     "bottom right": (0.72, 0.72),
 }
-_RADII = {"small": 0.15, "big": 0.26}
+_RADII = {"small": 0.19, "big": 0.27}
 _CULTURE_RADIUS = 0.36
 INK: Colour = (35, 25, 30)
 

@@ -1,0 +1,168 @@
+"""What each sketch costs and what it does to the adapter's gradient; recommends one per block for a byte budget.
+
+    pea rd --config configs/demo.yaml --records 256 --budget 500
+
+The frozen teacher is asked live about records of the cache, so its own sketches do not matter. The adapter is the
+trained one where there is one, else a new one. Writes `rd.json`, `rd.md` and `rd.png` to `run_dir/rate_distortion`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from pea.adapter import PEA
+from pea.config import Config, CountSketch, PositionsSketch, QuantizedSketch
+from pea.files import write_bytes, write_text
+from pea.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
+from pea.signals import LiveTeacher
+from stages.common import add_config_arguments, config_from, save_resolved
+from stages.progress import StageProgress
+from stages.train_setup import prepare
+
+SETTINGS: tuple[AnySketchConfig, ...] = (
+    *(QuantizedSketch(kind="quantized", values=values) for values in ("int8", "fp8_e4m3", "int4")),
+    *(PositionsSketch(kind="positions", fraction=1 / n, values=v) for n in (4, 16, 64) for v in ("float16", "int8")),
+    *(CountSketch(kind="count", ratio=n, values=v) for n in (4, 16, 64, 256, 1024) for v in ("float16", "int8")),
+)
+
+
+def measure(config: Config, console: Console, num_records: int) -> tuple[list[Point], dict[str, Any]]:
+    """The points, and what they were measured on."""
+    train = config.train.model_copy(
+        update={"targets": "live", "culture_fraction": 0.0, "feature_weight": 1.0, "block_weights": {}}
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
+    setup = prepare(config.model_copy(update={"train": train}), device)
+    trained = (config.adapter_dir / "config.json").exists()
+    adapter = (PEA.load(config.adapter_dir) if trained else setup.adapter).to(device)
+    assert isinstance(setup.source, LiveTeacher)
+    errors, parameters = GradientErrors(SETTINGS, config.cache.seed), list(adapter.parameters())
+    done = 0
+    with StageProgress(console, "gradients", "records") as progress:
+        while done < num_records:
+            batch = setup.data.batch(done // train.batch_size).to(device)
+            hidden, mask = setup.native_states(batch.native_captions)
+            assert hidden is not None
+            noisy = setup.teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
+            with torch.no_grad():
+                conditioning = setup.source.conditioning(batch.english_captions)
+                answer = setup.teacher.forward(noisy, batch.timesteps, conditioning, batch.time_ids)
+            text = adapter(hidden.to(device), None if mask is None else mask.to(device))
+            student = setup.teacher.forward(noisy, batch.timesteps, text, batch.time_ids)
+            errors.add(student.features, answer.features, batch.record_ids, parameters)
+            done += len(batch)
+            progress.update(done, num_records, done)
+    return errors.points(), {"records": done, "adapter": "trained" if trained else "new"}
+
+
+def describe(sketch: AnySketchConfig) -> str:
+    """`count 64x int8`."""
+    if isinstance(sketch, CountSketch):
+        return f"count {sketch.ratio:g}x {sketch.values}"
+    if isinstance(sketch, PositionsSketch):
+        return f"positions 1/{1 / sketch.fraction:g} {sketch.values}"
+    return f"{sketch.kind} {getattr(sketch, 'values', getattr(sketch, 'dtype', ''))}"
+
+
+def markdown(points: Sequence[Point]) -> str:
+    """All points as a table."""
+    lines = [
+        "| block | sketch | bytes a record | times smaller than fp16 | cosine | relative error |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {p.block} | {describe(p.sketch)} | {p.bytes_per_record} | {p.ratio:.1f} | {p.cosine:.4f} | "
+        f"{p.relative_error:.4f} |"
+        for p in points
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def picture(points: Sequence[Point]) -> bytes:
+    """Relative error of the gradient over the factor of compression, one panel per kind, one line per block: PNG."""
+    kinds = sorted({(p.sketch.kind, getattr(p.sketch, "values", "")) for p in points})
+    names = list(dict.fromkeys(f"{kind} {values}".strip() for kind, values in kinds if kind != "quantized"))
+    figure = Figure(figsize=(3.4 * len(names), 3.4), dpi=144, layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
+        for block in dict.fromkeys(p.block for p in points):
+            line = [p for p in points if p.block == block and f"{p.sketch.kind} {p.sketch.values}" == name]  # type: ignore[union-attr]
+            line.sort(key=lambda p: p.ratio)
+            axes.plot([p.ratio for p in line], [p.relative_error for p in line], marker="o", markersize=3, label=block)
+        axes.set(title=name, xlabel="times smaller than fp16", xscale="log", yscale="log")
+        axes.grid(visible=True, alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("relative error of the adapter's gradient")
+    panels[-1].legend(frameon=False, fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``pea rd``."""
+    add_config_arguments(parser)
+    parser.add_argument("--records", type=int, default=256, metavar="N", help="records to measure on (default: 256)")
+    parser.add_argument("--budget", type=float, metavar="BYTES", help="recommend sketches for so many bytes a record")
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Measure, write the files, and recommend."""
+    config, console = config_from(arguments), Console()
+    if arguments.dry_run:
+        console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records", highlight=False)
+        return 0
+    save_resolved(config)
+    points, facts = measure(config, console, arguments.records)
+    folder = config.run_dir / "rate_distortion"
+    chosen = None if arguments.budget is None else recommend(points, arguments.budget, config.train.block_weights)
+    _write(folder, points, facts | {"budget_bytes": arguments.budget}, chosen)
+    _show(console, points)
+    console.print(f"{folder}: rd.json, rd.md, rd.png ({facts['records']} records, {facts['adapter']} adapter)")
+    if arguments.budget is not None:
+        _show_choice(console, chosen, arguments.budget)
+    return 0
+
+
+def _write(folder: Path, points: list[Point], facts: dict[str, Any], chosen: dict[str, Point] | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [asdict(p) | {"sketch": p.sketch.model_dump(mode="json"), "ratio": p.ratio} for p in points]
+    choice = {block: p.sketch.model_dump(mode="json") for block, p in (chosen or {}).items()}
+    write_text(folder / "rd.json", json.dumps(facts | {"points": rows, "recommended": choice}, indent=1) + "\n")
+    write_text(folder / "rd.md", markdown(points))
+    write_bytes(folder / "rd.png", picture(points))
+
+
+def _show(console: Console, points: Sequence[Point]) -> None:
+    """The mean over blocks of each setting."""
+    table = Table(
+        "sketch", "smaller than fp16", "cosine", "relative error", title="Adapter's gradient, mean over blocks"
+    )
+    for name in dict.fromkeys(describe(p.sketch) for p in points):
+        each = [p for p in points if describe(p.sketch) == name]
+        ratio = sum(p.fp16_bytes for p in each) / sum(p.bytes_per_record for p in each)
+        cosine = sum(p.cosine for p in each) / len(each)
+        table.add_row(name, f"{ratio:.1f}x", f"{cosine:.4f}", f"{sum(p.relative_error for p in each) / len(each):.4f}")
+    console.print(table)
+
+
+def _show_choice(console: Console, chosen: dict[str, Point] | None, budget: float) -> None:
+    if chosen is None:
+        console.print(f"nothing fits {budget:g} bytes a record", highlight=False)
+        return
+    spent = sum(p.bytes_per_record for p in chosen.values())
+    console.print(f"recommended for {budget:g} bytes a record ({spent} used), cache.block_sketches:", highlight=False)
+    for block, point in chosen.items():
+        setting = json.dumps(point.sketch.model_dump(mode="json"))
+        console.print(f"  {block}: {setting}", highlight=False, markup=False)
