@@ -285,6 +285,11 @@ def test_placing_cuts_the_centre() -> None:
     assert bucket_name((8, 16)) == "8x16"
 
 
+def test_every_reason_is_documented() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "cache.md").read_text("utf-8")
+    assert [name for name, meaning in REASONS.items() if f"| `{name}` | {meaning} |" not in text] == []
+
+
 def test_import_is_light() -> None:
     code = "import pea.samples, sys; print({'torch', 'ray', 'diffusers', 'webdataset'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
