@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -24,7 +24,7 @@ from pydantic import (
     ValidationError,
 )
 
-from pea.config_text import describe_problems, merge_overrides, parse_yaml
+from pea.config_text import describe_problems, merge_files, merge_overrides, parse_yaml
 from pea.errors import ConfigError
 
 FloatDtype = Literal["float32", "float16", "bfloat16"]
@@ -267,6 +267,11 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """How the adapter is scored."""
 
+    rows: tuple[Literal["teacher", "translation", "no_adapter", "adapter"], ...] = Field(
+        default=("teacher", "translation", "no_adapter", "adapter"), min_length=1
+    )
+    """Ways to draw the prompts: the teacher with English, with a word-for-word translation, an untrained adapter, the
+    adapter."""
     prompts: dict[str, Path] = Field(default_factory=dict)
     """Prompt set (``general``, ``culture``) -> jsonl file."""
     judge: Path | None = None
@@ -302,10 +307,12 @@ class Config(Section):
     """How the adapter is trained."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How the adapter is scored."""
+    cache_root: Path | None = None
+    """Folder of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
 
     def cache_dir(self, corpus: str) -> Path:
         """Folder of the cache of ``parallel`` or ``culture``."""
-        return self.run_dir / "cache" / corpus
+        return (self.cache_root or self.run_dir / "cache") / corpus
 
     @property
     def adapter_dir(self) -> Path:
@@ -313,18 +320,22 @@ class Config(Section):
         return self.run_dir / "adapter"
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file and apply ``dotted.key=value`` overrides, each value in YAML.
 
+    Of several files, the settings of a later one replace those of the earlier ones.
+
     Raises:
-        ConfigError: the file cannot be read, or keys or values are wrong; all problems are reported at once.
+        ConfigError: a file cannot be read, or keys or values are wrong; all problems are reported at once.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the configuration", where=path, got=error) from None
-    raw = parse_yaml(text, where=str(path))
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    raw: dict[str, Any] = {}
+    for each in paths:
+        try:
+            text = each.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("cannot read the configuration", where=each, got=error) from None
+        raw = merge_files(raw, parse_yaml(text, where=str(each)))
     problems = merge_overrides(raw, overrides)
     config: Config | None = None
     try:
@@ -335,7 +346,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if config is None or problems:
         raise ConfigError(
             f"{len(problems)} problem{'s' * (len(problems) != 1)} in the configuration",
-            where=path,
+            where=" + ".join(map(str, paths)),
             got=" | ".join(problems),
             problems=problems,
         )

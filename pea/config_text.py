@@ -62,6 +62,16 @@ def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
     return raw
 
 
+def merge_files(raw: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two parsed files as one: sections are merged key by key, everything else (and a sketch) is replaced."""
+    merged = dict(raw)
+    for key, value in above.items():
+        below = merged.get(key)
+        both_sections = isinstance(below, dict) and isinstance(value, dict) and "kind" not in value
+        merged[key] = merge_files(below, value) if both_sections and below is not None else value
+    return merged
+
+
 def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     """Apply ``dotted.key=value`` overrides to parsed YAML in place; return a line per bad one."""
     problems = []

@@ -24,8 +24,15 @@ os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--config FILE [section.key=value ...] [--dry-run]``."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the setup's YAML file")
+    """``--config FILE [--config FILE ...] [section.key=value ...] [--dry-run]``."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        required=True,
+        metavar="FILE",
+        help="the setup's YAML file; settings of a second one replace those of the first",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings that replace those of the file"

@@ -3,8 +3,9 @@
     pea eval --config configs/demo.yaml
 
 Rows: `teacher` (English captions: the upper bound), `translation` (word-for-word English of the native caption),
-`no_adapter` (native states through an untrained adapter: the lower bound), `adapter`. All four start from the same
-noise. Every image is kept in `run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to `run_dir/metrics.json`.
+`no_adapter` (native states through an untrained adapter: the lower bound), `adapter`. All start from the same noise;
+`evaluate.rows` leaves some out. Every image is kept in `run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to
+`run_dir/metrics.json`.
 """
 
 from __future__ import annotations
@@ -112,29 +113,33 @@ def _draw_and_score(
 
 
 def make_rows(config: Config, device: torch.device) -> list[Row]:
-    """The four ways to draw.
+    """The ways to draw that ``evaluate.rows`` names.
 
     Raises:
         CheckpointError: a model folder is missing, or there is no trained adapter yet.
     """
-    language = config.student.language
-    adapter = PEA.load(config.adapter_dir)
-    encoder = NativeEncoder.from_pretrained(config.student.encoder, device=device, max_tokens=adapter.config.max_tokens)
-    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, device=device)
-    untrained = new_adapter(
-        unet_config(config.teacher.checkpoint),
-        encoder.width,
-        hidden_size=config.student.adapter.hidden_size,
-        num_layers=config.student.adapter.num_layers,
-        max_tokens=encoder.max_tokens,
-        seed=config.train.seed,
-    )
-    return [
-        Row("teacher", config.corpora.parallel.source_language, english.encode),
-        Row("translation", f"translation_{language}", english.encode),
-        Row("no_adapter", language, PEAPrompt(untrained.eval().to(device), encoder).encode),
-        Row("adapter", language, PEAPrompt(adapter.to(device), encoder).encode),
-    ]
+    language, wanted = config.student.language, config.evaluate.rows
+    rows = {}
+    if {"teacher", "translation"}.intersection(wanted):
+        english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, device=device)
+        rows["teacher"] = Row("teacher", config.corpora.parallel.source_language, english.encode)
+        rows["translation"] = Row("translation", f"translation_{language}", english.encode)
+    if {"no_adapter", "adapter"}.intersection(wanted):
+        adapter = PEA.load(config.adapter_dir)
+        encoder = NativeEncoder.from_pretrained(
+            config.student.encoder, device=device, max_tokens=adapter.config.max_tokens
+        )
+        untrained = new_adapter(
+            unet_config(config.teacher.checkpoint),
+            encoder.width,
+            hidden_size=config.student.adapter.hidden_size,
+            num_layers=config.student.adapter.num_layers,
+            max_tokens=encoder.max_tokens,
+            seed=config.train.seed,
+        )
+        rows["no_adapter"] = Row("no_adapter", language, PEAPrompt(untrained.eval().to(device), encoder).encode)
+        rows["adapter"] = Row("adapter", language, PEAPrompt(adapter.to(device), encoder).encode)
+    return [rows[name] for name in ROWS if name in wanted]
 
 
 def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Prompt]) -> Iterator[Images]:

@@ -147,3 +147,16 @@ def test_import_is_light() -> None:
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
     assert out.stdout.strip() == "[]"
     assert isinstance(Config, type)
+
+
+def test_a_later_file_replaces_settings_of_an_earlier_one(minimal: Path, tmp_path: Path) -> None:
+    above = tmp_path / "above.yaml"
+    above.write_text("cache: {sketch: {kind: exact}, seed: 5}\ntrain: {steps: 3}\n")
+    below = load_config(minimal, ["cache.sketch={kind: count, ratio: 8}", "train.batch_size=2"])
+    (tmp_path / "below.yaml").write_text(resolved_yaml(below))
+    config = load_config([tmp_path / "below.yaml", above])
+    assert (config.train.steps, config.train.batch_size, config.cache.seed) == (3, 2, 5)
+    assert config.cache.sketch.kind == "exact", "a sketch is replaced as a whole"
+    above.write_text("train: {stepz: 3}\n")
+    with pytest.raises(ConfigError, match=r"below\.yaml \+ .*above\.yaml: .*train\.steps"):
+        load_config([tmp_path / "below.yaml", above])

@@ -1,0 +1,86 @@
+"""Several methods and seeds from one cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pea.config import Config, load_config, resolved_yaml
+from stages import evaluate
+from stages.cli import main
+from stages.sweep import markdown, plan, summarize
+from tests.tiny_setup import make_setup
+
+METHODS = Path(__file__).parents[1] / "configs" / "methods"
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "methods").mkdir()
+    (folder / "methods" / "both.yaml").write_text("train: {steps: 2}")
+    (folder / "methods" / "logits.yaml").write_text("train: {steps: 2, feature_weight: 0.0}")
+    (folder / "c.yaml").write_text(resolved_yaml(make_setup(folder)))
+    return folder
+
+
+def test_every_method_fits_the_setups_that_ship() -> None:
+    for setup in ("demo", "sd15", "sdxl"):
+        runs = plan([METHODS.parent / f"{setup}.yaml"], [], METHODS, [0, 7])
+        assert len(runs) == 2 * len(list(METHODS.glob("*.yaml"))) >= 12
+        assert {run.config.train.seed for run in runs} == {0, 7}
+    by_name = {run.method: run.config.train for run in runs}
+    assert by_name["ulkd"].feature_weight == 0 and by_name["sd_only"].diffusion_rows == "all"
+    assert len({run.config.run_dir for run in runs}) == len(runs)
+
+
+def test_a_sweep_trains_scores_and_keeps_what_is_finished(
+    setup: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored: list[Config] = []
+
+    def judged(config: Config, _: object) -> dict[str, float]:
+        scored.append(config)
+        return {"adapter.general": 0.5 + 0.1 * config.train.seed, "adapter.culture": 0.25, "seconds.evaluate": 1.0}
+
+    monkeypatch.setattr(evaluate, "run", judged)
+    words = ["sweep", str(setup / "methods"), "--config", str(setup / "c.yaml"), "--seeds"]
+    assert main([*words, "0"]) == 0
+    assert main([*words, "0,1"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("finished already") == 2
+    assert [(c.run_dir.parent.name, c.train.seed) for c in scored] == [
+        ("both", 0), ("logits", 0), ("both", 1), ("logits", 1),
+    ]  # fmt: skip
+    assert all((config.adapter_dir / "config.json").exists() for config in scored)
+    folder = load_config(setup / "c.yaml").run_dir / "sweep"
+    assert "| both | 0.550 ± 0.071 | 0.250 ± 0.000 | 2 |" in (folder / "table.md").read_text("utf-8")
+    rows = json.loads((folder / "table.json").read_text())
+    assert rows[0]["trained_parameters"] > 0
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = ["--config", str(setup / "c.yaml")]
+    assert main(["sweep", str(tmp_path), *config]) == 2
+    assert "no methods here" in capsys.readouterr().err
+    assert main(["sweep", str(METHODS), *config, "--seeds", "a"]) == 2
+    assert "not a list of seeds" in capsys.readouterr().err
+    (tmp_path / "m.yaml").write_text("train: {stepps: 3}")
+    assert main(["sweep", str(tmp_path), *config]) == 2
+    assert "train.steps" in capsys.readouterr().err
+
+
+def test_the_best_general_score_comes_first() -> None:
+    def result(score: float) -> dict[str, object]:
+        return {"scores": {"general": score}, "seconds": 1.0, "trained_parameters": 5}
+
+    class Fake:
+        def __init__(self, method: str) -> None:
+            self.method = method
+
+    rows = summarize([(Fake("a"), result(0.2)), (Fake("b"), result(0.9)), (Fake("a"), result(0.4))])  # type: ignore[list-item]
+    assert [(row["method"], row["seeds"]) for row in rows] == [("b", 1), ("a", 2)]
+    assert "| a | 0.300 ± 0.141 | 2 | 1 | 5 |" in markdown(rows)
