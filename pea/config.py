@@ -226,6 +226,9 @@ class TrainConfig(Section):
     """Block -> factor on its share of the feature loss; 1 where absent, and 0 leaves the block out."""
     diffusion_weight: NonNegativeFloat = 1.0
     """Weight of the ordinary diffusion loss."""
+    text_weight: NonNegativeFloat = 0.0
+    """Weight of the distance between the adapter's text states and the teacher's English ones (text-encoder
+    distillation); 0 needs no English encoder."""
     diffusion_rows: Literal["culture", "all"] = "culture"
     """Rows with the diffusion loss: those of the culture corpus (hybrid training), or all."""
     attention_steps: NonNegativeInt = 0

@@ -33,6 +33,13 @@ class Conditioning(NamedTuple):
     """float `[B, P]`, added to the time embedding; None for SD1.5-shaped teachers."""
 
 
+def on_device(states: Sequence[Tensor | None], device: torch.device | str) -> Conditioning:
+    """Hidden states `[B, L, D]` and pooled embedding `[B, P]` (or None), as a conditioning on `device`."""
+    hidden, pooled = states
+    assert hidden is not None
+    return Conditioning(hidden.to(device), None if pooled is None else pooled.to(device))
+
+
 class VaeEncoder:
     """The frozen image encoder of a diffusers checkpoint."""
 

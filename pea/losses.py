@@ -1,7 +1,8 @@
 """The losses of the method: pure functions of per-row distances.
 
-`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_SD · SD`, each term the mean over the *whole* batch
-of what its own rows contribute: distillation on the parallel rows, the diffusion loss on the culture rows.
+`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_SD · SD + λ_T · KD(text)`, each term the mean over
+the *whole* batch of what its own rows contribute: distillation on the parallel rows, the diffusion loss on the culture
+rows.
 
 Source: arXiv 2311.17086, equations 3 to 6; the whole-batch mean as in the original training code.
 """
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from pea.encoders import Conditioning
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -23,6 +26,7 @@ class LossWeights:
     features: float = 0.1
     blocks: Mapping[str, float] = field(default_factory=dict)
     diffusion: float = 1.0
+    text: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,32 @@ class Losses:
     noise_pred: Tensor
     blocks: dict[str, Tensor]
     diffusion: Tensor
+    text: Tensor | None = None
 
     def report(self) -> dict[str, Tensor]:
         """Every term for a log, detached and on its device: reading a number would wait for the device."""
         features = torch.stack(list(self.blocks.values())).sum() if self.blocks else torch.zeros_like(self.total)
         terms = {"loss": self.total, "noise_pred": self.noise_pred, "diffusion": self.diffusion, "features": features}
         terms |= {f"features/{name}": value for name, value in self.blocks.items()}
+        terms |= {} if self.text is None else {"text": self.text}
         return {name: value.detach().float() for name, value in terms.items()}
 
 
 def row_mse(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each row, float32 `[B]`, of two tensors `[B, ...]`."""
     return (prediction.float() - target.float()).square().flatten(1).mean(1)
+
+
+def text_distance(student: Conditioning, teacher: Conditioning) -> Tensor:
+    """Distance between two conditionings of the same captions, float32 `[P]`.
+
+    The two tokenizers cut a caption differently, so the means over the tokens are compared, and for SDXL the pooled
+    embeddings as well.
+    """
+    distance = row_mse(student.encoder_hidden_states.mean(1), teacher.encoder_hidden_states.mean(1))
+    if student.pooled_prompt_embeds is not None and teacher.pooled_prompt_embeds is not None:
+        distance = distance + row_mse(student.pooled_prompt_embeds, teacher.pooled_prompt_embeds)
+    return distance
 
 
 def combine(
@@ -54,6 +72,7 @@ def combine(
     num_rows: int,
     weights: LossWeights,
     row_weights: Tensor | None = None,
+    text: Tensor | None = None,
 ) -> Losses:
     """The total loss of a batch of `num_rows` rows, from the errors of its rows.
 
@@ -64,6 +83,7 @@ def combine(
         num_rows: B; P or D may be anything from 0 to B.
         weights: factors of the terms.
         row_weights: factor of each row, float `[B]` (min-SNR); None means 1.
+        text: distances between the text states of the first P rows, `[P]`; row weights do not apply.
     """
     first, last = len(noise_pred), num_rows - len(diffusion)
     parallel_weights = None if row_weights is None else row_weights[:first]
@@ -77,7 +97,10 @@ def combine(
     total = weights.noise_pred * noise_term + weights.diffusion * diffusion_term
     for name, term in block_terms.items():
         total = total + weights.features * weights.blocks.get(name, 1.0) * term
-    return Losses(total, noise_term, block_terms, diffusion_term)
+    text_term = None if text is None else mean(text, None)
+    if text_term is not None:
+        total = total + weights.text * text_term
+    return Losses(total, noise_term, block_terms, diffusion_term, text_term)
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pea.batch import Batch
 from pea.config import CacheConfig
-from pea.encoders import Conditioning
+from pea.encoders import Conditioning, on_device
 from pea.losses import row_mse
 from pea.sketch import Sketch, make_sketch
 from pea.teacher import Teacher, UNetOutput
@@ -89,10 +89,7 @@ class LiveTeacher:
 
     def conditioning(self, captions: Sequence[str]) -> Conditioning:
         """What the teacher is told, on its device."""
-        hidden, pooled = self.encode(captions)
-        assert hidden is not None
-        device = self.teacher.unet.device
-        return Conditioning(hidden.to(device), None if pooled is None else pooled.to(device))
+        return on_device(self.encode(captions), self.teacher.unet.device)
 
 
 def _no_errors(student: UNetOutput, blocks: Sequence[str]) -> RowErrors:

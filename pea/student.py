@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pea.batch import Batch
 from pea.encoders import Conditioning
-from pea.losses import Losses, LossWeights, combine, min_snr_weights, row_mse
+from pea.losses import Losses, LossWeights, combine, min_snr_weights, row_mse, text_distance
 from pea.signals import SignalSource
 from pea.teacher import Teacher
 
@@ -24,6 +24,7 @@ def student_losses(
     min_snr_gamma: float | None = None,
     *,
     diffusion_on_all: bool = False,
+    english: Conditioning | None = None,
 ) -> Losses:
     """Losses of one batch of B rows.
 
@@ -37,9 +38,14 @@ def student_losses(
         weights: factors of the terms.
         min_snr_gamma: weight rows by min-SNR with this γ; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
+        english: the teacher's conditioning of the parallel rows, for the distance between the text states.
     """
+    student = adapter(hidden_states, attention_mask)
+    text = None
+    if english is not None:
+        text = text_distance(_first(student, batch.num_parallel), english)
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
-    output = teacher.forward(noisy, batch.timesteps, adapter(hidden_states, attention_mask), batch.time_ids)
+    output = teacher.forward(noisy, batch.timesteps, student, batch.time_ids)
     errors = source.errors(output, batch, noisy)
     target = teacher.target(batch.latents, batch.noise, batch.timesteps)
     first = 0 if diffusion_on_all else batch.num_parallel
@@ -48,4 +54,9 @@ def student_losses(
     if min_snr_gamma is not None:
         kind = str(teacher.scheduler.config.prediction_type)
         row_weights = min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
-    return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights)
+    return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text)
+
+
+def _first(conditioning: Conditioning, count: int) -> Conditioning:
+    hidden, pooled = conditioning
+    return Conditioning(hidden[:count], None if pooled is None else pooled[:count])

@@ -26,6 +26,7 @@ from pea.adapter import PEA
 from pea.batch import Batch
 from pea.config import Config
 from pea.dataset import prefetch
+from pea.encoders import on_device
 from pea.errors import TrainingError
 from pea.losses import Losses, LossWeights
 from pea.schedule import learning_rate
@@ -65,6 +66,7 @@ class Trainer:
             self.train.feature_weight,
             self.train.block_weights,
             self.train.diffusion_weight,
+            self.train.text_weight,
         )
         self.step, self.skipped, self.streak, self.seconds = 0, 0, 0, 0.0
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
@@ -146,6 +148,9 @@ class Trainer:
         hidden, mask = self.setup.native_states(batch.native_captions)
         assert hidden is not None
         device = self.accelerator.device
+        english = None
+        if self.setup.english_states is not None:
+            english = on_device(self.setup.english_states(batch.english_captions), device)
         with self.accelerator.autocast():
             return student_losses(
                 batch,
@@ -157,6 +162,7 @@ class Trainer:
                 self.weights,
                 self.train.min_snr_gamma,
                 diffusion_on_all=self.train.diffusion_rows == "all",
+                english=english,
             )
 
     def _backward(self, loss: Tensor, *, last: bool) -> None:

@@ -36,6 +36,8 @@ class Setup:
     source: SignalSource
     adapter: PEA
     native_states: TextStates
+    english_states: TextStates | None
+    """Of the English encoders, where a loss compares text states."""
     fingerprint: dict[str, Any]
 
 
@@ -70,6 +72,7 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         source=_source(config, teacher, data, blocks, device),
         adapter=adapter,
         native_states=TextStates(encoder.encode, data.captions(config.student.language)),
+        english_states=_english_states(config, teacher, data, device) if config.train.text_weight else None,
         fingerprint=_fingerprint(config, parallel, culture, num_processes),
     )
 
@@ -111,9 +114,12 @@ def _source(
 ) -> SignalSource:
     if config.train.targets == "cached":
         return CachedTeacher(config.cache, blocks)
+    return LiveTeacher(teacher, _english_states(config, teacher, data, device), blocks)
+
+
+def _english_states(config: Config, teacher: Teacher, data: TrainingData, device: torch.device) -> TextStates:
     english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, teacher.unet.dtype, device)
-    states = TextStates(english.encode, data.captions(config.corpora.parallel.source_language))
-    return LiveTeacher(teacher, states, blocks)
+    return TextStates(english.encode, data.captions(config.corpora.parallel.source_language))
 
 
 def _wanted_blocks(config: Config, teacher: Teacher) -> tuple[str, ...]:

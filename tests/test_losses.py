@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pea.losses import LossWeights, combine, min_snr_weights, row_mse
+from pea.encoders import Conditioning
+from pea.losses import LossWeights, combine, min_snr_weights, row_mse, text_distance
 
 
 def test_terms_are_means_over_the_whole_batch() -> None:
@@ -53,3 +54,14 @@ def test_min_snr() -> None:
     snr = torch.tensor([0.5, 5.0, 50.0])
     torch.testing.assert_close(min_snr_weights(snr, 5.0, "epsilon"), torch.tensor([1.0, 1.0, 0.1]))
     torch.testing.assert_close(min_snr_weights(snr, 5.0, "v_prediction"), torch.tensor([0.5 / 1.5, 5 / 6, 5 / 51]))
+
+
+def test_text_states_are_compared_by_their_means_over_tokens() -> None:
+    student = Conditioning(torch.tensor([[[1.0], [3.0]], [[0.0], [0.0]]]), torch.tensor([[1.0], [1.0]]))
+    teacher = Conditioning(torch.tensor([[[2.0], [2.0], [2.0]], [[1.0], [2.0], [3.0]]]), torch.tensor([[1.0], [4.0]]))
+    assert text_distance(student, teacher).tolist() == [0.0, 4.0 + 9.0]
+    alone = Conditioning(student.encoder_hidden_states, None)
+    assert text_distance(alone, Conditioning(teacher.encoder_hidden_states, None)).tolist() == [0.0, 4.0]
+    losses = combine(torch.zeros(2), {}, torch.zeros(0), 4, LossWeights(text=0.5), text=torch.tensor([0.0, 13.0]))
+    assert losses.total.item() == pytest.approx(0.5 * 13 / 4)
+    assert losses.report()["text"].item() == pytest.approx(13 / 4)

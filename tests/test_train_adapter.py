@@ -176,6 +176,13 @@ def test_what_does_not_fit_is_refused(config: Config, tmp_path: Path) -> None:
         prepare(variant.model_copy(update={"run_dir": tmp_path / "nowhere"}), device)
 
 
+def test_text_states_can_be_distilled(config: Config, tmp_path: Path) -> None:
+    variant = _variant(config, tmp_path, steps=40, text_weight=1.0, noise_pred_weight=0.0, feature_weight=0.0)
+    train_adapter.run(variant, QUIET)
+    text = [row["text"] for row in _rows(variant)]
+    assert sum(text[-5:]) < 0.8 * sum(text[:5])
+
+
 def test_blocks_without_weight_are_not_read(config: Config, tmp_path: Path) -> None:
     weights = dict.fromkeys(("down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1"), 0.0)
     setup = prepare(_variant(config, tmp_path, block_weights=weights), torch.device("cpu"))
