@@ -26,6 +26,7 @@ from torch import Tensor
 from pea.config import CountSketch, ExactSketch, PositionsSketch, QuantizedSketch
 from pea.sketch_codecs import Codec, make_codec
 from pea.sketch_hash import record_keys, signs, words
+from pea.sketch_sums import TurnAndAdd
 
 AnySketchConfig = ExactSketch | QuantizedSketch | PositionsSketch | CountSketch
 RecordIds = npt.NDArray[np.uint64] | Tensor
@@ -107,11 +108,10 @@ class CountMap(LinearMap):
     def apply(self, features: Tensor, keys: Tensor) -> Tensor:
         """See ``LinearMap.apply``."""
         flat = torch.nn.functional.pad(features.flatten(1), (0, self.num_lines * self.num_sums - self.numel))
-        signed = (flat * signs(keys, flat.shape[1])).view(-1, self.num_lines, self.num_sums)
+        lines = flat.view(-1, self.num_lines, self.num_sums)
         turns = (words(keys, "turns", self.num_lines) & 0x7FFFFFFFFFFFFFFF) % self.num_sums
-        index = torch.arange(self.num_sums, device=keys.device) - turns[:, :, None]
-        index = torch.where(index < 0, index + self.num_sums, index)
-        return signed.gather(2, index).sum(1).view(-1, self.rows, _ROW)
+        sums: Tensor = TurnAndAdd.apply(lines, signs(keys, flat.shape[1]).view_as(lines), turns)  # type: ignore[no-untyped-call]
+        return sums.view(-1, self.rows, _ROW)
 
 
 class Sketch:
