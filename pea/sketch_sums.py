@@ -1,6 +1,7 @@
-"""The sums of a count sketch, with a backward pass that gathers as the forward pass does.
+"""The sums of a count sketch, with a backward pass that copies as the forward pass does.
 
-Autograd's own backward of ``gather`` adds into scattered places: slower, and on a GPU in no fixed order.
+Autograd's own backward adds into scattered places: slower, and on a GPU in no fixed order. A line that is turned is a
+piece of the line written twice, so that turning copies pieces and needs no place for each value.
 
 Shapes: B records, N lines of M values.
 """
@@ -24,21 +25,19 @@ class TurnAndAdd(Function):
     def forward(ctx: Any, lines: Tensor, signs: Tensor, turns: Tensor) -> Tensor:
         """``out[m] = sum_n (signs * lines)[n, (m - turns[n]) mod M]``."""
         ctx.save_for_backward(signs, turns)
-        size = lines.shape[2]
-        start = (size - turns) % size
-        return (lines * signs).gather(2, _places(start, size)).sum(1)
+        records, count, size = lines.shape
+        twice = torch.cat([lines * signs] * 2, dim=2)
+        record, line = _numbers(records, turns)[:, None], _numbers(count, turns)
+        return twice.unfold(2, size, 1)[record, line, (size - turns) % size].sum(1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         """``grad[n, m] = signs[n, m] * gradient[(m + turns[n]) mod M]``."""
         signs, turns = ctx.saved_tensors
-        (gradient,) = gradients
-        size = gradient.shape[1]
-        return gradient[:, None, :].expand_as(signs).gather(2, _places(turns, size)).mul_(signs), None, None
+        twice = torch.cat(gradients * 2, dim=1)
+        pieces = twice.unfold(1, signs.shape[2], 1)[_numbers(len(turns), turns)[:, None], turns]
+        return pieces.mul_(signs), None, None
 
 
-def _places(start: Tensor, size: int) -> Tensor:
-    """``(start + m) mod size`` for each m: int64 [B, N, M] of int64 [B, N]."""
-    double = torch.arange(2 * size, device=start.device)
-    double[size:] -= size
-    return double.unfold(0, size, 1)[start]
+def _numbers(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, device=like.device)
