@@ -123,15 +123,11 @@ def feature_blocks(bucket: Bucket) -> list[str]:
 def feature_maps(found: Found, block: str) -> npt.NDArray[np.float32]:
     """The best guess at a block's feature maps from what is stored: float32 [K, C, H, W]. Loads torch."""
     import torch
-    from pydantic import TypeAdapter
 
-    from pea.config import SketchConfig
-    from pea.sketch import from_numpy, make_sketch
+    from pea.signals import stored_sketch
+    from pea.sketch import from_numpy
 
-    spec = found.bucket.arrays[f"{FEATURES}/{block}/values"]
-    channels, height, width = spec.attributes["feature_shape"]
-    config = TypeAdapter(SketchConfig).validate_python(spec.attributes["sketch"])
-    sketch = make_sketch(config, found.cache.identity.fields["cache.seed"], block, (channels, height, width))
+    sketch = stored_sketch(found.bucket, block, found.cache.identity.fields["cache.seed"])
     stored = {suffix: from_numpy(found.read(f"{FEATURES}/{block}/{suffix}")) for suffix in sketch.arrays}
     with torch.no_grad():
         guess: npt.NDArray[np.float32] = sketch.back_project(stored, found.read("record_id")).numpy()

@@ -224,6 +224,9 @@ class TrainConfig(Section):
     """Weight of the distillation loss on the features (the paper's lambda_FL)."""
     block_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Block -> factor on its share of the feature loss; 1 where absent, and 0 leaves the block out."""
+    feature_scale: Literal["raw", "relative"] = "raw"
+    """``relative`` divides a block's feature error by the mean square of the teacher's features there, so that a block
+    of large values drowns neither the others nor the other losses; ``raw`` is the paper's sum."""
     diffusion_weight: NonNegativeFloat = 1.0
     """Weight of the ordinary diffusion loss."""
     text_weight: NonNegativeFloat = 0.0

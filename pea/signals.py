@@ -6,16 +6,19 @@ The trainer cannot tell which: both compare the student's pass with the teacher'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from pea.batch import Batch
-from pea.config import CacheConfig
+from pea.cache import Bucket, Cache
+from pea.cache.schema import FEATURES
+from pea.config import CacheConfig, SketchConfig
 from pea.encoders import Conditioning, on_device
 from pea.losses import row_mse
-from pea.sketch import Sketch, make_sketch
+from pea.sketch import Sketch, from_numpy, make_sketch
 from pea.teacher import Teacher, UNetOutput
 from pea.text_states import Encode
 
@@ -64,6 +67,37 @@ class CachedTeacher:
             config = self.config.sketch_for(block)
             self._sketches[key] = make_sketch(config, self.config.seed, block, (channels, height, width))
         return self._sketches[key]
+
+
+def feature_powers(cache: Cache, blocks: Sequence[str], num_samples: int = 64) -> dict[str, float]:
+    """Block -> mean square of the teacher's features, from the records of the cache's first samples.
+
+    A sketch keeps squared norms on average, so what is stored is enough.
+    """
+    sums, counts = dict.fromkeys(blocks, 0.0), dict.fromkeys(blocks, 0)
+    seed, left = int(cache.identity.fields["cache.seed"]), num_samples
+    for shard in cache.shards:
+        for bucket in shard.buckets.values():
+            rows = min(left, bucket.num_samples) * bucket.draws_per_sample
+            for block in blocks if rows else ():
+                sketch = stored_sketch(bucket, block, seed)
+                stored = {
+                    suffix: from_numpy(bucket.read([name], 0, rows)[name])
+                    for suffix in sketch.arrays
+                    for name in [f"{FEATURES}/{block}/{suffix}"]
+                }
+                sums[block] += float(sketch.decode(stored).square().sum())
+                counts[block] += rows * sketch.numel
+            left -= rows // max(1, bucket.draws_per_sample)
+    return {block: sums[block] / max(1, counts[block]) for block in blocks}
+
+
+def stored_sketch(bucket: Bucket, block: str, seed: int) -> Sketch:
+    """The sketch through which a bucket keeps a block, as its attributes say; ``seed`` is the cache's."""
+    spec = bucket.arrays[f"{FEATURES}/{block}/values"]
+    channels, height, width = spec.attributes["feature_shape"]
+    config: Any = TypeAdapter(SketchConfig).validate_python(spec.attributes["sketch"])
+    return make_sketch(config, seed, block, (channels, height, width))
 
 
 class LiveTeacher:

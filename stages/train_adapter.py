@@ -64,7 +64,7 @@ class Trainer:
         self.weights = LossWeights(
             self.train.noise_pred_weight,
             self.train.feature_weight,
-            self.train.block_weights,
+            setup.block_weights,
             self.train.diffusion_weight,
             self.train.text_weight,
         )

@@ -16,7 +16,7 @@ from pea.dataset import BatchPlan, TrainingData
 from pea.draws import DrawRecipe
 from pea.encoders import EnglishEncoder, NativeEncoder, vae_scaling_factor
 from pea.errors import ConfigError
-from pea.signals import CachedTeacher, LiveTeacher, SignalSource
+from pea.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.teacher import Teacher
 from pea.text_states import TextStates
 
@@ -38,6 +38,8 @@ class Setup:
     native_states: TextStates
     english_states: TextStates | None
     """Of the English encoders, where a loss compares text states."""
+    block_weights: dict[str, float]
+    """Factor of each block's error in the feature loss."""
     fingerprint: dict[str, Any]
 
 
@@ -73,6 +75,7 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         adapter=adapter,
         native_states=TextStates(encoder.encode, data.captions(config.student.language)),
         english_states=_english_states(config, teacher, data, device) if config.train.text_weight else None,
+        block_weights=_block_weights(config, parallel, blocks),
         fingerprint=_fingerprint(config, parallel, culture, num_processes),
     )
 
@@ -140,6 +143,14 @@ def _wanted_blocks(config: Config, teacher: Teacher) -> tuple[str, ...]:
     if config.train.feature_weight == 0:
         return ()
     return tuple(block for block in teacher.blocks if weights.get(block, 1.0) > 0)
+
+
+def _block_weights(config: Config, parallel: Cache, blocks: tuple[str, ...]) -> dict[str, float]:
+    weights = {block: config.train.block_weights.get(block, 1.0) for block in blocks}
+    if config.train.feature_scale == "raw":
+        return weights
+    powers = feature_powers(parallel, blocks)
+    return {block: weight / max(powers[block], 1e-12) for block, weight in weights.items()}
 
 
 def _fingerprint(config: Config, parallel: Cache, culture: Cache | None, num_processes: int) -> dict[str, Any]:

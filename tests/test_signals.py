@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from pea.batch import Batch
+from pea.cache import Cache
 from pea.config import CacheConfig, Config, SketchConfig
 from pea.losses import Losses, LossWeights
-from pea.signals import CachedTeacher, LiveTeacher
+from pea.signals import CachedTeacher, LiveTeacher, feature_powers
 from pea.student import student_losses
 from pea.teacher import UNetOutput
 from stages.train_setup import Setup, prepare
@@ -41,8 +44,12 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Pair(prepare(config, torch.device("cpu")), prepare(_live(config), torch.device("cpu")))
 
 
+def _with_train(config: Config, **changes: object) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update=changes)})
+
+
 def _live(config: Config) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"targets": "live"})})
+    return _with_train(config, targets="live")
 
 
 def _losses(setup: Setup, batch: Batch) -> Losses:
@@ -178,3 +185,27 @@ def test_sketched_errors_are_unbiased(pair: Pair, sketch: dict[str, object]) -> 
     estimates = source.errors(output, many, torch.zeros(0)).blocks["mid_block"]
     exact = (student - teacher).square().mean()
     assert abs(estimates.mean() - exact) < 4 * estimates.std() / count**0.5
+
+
+@pytest.mark.parametrize("sketch", [{"kind": "count", "ratio": 2}, {"kind": "quantized"}])
+def test_feature_powers_are_the_teachers_mean_squares(
+    tmp_path: Path, sketch: dict[str, object]
+) -> None:
+    exact = make_setup(tmp_path / "exact", "sd15")
+    sketched = make_setup(tmp_path / "sketched", "sd15", sketch=sketch)
+    blocks = Cache.open(exact.cache_dir("parallel")).identity.blocks
+    found = feature_powers(Cache.open(sketched.cache_dir("parallel")), blocks)
+    values = {block: [] for block in blocks}
+    for shard in Cache.open(exact.cache_dir("parallel")).shards:
+        for bucket in shard.buckets.values():
+            for block in blocks:
+                name = f"features/{block}/values"
+                values[block].append((bucket.read([name], 0, bucket.num_records)[name] ** 2).ravel())
+    for block in blocks:
+        assert found[block] == pytest.approx(np.concatenate(values[block]).mean(), rel=0.1)
+    raw, relative = (
+        prepare(_with_train(exact, feature_scale=scale), torch.device("cpu")).block_weights
+        for scale in ("raw", "relative")
+    )
+    assert raw == dict.fromkeys(blocks, 1.0)
+    assert relative == pytest.approx({block: 1 / np.concatenate(values[block]).mean() for block in blocks}, rel=1e-4)

@@ -2,7 +2,7 @@
 
     python -m data_tools.world.train_all --out data_tools/world/checkpoints
 
-Takes about two hours on two cores. Parts that are finished in `--out` are kept: to resume, run the same command.
+Takes about four hours of one core. Parts that are finished in `--out` are kept: to resume, run the same command.
 Numerics differ between processors, so a retrained file need not have the sha256 that `SHA256SUMS` lists for the
 shipped one.
 """
@@ -34,14 +34,14 @@ def plan(work: Path) -> dict[str, Train]:
     """Every part in order of need: name -> training into a folder."""
     vae, english = work / "vae", (work / "english_a", work / "english_b")
     return {
-        "judge": lambda out, report: train_judge(out, 1500, 0, report),
+        "judge": lambda out, report: train_judge(out, 700, 0, report),
         "vae": lambda out, report: train_vae(out, VAE_PHASES, DECODER_STEPS, 0, report),
         "english_a": lambda out, report: train_english(out, 96, 700, 1, report),
         "english_b": lambda out, report: train_english(out, 128, 700, 2, report),
         "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report),
         "alt_clip": lambda out, report: train_multilingual(out, 900, 4, report),
-        "sdxl": lambda out, report: train_teacher(out, vae, english, 3500, 5, report),
-        "sd15": lambda out, report: train_teacher(out, vae, english[:1], 3500, 6, report),
+        "sdxl": lambda out, report: train_teacher(out, vae, english, 5000, 5, report),
+        "sd15": lambda out, report: train_teacher(out, vae, english[:1], 5000, 6, report),
     }
 
 

@@ -58,7 +58,7 @@ VAE_PHASES = (
     Phase(32, 16, 2500, 2e-3, 1e-6),
     Phase(64, 8, 300, 5e-4, 1e-6),
 )
-DECODER_STEPS = 3000
+DECODER_STEPS = 2500
 
 
 def train_vae(folder: Path, phases: Sequence[Phase], decoder_steps: int, seed: int, report: Report) -> None:
