@@ -1,0 +1,182 @@
+"""Reading and writing the same records: this cache against what one would pick instead, side by side.
+
+    python -m tests.benchmarks.bench_storage
+    python -m tests.benchmarks.bench_storage --full        (the sizes of the README)
+
+A record is a dozen arrays, 60 KB or 2 MB together. Reading gives shuffled batches of 32 as torch tensors, an epoch
+per measurement, opening included, with 0, 1 and 2 workers (for the cache: batches read ahead by a thread). Cold: the
+operating system is asked to forget the files first. The cache checks a crc32c of every chunk; the others check
+nothing. Writing ends when the files are closed; for the cache, when they are synced, digested and published too.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pea.cache import ArraySpec, Cache, ShardSchema, ShardWriter, base_arrays
+from pea.cache_rows import CacheRows, open_rows
+from pea.dataset import prefetch
+from pea.sketch import from_numpy
+from tests.benchmarks import harness
+from tests.benchmarks.stores import OTHERS, Batches, Records, Store
+from tests.cache_helpers import identity
+
+_BATCH = 32
+_BLOCKS = tuple(f"block{number}" for number in range(4))
+_LATENTS = {60_000: (4, 16, 16), 2_000_000: (4, 64, 64)}
+_TARS = tuple("abcd")
+
+
+class PeaCache(Store):
+    """This project's cache: one shard per tar, four of them."""
+
+    name = "pea cache"
+
+    def write(self, records: Records) -> None:
+        identity_ = identity(_TARS, draws=1, blocks=_BLOCKS)
+        cache = Cache.create_or_resume(self.folder / "cache", identity_)
+        parts = np.array_split(np.arange(len(records["timestep"])), len(_TARS))
+        for plan, numbers in zip(cache.plan(), parts, strict=True):
+            with ShardWriter(cache, plan.tar, plan.part, ShardSchema(1, (), {"b": _specs(records)})) as writer:
+                for start in range(0, len(numbers), _BATCH):
+                    chosen = numbers[start : start + _BATCH]
+                    levels = {spec.name: spec.level for spec in _specs(records)}
+                    rows = {
+                        level: {name: values[chosen] for name, values in records.items() if levels[name] == level}
+                        for level in ("sample", "record")
+                    }
+                    keys = [f"{number:07d}" for number in chosen]
+                    captions: list[dict[str, str]] = [{}] * len(keys)
+                    writer.append("b", keys=keys, captions=captions, samples=rows["sample"], records=rows["record"])
+                writer.finish()
+
+    def batches(self, batch_size: int, workers: int) -> Batches:
+        cache = Cache.open(self.folder / "cache")
+        rows = open_rows(cache, _BLOCKS, (), 0, 512 << 20)["b"]
+        fetch = partial(self._batch, rows, batch_size)
+        return prefetch(fetch, range(-(-len(rows) // batch_size)), workers)  # type: ignore[arg-type, return-value]
+
+    @staticmethod
+    def _batch(rows: CacheRows, batch_size: int, index: int) -> dict[str, torch.Tensor]:
+        chosen = rows.read(0, index * batch_size, min((index + 1) * batch_size, len(rows)))
+        return {name: from_numpy(np.stack([row.arrays[name] for row in chosen])) for name in chosen[0].arrays}
+
+
+def _specs(records: Records) -> tuple[ArraySpec, ...]:
+    latent = records["latents_mean"].shape[1:]
+    features = [
+        ArraySpec(name, "record", values.dtype.name, values.shape[1:], ("value",))
+        for name, values in records.items()
+        if name.startswith("features/")
+    ]
+    return (*base_arrays(latent, "float32", "float16"), *features)
+
+
+def make_records(size_bytes: int, count: int) -> dict[str, np.ndarray]:
+    """Random arrays as a cache has them, ``size_bytes`` a record."""
+    random, latent = np.random.default_rng(0), _LATENTS[size_bytes]
+    records: dict[str, np.ndarray] = {}
+    for spec in base_arrays(latent, "float32", "float16"):
+        values = random.standard_normal((count, *spec.shape), dtype=np.float32)
+        records[spec.name] = (values if spec.dtype.startswith("float") else abs(values) * 300).astype(spec.dtype)
+    used = sum(values[0].nbytes for values in records.values())
+    length = (size_bytes - used) // len(_BLOCKS) // 2
+    for block in _BLOCKS:
+        records[f"features/{block}/values"] = random.standard_normal((count, length), dtype=np.float32).astype(
+            "float16"
+        )
+    return records
+
+
+def consume(batches: Batches, count: int) -> None:
+    """Take every batch; no record may be missing."""
+    taken = sum(len(batch["timestep"]) for batch in batches)
+    assert taken == count, f"{taken} of {count} records"
+
+
+def forget(folder: Path) -> None:
+    """Drop a folder's files from the page cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def stores(folder: Path) -> Iterator[Store]:
+    """Every store that can be measured here; tells which cannot."""
+    for kind in (PeaCache, *OTHERS):
+        if kind.requires and importlib.util.find_spec(kind.requires) is None:
+            print(f"left out: {kind.name} (not installed; pip install -e '.[bench]')", file=sys.stderr)
+            continue
+        place = folder / kind.__name__
+        place.mkdir()
+        yield kind(place)
+
+
+def measure(size_bytes: int, count: int, rounds: int, folder: Path) -> dict[str, dict[str, list[float]]]:
+    """What -> store -> records a second, round by round."""
+    records = make_records(size_bytes, count)
+    all_stores = list(stores(folder))
+
+    def write(store: Store) -> None:
+        shutil.rmtree(store.folder)
+        store.folder.mkdir()
+        store.write(records)
+
+    def read(store: Store, workers: int) -> None:
+        consume(store.batches(_BATCH, workers), count)
+
+    found = {"write": harness.interleave({s.name: partial(write, s) for s in all_stores}, rounds)}
+    for workers in (0, 1, 2):
+        able = [store for store in all_stores if store.forks or not workers]
+        cases: dict[str, Callable[[], object]] = {s.name: partial(read, s, workers) for s in able}
+        found[f"warm, {workers} workers"] = harness.interleave(cases, rounds)
+
+    def cool() -> None:
+        gc.collect()
+        forget(folder)
+
+    cold: dict[str, Callable[[], object]] = {s.name: partial(read, s, 0) for s in all_stores}
+    found["cold, 0 workers"] = harness.interleave(cold, rounds, cool)
+    return {what: {n: [count / s for s in seconds] for n, seconds in each.items()} for what, each in found.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure both sizes and publish."""
+    load = harness.load()
+    arguments = harness.parser(__doc__, "storage").parse_args(argv)
+    counts = {60_000: 4096, 2_000_000: 256} if arguments.full else {60_000: 512, 2_000_000: 32}
+    result: dict[str, Any] = {}
+    text = ""
+    for size_bytes, count in counts.items():
+        with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
+            found = measure(size_bytes, count, arguments.rounds, Path(folder))
+        result[str(size_bytes)] = {"records": count, "records_per_s": found}
+        names = list(found["write"])
+        rows = [
+            [name, *(harness.spread(each[name]) if name in each else "-" for each in found.values())] for name in names
+        ]
+        rows.sort(key=lambda row: -statistics.median(found["warm, 0 workers"][str(row[0])]))
+        text += f"\nRecords of {size_bytes // 1000} KB ({count} of them), records/s: median (least-most)\n\n"
+        text += harness.table(["store", *found], rows)
+    harness.publish(arguments.out, text, result, load)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
