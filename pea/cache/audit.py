@@ -100,8 +100,9 @@ def audit(
     found.problems += _strays(cache)
     found.problems += _lost_removals(cache, removed)
     healthy = {plan.tar for plan in plans} - {tar for tar, _ in found.damaged_parts}
+    by_tar = _by_tar(plans)
     for tar in sorted(healthy):
-        found.problems += _check_shard(cache, tar)
+        found.problems += _check_shard(cache, tar, by_tar[tar])
     found.problems += _compare_with_tars(cache, tars, healthy)
     return found
 
@@ -195,9 +196,15 @@ def _check_keys(record: CompletionRecord) -> Iterator[str]:
             yield f"{name}: the summary counts {record.summary['buckets'][name]['num_samples']} of {len(keys)} samples"
 
 
-def _check_shard(cache: Cache, tar: str) -> Iterator[Problem]:
+def _by_tar(plans: Iterable[PartPlan]) -> dict[str, list[PartPlan]]:
+    found: dict[str, list[PartPlan]] = {}
+    for plan in plans:
+        found.setdefault(plan.tar, []).append(plan)
+    return found
+
+
+def _check_shard(cache: Cache, tar: str, plans: Sequence[PartPlan]) -> Iterator[Problem]:
     """What only shows when all parts of a tar are seen together: their order, and the draws."""
-    plans = [plan for plan in cache.manifest.parts if plan.tar == tar]
     try:
         shard = Shard(cache, tar, plans)
         for bucket in shard.buckets.values():
@@ -233,9 +240,7 @@ def _strays(cache: Cache) -> Iterator[Problem]:
     for path in sorted(cache.directory.iterdir()):
         if path.name not in known and TEMPORARY not in path.name:
             yield Problem("extra", str(path), "not a part of the cache")
-    plans: dict[str, list[PartPlan]] = {}
-    for plan in cache.manifest.parts:
-        plans.setdefault(plan.tar, []).append(plan)
+    plans = _by_tar(cache.manifest.parts)
     shards = cache.directory / "shards"
     for directory in sorted(shards.iterdir()) if shards.is_dir() else ():
         if directory.name not in plans:
@@ -262,13 +267,13 @@ def _lost_removals(cache: Cache, removed: Mapping[str, Sequence[str]]) -> Iterat
 
 
 def _compare_with_tars(cache: Cache, tars: Sequence[Path], healthy: Iterable[str]) -> Iterator[Problem]:
-    wanted = set(healthy)
+    wanted, by_tar = set(healthy), _by_tar(cache.manifest.parts)
     for path in tars:
         tar = tar_name(path)
         if tar not in cache.identity.tars_by_name:
             yield Problem("coverage", str(path), "this tar is not in the cache")
         elif tar in wanted:
-            plan = next(plan for plan in cache.manifest.parts if plan.tar == tar)
+            plan = by_tar[tar][0]
             record = read_record(cache.record_path(plan))
             stored = {key for keys in record.kept.values() for key in keys} | {key for key, _, _ in record.dropped}
             keys = set(tar_keys(path))

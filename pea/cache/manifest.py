@@ -8,6 +8,7 @@ of the old draws.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +99,9 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
     check_extends(old, identity, where=where)
     added = tuple(block for block in identity.blocks if block not in old.blocks)
     plans = list(manifest.parts)
+    num_parts = Counter(plan.tar for plan in manifest.parts)
     for tar in identity.tars:
-        number = sum(plan.tar == tar for plan in manifest.parts)
+        number = num_parts[tar]
         if number == 0:
             plans.append(PartPlan(tar, "p000", "whole", 0, identity.draws_per_sample, identity.blocks))
             continue

@@ -118,10 +118,9 @@ def forget(folder: Path) -> None:
 
 
 def stores(folder: Path) -> Iterator[Store]:
-    """Every store that can be measured here; tells which cannot."""
+    """Every store that can be measured here."""
     for kind in (PeaCache, *OTHERS):
         if kind.requires and importlib.util.find_spec(kind.requires) is None:
-            print(f"left out: {kind.name} (not installed; pip install -e '.[bench]')", file=sys.stderr)
             continue
         place = folder / kind.__name__
         place.mkdir()
@@ -160,6 +159,9 @@ def main(argv: list[str] | None = None) -> int:
     """Measure both sizes and publish."""
     load = harness.load()
     arguments = harness.parser(__doc__, "storage").parse_args(argv)
+    for kind in OTHERS:
+        if kind.requires and importlib.util.find_spec(kind.requires) is None:
+            print(f"left out: {kind.name} (not installed; pip install -e '.[bench]')", file=sys.stderr)
     counts = {60_000: 4096, 2_000_000: 256} if arguments.full else {60_000: 512, 2_000_000: 32}
     result: dict[str, Any] = {}
     text = ""

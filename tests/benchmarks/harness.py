@@ -1,4 +1,4 @@
-"""What all benchmarks share: interleaved rounds, medians, a markdown table, and a JSON result with its circumstances."""
+"""What all benchmarks share: interleaved rounds, medians, a markdown table, a JSON result with its circumstances."""
 
 from __future__ import annotations
 

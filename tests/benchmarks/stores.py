@@ -139,7 +139,7 @@ class PlainZarr(Store):
         import zarr
 
         group = zarr.open_group(self.folder / "store.zarr", mode="r")
-        arrays: dict[str, Any] = {name: array for name, array in _arrays(group)}
+        arrays: dict[str, Any] = dict(_arrays(group))
         order = np.random.default_rng(0).permutation(next(iter(arrays.values())).shape[0])
         return self._batches(arrays, order, batch_size)
 
@@ -165,16 +165,13 @@ class WebDataset(Store):
     requires = "webdataset"
 
     def write(self, records: Records) -> None:
-        for number, row in enumerate(rows(records)):
-            if number % 256 == 0:
-                tar = tarfile.open(self.folder / f"{number // 256:05d}.tar", "w")
-            blob = safetensors.numpy.save({n: np.ascontiguousarray(v) for n, v in row.items()})
-            info = tarfile.TarInfo(f"{number:07d}.st")
-            info.size = len(blob)
-            tar.addfile(info, io.BytesIO(blob))
-            if number % 256 == 255:
-                tar.close()
-        tar.close()
+        blobs = [safetensors.numpy.save({n: np.ascontiguousarray(v) for n, v in row.items()}) for row in rows(records)]
+        for first in range(0, len(blobs), 256):
+            with tarfile.open(self.folder / f"{first // 256:05d}.tar", "w") as tar:
+                for number, blob in enumerate(blobs[first : first + 256], start=first):
+                    info = tarfile.TarInfo(f"{number:07d}.st")
+                    info.size = len(blob)
+                    tar.addfile(info, io.BytesIO(blob))
 
     def batches(self, batch_size: int, workers: int) -> Batches:
         import webdataset
