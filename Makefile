@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench clean
+.PHONY: help install demo test test-all lint bench bench-full clean
 
 help:  ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' Makefile | expand -t 18
@@ -30,8 +30,11 @@ lint: $(STAMP)  ## Style and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## Time a training step from the cache and one without (after make demo).
-	$(BIN)/python -m tests.benchmarks.bench_training
+bench: $(STAMP)  ## Every benchmark in its quick form (after make demo); results in runs/bench.
+	$(BIN)/python -m tests.benchmarks.run
+
+bench-full: $(STAMP)  ## Every benchmark in the sizes of the README's figures.
+	$(BIN)/python -m tests.benchmarks.run --full
 
 clean:  ## Remove what was built here; runs/ stays.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,72 +1,163 @@
-"""Time of a training step from the cache against the same step that asks the teacher, side by side in one run.
+"""A training step from the cache against its ceiling, against online distillation, and against the original's way.
 
     python -m tests.benchmarks.bench_training --config configs/demo.yaml
 
-Needs a filled cache (`make demo`). Both kinds of step read the same rows and share text states and latents; they differ
-in the teacher's UNet pass alone, so the ratio is a lower bound of what a recipe gains that also encodes images and
-captions at each step.
+Needs a filled cache (`make demo`). All kinds of step see the same rows:
+
+* *ceiling*: batches that lie in memory already; nothing is read.
+* *cached*: batches from the cache, read between the steps.
+* *online*: no cache: VAE and English encoders run at each step, and the teacher's pass through the shared UNet.
+* *original*: as the published code arranges it: as online, but the student has a UNet of its own, and the native
+  encoder runs at each step too.
+
+Images are in memory, decoded, for all; so `online` and `original` are flattered.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import copy
 import statistics
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from pea.batch import Batch
 from pea.config import Config, load_config
+from pea.encoders import EnglishEncoder, NativeEncoder, VaeEncoder
 from pea.losses import LossWeights
+from pea.signals import LiveTeacher, SignalSource
 from pea.student import student_losses
+from pea.teacher import Teacher
 from stages.common import guarded
 from stages.train_setup import Setup, prepare
+from tests.benchmarks import harness
 
 
-def measure(config: Config, rounds: int) -> dict[str, float]:
-    """Median seconds of a step of each kind over interleaved rounds, and the median of the rounds' ratios."""
-    setups = {
-        kind: prepare(config.model_copy(update={"train": config.train.model_copy(update={"targets": kind})}), _CPU)
-        for kind in ("cached", "live")
-    }
-    seconds: dict[str, list[float]] = {kind: [] for kind in setups}
-    for number in range(rounds + 1):
-        for kind, setup in setups.items():
-            elapsed = _step(setup, number)
-            if number:  # the first round warms up
-                seconds[kind].append(elapsed)
-    ratios = [live / cached for cached, live in zip(seconds["cached"], seconds["live"], strict=True)]
-    result = {f"{kind}_step_s": statistics.median(times) for kind, times in seconds.items()}
-    return result | {"live_over_cached": statistics.median(ratios)}
+class Steps:
+    """Training steps of each kind, over the same rows."""
+
+    def __init__(self, config: Config, device: torch.device, rounds: int) -> None:
+        self.device, self.setup = device, prepare(config, device)
+        self.weights = LossWeights(config.train.noise_pred_weight, config.train.feature_weight)
+        checkpoint = config.teacher.checkpoint
+        self.vae = VaeEncoder.from_checkpoint(checkpoint, device=device)
+        self.english = EnglishEncoder.from_checkpoint(checkpoint, device=device)
+        self.native = NativeEncoder.from_pretrained(config.student.encoder, device=device)
+        self.live = LiveTeacher(self.setup.teacher, self.english.encode, self.setup.teacher.blocks)
+        self.own_unet = Teacher(copy.deepcopy(self.setup.teacher.unet), self.setup.teacher.scheduler)
+        self.batches = [self.setup.data.batch(index).to(device) for index in range(rounds + 1)]
+        height, width = config.cache.buckets[0]
+        self.pixels = torch.randn(len(self.batches[0]), 3, height, width, device=device)
+        self.numbers = dict.fromkeys(("ceiling", "cached", "online", "original"), 0)
+
+    def kinds(self) -> dict[str, Callable[[], None]]:
+        """Kind of step -> one step."""
+        return {kind: partial(self.step, kind) for kind in self.numbers}
+
+    def step(self, kind: str) -> None:
+        """The next step of a kind."""
+        index = self.numbers[kind] % len(self.batches)
+        self.numbers[kind] += 1
+        setup, batch = self.setup, self.batches[index]
+        source: SignalSource = setup.source
+        student = setup.teacher
+        if kind == "cached":
+            batch = setup.data.batch(index).to(self.device)
+        if kind in ("online", "original"):
+            self.vae.encode(self.pixels)
+            source = self.live
+        if kind == "original":
+            student = self.own_unet
+        states = self.native.encode if kind == "original" else setup.native_states
+        hidden, mask = states(batch.native_captions)
+        self._losses(setup, batch, hidden, mask, student, source)
+
+    def _losses(
+        self,
+        setup: Setup,
+        batch: Batch,
+        hidden: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        student: Teacher,
+        source: SignalSource,
+    ) -> None:
+        assert hidden is not None
+        hidden, mask = hidden.to(self.device), None if mask is None else mask.to(self.device)
+        losses = student_losses(batch, hidden, mask, setup.adapter, student, source, self.weights)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        setup.adapter.zero_grad()
+
+    def components(self) -> dict[str, Callable[[], object]]:
+        """Part of a step -> that part alone."""
+        batch, setup = self.batches[0], self.setup
+        rows = batch.num_parallel
+        noisy = setup.teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
+        ids = batch.time_ids
+
+        @torch.no_grad()
+        def teacher() -> None:
+            text = self.live.conditioning(batch.english_captions)
+            setup.teacher.forward(noisy[:rows], batch.timesteps[:rows], text, ids[:rows])
+
+        with torch.no_grad():
+            text = setup.adapter(*(part for part in self.native.encode(batch.native_captions)))
+            output = setup.teacher.forward(noisy, batch.timesteps, text, ids)
+
+        def sketch() -> None:
+            features = {name: value.detach().requires_grad_() for name, value in output.features.items()}
+            errors = setup.source.errors(output._replace(features=features), batch, noisy)
+            torch.stack([error.sum() for error in errors.blocks.values()]).sum().backward()  # type: ignore[no-untyped-call]
+
+        return {
+            "read and collate": lambda: setup.data.batch(0),
+            "VAE": lambda: self.vae.encode(self.pixels),
+            "English encoders": lambda: self.english.encode(batch.english_captions),
+            "native encoder": lambda: self.native.encode(batch.native_captions),
+            "teacher, with its English": teacher,
+            "sketch and its backward": sketch,
+            "whole step (ceiling)": partial(self.step, "ceiling"),
+        }
 
 
-_CPU = torch.device("cpu")
+def measure(config: Config, device: torch.device, rounds: int) -> tuple[str, dict[str, dict[str, list[float]]]]:
+    """The tables, and the seconds behind them."""
+    steps = Steps(config, device, rounds)
+    kinds = harness.interleave(steps.kinds(), rounds)
+    parts = harness.interleave(steps.components(), rounds)
+    rows = [
+        [kind, harness.spread(seconds), f"{harness.ratio(kinds['ceiling'], seconds):.3f}", _faster(kinds, kind)]
+        for kind, seconds in kinds.items()
+    ]
+    text = harness.table(["step", "seconds", "speed, ceiling = 1", "times slower than cached"], rows)
+    whole = parts["whole step (ceiling)"]
+    shares = [
+        [n, harness.spread(s), f"{100 * statistics.median(s) / statistics.median(whole):.1f} %"]
+        for n, s in parts.items()
+    ]
+    text += "\n" + harness.table(["part", "seconds", "of a step"], shares)
+    return text, {"steps": kinds, "parts": parts}
 
 
-def _step(setup: Setup, number: int) -> float:
-    started = time.perf_counter()
-    batch = setup.data.batch(number)
-    hidden, mask = setup.native_states(batch.native_captions)
-    assert hidden is not None
-    losses = student_losses(batch, hidden, mask, setup.adapter, setup.teacher, setup.source, LossWeights())
-    losses.total.backward()
-    setup.adapter.zero_grad()
-    return time.perf_counter() - started
+def _faster(kinds: dict[str, list[float]], kind: str) -> str:
+    return f"{harness.ratio(kinds[kind], kinds['cached']):.2f}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the figures as JSON."""
-    parser = argparse.ArgumentParser(description="A training step from the cache against one that asks the teacher.")
+    """Measure and publish."""
+    load = harness.load()
+    parser = harness.parser(__doc__, "training")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of steps (default: 9)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args(argv)
 
     def act() -> int:
-        figures = measure(load_config(arguments.config, arguments.overrides), arguments.rounds)
-        print(json.dumps({name: round(value, 4) for name, value in figures.items()}, indent=2))
+        config = load_config(arguments.config, arguments.overrides)
+        rounds = max(arguments.rounds, 15) if arguments.full else arguments.rounds
+        text, seconds = measure(config, torch.device(arguments.device), rounds)
+        harness.publish(arguments.out, text, {"seconds": seconds}, load)
         return 0
 
     return guarded(act)

@@ -116,7 +116,7 @@ class Memmaps(Store):
             np.save(self.folder / f"{name.replace('/', '%')}.npy", values)
 
     def batches(self, batch_size: int, workers: int) -> Batches:
-        maps = {path.stem: np.load(path, mmap_mode="r") for path in self.folder.iterdir()}
+        maps = {path.stem.replace("%", "/"): np.load(path, mmap_mode="r") for path in self.folder.iterdir()}
         count = len(next(iter(maps.values())))
         items = Items(count, lambda number: {n: torch.from_numpy(np.array(v[number])) for n, v in maps.items()})
         return loader(items, batch_size, workers, shuffle=True)

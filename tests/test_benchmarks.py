@@ -1,0 +1,66 @@
+"""The benchmarks run on the smallest sizes and publish what they say; no figure is judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pea.config import Config, resolved_yaml
+from tests.benchmarks import bench_caching, bench_growth, bench_storage, bench_training, harness
+from tests.benchmarks.stores import Memmaps, SafetensorsFiles, WebDataset
+
+
+def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
+    order: list[str] = []
+    seconds = harness.interleave({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2, lambda: None)
+    assert "".join(order) == "abbaab"
+    assert {name: len(each) for name, each in seconds.items()} == {"a": 2, "b": 2}
+    assert harness.ratio([2.0, 30.0, 2.0], [1.0, 10.0, 1.0]) == 2.0
+    assert harness.table(["x", "y"], [[1, 2]]) == "| x | y |\n| --- | --- |\n| 1 | 2 |\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves tars open
+@pytest.mark.parametrize("kind", [bench_storage.PeaCache, Memmaps, SafetensorsFiles, WebDataset])
+def test_every_store_gives_back_every_record(kind: type, tmp_path: Path) -> None:
+    records = bench_storage.make_records(60_000, 40)
+    assert sum(values[0].nbytes for values in records.values()) == pytest.approx(60_000, abs=16)
+    store = kind(tmp_path)
+    store.write(records)
+    batches = list(store.batches(16, 0))
+    ids = [int(number) for batch in batches for number in batch["record_id"]]
+    assert sorted(ids) == sorted(records["record_id"].tolist()) and ids != records["record_id"].tolist()
+    assert set(batches[0]) - {"__key__"} == set(records) and len(records) == 12
+
+
+@pytest.mark.slow
+def test_made_up_shards_are_a_cache_without_problems(tmp_path: Path) -> None:
+    bench_growth.make_cache(tmp_path, 3)
+    found = bench_growth.measure(tmp_path, ["plan", "check"], 1)
+    assert all(len(each["seconds"]) == 1 and each["megabytes"][0] > 10 for each in found.values())
+
+
+@pytest.mark.slow
+def test_training_benchmark_publishes_all_kinds_of_steps(
+    tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(resolved_yaml(tiny_sdxl))
+    out = tmp_path / "training.json"
+    assert bench_training.main(["--config", str(tmp_path / "c.yaml"), "--rounds", "2", "--out", str(out)]) == 0
+    seconds = json.loads(out.read_text())["seconds"]
+    assert set(seconds["steps"]) == {"ceiling", "cached", "online", "original"}
+    assert all(len(each) == 2 for each in seconds["steps"].values())
+    assert "| cached |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_caching_benchmark_counts_the_same_records(
+    tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "c.yaml").write_text(resolved_yaml(tiny_sdxl))
+    out = tmp_path / "caching.json"
+    assert bench_caching.main(["--config", str(tmp_path / "c.yaml"), "--rounds", "1", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["records"] == 12 * tiny_sdxl.cache.draws_per_sample
+    assert set(result["seconds"]) == {"bare", "collector"} and "| teacher |" in capsys.readouterr().out
