@@ -121,6 +121,8 @@ class AttentionConfig(Section):
     """Module paths of the cross-attention layers whose queries are kept."""
     num_queries: PositiveInt = 16
     """Spatial positions whose query is kept, per layer and record."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type of the stored queries and English text states."""
 
 
 class CacheRunConfig(Section):
@@ -212,6 +214,9 @@ class TrainConfig(Section):
     """Peak learning rate of AdamW."""
     weight_decay: NonNegativeFloat = 0.01
     """Weight decay of AdamW."""
+    adam_beta2: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999
+    """Decay per step of AdamW's mean square of the gradient. In a run of a few hundred steps, 0.999 remembers the large
+    gradients of its beginning to the end; 0.98 forgets them."""
     warmup_steps: NonNegativeInt = 100
     """Steps over which the learning rate rises linearly."""
     schedule: Literal["constant", "cosine"] = "cosine"

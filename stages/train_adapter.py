@@ -54,7 +54,10 @@ class Trainer:
         self.adapter: PEA = setup.adapter.to(accelerator.device)
         self.names = [name for name, _ in self.adapter.named_parameters()]
         optimizer = torch.optim.AdamW(
-            self.adapter.parameters(), lr=self.train.learning_rate, weight_decay=self.train.weight_decay
+            self.adapter.parameters(),
+            lr=self.train.learning_rate,
+            betas=(0.9, self.train.adam_beta2),
+            weight_decay=self.train.weight_decay,
         )
         self.wrapped: nn.Module
         self.wrapped, self.optimizer = accelerator.prepare(self.adapter, optimizer)
