@@ -38,12 +38,15 @@ def student_losses(
         weights: factors of the terms.
         min_snr_gamma: weight rows by min-SNR with this γ; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
-        english: the teacher's conditioning of the parallel rows, for the distance between the text states.
+        english: the teacher's conditioning of the parallel rows, for the distance between the text states. Where no
+            other term has a weight and rows, the UNet is not asked and those terms are 0.
     """
     student = adapter(hidden_states, attention_mask)
     text = None
     if english is not None:
         text = text_distance(_first(student, batch.num_parallel), english)
+        if not _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all):
+            return combine(text[:0], {}, text[:0], len(batch), weights, text=text)
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
     output = teacher.forward(noisy, batch.timesteps, student, batch.time_ids)
     errors = source.errors(output, batch, noisy)
@@ -55,6 +58,13 @@ def student_losses(
         kind = str(teacher.scheduler.config.prediction_type)
         row_weights = min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
     return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text)
+
+
+def _asks_unet(batch: Batch, weights: LossWeights, *, diffusion_on_all: bool) -> bool:
+    """Whether a term of the loss needs the student's UNet pass."""
+    distilled = batch.num_parallel > 0 and (weights.noise_pred > 0 or weights.features > 0)
+    diffused = diffusion_on_all or len(batch) > batch.num_parallel
+    return distilled or (diffused and weights.diffusion > 0)
 
 
 def _first(conditioning: Conditioning, count: int) -> Conditioning:
