@@ -197,15 +197,25 @@ class StudentConfig(Section):
     """Folder of the frozen native text encoder (transformers layout)."""
     language: str = "zh"
     """Language of the captions that the student reads."""
+    training_language: str | None = None
+    """Language of the captions in training, where it is another: with a multilingual encoder, an adapter that saw English
+    alone may still follow prompts in `language`. Null: `language`."""
     adapter: AdapterConfig = AdapterConfig()
     """Size of the adapter."""
+
+    @property
+    def caption_language(self) -> str:
+        """Language of the captions in training."""
+        return self.training_language or self.language
 
 
 class TrainConfig(Section):
     """How the adapter is trained."""
 
     steps: PositiveInt = 10_000
-    """Optimizer steps with the UNet."""
+    """Optimizer steps, `text_steps` included."""
+    text_steps: NonNegativeInt = 0
+    """First steps, which only pull the text states towards the English ones: no UNet pass, the full learning rate."""
     batch_size: PositiveInt = 32
     """Records per optimizer step and process, parallel and culture together."""
     culture_fraction: Fraction = 0.25

@@ -73,8 +73,10 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         teacher=teacher,
         source=_source(config, teacher, data, blocks, device),
         adapter=adapter,
-        native_states=TextStates(encoder.encode, data.captions(config.student.language)),
-        english_states=_english_states(config, teacher, data, device) if config.train.text_weight else None,
+        native_states=TextStates(encoder.encode, data.captions(config.student.caption_language)),
+        english_states=_english_states(config, teacher, data, device)
+        if config.train.text_weight or config.train.text_steps
+        else None,
         block_weights=_block_weights(config, parallel, blocks),
         fingerprint=_fingerprint(config, parallel, culture, num_processes),
     )
@@ -107,7 +109,7 @@ def _training_data(
         recipe,
         vae_scaling_factor(config.teacher.checkpoint),
         blocks if train.targets == "cached" else (),
-        config.student.language,
+        config.student.caption_language,
         config.corpora.parallel.source_language,
     )
 
@@ -160,7 +162,7 @@ def _fingerprint(config: Config, parallel: Cache, culture: Cache | None, num_pro
         "cache": {"parallel": parallel.identity.digest, "culture": culture.identity.digest if culture else None},
         "student": {
             "encoder": sha256_folder(config.student.encoder),
-            "language": config.student.language,
+            "language": config.student.caption_language,
             "adapter": config.student.adapter.model_dump(mode="json"),
         },
         "train": json.loads(json.dumps(train)),

@@ -183,6 +183,18 @@ def test_text_states_can_be_distilled(config: Config, tmp_path: Path) -> None:
     assert sum(text[-5:]) < 0.8 * sum(text[:5])
 
 
+def test_training_can_read_another_language_than_the_prompts(config: Config, tmp_path: Path) -> None:
+    plain = _variant(config, tmp_path, culture_fraction=0.0)
+    english = plain.model_copy(update={"student": plain.student.model_copy(update={"training_language": "en"})})
+    native, other = (prepare(each, torch.device("cpu")) for each in (plain, english))
+    batch, same_rows = other.data.batch(0), native.data.batch(0)
+    assert batch.names == same_rows.names
+    assert batch.native_captions != same_rows.native_captions
+    assert batch.native_captions == batch.english_captions == same_rows.english_captions
+    assert other.native_states(batch.native_captions)[0] is not None
+    assert other.fingerprint["student"] != native.fingerprint["student"]
+
+
 def test_blocks_without_weight_are_not_read(config: Config, tmp_path: Path) -> None:
     weights = dict.fromkeys(("down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1"), 0.0)
     setup = prepare(_variant(config, tmp_path, block_weights=weights), torch.device("cpu"))
