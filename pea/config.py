@@ -198,8 +198,8 @@ class StudentConfig(Section):
     language: str = "zh"
     """Language of the captions that the student reads."""
     training_language: str | None = None
-    """Language of the captions in training, where it is another: with a multilingual encoder, an adapter that saw English
-    alone may still follow prompts in `language`. Null: `language`."""
+    """Language of the captions in training, where it is another: with a multilingual encoder, an adapter that saw
+    English alone may still follow prompts in `language`. Null: `language`."""
     adapter: AdapterConfig = AdapterConfig()
     """Size of the adapter."""
 
