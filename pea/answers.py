@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from pea.cache import PartPlan
+from pea.cache.schema import QUERIES, TEXT_POOLED, TEXT_STATES
 from pea.config import Config
-from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
+from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, query_positions, record_ids
 from pea.encoders import Conditioning, EnglishEncoder, VaeEncoder, sample_latents
 from pea.layout import BucketLayout, bucket_layouts
 from pea.samples import Placed, Rejected, bucket_name
@@ -90,7 +91,10 @@ class FrozenModels:
             self._language = config.corpora.parallel.source_language
             self._english = EnglishEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
             self._empty = self._english.encode([""])
-            self._teacher = Teacher.from_checkpoint(checkpoint, config.cache.blocks, dtype=dtype, device=device)
+            layers = config.cache.attention.layers if config.cache.attention else ()
+            self._teacher = Teacher.from_checkpoint(
+                checkpoint, config.cache.blocks, dtype=dtype, device=device, query_layers=layers
+            )
             num_timesteps = int(self._teacher.scheduler.config.num_train_timesteps)
             self._recipe = DrawRecipe(config.cache.seed, config.cache.caption_drop_rate, num_timesteps)
 
@@ -109,7 +113,12 @@ class FrozenModels:
         if self._teacher is None:
             return Rows(bucket, keys, captions, samples, {}), rejected
         kept = torch.from_numpy(np.flatnonzero(healthy)).to(self.device)
-        records, healthy = self._records(batch, mean[kept], std[kept], self.layouts[bucket], part)
+        with self.stopwatch("text"):
+            conditioning = self._english.encode([item.captions[self._language] for item in batch])
+        text, readable = self._text_rows(conditioning)
+        samples |= text
+        records, healthy = self._records(batch, mean[kept], std[kept], conditioning, self.layouts[bucket], part)
+        healthy &= readable
         rejected += _unhealthy(batch, healthy, "nonfinite_teacher", "the teacher's answer")
         rows = Rows(bucket, keys, captions, samples, records).select(healthy, part.num_draws)
         return (rows if rows.keys else None), rejected
@@ -131,16 +140,22 @@ class FrozenModels:
             return mean, std, {name: to_numpy(values) for name, values in stored.items()}, healthy
 
     def _records(
-        self, batch: Sequence[Decoded], mean: Tensor, std: Tensor, layout: BucketLayout, part: PartPlan
+        self,
+        batch: Sequence[Decoded],
+        mean: Tensor,
+        std: Tensor,
+        conditioning: Conditioning,
+        layout: BucketLayout,
+        part: PartPlan,
     ) -> tuple[Arrays, Mask]:
         """Record-level rows ``[S * K, ...]`` and, per sample, whether all of its are finite ``[S]``."""
-        with self.stopwatch("text"):
-            conditioning = self._english.encode([item.captions[self._language] for item in batch])
         time_ids = torch.from_numpy(np.stack([item.placed.time_ids for item in batch])).to(self.device)
         columns: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
         for draw in range(part.draw_start, part.draw_stop):
-            drawn = self._draw([item.sample_id for item in batch], draw, mean.shape[1:])
-            output = self._ask(mean, std, drawn, conditioning, time_ids)
+            sample_ids = [item.sample_id for item in batch]
+            drawn = self._draw(sample_ids, draw, mean.shape[1:])
+            positions = {} if part.kind == "blocks" else self._positions(layout, sample_ids, draw)
+            output = self._ask(mean, std, drawn, conditioning, time_ids, positions)
             with self.stopwatch("sketch"):
                 drawn |= self._keep(output, drawn["record_id"], layout, part.blocks)
             for name, rows in drawn.items():
@@ -149,6 +164,26 @@ class FrozenModels:
         del columns["noise"], columns["latent_noise"]
         records = {name: np.stack(rows, axis=1) for name, rows in columns.items()}
         return {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in records.items()}, healthy
+
+    def _text_rows(self, conditioning: Conditioning) -> tuple[Arrays, Mask | np.bool_]:
+        """The English text states that are stored of each sample, and which samples' are finite ``[S]``."""
+        if self.config.cache.attention is None:
+            return {}, np.bool_(True)
+        dtype = getattr(torch, self.config.cache.attention.dtype)
+        named = {TEXT_STATES: conditioning.encoder_hidden_states, TEXT_POOLED: conditioning.pooled_prompt_embeds}
+        stored = {name: states.to(dtype) for name, states in named.items() if states is not None}
+        return {name: to_numpy(rows) for name, rows in stored.items()}, _finite(*stored.values()).cpu().numpy()
+
+    def _positions(self, layout: BucketLayout, sample_ids: Sequence[str], draw: int) -> dict[str, Tensor]:
+        """Cross-attention layer -> where its queries are kept, int64 ``[S, Q]``."""
+        attention = self.config.cache.attention
+        if attention is None or layout.queries is None:
+            return {}
+        with self.stopwatch("draws"):
+            return {
+                name: self._tensor(query_positions(self._recipe, name, sample_ids, draw, count, attention.num_queries))
+                for name, (count, _) in layout.queries.positions.items()
+            }
 
     def _draw(self, sample_ids: Sequence[str], draw: int, latent_shape: Sequence[int]) -> Arrays:
         """One draw of each sample, ``[S, ...]``."""
@@ -166,7 +201,13 @@ class FrozenModels:
             }
 
     def _ask(
-        self, mean: Tensor, std: Tensor, drawn: Arrays, conditioning: Conditioning, time_ids: Tensor
+        self,
+        mean: Tensor,
+        std: Tensor,
+        drawn: Arrays,
+        conditioning: Conditioning,
+        time_ids: Tensor,
+        positions: dict[str, Tensor],
     ) -> UNetOutput:
         """The teacher's answer to one draw of each sample."""
         assert self._teacher is not None
@@ -175,7 +216,7 @@ class FrozenModels:
             timesteps = self._tensor(drawn["timestep"])
             noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
             text = self._drop(conditioning, self._tensor(drawn["caption_dropped"]))
-            return self._teacher.forward(noisy, timesteps, text, time_ids)
+            return self._teacher.forward(noisy, timesteps, text, time_ids, positions)
 
     def _keep(
         self,
@@ -192,6 +233,11 @@ class FrozenModels:
             stored = sketch.encode(output.features[block], record_ids)
             healthy &= sketch.finite(stored)
             kept |= {f"features/{block}/{suffix}": to_numpy(values) for suffix, values in stored.items()}
+        for layer, queries in output.queries.items():
+            assert self.config.cache.attention is not None
+            rounded = queries.to(getattr(torch, self.config.cache.attention.dtype))
+            healthy &= _finite(rounded)
+            kept[f"{QUERIES}/{layer}"] = to_numpy(rounded)
         return kept | {"healthy": healthy.cpu().numpy()}
 
     def _drop(self, conditioning: Conditioning, dropped: Tensor) -> Conditioning:

@@ -143,6 +143,27 @@ def record_ids(sample_ids: Sequence[str], draw_indices: Indices) -> npt.NDArray[
     return np.array([record_id(sample_id, int(draw)) for sample_id, draw in pairs], dtype=np.uint64)
 
 
+def query_positions(
+    recipe: DrawRecipe, layer: str, sample_ids: Sequence[str], draw: int, num_positions: int, num_queries: int
+) -> npt.NDArray[np.int64]:
+    """Spatial positions of one layer whose query is kept, for one draw of n samples: int64 [n, min(Q, N)], sorted.
+
+    Each is a uniform random subset of ``num_positions`` (N) positions, independent between layers and records.
+    Source: R. Floyd's sampling without replacement (Bentley, CACM 30(9), 1987).
+    """
+    if num_queries >= num_positions:
+        return np.tile(np.arange(num_positions, dtype=np.int64), (len(sample_ids), 1))
+    rows = np.empty((len(sample_ids), num_queries), dtype=np.int64)
+    for row, sample_id in enumerate(sample_ids):
+        chosen: set[int] = set()
+        words = _words(recipe.seed, f"query\0{layer}", sample_id, draw, num_queries)
+        for last, word in zip(range(num_positions - num_queries, num_positions), words.tolist(), strict=True):
+            position = (word * (last + 1)) >> 64
+            chosen.add(last if position in chosen else position)
+        rows[row] = sorted(chosen)
+    return rows
+
+
 def standard_normal(words: npt.NDArray[np.uint64], count: int) -> FloatArray:
     """Turn random words into ``count`` standard normal values, two a word: float32 [count]."""
     halves = np.empty(2 * words.size, dtype=np.uint32)

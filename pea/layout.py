@@ -12,12 +12,33 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pea.cache.schema import ArraySpec, base_arrays, feature_arrays
+from pea.adapter import pooled_dim_of
+from pea.cache.schema import ArraySpec, base_arrays, feature_arrays, query_arrays
 from pea.config import CacheConfig
 from pea.errors import CheckpointError, ConfigError
 from pea.samples import bucket_name
 from pea.sketch import Sketch, make_sketch
-from pea.teacher import block_shapes, unet_config
+from pea.teacher import block_shapes, query_shapes, unet_config
+
+_NUM_TOKENS = 77
+"""Tokens of a CLIP text encoder."""
+
+
+@dataclass(frozen=True)
+class QueryLayout:
+    """What is kept for attention distillation."""
+
+    positions: dict[str, tuple[int, int]]
+    """Cross-attention layer -> (spatial positions, width of a query)."""
+    text_shape: tuple[int, int]
+    """(tokens, width) of the English text states."""
+    pooled_dim: int | None
+    """Width of the pooled embedding; None without one."""
+
+    def arrays(self, num_queries: int, dtype: str) -> tuple[ArraySpec, ...]:
+        """The arrays that are stored."""
+        shapes = {name: (min(num_queries, count), width) for name, (count, width) in self.positions.items()}
+        return query_arrays(shapes, self.text_shape, self.pooled_dim, dtype)
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,8 @@ class BucketLayout:
     """Block -> (C, H, W); empty without a teacher."""
     config: CacheConfig
     """Sketches and types."""
+    queries: QueryLayout | None = None
+    """None: no queries are kept."""
 
     @cached_property
     def sketches(self) -> dict[str, Sketch]:
@@ -42,10 +65,12 @@ class BucketLayout:
     @cached_property
     def arrays(self) -> tuple[ArraySpec, ...]:
         """Every array that is stored."""
-        noise_pred_dtype = self.config.noise_pred_dtype if self.feature_shapes else None
+        noise_pred_dtype = self.config.noise_pred_dtype if self.feature_shapes or self.queries else None
         arrays = list(base_arrays(self.latent_shape, self.config.moments_dtype, noise_pred_dtype))
         for block, sketch in self.sketches.items():
             arrays += feature_arrays(block, sketch.arrays, self.config.sketch_for(block).model_dump(mode="json"))
+        if self.queries is not None and self.config.attention is not None:
+            arrays += self.queries.arrays(self.config.attention.num_queries, self.config.attention.dtype)
         return tuple(arrays)
 
 
@@ -56,10 +81,13 @@ def bucket_layouts(checkpoint: Path, config: CacheConfig, *, teacher: bool = Tru
         CheckpointError: the folder has no UNet or VAE configuration.
         ConfigError: a block does not exist, or a bucket's size does not fit the models.
     """
-    return layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config)
+    tokens = _num_tokens(checkpoint) if teacher and config.attention else _NUM_TOKENS
+    return layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config, tokens)
 
 
-def layouts_of(vae: Mapping[str, Any], unet: Mapping[str, Any] | None, config: CacheConfig) -> dict[str, BucketLayout]:
+def layouts_of(
+    vae: Mapping[str, Any], unet: Mapping[str, Any] | None, config: CacheConfig, num_tokens: int = _NUM_TOKENS
+) -> dict[str, BucketLayout]:
     """Bucket name -> layout, from the models' configurations.
 
     Raises:
@@ -69,7 +97,8 @@ def layouts_of(vae: Mapping[str, Any], unet: Mapping[str, Any] | None, config: C
     for bucket in config.buckets:
         latent = latent_shape(vae, bucket)
         shapes = {} if unet is None else _feature_shapes(unet, latent, config, bucket)
-        layouts[bucket_name(bucket)] = BucketLayout(latent, shapes, config)
+        queries = None if unet is None else _query_layout(unet, latent, config, num_tokens)
+        layouts[bucket_name(bucket)] = BucketLayout(latent, shapes, config, queries)
     return layouts
 
 
@@ -103,6 +132,23 @@ def vae_config(checkpoint: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError("no VAE configuration", where=path, got=error) from None
     return config
+
+
+def _num_tokens(checkpoint: Path) -> int:
+    path = checkpoint / "text_encoder" / "config.json"
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["max_position_embeddings"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError("no text encoder configuration", where=path, got=error) from None
+
+
+def _query_layout(
+    unet: Mapping[str, Any], latent: tuple[int, int, int], config: CacheConfig, num_tokens: int
+) -> QueryLayout | None:
+    if config.attention is None:
+        return None
+    positions = query_shapes(unet, latent[1:], config.attention.layers)
+    return QueryLayout(positions, (num_tokens, int(unet["cross_attention_dim"])), pooled_dim_of(unet))
 
 
 def _feature_shapes(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -27,6 +28,8 @@ class UNetOutput(NamedTuple):
     """float `[B, c, h, w]`: the noise, or the velocity for v-prediction."""
     features: dict[str, Tensor]
     """Block -> its output, float `[B, C, H, W]`."""
+    queries: Mapping[str, Tensor] = MappingProxyType({})
+    """Cross-attention layer -> its queries at the positions asked for, float `[B, Q, width]`."""
 
 
 class Teacher:
@@ -39,13 +42,18 @@ class Teacher:
         blocks: Blocks = "all",
         *,
         channels_last: bool = False,
+        query_layers: Blocks = (),
     ) -> None:
         if channels_last:
             unet = unet.to(memory_format=torch.channels_last)
         self.unet = unet.requires_grad_(False).eval()
         self.scheduler = scheduler
         self.blocks = block_names(unet, blocks)
+        self.query_layers = layer_names(unet, query_layers)
         self._captured: dict[str, Tensor] = {}
+        self._positions: Mapping[str, Tensor] = {}
+        for name in self.query_layers:
+            unet.get_submodule(f"{name}.to_q").register_forward_hook(self._capture_queries(name))
         for name in self.blocks:
             unet.get_submodule(name).register_forward_hook(self._capture(name))
 
@@ -58,12 +66,13 @@ class Teacher:
         device: torch.device | str = "cpu",
         *,
         channels_last: bool = False,
+        query_layers: Blocks = (),
     ) -> Teacher:
         """Load `<folder>/unet` and the noise schedule in `<folder>/scheduler`.
 
         Raises:
             CheckpointError: a folder is missing, or the prediction type is neither epsilon nor v_prediction.
-            ConfigError: a block does not exist.
+            ConfigError: a block or a layer does not exist.
         """
         unet = load_part(UNet2DConditionModel, folder / "unet", dtype).to(device)
         scheduler = load_part(DDPMScheduler, folder / "scheduler", None)
@@ -72,16 +81,22 @@ class Teacher:
             raise CheckpointError(
                 "unsupported prediction type", where=folder / "scheduler", expected="epsilon or v_prediction", got=kind
             )
-        return cls(unet, scheduler, blocks, channels_last=channels_last)
+        return cls(unet, scheduler, blocks, channels_last=channels_last, query_layers=query_layers)
 
     def forward(
-        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning, time_ids: Tensor | None = None
+        self,
+        noisy_latents: Tensor,
+        timesteps: Tensor,
+        conditioning: Conditioning,
+        time_ids: Tensor | None = None,
+        positions: Mapping[str, Tensor] | None = None,
     ) -> UNetOutput:
         """One pass: latents float `[B, c, h, w]`, timesteps int64 `[B]`, `time_ids` int `[B, 6]` (SDXL only).
 
+        `positions`: cross-attention layer -> int64 `[B, Q]`, where its queries are wanted; None keeps no query.
         Gradients flow to the conditioning only; what does not depend on text keeps no graph.
         """
-        self._captured = {}
+        self._captured, self._positions = {}, positions or {}
         dtype = self.unet.dtype
         noise_pred = self.unet(
             noisy_latents.to(dtype),
@@ -91,7 +106,8 @@ class Teacher:
             return_dict=False,
         )[0]
         captured, self._captured = self._captured, {}
-        return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks})
+        queries = {name: captured[f"{name}.to_q"] for name in self._positions}
+        return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Noisy latents float `[B, c, h, w]` at timesteps int64 `[B]`."""
@@ -125,6 +141,34 @@ class Teacher:
             self._captured[name] = output[0] if isinstance(output, tuple) else output
 
         return hook
+
+    def _capture_queries(self, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            if name in self._positions:  # only the few that are kept: all queries of SDXL are 200 MB a record
+                rows = self._positions[name].unsqueeze(-1).expand(-1, -1, output.shape[-1])
+                self._captured[f"{name}.to_q"] = output.gather(1, rows)
+
+        return hook
+
+
+def layer_names(unet: UNet2DConditionModel, layers: Blocks = "all") -> tuple[str, ...]:
+    """Module paths of the cross-attention layers, in the UNet's order.
+
+    Raises:
+        ConfigError: a path is not a cross-attention layer of this UNet.
+    """
+    every = [name for name, _ in unet.named_modules() if name.endswith(".attn2")]
+    if layers == "all":
+        return tuple(every)
+    missing = [name for name in layers if name not in every]
+    if missing:
+        raise ConfigError(
+            "no such cross-attention layer in the UNet",
+            where="cache.attention.layers",
+            expected="paths such as " + ", ".join(every[:2]),
+            got=", ".join(missing),
+        )
+    return tuple(layers)
 
 
 def block_names(unet: UNet2DConditionModel, blocks: Blocks = "all") -> tuple[str, ...]:
@@ -164,6 +208,23 @@ def block_shapes(
     config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks = "all"
 ) -> dict[str, tuple[int, int, int]]:
     """Block -> (C, H, W) of its output for latents of `latent_hw`, found on the meta device: no weights are needed."""
+    features = _meta_pass(config, latent_hw, blocks, ())[0]
+    return {name: (feature.shape[1], feature.shape[2], feature.shape[3]) for name, feature in features.items()}
+
+
+def query_shapes(
+    config: Mapping[str, Any], latent_hw: tuple[int, int], layers: Blocks = "all"
+) -> dict[str, tuple[int, int]]:
+    """Cross-attention layer -> (spatial positions, width of a query) for latents of `latent_hw`, without weights."""
+    queries = _meta_pass(config, latent_hw, (), layers)[1]
+    return {name: (query.shape[1], query.shape[2]) for name, query in queries.items()}
+
+
+def _meta_pass(
+    config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks, layers: Blocks
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Features of blocks, and all queries of layers, as tensors without data."""
+    queries: dict[str, Tensor] = {}
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(dict(config))
         pooled_dim = pooled_dim_of(config)
@@ -173,6 +234,12 @@ def block_shapes(
         )
         latents = torch.zeros(1, int(config["in_channels"]), *latent_hw)
         teacher = Teacher(unet, DDPMScheduler(), blocks)
+        for name in layer_names(unet, layers):
+
+            def keep(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
+                queries[name] = output
+
+            unet.get_submodule(f"{name}.to_q").register_forward_hook(keep)
         with torch.no_grad():
             features = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6)).features
-    return {name: (feature.shape[1], feature.shape[2], feature.shape[3]) for name, feature in features.items()}
+    return features, queries

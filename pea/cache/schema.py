@@ -20,6 +20,9 @@ FORMAT_VERSION = 1
 KEYS = "keys"
 CAPTIONS = "captions"
 FEATURES = "features"
+QUERIES = "queries"
+TEXT_STATES = "text/encoder_hidden_states"
+TEXT_POOLED = "text/pooled_prompt_embeds"
 TIMESTEPS_PER_BIN = 50
 """Width of the bins in which a completion record counts timesteps."""
 _CHUNK_BYTES = 128 << 10
@@ -171,6 +174,23 @@ def feature_arrays(block: str, layouts: Mapping[str, Layout], attributes: Mappin
         )
         for suffix, each in layouts.items()
     )
+
+
+def query_arrays(
+    shapes: Mapping[str, tuple[int, int]], text_shape: tuple[int, int], pooled_dim: int | None, dtype: str
+) -> tuple[ArraySpec, ...]:
+    """The arrays of attention distillation: ``queries/<layer>`` per record, the English text states per sample.
+
+    ``shapes``: layer -> (number of queries, width of a query); ``text_shape``: (tokens, width).
+    """
+    text = {"source": "text encoders", "meaning": "of the undropped caption"}
+    arrays = [ArraySpec(TEXT_STATES, "sample", dtype, text_shape, ("token", "text_channel"), text)]
+    if pooled_dim is not None:
+        arrays.append(ArraySpec(TEXT_POOLED, "sample", dtype, (pooled_dim,), ("pooled_channel",), text))
+    for layer, shape in shapes.items():
+        meaning = {"source": "unet", "layer": layer, "meaning": "output of to_q at random positions"}
+        arrays.append(ArraySpec(f"{QUERIES}/{layer}", "record", dtype, shape, ("query", "query_channel"), meaning))
+    return tuple(arrays)
 
 
 def block_of(name: str) -> str | None:
