@@ -72,7 +72,7 @@ class CrossAttention(nn.Module):
         return functional.linear(mixed, self.to_out_0_weight, self.to_out_0_bias)
 
     def _heads(self, states: Tensor) -> Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return states.reshape(*states.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class PooledEmbedding(nn.Module):
