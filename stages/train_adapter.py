@@ -44,6 +44,8 @@ from stages.progress import StageProgress
 from stages.train_output import LossMeter, TrainLog, publish_adapter
 from stages.train_setup import Setup, prepare
 
+TEXT_ALONE = LossWeights(noise_pred=0.0, features=0.0, diffusion=0.0, text=1.0)
+
 
 class Trainer:
     """The loop: steps, saved states, the log."""
@@ -122,6 +124,8 @@ class Trainer:
 
     def _optimizer_step(self, batches: Any) -> None:
         """One step over `gradient_accumulation_steps` batches; skipped when a loss or gradient is not finite."""
+        if self.step and self.step == self.train.text_steps:
+            self.optimizer.state.clear()  # the gradients of the loss that begins here are of another size
         rate = learning_rate(self.step, self.train)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -162,7 +166,7 @@ class Trainer:
                 self.wrapped,
                 self.setup.teacher,
                 self.setup.source,
-                self.weights,
+                TEXT_ALONE if self.step < self.train.text_steps else self.weights,
                 self.train.min_snr_gamma,
                 diffusion_on_all=self.train.diffusion_rows == "all",
                 english=english,

@@ -188,9 +188,7 @@ def test_sketched_errors_are_unbiased(pair: Pair, sketch: dict[str, object]) -> 
 
 
 @pytest.mark.parametrize("sketch", [{"kind": "count", "ratio": 2}, {"kind": "quantized"}])
-def test_feature_powers_are_the_teachers_mean_squares(
-    tmp_path: Path, sketch: dict[str, object]
-) -> None:
+def test_feature_powers_are_the_teachers_mean_squares(tmp_path: Path, sketch: dict[str, object]) -> None:
     exact = make_setup(tmp_path / "exact", "sd15")
     sketched = make_setup(tmp_path / "sketched", "sd15", sketch=sketch)
     blocks = Cache.open(exact.cache_dir("parallel")).identity.blocks

@@ -62,6 +62,16 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", str(setup / "methods"), "--config", str(setup / "c.yaml"), "--seeds", "3", "--dry-run"]
+    assert main([*words, "run_dir=elsewhere"]) == 0
+    assert "elsewhere/sweep/logits/seed3" in capsys.readouterr().out
+    for wrong in ("--nonsense=1", "word"):
+        with pytest.raises(SystemExit):
+            main([*words, wrong])
+        assert f"unrecognized arguments: {wrong}" in capsys.readouterr().err
+
+
 def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ["--config", str(setup / "c.yaml")]
     assert main(["sweep", str(tmp_path), *config]) == 2
