@@ -158,6 +158,7 @@ def _save_pipeline(
     encoders: list[English],
 ) -> None:
     shutil.rmtree(folder, ignore_errors=True)
+    vae.register_to_config(_name_or_path="vae")  # else the path on this machine would be published
     parts = {
         "vae": vae,
         "unet": unet,
