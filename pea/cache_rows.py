@@ -100,21 +100,28 @@ class CacheRows:
 
 
 def open_rows(
-    cache: Cache, blocks: Sequence[str] | None, languages: Sequence[str], seed: int, window_bytes: int
+    cache: Cache,
+    blocks: Sequence[str] | None,
+    languages: Sequence[str],
+    seed: int,
+    window_bytes: int,
+    arrays: Sequence[str] | None = None,
 ) -> dict[str, CacheRows]:
     """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
+
+    `arrays`: read exactly these instead.
 
     Raises:
         CacheError: there are no rows, or a sample has no caption in one of the languages.
     """
     pieces: dict[str, list[Piece]] = {}
-    arrays: dict[str, list[str]] = {}
+    wanted: dict[str, list[str]] = {}
     row_bytes: dict[str, int] = {}
     for shard in cache.shards:
         for name, bucket in shard.buckets.items():
             _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
-            arrays[name] = _wanted_arrays(bucket, blocks)
-            row_bytes[name] = sum(_sample_bytes(bucket, array) for array in arrays[name])
+            wanted[name] = list(arrays) if arrays is not None else _wanted_arrays(bucket, blocks)
+            row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
             step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
             for first in range(0, bucket.num_samples, step):
                 stop = min(first + step, bucket.num_samples)
@@ -125,7 +132,7 @@ def open_rows(
     for name, parts in pieces.items():
         samples = max(part.stop - part.first for part in parts)
         window = max(2, window_bytes // (samples * row_bytes[name]))
-        rows[name] = CacheRows(parts, arrays[name], languages, min(window, len(parts)), seed, name)
+        rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name)
     return rows
 
 

@@ -41,6 +41,7 @@ from pea.train_state import (
 )
 from stages.common import stage_main
 from stages.progress import StageProgress
+from stages.train_attention import train_attention
 from stages.train_output import LossMeter, TrainLog, publish_adapter
 from stages.train_setup import Setup, prepare
 
@@ -80,6 +81,10 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train to the last step and publish the adapter; returns the summary."""
         self.resume()
+        if self.train.attention_steps and self.step == 0:
+            train_attention(self.config, self.setup, self.wrapped, self.accelerator, self.console)
+            if self.average is not None:
+                self.average = MovingAverage(self.adapter, self.train.ema_decay or 0.0)
         batches = prefetch(self.setup.data.batch, self._indices(), self.train.num_workers)
         start, steps, note = self.step, self.train.steps, ""
         with StageProgress(self.console, "training", "samples") as progress:

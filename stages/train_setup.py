@@ -51,10 +51,6 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others.
     """
-    if config.train.attention_steps:
-        raise ConfigError(
-            "the warm start on cached queries is not available", where="train.attention_steps", expected=0
-        )
     parallel = Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
     culture = None
     if config.corpora.culture:
