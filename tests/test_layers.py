@@ -13,11 +13,11 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 ONLY = {
     "ray": {"stages/cache_teacher.py"},
-    "accelerate": {"stages/train_adapter.py"},
+    "accelerate": {"stages/train_adapter.py", "stages/train_attention.py"},
     "webdataset": {"pea/samples.py"},
 }
 """Library -> the only files that import it."""
-LIGHT = ("pea/errors.py", "pea/config.py", "pea/draws.py", "pea/samples.py", "pea/cache", "data_tools/inspect_cache")
+LIGHT = ("pea/errors.py", "pea/config", "pea/draws.py", "pea/samples.py", "pea/cache", "data_tools/inspect_cache")
 """What starts without the heavy libraries."""
 HEAVY = {"torch", "ray", "diffusers", "transformers", "accelerate"}
 

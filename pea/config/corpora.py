@@ -1,0 +1,42 @@
+"""The teacher and what the adapter learns from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pea.config.section import FloatDtype, Section
+
+
+class TeacherConfig(Section):
+    """The frozen diffusion model that is distilled."""
+
+    checkpoint: Path
+    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...)."""
+    dtype: FloatDtype = "float32"
+    """Floating point type in which the teacher runs while its answers are cached."""
+
+
+class CorpusConfig(Section):
+    """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
+
+    tars: tuple[str, ...] = Field(min_length=1)
+    """Paths or glob patterns of the tars. The order does not matter; tars are used by name."""
+    source_language: str = "en"
+    """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
+    captions: dict[str, str] = Field(default_factory=dict)
+    """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
+
+    def caption_fields(self) -> dict[str, str]:
+        """The mapping that ``pea.samples.read_tar`` takes."""
+        return dict(self.captions) or {"*": "captions"}
+
+
+class CorporaConfig(Section):
+    """What the adapter learns from."""
+
+    parallel: CorpusConfig
+    """Images with an English and a native caption: distilled from the teacher."""
+    culture: CorpusConfig | None = None
+    """Images with a native caption only: the ordinary diffusion loss."""

@@ -1,0 +1,36 @@
+"""How the adapter is scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from pea.config.section import Section
+
+
+class EvaluateConfig(Section):
+    """How the adapter is scored."""
+
+    rows: tuple[Literal["teacher", "translation", "no_adapter", "adapter"], ...] = Field(
+        default=("teacher", "translation", "no_adapter", "adapter"), min_length=1
+    )
+    """Ways to draw the prompts: the teacher with English, with a word-for-word translation, an untrained adapter, the
+    adapter."""
+    prompts: dict[str, Path] = Field(default_factory=dict)
+    """Prompt set (``general``, ``culture``) -> jsonl file."""
+    judge: Path | None = None
+    """Folder of the judge that reads attributes off a generated image; null draws images and scores nothing."""
+    num_inference_steps: PositiveInt = 25
+    """Denoising steps per image."""
+    guidance_scale: NonNegativeFloat = 5.0
+    """Strength of classifier-free guidance."""
+    seed: NonNegativeInt = 0
+    """Seed of the initial noise."""
+    batch_size: PositiveInt = 32
+    """Images generated at a time."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    max_prompts: PositiveInt | None = None
+    """Use only the first prompts of each set; null uses all."""

@@ -1,0 +1,110 @@
+"""The root of the configuration: reading, checking and writing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import ValidationError
+
+from pea.config.cache import CacheConfig
+from pea.config.corpora import CorporaConfig, TeacherConfig
+from pea.config.evaluate import EvaluateConfig
+from pea.config.section import Section
+from pea.config.student import StudentConfig
+from pea.config.train import TrainConfig
+from pea.config_text import describe_problems, merge_files, merge_overrides, parse_yaml
+from pea.errors import ConfigError
+
+
+class Config(Section):
+    """Everything about one setup: the root of the YAML file."""
+
+    run_dir: Path
+    """Folder that receives everything this setup makes."""
+    teacher: TeacherConfig
+    """The frozen diffusion model."""
+    corpora: CorporaConfig
+    """What the adapter learns from."""
+    cache: CacheConfig = CacheConfig()
+    """What is kept of the teacher."""
+    student: StudentConfig
+    """The native-language side."""
+    train: TrainConfig = TrainConfig()
+    """How the adapter is trained."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """How the adapter is scored."""
+    cache_root: Path | None = None
+    """Folder of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
+
+    def cache_dir(self, corpus: str) -> Path:
+        """Folder of the cache of ``parallel`` or ``culture``."""
+        return (self.cache_root or self.run_dir / "cache") / corpus
+
+    @property
+    def adapter_dir(self) -> Path:
+        """Folder of the trained adapter."""
+        return self.run_dir / "adapter"
+
+
+def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file and apply ``dotted.key=value`` overrides, each value in YAML.
+
+    Of several files, the settings of a later one replace those of the earlier ones.
+
+    Raises:
+        ConfigError: a file cannot be read, or keys or values are wrong; all problems are reported at once.
+    """
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
+    raw: dict[str, Any] = {}
+    for each in paths:
+        try:
+            text = each.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("cannot read the configuration", where=each, got=error) from None
+        raw = merge_files(raw, parse_yaml(text, where=str(each)))
+    problems = merge_overrides(raw, overrides)
+    config: Config | None = None
+    try:
+        # JSON mode lets strict validation accept what YAML can express (a string for a path).
+        config = Config.model_validate_json(json.dumps(raw, default=str), strict=True)
+    except ValidationError as error:
+        problems += describe_problems(error.errors(include_url=False), valid_names())
+    if config is None or problems:
+        raise ConfigError(
+            f"{len(problems)} problem{'s' * (len(problems) != 1)} in the configuration",
+            where=" + ".join(map(str, paths)),
+            got=" | ".join(problems),
+            problems=problems,
+        )
+    return config
+
+
+def resolved_yaml(config: Config) -> str:
+    """The complete configuration, defaults included, as YAML that ``load_config`` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+
+
+def valid_names() -> list[str]:
+    """Every dotted name that a configuration may contain."""
+    return sorted(set(_names_of(Config, "")))
+
+
+def _names_of(section: type[Section], prefix: str) -> list[str]:
+    names = []
+    for name, field in section.model_fields.items():
+        names.append(prefix + name)
+        for nested in _sections_in(field.annotation):
+            names += _names_of(nested, f"{prefix}{name}.")
+    return names
+
+
+def _sections_in(annotation: object) -> list[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    if getattr(annotation, "__origin__", None) is dict:
+        return []  # the keys below are the user's own
+    return [section for part in get_args(annotation) for section in _sections_in(part)]

@@ -1,0 +1,37 @@
+"""The native-language side: text encoder and adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from pea.config.section import Section
+
+
+class AdapterConfig(Section):
+    """Size of the adapter (PEA)."""
+
+    hidden_size: PositiveInt = 1024
+    """Width of the hidden layers."""
+    num_layers: PositiveInt = 2
+    """Number of hidden layers."""
+
+
+class StudentConfig(Section):
+    """The native-language side."""
+
+    encoder: Path
+    """Folder of the frozen native text encoder (transformers layout)."""
+    language: str = "zh"
+    """Language of the captions that the student reads."""
+    training_language: str | None = None
+    """Language of the captions in training, where it is another: with a multilingual encoder, an adapter that saw
+    English alone may still follow prompts in `language`. Null: `language`."""
+    adapter: AdapterConfig = AdapterConfig()
+    """Size of the adapter."""
+
+    @property
+    def caption_language(self) -> str:
+        """Language of the captions in training."""
+        return self.training_language or self.language
