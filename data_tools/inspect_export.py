@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_tools.inspect_cache import human_bytes
 from data_tools.inspect_info import collect
 from data_tools.inspect_show import (
     Found,
@@ -22,6 +21,7 @@ from data_tools.inspect_show import (
 )
 from data_tools.pages import render_page
 from data_tools.report_pictures import data_url
+from data_tools.tables import human_bytes
 from pea.cache import Cache
 from pea.files import write_text
 

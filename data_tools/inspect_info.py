@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from data_tools.inspect_cache import human_bytes, table
+from data_tools.tables import human_bytes, table
 from pea.cache import Cache
 from pea.cache.certificate import read_certificate
 from pea.cache.manifest import read_manifest

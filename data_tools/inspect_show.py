@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from data_tools.inspect_cache import table
+from data_tools.tables import table
 from pea.cache import Bucket, Cache
-from pea.cache.audit import recipe_of
+from pea.cache.checks import recipe_of
 from pea.cache.schema import FEATURES, block_of
 from pea.draws import checksum, noise
 from pea.errors import CacheError
-from pea.samples import sample_id
+from pea.tars import sample_id
 
 Pixels = npt.NDArray[np.uint8]
 _PICTURE_PX = 256

@@ -10,73 +10,21 @@ tried again; a sample that keeps ending its process is left out; a tar that keep
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
-import traceback
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
-import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 from rich.console import Console
 
 from pea.cache import Cache, cache_identity
-from pea.collect import Done, Finished, News, Started, Task
 from pea.config import Config
-from pea.errors import CacheError, CorpusError, DeviceError, DiskFullError, PeaError, is_disk_full
-from pea.samples import check_tar, expand_tars, tar_name
+from pea.tars import check_tar, expand_tars, tar_name
 from stages.cache_jobs import Job
+from stages.cache_ray import Actors, Pool
 from stages.cache_summary import check, describe, summarize
 from stages.common import add_config_arguments, guarded, run_stage
 from stages.progress import StageProgress
-
-_OBJECT_STORE_BYTES = 100 << 20  # only short messages travel through it
-_POLL_S = 1.0
-
-
-@ray.remote(max_restarts=0)
-class TeacherActor:
-    """Holds the frozen models on one device and collects one tar after the other."""
-
-    def __init__(self, config: str, num_threads: int) -> None:
-        self._config, self._num_threads = Config.model_validate_json(config), num_threads
-        self._collectors: dict[str, Any] = {}
-
-    def collect(self, corpus: str, task: Task, journal: str) -> Iterator[News]:
-        """Write one part of a shard; streams what has been done. Models are loaded when they are first needed."""
-        if corpus not in self._collectors:
-            self._collectors[corpus] = self._load(corpus)
-        cache = Cache.open(self._config.cache_dir(corpus), partial=True)
-        with Path(journal).open("w", encoding="utf-8") as file:
-
-            def in_flight(key: str) -> None:
-                file.seek(0)
-                file.truncate()
-                file.write(key)
-                file.flush()
-
-            yield from self._collectors[corpus].collect(cache, task, in_flight)
-
-    def _load(self, corpus: str) -> Any:
-        import torch
-
-        from pea.collect import Collector
-
-        torch.set_num_threads(self._num_threads)
-        return Collector(self._config, corpus, _device(self._config.cache.run.device))
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device on this worker", where="cache.run.device", got=name)
-    return torch.device(name)
 
 
 def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, Any]:
@@ -91,7 +39,7 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
     """
     corpora = [name for name in ("parallel", "culture") if getattr(config.corpora, name) is not None]
     summaries = {}
-    with _Actors(config) as actors:
+    with Actors(config) as actors:
         for corpus in corpora:
             jobs = _plan(config, corpus, console, extend=extend)
             summaries[corpus] = _run_jobs(config, corpus, jobs, actors, console)
@@ -122,9 +70,9 @@ def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> lis
     return jobs
 
 
-def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: _Actors, console: Console) -> dict[str, Any]:
+def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:
     started = time.monotonic()
-    pool = _Pool(config, corpus, jobs, actors)
+    pool = Pool(config, corpus, jobs, actors)
     try:
         if jobs:
             with StageProgress(console, corpus, "records" if corpus == "parallel" else "samples") as progress:
@@ -135,170 +83,6 @@ def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: _Actors, con
         summary = summarize(config.cache_dir(corpus), len(jobs), failed, seconds, pool.stage_seconds)
     console.print(f"  {describe(summary)}", highlight=False)
     return summary
-
-
-class _Actors:
-    """The actors that have no job. Joins or starts Ray when the first one is asked for, and leaves it at the end."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = _with_absolute_paths(config)
-        self._idle: list[Any] = []
-        self._all: list[Any] = []
-        self._started_ray = False
-
-    def take(self) -> Any:
-        """An actor that is ready for a job, or soon will be."""
-        return self._idle.pop() if self._idle else self._new()
-
-    def give_back(self, actor: Any) -> None:
-        """It has done its job."""
-        self._idle.append(actor)
-
-    def discard(self, actor: Any) -> None:
-        """It has died, or is not to be trusted."""
-        self._all.remove(actor)
-        ray.kill(actor)
-
-    def _new(self) -> Any:
-        self._started_ray = _start_ray(self._config) or self._started_ray
-        run = self._config.cache.run
-        num_gpus = run.num_gpus_per_actor
-        if not num_gpus and run.device in ("auto", "cuda") and ray.cluster_resources().get("GPU"):
-            num_gpus = 1.0
-        options = {"num_cpus": run.num_cpus_per_actor, "num_gpus": num_gpus}
-        num_threads = max(1, int(run.num_cpus_per_actor))
-        actor = TeacherActor.options(**options).remote(self._config.model_dump_json(), num_threads)
-        self._all.append(actor)
-        return actor
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for actor in self._all:
-            ray.kill(actor)
-        if self._started_ray:
-            ray.shutdown()
-
-
-def _start_ray(config: Config) -> bool:
-    """Join the configured cluster, or start a local Ray. Returns whether this call did."""
-    if ray.is_initialized():
-        return False
-    run = config.cache.run
-    address = run.ray_address or os.environ.get("RAY_ADDRESS")
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address:
-        options["address"] = address
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options["num_cpus"] = max(os.cpu_count() or 1, round(run.num_actors * run.num_cpus_per_actor))
-        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise CacheError("cannot start or join Ray", where=address or "local", got=_first_line(error)) from error
-    return True
-
-
-def _with_absolute_paths(config: Config) -> Config:
-    """A worker may have another working directory."""
-    teacher = config.teacher.model_copy(update={"checkpoint": config.teacher.checkpoint.resolve()})
-    return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve()})
-
-
-class _Pool:
-    """Hands the jobs of one corpus to actors, follows their news, and replaces actors that died."""
-
-    def __init__(self, config: Config, corpus: str, jobs: list[Job], actors: _Actors) -> None:
-        self._directory, self._num_actors = config.cache_dir(corpus), config.cache.run.num_actors
-        self._corpus, self._jobs, self._actors = corpus, jobs, actors
-        self._waiting = deque(jobs)
-        self._running: dict[Any, tuple[Any, Job]] = {}
-        """Stream of news -> (actor, job)."""
-        self._bytes = {job.name: job.tar.stat().st_size for job in jobs}
-        self.stage_seconds: Counter[str] = Counter()
-
-    def run(self, progress: StageProgress) -> None:
-        """Work until every job has succeeded or has been given up.
-
-        Raises:
-            DiskFullError: the disk is full.
-            PeaError: an error that another try cannot mend.
-        """
-        while self._waiting or self._running:
-            while self._waiting and len(self._running) < self._num_actors:
-                self._start(self._waiting.popleft())
-            for stream in ray.wait(list(self._running), num_returns=1, timeout=_POLL_S)[0]:
-                self._follow(stream, progress)
-            self._show(progress)
-
-    def _start(self, job: Job) -> None:
-        job.start()
-        actor = self._actors.take()
-        method = actor.collect.options(num_returns="streaming")
-        self._running[method.remote(self._corpus, job.task(), str(job.journal))] = (actor, job)
-
-    def _follow(self, stream: Any, progress: StageProgress) -> None:
-        actor, job = self._running[stream]
-        try:
-            self._note(job, ray.get(next(stream)))
-            return
-        except StopIteration:
-            job.finish()
-            self._actors.give_back(actor)
-        except (RayError, PeaError, OSError) as error:
-            self._after_failure(actor, job, error, progress)
-        del self._running[stream]
-
-    def _note(self, job: Job, news: News) -> None:
-        if isinstance(news, Started):
-            job.num_expected = news.num_expected
-        elif isinstance(news, Done):
-            job.num_done += news.num_samples
-        elif isinstance(news, Finished):
-            self.stage_seconds.update(news.stage_seconds)
-
-    def _show(self, progress: StageProgress) -> None:
-        """Tars that no actor has opened are estimated from their size."""
-        counted = [job for job in self._jobs if job.num_expected]
-        if not counted:
-            return
-        expected = sum(job.num_expected for job in counted)
-        total = expected * sum(self._bytes.values()) / sum(self._bytes[job.name] for job in counted)
-        records = sum(job.num_done * max(1, job.part.num_draws) for job in self._jobs)
-        progress.update(sum(job.num_done for job in self._jobs), total, records)
-
-    def _after_failure(self, actor: Any, job: Job, error: Exception, progress: StageProgress) -> None:
-        """Queue the job again or give it up."""
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        if is_disk_full(cause):
-            remedy = "Make room and run the same command again."
-            raise DiskFullError("no space left on the disk", where=self._directory, remedy=remedy) from error
-        if isinstance(cause, PeaError) and not isinstance(cause, CorpusError):
-            raise cause
-        if isinstance(error, RayActorError | ActorUnavailableError):
-            again = job.died(blame_sample="its node has died" not in str(error))
-            self._actors.discard(actor)
-        else:
-            again = job.failed(_first_line(cause), final=isinstance(cause, CorpusError))
-            _keep_traceback(job, error)
-            self._actors.give_back(actor)
-        progress.print(f"  {job.name}: {job.error}; {'trying again' if again else 'given up'}")
-        if again:
-            self._waiting.append(job)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    text = lines[0] if lines else "no message"
-    return text if isinstance(error, PeaError) else f"{type(error).__name__}: {text}"
-
-
-def _keep_traceback(job: Job, error: Exception) -> None:
-    path = job.journal.with_name(f"{job.journal.name}.error.txt")
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,11 +31,7 @@ def caching(
     try:
         yield process
     finally:
-        for one in descendants(process):
-            with suppress(psutil.Error):
-                one.kill()
-        process.kill()
-        process.wait()
+        end_with_descendants(process)
 
 
 def run_to_the_end(config: Config, folder: Path, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -55,3 +51,12 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     with suppress(psutil.Error):
         return psutil.Process(process.pid).children(recursive=True)
     return []
+
+
+def end_with_descendants(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a process and all that are below it."""
+    for one in descendants(process):
+        with suppress(psutil.Error):
+            one.kill()
+    process.kill()
+    process.wait()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +18,14 @@ import pytest
 
 from pea.cache import Cache
 from pea.config import Config, resolved_yaml
+from tests.ray_processes import end_with_descendants
 from tests.test_collect import assert_same
 
 pytestmark = pytest.mark.slow
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 _PATIENCE_S = 400
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
 
 
 def free_port() -> int:
@@ -31,36 +38,30 @@ def free_port() -> int:
 @pytest.fixture
 def dashboard(tmp_path: Path) -> Iterator[str]:
     """The address of the dashboard of a cluster with one CPU on each of two nodes."""
+    folder = tempfile.mkdtemp(prefix="pea-")  # sockets go here, and their paths must be short
     port, dashboard_port = free_port(), free_port()
     common = ["--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats"]
-    head = ["start", "--head", f"--port={port}", f"--dashboard-port={dashboard_port}", f"--temp-dir={tmp_path / 'ray'}"]
-    commands = [[*head, *common], ["start", f"--address=127.0.0.1:{port}", *common]]
-    processes = []
-    for command in commands:
-        log = (tmp_path / f"node{len(processes)}.log").open("w")
-        processes.append(subprocess.Popen([*RAY, *command], stdout=log, stderr=subprocess.STDOUT))
-        _wait_for_nodes(port, len(processes))
-    yield f"http://127.0.0.1:{dashboard_port}"
-    for process in reversed(processes):
-        process.terminate()
-        process.wait(timeout=60)
+    head = ["start", "--head", f"--port={port}", f"--dashboard-port={dashboard_port}", f"--temp-dir={folder}"]
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, command in enumerate(([*head, *common], ["start", f"--address=127.0.0.1:{port}", *common])):
+            with (tmp_path / f"node{number}.log").open("wb") as log:
+                node = subprocess.Popen([*RAY, *command], stdout=log, stderr=subprocess.STDOUT, env=_ENVIRONMENT)
+            processes.append(node)
+            _wait_until_it_runs(node, tmp_path / f"node{number}.log")
+        yield f"http://127.0.0.1:{dashboard_port}"
+    finally:
+        for process in reversed(processes):
+            end_with_descendants(process)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_for_nodes(port: int, count: int) -> None:
-    """Until the cluster has that many nodes."""
-    script = (
-        "import ray, sys, time\n"
-        "deadline = time.monotonic() + 180\n"
-        "while True:\n"
-        "    try:\n"
-        f"        ray.init(address='127.0.0.1:{port}', logging_level='ERROR', log_to_driver=False)\n"
-        f"        if sum(node['Alive'] for node in ray.nodes()) >= {count}: break\n"
-        "    except Exception:\n"
-        "        if time.monotonic() > deadline: raise\n"
-        "    ray.shutdown()\n"
-        "    time.sleep(1)\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=_PATIENCE_S)
+def _wait_until_it_runs(node: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while "Ray runtime started." not in log.read_text("utf-8"):
+        assert node.poll() is None, log.read_text("utf-8")
+        assert time.monotonic() < deadline, "the node does not start"
+        time.sleep(0.2)
 
 
 def test_a_submitted_job_fills_the_same_cache_from_two_nodes(
@@ -72,10 +73,12 @@ def test_a_submitted_job_fills_the_same_cache_from_two_nodes(
     path.write_text(resolved_yaml(config), encoding="utf-8")
     submit = [*RAY, "job", "submit", "--address", dashboard, "--working-dir", ".", "--"]
     job = [sys.executable, "-m", "stages.cache_teacher", "--config", str(path)]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
-        [*submit, *job], capture_output=True, text=True, timeout=_PATIENCE_S, env=environment, check=False
+        [*submit, *job], capture_output=True, text=True, timeout=_PATIENCE_S, env=_ENVIRONMENT, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    with urllib.request.urlopen(f"{dashboard}/api/v0/actors?detail=1") as answer:
+        actors = json.load(answer)["data"]["result"]["result"]
+    assert len({actor["node_id"] for actor in actors if actor["class_name"] == "TeacherActor"}) == 2
     for corpus in ("parallel", "culture"):
         assert_same(Cache.open(config.cache_dir(corpus)), Cache.open(tiny_sdxl.cache_dir(corpus)))

@@ -17,7 +17,7 @@ from rich.console import Console
 from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, IdentityError
-from stages import cache_teacher
+from stages import cache_ray, cache_teacher
 from tests.test_collect import assert_same, with_cache
 from tests.tiny_setup import write_tar
 
@@ -111,7 +111,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
                 job.tar = lost
         return jobs
 
-    start = cache_teacher._Pool._start
+    start = cache_ray.Pool._start
 
     def unlinking(self: Any, job: Any) -> None:
         if job.tar.name == "lost.tar":
@@ -119,7 +119,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
         start(self, job)
 
     monkeypatch.setattr(cache_teacher, "_plan", losing)
-    monkeypatch.setattr(cache_teacher._Pool, "_start", unlinking)
+    monkeypatch.setattr(cache_ray.Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)
     assert [shard.tar for shard in Cache.open(fresh_run.cache_dir("parallel"), partial=True).shards] == ["parallel-1"]

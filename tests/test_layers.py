@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 ONLY = {
-    "ray": {"stages/cache_teacher.py"},
+    "ray": {"stages/cache_ray.py"},
     "accelerate": {"stages/train_adapter.py", "stages/train_attention.py"},
     "webdataset": {"pea/samples.py"},
 }

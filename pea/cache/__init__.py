@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pea.cache.compare import Difference, compare
 from pea.cache.completion import CompletionRecord
-from pea.cache.identity import Difference, Identity, cache_identity, compare, reading_identity, sha256_folder
+from pea.cache.identity import Identity, cache_identity, reading_identity, sha256_folder
 from pea.cache.manifest import Manifest, PartPlan
-from pea.cache.reader import Bucket, Cache, Shard
+from pea.cache.reader import Cache
 from pea.cache.schema import ArraySpec, BucketSchema, ShardSchema, base_arrays, feature_arrays
+from pea.cache.shard import Bucket, Shard
 
 if TYPE_CHECKING:
     from pea.cache.writer import ShardWriter

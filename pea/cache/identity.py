@@ -7,7 +7,7 @@ records.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pea.cache.files import canonical_json, sha256_file, sha256_text
 from pea.cache.schema import FORMAT_VERSION
-from pea.errors import CheckpointError, ConfigError, IdentityError
-from pea.samples import TarIdentity, expand_tars, tar_identity
+from pea.errors import CheckpointError, ConfigError
+from pea.tars import TarIdentity, expand_tars, tar_identity
 
 if TYPE_CHECKING:  # what checks configurations is slow to import, and looking into a cache does without
     from pea.config import CacheConfig, Config, CorpusConfig
@@ -28,27 +28,10 @@ SKETCHES = "cache.sketches"
 EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
 """Fields that ``pea cache --extend`` may enlarge."""
 DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
-MISSING = "(nothing)"
 
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
-_VOLATILE_KEYS = (
-    "transformers_version",
-    "torch_dtype",
-    "dtype",
-)  # of config.json; and every key that starts with _
+_VOLATILE_KEYS = ("transformers_version", "torch_dtype", "dtype")  # of config.json; and those that start with _
 _memo: dict[tuple[str, int, int, int], str] = {}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One field in which two identities differ."""
-
-    field: str
-    cached: Any
-    wanted: Any
-
-    def __str__(self) -> str:
-        return f"{self.field}: the cache has {_short(self.cached)}, wanted {_short(self.wanted)}"
 
 
 @dataclass(frozen=True)
@@ -104,79 +87,6 @@ class Identity:
     def tars_by_name(self) -> dict[str, TarIdentity]:
         """``tars``, made once."""
         return self.tars
-
-
-def compare(cached: Identity, wanted: Identity) -> list[Difference]:
-    """Every difference, tar by tar; fields that ``wanted`` does not mention are not compared."""
-    differences: list[Difference] = []
-    for name, value in wanted.fields.items():
-        held = cached.fields.get(name, MISSING)
-        if name == TARS and held != MISSING:
-            differences += _compare_items(name, _by_name(held), _by_name(value))
-        elif name == SKETCHES and held != MISSING:
-            differences += _compare_items(name, held, value)
-        elif held != value:
-            differences.append(Difference(name, held, value))
-    return differences
-
-
-def check_same(cached: Identity, wanted: Identity, *, where: object) -> None:
-    """Make sure that a cache is what is asked for.
-
-    Raises:
-        IdentityError: it is not; names each field, both values and the remedy.
-    """
-    differences = compare(cached, wanted)
-    if differences:
-        raise _mismatch(differences, where, "add tars, draws or blocks with `pea cache --extend`")
-
-
-def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
-    """Make sure that a cache can grow into ``wanted`` by new files only.
-
-    Raises:
-        IdentityError: something would change or get lost.
-    """
-    refused = [difference for difference in compare(cached, wanted) if not _only_adds(difference, cached, wanted)]
-    if refused:
-        raise _mismatch(refused, where, "--extend only adds tars, draws and blocks")
-
-
-def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bool:
-    if difference.field == DRAWS:
-        return bool(cached.fields[DRAWS] and wanted.fields[DRAWS] > cached.fields[DRAWS])
-    if difference.field == BLOCKS:
-        return set(cached.blocks) <= set(wanted.blocks)
-    return difference.field.startswith((f"{TARS}[", f"{SKETCHES}[")) and difference.cached == MISSING
-
-
-def _mismatch(differences: list[Difference], where: object, hint: str) -> IdentityError:
-    return IdentityError(
-        "the cache was made from something else",
-        where=where,
-        got=" | ".join(map(str, differences)),
-        remedy=f"Restore what the cache was made from, or choose another run_dir for a new cache; {hint}.",
-        differences=differences,
-    )
-
-
-def _compare_items(name: str, held: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[Difference]:
-    for key in sorted({*held, *value}):
-        if held.get(key) != value.get(key):
-            yield Difference(f"{name}[{key}]", held.get(key, MISSING), value.get(key, MISSING))
-
-
-def _by_name(tars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {each["name"]: dict(each) for each in tars}
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, str) and len(value) == 64:
-        return value[:12] + "…"
-    if isinstance(value, dict) and "sha256" in value:
-        return f"{value['size_bytes']} bytes, sha256 {value['sha256'][:12]}…"
-    text = value if isinstance(value, str) else canonical_json(value)
-    return text if len(text) <= 160 else text[:157] + "…"
 
 
 def cache_identity(

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from pea.cache import takedown
-from pea.cache.chunks import StoredArray
-from pea.cache.completion import CompletionRecord, FileEntry, read_record, read_summary
-from pea.cache.identity import Identity, check_same
+from pea.cache.compare import check_same
+from pea.cache.completion import FileEntry, read_summary
+from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, PartPlan, create_or_resume, read_manifest
-from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, Level, decode_texts
-from pea.errors import CacheError, IdentityError, ShardDamagedError, ShardUnfinishedError
-from pea.samples import TarIdentity
-
-_REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
+from pea.cache.shard import Bucket, Part, Shard
+from pea.errors import CacheError, IdentityError, ShardUnfinishedError
 
 
 class Cache:
@@ -159,201 +153,6 @@ class Cache:
                     remedy="Restore the manifest, or delete the shard and run `pea cache`.",
                 )
             yield plan, summary
-
-
-class Shard:
-    """The finished parts of one tar."""
-
-    def __init__(self, cache: Cache, tar: str, plans: Sequence[PartPlan]) -> None:
-        self.tar = tar
-        self._cache, self._plans = cache, plans
-
-    @cached_property
-    def num_samples(self) -> int:
-        """Samples that every part kept."""
-        if len(self._plans) == 1:
-            return int(read_summary(self._cache.record_path(self._plans[0]))["num_samples"])
-        return sum(bucket.num_samples for bucket in self.buckets.values())
-
-    @property
-    def num_records(self) -> int:
-        """Records."""
-        return self.num_samples * self._cache.draws_per_sample
-
-    @property
-    def tar_identity(self) -> TarIdentity:
-        """The tar that it was made from."""
-        return self._cache.identity.tars_by_name[self.tar]
-
-    @property
-    def record(self) -> CompletionRecord:
-        """The completion record of the first part."""
-        return self.parts[0].record
-
-    @cached_property
-    def parts(self) -> list[Part]:
-        """The parts, opened."""
-        return [Part(self._cache, plan) for plan in self._plans]
-
-    @cached_property
-    def buckets(self) -> dict[str, Bucket]:
-        """The buckets that the tar's images fell into, those without samples left out."""
-        names = self.parts[0].record.kept
-        found = {name: Bucket(self, name, self._cache.draws_per_sample) for name in names}
-        return {name: bucket for name, bucket in found.items() if bucket.num_samples}
-
-
-class Part:
-    """One finished part of a shard."""
-
-    def __init__(self, cache: Cache, plan: PartPlan) -> None:
-        self.plan = plan
-        self.record = read_record(cache.record_path(plan))
-        self.store = cache.shard_dir(plan.tar) / self.record.store
-        self._arrays: dict[str, StoredArray] = {}
-
-    def array_names(self, bucket: str) -> list[str]:
-        """Names of all arrays of a bucket, text columns included."""
-        prefix, suffix = f"{bucket}/", "/zarr.json"
-        names = (name for name in self.record.files if name.startswith(prefix) and name.endswith(suffix))
-        inner = [name[len(prefix) : -len(suffix)] for name in names if len(name) > len(prefix) + len(suffix)]
-        return [name for name in inner if not any(other.startswith(f"{name}/") for other in inner)]
-
-    def array(self, bucket: str, name: str) -> StoredArray:
-        """One array, checked when it is first used."""
-        path = f"{bucket}/{name}"
-        if path not in self._arrays:
-            self._arrays[path] = StoredArray(self.store, path, self.record.files)
-        return self._arrays[path]
-
-    def spec(self, bucket: str, name: str) -> ArraySpec:
-        """What one array is."""
-        array = self.array(bucket, name)
-        level: Level = "sample" if array.dimension_names[0] == "sample" else "record"
-        return ArraySpec(name, level, array.dtype.name, array.shape[1:], array.dimension_names[1:], array.attributes)
-
-    def languages(self, bucket: str) -> list[str]:
-        """Languages of which at least one sample has a caption."""
-        names = (name.split("/") for name in self.array_names(bucket))
-        return sorted(name[1] for name in names if name[0] == CAPTIONS and name[-1] == "bytes")
-
-    def texts(self, bucket: str, name: str) -> list[str]:
-        """A text column."""
-        data, offsets = self.array(bucket, f"{name}/bytes"), self.array(bucket, f"{name}/offsets")
-        return decode_texts(data.read(0, len(data)), offsets.read(0, len(offsets)))
-
-
-class Bucket:
-    """The rows of one bucket of one tar: those of all parts, as if they had been written at once."""
-
-    def __init__(self, shard: Shard, name: str, draws_per_sample: int) -> None:
-        self.name = name
-        self.draws_per_sample = draws_per_sample
-        self._shard, self._parts = shard, shard.parts
-        self._rows = self._common_rows()
-        self.num_samples = len(self.keys)
-        """Samples: rows of the sample-level arrays."""
-
-    @property
-    def num_records(self) -> int:
-        """Records: rows of the record-level arrays."""
-        return self.num_samples * self.draws_per_sample
-
-    @cached_property
-    def keys(self) -> list[str]:
-        """Key of each sample."""
-        kept, rows = self._parts[0].record.kept[self.name], self._rows[0]
-        return list(kept) if rows is None else [kept[row] for row in rows]
-
-    @cached_property
-    def languages(self) -> list[str]:
-        """Languages of which at least one sample has a caption."""
-        return self._parts[0].languages(self.name)
-
-    def captions(self, language: str) -> list[str]:
-        """The caption of each sample; empty where there is none."""
-        if language not in self.languages:
-            return [""] * self.num_samples
-        texts = self._parts[0].texts(self.name, f"{CAPTIONS}/{language}")
-        return texts if self._rows[0] is None else [texts[row] for row in self._rows[0]]
-
-    @cached_property
-    def arrays(self) -> dict[str, ArraySpec]:
-        """The arrays that can be read, text columns left out."""
-        specs = {}
-        for part in self._parts:
-            for name in part.array_names(self.name):
-                if name not in specs and not name.startswith((f"{KEYS}/", f"{CAPTIONS}/")):
-                    specs[name] = part.spec(self.name, name)
-        return dict(sorted(specs.items()))
-
-    def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
-        """Rows ``start <= row < stop`` of some arrays, each counted in rows of its own level.
-
-        Raises:
-            ShardDamagedError: what is stored is not what was written.
-            CacheError: there is no such array.
-        """
-        return {name: self._read(name, start, stop) for name in names}
-
-    def _read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        holders = self._holders(name)
-        sample_level = holders[0][1].dimension_names[0] == "sample"
-        limit = self.num_samples if sample_level else self.num_records
-        if not 0 <= start <= stop <= limit:
-            raise IndexError(f"rows {start}..{stop} of {limit} in {name}")
-        if sample_level:
-            return self._read_samples(holders[0][0], holders[0][1], 1, start, stop)
-        if len(holders) == 1 and self._rows[holders[0][0]] is None:
-            return holders[0][1].read(start, stop)
-        first, last = start // self.draws_per_sample, -(-stop // self.draws_per_sample)
-        pieces = []
-        for index, array in holders:
-            draws = self._parts[index].plan.num_draws
-            rows = self._read_samples(index, array, draws, first, last)
-            pieces.append(rows.reshape(last - first, draws, *rows.shape[1:]))
-        merged = np.concatenate(pieces, axis=1)
-        flat = merged.reshape(-1, *merged.shape[2:])
-        shift = first * self.draws_per_sample
-        return flat[start - shift : stop - shift]
-
-    def _read_samples(self, part: int, array: StoredArray, per_sample: int, start: int, stop: int) -> npt.NDArray[Any]:
-        """The rows of samples start..stop of one part: [(stop - start) * per_sample, ...]."""
-        rows = self._rows[part]
-        if rows is None or start == stop:
-            return array.read(start * per_sample, stop * per_sample)
-        chosen = rows[start:stop]
-        low, high = int(chosen[0]), int(chosen[-1]) + 1
-        block = array.read(low * per_sample, high * per_sample)
-        block = block.reshape(high - low, per_sample, *block.shape[1:])[chosen - low]
-        return block.reshape(-1, *block.shape[2:])
-
-    def _holders(self, name: str) -> list[tuple[int, StoredArray]]:
-        """(part, array) of each part that has an array, by first draw."""
-        holders = [
-            (index, part.array(self.name, name))
-            for index, part in enumerate(self._parts)
-            if f"{self.name}/{name}/zarr.json" in part.record.files
-        ]
-        if not holders:
-            raise CacheError("no such array", where=f"{self._shard.tar}/{self.name}", got=name)
-        return sorted(holders, key=lambda holder: self._parts[holder[0]].plan.draw_start)
-
-    def _common_rows(self) -> list[npt.NDArray[np.int64] | None]:
-        """Per part, the rows of the samples that all parts kept; None: all of them."""
-        kept = [part.record.kept.get(self.name, []) for part in self._parts]
-        if all(keys == kept[0] for keys in kept):
-            return [None] * len(kept)
-        common = set(kept[0]).intersection(*kept[1:])
-        rows = [[row for row, key in enumerate(keys) if key in common] for keys in kept]
-        if any(
-            [keys[row] for row in chosen] != [kept[0][row] for row in rows[0]]
-            for keys, chosen in zip(kept, rows, strict=True)
-        ):
-            raise ShardDamagedError(
-                "the parts of the shard disagree about its order", where=self._shard.tar, remedy=_REMEDY
-            )
-        return [np.array(chosen, dtype=np.int64) for chosen in rows]
 
 
 __all__ = ["Bucket", "Cache", "FileEntry", "Part", "Shard"]

@@ -1,0 +1,32 @@
+"""Plain text for people: columns, sizes, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def human_bytes(count: float) -> str:
+    """``1234567`` -> ``1.2 MB``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns of text; numbers and what follows the first column are aligned to the right."""
+    cells = [list(map(str, row)) for row in (head, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    lines = []
+    for row in cells:
+        first, *rest = (
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def count_of(number: int, noun: str) -> str:
+    """``1, "sample"`` -> ``1 sample``; ``0`` -> ``no samples``."""
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
