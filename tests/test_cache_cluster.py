@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 _PATIENCE_S = 400
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+_ENVIRONMENT["RAY_AUTH_MODE"] = "disabled"  # an earlier local Ray leaves a token, and then a head asks for it
 
 
 def free_port() -> int:
@@ -41,6 +42,7 @@ def dashboard(tmp_path: Path) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="pea-")  # sockets go here, and their paths must be short
     port, dashboard_port = free_port(), free_port()
     common = ["--block", "--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats"]
+    common += ["--node-ip-address=127.0.0.1"]
     head = ["start", "--head", f"--port={port}", f"--dashboard-port={dashboard_port}", f"--temp-dir={folder}"]
     processes: list[subprocess.Popen[bytes]] = []
     try:
