@@ -1,0 +1,126 @@
+"""Text states of a frozen encoder kept on disk: computed on first use, mapped into memory by every later run.
+
+A folder `<root>/<key>/` holds the states of one set of captions, in sorted order, as plain `.npy` files, one for each
+part of the encoder's answer, and `states.json` with their checksums. The key is a digest of encoder and captions, so
+that another encoder or corpus has another folder and nothing is ever stale.
+
+Shapes: N captions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from pea.errors import CacheError, DiskFullError
+from pea.files import new_folder
+
+_FORMAT = 1
+_INDEX = "states.json"
+_PIECE_BYTES = 16 << 20
+Parts = tuple[Tensor | None, ...]
+
+
+class TextFiles:
+    """The stored states of one encoder and one set of captions."""
+
+    def __init__(self, root: Path, encoder: str, texts: Sequence[str]) -> None:
+        """`encoder`: digest of whatever decides its answers; `texts`: the captions, sorted."""
+        self.texts = list(texts)
+        digest = hashlib.sha256(f"{_FORMAT}\0{encoder}".encode())
+        for text in self.texts:
+            digest.update(b"\0" + text.encode())
+        self.folder = root / digest.hexdigest()[:32]
+
+    def read(self) -> Parts | None:
+        """The parts, float or int `[N, ...]`, mapped from disk; None where they have not been stored yet.
+
+        Raises:
+            CacheError: a file is missing, or is not what was written.
+        """
+        if not (self.folder / _INDEX).is_file():
+            return None
+        try:
+            index = json.loads((self.folder / _INDEX).read_text("utf-8"))
+            return tuple(None if entry is None else self._map(entry) for entry in index["parts"])
+        except (OSError, ValueError, KeyError) as error:
+            raise self._damaged(error) from error
+
+    def write(self, groups: Iterable[Parts]) -> Parts:
+        """Store what the encoder gives for consecutive groups of the captions, then `read` it.
+
+        Raises:
+            DiskFullError: there is no room; nothing half-written is ever read.
+        """
+        try:
+            with new_folder(self.folder) as temporary:
+                entries = self._fill(temporary, groups)
+                (temporary / _INDEX).write_text(json.dumps({"format": _FORMAT, "parts": entries}), "utf-8")
+        except OSError as error:
+            raise DiskFullError(
+                "cannot store the text states",
+                where=self.folder,
+                got=error,
+                remedy="Make room, or set train.keep_text_states to false.",
+            ) from error
+        stored = self.read()
+        assert stored is not None
+        return stored
+
+    def _fill(self, folder: Path, groups: Iterable[Parts]) -> list[dict[str, Any] | None]:
+        files: list[Any] = []
+        start = 0
+        for group in groups:
+            if not files:
+                files = [self._create(folder / f"part-{i}.npy", part) for i, part in enumerate(group)]
+            stop = start + next(len(part) for part in group if part is not None)
+            for file, part in zip(files, group, strict=True):
+                if part is not None:
+                    file[start:stop] = part.cpu().numpy()
+            start = stop
+        assert start == len(self.texts)
+        for file in files:
+            if file is not None:
+                file.flush()
+        paths = [None if file is None else folder / f"part-{i}.npy" for i, file in enumerate(files)]
+        return [None if path is None else {"file": path.name, "crc32": _crc32(path)} for path in paths]
+
+    def _create(self, path: Path, part: Tensor | None) -> Any:
+        if part is None:
+            return None
+        dtype = part[:0].cpu().numpy().dtype
+        return open_memmap(path, mode="w+", dtype=dtype, shape=(len(self.texts), *part.shape[1:]))
+
+    def _map(self, entry: dict[str, Any]) -> Tensor:
+        path = self.folder / entry["file"]
+        if _crc32(path) != entry["crc32"]:
+            raise ValueError(f"{path.name}: another checksum than was written")
+        mapped = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable memory
+        if len(mapped) != len(self.texts):
+            raise ValueError(f"{path.name}: {len(mapped)} rows, expected {len(self.texts)}")
+        return torch.from_numpy(mapped)
+
+    def _damaged(self, error: Exception) -> CacheError:
+        return CacheError(
+            "the stored text states are damaged",
+            where=self.folder,
+            got=error,
+            remedy="Remove this folder; the next run makes it again.",
+        )
+
+
+def _crc32(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
