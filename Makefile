@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-PYTEST_ARGS ?=
+# Two to four processes; a file stays in one of them, so that its fixtures are made once.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint bench bench-full clean
@@ -19,11 +20,12 @@ install: $(STAMP)  ## Set up .venv.
 demo: $(STAMP)  ## The whole pipeline on the small world; results in runs/demo.
 	$(BIN)/pea run pipeline.yaml
 
-test: $(STAMP)  ## The quick tests (about a minute and a half).
+test: $(STAMP)  ## The quick tests (two minutes on two cores).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## Every test, the slow ones too (kills, full disks, whole pipelines).
-	$(BIN)/python -m pytest -m "" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)  ## Style and types.
 	$(BIN)/ruff check .
