@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from hypothesis import settings as hypothesis_settings
 
 from pea.config import Config
 from tests.cache_helpers import CacheMaker
+
+# Several test processes, or a Ray worker beside one, with two threads each on two cores wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 hypothesis_settings.register_profile(
     "pea", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
