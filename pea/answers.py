@@ -93,12 +93,12 @@ class FrozenModels:
             self._empty = self._english.encode([""])
             layers = config.cache.attention.layers if config.cache.attention else ()
             self._teacher = Teacher.from_checkpoint(
-                checkpoint, config.cache.blocks, dtype=dtype, device=device, query_layers=layers
+                checkpoint, config.cache.blocks, dtype, device, channels_last=True, query_layers=layers
             )
             num_timesteps = int(self._teacher.scheduler.config.num_train_timesteps)
             self._recipe = DrawRecipe(config.cache.seed, config.cache.caption_drop_rate, num_timesteps)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[Rows | None, list[Rejected]]:
         """The rows of a batch of one bucket, and the samples to which a model's answer was not finite."""
         bucket = bucket_name(batch[0].placed.bucket)

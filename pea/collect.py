@@ -2,7 +2,9 @@
 
 What happens to a tar is decided here; where it happens (process, machine, device) is not. Batches are formed from the
 tar's samples in their order, and the UNet sees ``batch_size`` samples at *one* draw each. So a record's bits depend on
-neither the number of draws nor on other tars, workers, or blocks.
+neither the number of draws nor on other tars, workers, or blocks. Several batches are under way at once, each in a
+thread of its own: on a CPU a batch per core is quicker than one batch on all cores, and on a GPU the host's share of
+one batch is done while the device works on another.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import tarfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,11 +25,13 @@ from pea.answers import Decoded, FrozenModels, Rows
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.config import Config
 from pea.errors import CorpusError
-from pea.overlap import Behind, ahead
+from pea.overlap import Behind, ahead, side_by_side
 from pea.samples import Rejected, Sample, place_in_bucket, read_tar
 
 _DECODED_AHEAD = 64
 _BATCHES_BEHIND = 2
+_BATCHES_AT_ONCE = 2
+_CPU_BATCHES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Collector:
         source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
         assert source is not None
         self._source, self._cache_config = source, config.cache
-        self._models = FrozenModels(config, corpus, device)
+        self._models, self._device = FrozenModels(config, corpus, device), device
         self._stopwatch = self._models.stopwatch
 
     def collect(self, cache: Cache, task: Task, in_flight: Callable[[str], object] = str) -> Iterator[News]:
@@ -97,14 +102,22 @@ class Collector:
         """
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
-        yield Started(_count_samples(task.tar))
+        num_expected = _count_samples(task.tar)
+        yield Started(num_expected)
+        at_once = self._batches_at_once(num_expected)
         with ShardWriter(cache, task.part.tar, task.part.part, self._schema(task.part)) as writer:
             decoded = self._decode(task, in_flight)
             with (
+                _torch_threads(at_once),
                 closing(decoded if task.careful else ahead(decoded, _DECODED_AHEAD)) as items,
                 Behind(partial(self._write, writer, task.part), _BATCHES_BEHIND) as behind,
+                closing(
+                    side_by_side(
+                        partial(self._answer, task, in_flight), self._batches(items), 1 if task.careful else at_once
+                    )
+                ) as answers,
             ):
-                for item in self._answers(items, task, in_flight):
+                for item in chain.from_iterable(answers):
                     behind.put(item)
                     finished.num_samples += len(item.keys) if isinstance(item, Rows) else 0
                     yield Done(len(item.keys) if isinstance(item, Rows) else 1)
@@ -139,11 +152,14 @@ class Collector:
                     item = sample
             yield item
 
-    def _answers(
-        self, items: Iterable[Decoded | Rejected], task: Task, in_flight: Callable[[str], object]
-    ) -> Iterator[Rows | Rejected]:
-        """Batches of one bucket, in order, through the models; rejected samples pass."""
-        size = self._cache_config.run.batch_size
+    def _batches_at_once(self, num_samples: int) -> int:
+        """Batches of a tar that are under way together."""
+        num_batches = -(-num_samples // self._cache_config.run.batch_size)
+        wanted = _BATCHES_AT_ONCE if self._device.type != "cpu" else min(_CPU_BATCHES_AT_ONCE, torch.get_num_threads())
+        return max(1, min(wanted, num_batches))
+
+    def _batches(self, items: Iterable[Decoded | Rejected]) -> Iterator[list[Decoded] | Rejected]:
+        """Batches of one bucket, in the order in which they fill; rejected samples pass."""
         waiting: dict[tuple[int, int], list[Decoded]] = defaultdict(list)
         for item in items:
             if isinstance(item, Rejected):
@@ -151,25 +167,22 @@ class Collector:
                 continue
             batch = waiting[item.placed.bucket]
             batch.append(item)
-            if len(batch) == size:
-                yield from self._answer(batch, task, in_flight)
-                batch.clear()
-        for batch in waiting.values():
-            if batch:
-                yield from self._answer(batch, task, in_flight)
+            if len(batch) == self._cache_config.run.batch_size:
+                yield waiting.pop(item.placed.bucket)
+        yield from waiting.values()
 
     def _answer(
-        self, batch: list[Decoded], task: Task, in_flight: Callable[[str], object]
-    ) -> Iterator[Rows | Rejected]:
+        self, task: Task, in_flight: Callable[[str], object], batch: list[Decoded] | Rejected
+    ) -> list[Rows | Rejected]:
+        if isinstance(batch, Rejected):
+            return [batch]
         if task.careful:
             for item in batch:
                 in_flight(item.key)
                 self._models.answer([item], task.part)
             in_flight("")
         rows, rejected = self._models.answer(batch, task.part)
-        yield from rejected
-        if rows is not None:
-            yield rows
+        return [*rejected, *([] if rows is None else [rows])]
 
     def _write(self, writer: ShardWriter, part: PartPlan, item: Rows | Rejected) -> None:
         if isinstance(item, Rejected):
@@ -183,6 +196,17 @@ class Collector:
                 samples={name: rows for name, rows in item.samples.items() if part.holds(name, "sample")},
                 records={name: rows for name, rows in item.records.items() if part.holds(name, "record")},
             )
+
+
+@contextmanager
+def _torch_threads(batches_at_once: int) -> Iterator[None]:
+    """Share torch's threads among the batches that are under way; torch has one setting for the whole process."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, num_threads // batches_at_once))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _count_samples(tar: Path) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 Indices = Sequence[int] | npt.NDArray[np.integer]
+_local = threading.local()
 _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio: its multiples fill the circle evenly
 _MASK = (1 << 64) - 1
 
@@ -177,8 +179,16 @@ def _words(seed: int, purpose: str, sample_id: str, draw: int, count: int) -> np
     """``count`` random uint64: key = (seed, purpose, sample), counter = (position, draw, 0, 0)."""
     digest = hashlib.sha256(f"{purpose}\0{seed}\0{sample_id}".encode()).digest()
     key = np.frombuffer(digest[:16], dtype="<u8").astype(np.uint64)
-    counter = np.array([0, draw, 0, 0], dtype=np.uint64)
-    words: npt.NDArray[np.uint64] = np.random.Philox(counter=counter, key=key).random_raw(count)
+    generator = _generator()
+    generator.state = {
+        "bit_generator": "Philox",
+        "state": {"counter": np.array([0, draw, 0, 0], dtype=np.uint64), "key": key},
+        "buffer": np.zeros(4, dtype=np.uint64),
+        "buffer_pos": 4,  # empty
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    words: npt.NDArray[np.uint64] = generator.random_raw(count)
     return words
 
 
@@ -198,6 +208,14 @@ def _normal_batch(
         words[row] = _words(seed, purpose, sample_id, int(draw), half)
     values = standard_normal(words.reshape(-1), 2 * words.size).reshape(len(sample_ids), 2 * half)
     return np.ascontiguousarray(values[:, :count]).reshape(len(sample_ids), *shape)
+def _generator() -> np.random.Philox:
+    """One generator per thread: a new one would ask the operating system for entropy that is not used."""
+    if not hasattr(_local, "generator"):
+        _local.generator = np.random.Philox(0)
+    generator: np.random.Philox = _local.generator
+    return generator
+
+
 
 
 def _inverse_normal(uniform: Float64Array) -> Float64Array:

@@ -6,6 +6,7 @@ size.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ class VaeEncoder:
     """The frozen image encoder of a diffusers checkpoint."""
 
     def __init__(self, vae: AutoencoderKL) -> None:
-        self.vae = vae.requires_grad_(False).eval()
+        self.vae = vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.scaling_factor = float(vae.config.scaling_factor)
 
     @classmethod
@@ -64,7 +65,8 @@ class VaeEncoder:
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Images float `[B, 3, H, W]` in [-1, 1] -> float32 mean and standard deviation `[B, c, h, w]`, unscaled."""
-        moments = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype)).latent_dist
+        pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
+        moments = self.vae.encode(pixels).latent_dist
         return moments.mean.float(), moments.std.float()
 
 
@@ -91,6 +93,7 @@ class EnglishEncoder:
 
     def __init__(self, parts: Sequence[tuple[CLIPTokenizer, nn.Module]]) -> None:
         self.parts = [(tokenizer, model.requires_grad_(False).eval()) for tokenizer, model in parts]
+        self._lock = threading.Lock()  # a tokenizer cannot be asked by two threads at once
 
     @classmethod
     def from_checkpoint(
@@ -125,7 +128,8 @@ class EnglishEncoder:
 
     def _run(self, index: int, texts: Sequence[str]) -> Any:
         tokenizer, model = self.parts[index]
-        tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
+        with self._lock:
+            tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
         return model(tokens.input_ids.to(model.device), output_hidden_states=True)
 
 

@@ -1,4 +1,4 @@
-"""Two helpers that let reading, computing and writing overlap: items made ahead of time, and work done behind."""
+"""Helpers that let reading, computing and writing overlap: items made ahead of time, side by side, and used behind."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 _END = object()
 _POLL_S = 0.1
 
@@ -54,6 +55,30 @@ def _produce(items: Iterable[Any], ready: queue.Queue[tuple[Any, BaseException |
         put(_END)
     except BaseException as error:  # noqa: BLE001 - it belongs to the thread that reads
         put(None, error)
+
+
+def side_by_side(
+    use: Callable[[Item], Result], items: Iterable[Item], num_threads: int
+) -> Generator[Result, None, None]:
+    """``use(item)`` of each item, in the items' order, in as many threads; one item more waits.
+
+    An error is raised here, after the results before it. With one thread, everything happens in the caller's.
+    """
+    if num_threads == 1:
+        yield from map(use, items)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="pea-beside") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(use, item))
+                if len(pending) > num_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 class Behind(Generic[Item]):

@@ -6,14 +6,11 @@ t|^2`` without bias, and so does its gradient; the variance shrinks with ``|s - 
 block, record id) by integer hashing and is the same on every device.
 
 Shapes: B records, C channels, H x W positions, M outputs of the map, kept as R rows of L values.
-
-Source: Charikar, Chen, Farach-Colton 2002 (count sketch); Steele, Lea, Flood 2014 (SplitMix64).
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,14 +20,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pea.config import CountSketch, ExactSketch, PositionsSketch, QuantizedSketch
+from pea.config import CountSketch, ExactSketch, FoldSketch, PositionsSketch, QuantizedSketch
 from pea.sketch_codecs import Codec, make_codec
-from pea.sketch_hash import record_keys, signs, words
-from pea.sketch_sums import TurnAndAdd
+from pea.sketch_hash import record_keys
+from pea.sketch_maps import CountMap, FoldMap, LinearMap, PositionsMap
 
-AnySketchConfig = ExactSketch | QuantizedSketch | PositionsSketch | CountSketch
+AnySketchConfig = ExactSketch | QuantizedSketch | PositionsSketch | CountSketch | FoldSketch
 RecordIds = npt.NDArray[np.uint64] | Tensor
-_ROW = 64  # values of a count sketch that share a scale when quantized, and the unit of the signs
 
 
 @dataclass(frozen=True)
@@ -47,80 +43,12 @@ class ArrayLayout:
     """What a reader needs to make sense of the values."""
 
 
-class LinearMap:
-    """The random map: [B, C, H, W] -> [B, R, L]; here the identity, rows are channels."""
-
-    def __init__(self, shape_chw: tuple[int, int, int]) -> None:
-        self.channels, self.height, self.width = shape_chw
-        self.feature_shape = shape_chw
-        self.numel = math.prod(shape_chw)
-        self.rows, self.length = self.channels, self.height * self.width
-        self.stored_shape: tuple[int, ...] = shape_chw
-        self.dimension_names: tuple[str, ...] = ("channel", "height", "width")
-        self.scale = 1.0
-        """What the stored values must be multiplied by to have ``E[S^T S] = I``."""
-
-    def apply(self, features: Tensor, keys: Tensor) -> Tensor:  # noqa: ARG002 (used by the others)
-        """Float32 [B, C, H, W] and int64 [B] -> float32 [B, R, L], without ``scale``; differentiable."""
-        return features.flatten(2)
-
-
-class PositionsMap(LinearMap):
-    """All channels at P random positions."""
-
-    def __init__(self, shape_chw: tuple[int, int, int], fraction: float) -> None:
-        super().__init__(shape_chw)
-        self.num_positions = self.height * self.width
-        self.length = max(1, round(fraction * self.num_positions))
-        self.stored_shape = (self.channels, self.length)
-        self.dimension_names = ("channel", "position")
-        self.scale = math.sqrt(self.num_positions / self.length)
-
-    def positions(self, keys: Tensor) -> Tensor:
-        """The chosen positions ``y * W + x``, ascending: int64 [B, P]."""
-        bits = self.num_positions.bit_length()
-        index = torch.arange(self.num_positions, device=keys.device)
-        lots = (words(keys, "positions", self.num_positions) >> bits << bits) | index  # unique: any sort agrees
-        chosen = lots.sort(dim=1).values[:, : self.length] & ((1 << bits) - 1)
-        return chosen.sort(dim=1).values
-
-    def apply(self, features: Tensor, keys: Tensor) -> Tensor:
-        """See ``LinearMap.apply``."""
-        index = self.positions(keys)[:, None, :].expand(-1, self.channels, -1)
-        return features.flatten(2).gather(2, index)
-
-
-class CountMap(LinearMap):
-    """Signed sums: the values, in lines of M, are given random signs, turned by a random amount, and added up.
-
-    Two values of one line never meet and two of different lines meet with probability 1/M: a count sketch,
-    with slightly less variance than the classical one, that needs one random bit per value.
-    """
-
-    def __init__(self, shape_chw: tuple[int, int, int], ratio: float) -> None:
-        super().__init__(shape_chw)
-        self.rows, self.length = max(1, math.ceil(self.numel / ratio / _ROW)), _ROW
-        self.num_sums = self.rows * _ROW
-        self.num_lines = math.ceil(self.numel / self.num_sums)
-        self.stored_shape = (self.num_sums,)
-        self.dimension_names = ("sum",)
-
-    def apply(self, features: Tensor, keys: Tensor) -> Tensor:
-        """See ``LinearMap.apply``."""
-        flat = torch.nn.functional.pad(features.flatten(1), (0, self.num_lines * self.num_sums - self.numel))
-        lines = flat.view(-1, self.num_lines, self.num_sums)
-        turns = (words(keys, "turns", self.num_lines) & 0x7FFFFFFFFFFFFFFF) % self.num_sums
-        sums: Tensor = TurnAndAdd.apply(lines, signs(keys, flat.shape[1]).view_as(lines), turns)  # type: ignore[no-untyped-call]
-        return sums.view(-1, self.rows, _ROW)
-
-
 class Sketch:
     """What is kept of one block's feature maps: a linear map followed by a way to store its values."""
 
-    def __init__(self, linear: LinearMap, codec: Codec, seed: int, block: str, *, lossless: bool) -> None:
+    def __init__(self, linear: LinearMap, codec: Codec, block_key: int, *, lossless: bool) -> None:
         self._linear, self._codec, self._lossless = linear, codec, lossless
-        digest = hashlib.sha256(f"sketch\0{seed}\0{block}".encode()).digest()
-        self._block_key = int.from_bytes(digest[:8], "little", signed=True)
+        self._block_key = block_key
         self.numel = linear.numel
         """Values of the feature map: C * H * W."""
         self.num_outputs = linear.rows * linear.length
@@ -197,18 +125,22 @@ def make_sketch(config: AnySketchConfig, seed: int, block: str, shape_chw: tuple
     """The sketch of one block whose feature maps are [C, H, W]. ``seed`` is the cache's."""
     channels, height, width = shape_chw
     shape = (channels, height, width)
+    digest = hashlib.sha256(f"sketch\0{seed}\0{block}".encode()).digest()
+    key = int.from_bytes(digest[:8], "little", signed=True)
     if isinstance(config, ExactSketch):
-        return Sketch(LinearMap(shape), make_codec(config.dtype), seed, block, lossless=True)
+        return Sketch(LinearMap(shape), make_codec(config.dtype), key, lossless=True)
     linear: LinearMap
     if isinstance(config, PositionsSketch):
         linear = PositionsMap(shape, config.fraction)
     elif isinstance(config, CountSketch):
         linear = CountMap(shape, config.ratio)
+    elif isinstance(config, FoldSketch):
+        linear = FoldMap(shape, config.ratio, key)
     else:
         linear = LinearMap(shape)
         if config.values == "int4" and width % 2:
             linear.stored_shape, linear.dimension_names = (channels, height * width), ("channel", "position")
-    return Sketch(linear, make_codec(config.values), seed, block, lossless=False)
+    return Sketch(linear, make_codec(config.values), key, lossless=False)
 
 
 def to_numpy(tensor: Tensor) -> npt.NDArray[Any]:

@@ -5,6 +5,7 @@ Shapes: B batch, c,h,w latents, C,H,W the feature map of a block.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -32,8 +33,16 @@ class UNetOutput(NamedTuple):
     """Cross-attention layer -> its queries at the positions asked for, float `[B, Q, width]`."""
 
 
+class _Pass(threading.local):
+    """What the hooks of one pass are told and find; each thread has its own."""
+
+    def __init__(self) -> None:
+        self.captured: dict[str, Tensor] = {}
+        self.positions: Mapping[str, Tensor] = {}
+
+
 class Teacher:
-    """A frozen UNet with its noise schedule; the only place that registers hooks."""
+    """A frozen UNet with its noise schedule; the only place that registers hooks. Threads may share it."""
 
     def __init__(
         self,
@@ -50,8 +59,7 @@ class Teacher:
         self.scheduler = scheduler
         self.blocks = block_names(unet, blocks)
         self.query_layers = layer_names(unet, query_layers)
-        self._captured: dict[str, Tensor] = {}
-        self._positions: Mapping[str, Tensor] = {}
+        self._pass = _Pass()
         for name in self.query_layers:
             unet.get_submodule(f"{name}.to_q").register_forward_hook(self._capture_queries(name))
         for name in self.blocks:
@@ -96,7 +104,7 @@ class Teacher:
         `positions`: cross-attention layer -> int64 `[B, Q]`, where its queries are wanted; None keeps no query.
         Gradients flow to the conditioning only; what does not depend on text keeps no graph.
         """
-        self._captured, self._positions = {}, positions or {}
+        self._pass.captured, self._pass.positions = {}, positions or {}
         dtype = self.unet.dtype
         noise_pred = self.unet(
             noisy_latents.to(dtype),
@@ -105,8 +113,8 @@ class Teacher:
             added_cond_kwargs=self._added(conditioning, time_ids),
             return_dict=False,
         )[0]
-        captured, self._captured = self._captured, {}
-        queries = {name: captured[f"{name}.to_q"] for name in self._positions}
+        captured, self._pass.captured = self._pass.captured, {}
+        queries = {name: captured[f"{name}.to_q"] for name in self._pass.positions}
         return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -138,15 +146,16 @@ class Teacher:
     def _capture(self, name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
             # A down block returns its output together with the skip connections inside it.
-            self._captured[name] = output[0] if isinstance(output, tuple) else output
+            self._pass.captured[name] = output[0] if isinstance(output, tuple) else output
 
         return hook
 
     def _capture_queries(self, name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            if name in self._positions:  # only the few that are kept: all queries of SDXL are 200 MB a record
-                rows = self._positions[name].unsqueeze(-1).expand(-1, -1, output.shape[-1])
-                self._captured[f"{name}.to_q"] = output.gather(1, rows)
+            positions = self._pass.positions
+            if name in positions:  # only the few that are kept: all queries of SDXL are 200 MB a record
+                rows = positions[name].unsqueeze(-1).expand(-1, -1, output.shape[-1])
+                self._pass.captured[f"{name}.to_q"] = output.gather(1, rows)
 
         return hook
 

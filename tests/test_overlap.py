@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pea.overlap import Behind, ahead
+from pea.overlap import Behind, ahead, side_by_side
 
 
 def _failing(count: int) -> Iterator[int]:
@@ -89,3 +89,37 @@ def test_an_error_in_the_block_comes_first_and_cancels_what_waits() -> None:
             behind.put(number)
         raise KeyError("from the block")
     assert len(used) < 10
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_side_by_side_keeps_the_order_of_the_items(num_threads: int) -> None:
+    def slow_at_first(number: int) -> int:
+        time.sleep(0.02 if number % 3 == 0 else 0)
+        return number * number
+
+    assert list(side_by_side(slow_at_first, range(20), num_threads)) == [number**2 for number in range(20)]
+
+
+def test_side_by_side_uses_its_threads_and_takes_no_more_items_than_it_needs() -> None:
+    together = threading.Barrier(2, timeout=5)
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = side_by_side(lambda number: together.wait() >= 0 and number, items(), 2)
+    assert next(results) == 0
+    assert len(taken) == 3, "two in hand, one that waits"
+    together.abort()
+    results.close()
+    assert _pea_threads() == []
+
+
+def test_side_by_side_raises_after_the_results_before_the_error() -> None:
+    results, got = side_by_side(lambda number: 6 // (3 - number), range(10), 2), []
+    with pytest.raises(ZeroDivisionError):
+        got.extend(results)  # type: ignore[func-returns-value]
+    assert got == [2, 3, 6]
+    assert _pea_threads() == []

@@ -23,6 +23,7 @@ CONFIGS: list[dict[str, Any]] = [
     *({"kind": "quantized", "values": v} for v in ("int8", "fp8_e4m3", "int4")),
     *({"kind": "positions", "fraction": 0.3, "values": v} for v in ("float32", "bfloat16", "int8", "int4")),
     *({"kind": "count", "ratio": 1.9, "values": v} for v in ("float32", "float16", "int8", "fp8_e4m3", "int4")),
+    *({"kind": "fold", "ratio": 1.9, "values": v} for v in ("float32", "int8", "int4")),
 ]
 ROUNDING = {"float32": 1e-6, "float16": 1e-3, "bfloat16": 8e-3}
 
@@ -103,17 +104,19 @@ def test_gradient_is_unbiased(config: dict[str, Any]) -> None:
     assert (error <= 5 * gradient.std(0) / count**0.5 + rounding * 8 + 1e-5).all()
 
 
-def test_count_sketch_has_the_variance_of_theory() -> None:
+@pytest.mark.parametrize("kind", ["count", "fold"])
+def test_count_sketch_has_the_variance_of_theory(kind: str) -> None:
     """Var |Sx|^2 <= 2 |x|^4 / M for each x; equal to it, less the pairs that never meet, for a flat x."""
-    sketch, count = sketch_of({"kind": "count", "ratio": 4, "values": "float32"}, (8, 8, 8)), 4000
+    sketch, count = sketch_of({"kind": kind, "ratio": 4, "values": "float32"}, (8, 8, 8)), 4000
     flat = torch.ones(1, 8, 8, 8)
     squares = sketch.project(flat.expand(count, -1, -1, -1), record_ids(count)).square().sum(1) / 512
     assert sketch.num_outputs == 128
     assert 0.6 * 2 / 128 < float(squares.var()) < 1.05 * 2 / 128
 
 
-def test_other_records_blocks_and_seeds_get_other_maps() -> None:
-    config = {"kind": "count", "ratio": 2, "values": "float32"}
+@pytest.mark.parametrize("kind", ["count", "fold"])
+def test_other_records_blocks_and_seeds_get_other_maps(kind: str) -> None:
+    config = {"kind": kind, "ratio": 2, "values": "float32"}
     features, ids = maps(1).expand(2, -1, -1, -1), record_ids(2)
     first = sketch_of(config).project(features, ids)
     assert not torch.equal(first[0], first[1])

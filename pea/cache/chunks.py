@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +26,9 @@ from pea.errors import CacheError, ShardDamagedError
 _MISSING = (1 << 64) - 1
 _CRC_BYTES = 4
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
-_INNER_CODECS = ["bytes", "zstd", "crc32c"]
+_INNER_CODECS = (["bytes", "crc32c"], ["bytes", "zstd", "crc32c"])
+_RESIDUE = 0x48674BC7
+"""The crc32c of any bytes that are followed by their own crc32c."""
 
 
 class StoredArray:
@@ -51,35 +52,42 @@ class StoredArray:
             (sharding,) = metadata["codecs"]
             inner = sharding["configuration"]
             self._chunk_rows: int = inner["chunk_shape"][0]
-            layout = [sharding["name"], [codec["name"] for codec in inner["codecs"]], inner["index_location"]]
+            codecs = [codec["name"] for codec in inner["codecs"]]
+            layout = (sharding["name"], inner["index_location"])
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise CacheError("not an array of this format", where=store / name, got=error) from None
-        if layout != ["sharding_indexed", _INNER_CODECS, "end"]:
-            raise CacheError("not an array of this format", where=store / name, got=layout)
+        if layout != ("sharding_indexed", "end") or codecs not in _INNER_CODECS:
+            raise CacheError("not an array of this format", where=store / name, got=[*layout, codecs])
+        self._compressed = "zstd" in codecs
         self._chunks_per_file = self._file_rows // self._chunk_rows
-        self._indices: dict[int, npt.NDArray[np.uint64]] = {}
+        self._indices: dict[int, list[list[int]]] = {}
         for number in range(-(-self.shape[0] // self._file_rows)):
             self._check_size(number)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Rows ``start <= row < stop``.
+    @property
+    def rows_apart(self) -> bool:
+        """Whether every row is a chunk of its own, uncompressed: one can be read as quickly alone as with others."""
+        return self._chunk_rows == 1 and not self._compressed
+
+    def read(self, start: int, stop: int, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Rows ``start <= row < stop``; into ``out`` where it is given, contiguous and of their shape and type.
 
         Raises:
             ShardDamagedError: a file is missing, was cut or changed.
         """
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start}..{stop} of {len(self)} in {self._name}")
-        rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype) if out is None else out
         for number in range(start // self._file_rows, -(-stop // self._file_rows)) if stop > start else ():
             first = number * self._file_rows
             self._read_file(number, max(start - first, 0), min(stop - first, self._file_rows), rows, first - start)
         return rows
 
     def _read_file(self, number: int, start: int, stop: int, rows: npt.NDArray[Any], shift: int) -> None:
-        """Copy rows start..stop of one file into ``rows``, whose row 0 is the file's row ``-shift``."""
+        """Put rows start..stop of one file into ``rows``, whose row 0 is the file's row ``-shift``."""
         path = self._path(number)
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -92,38 +100,48 @@ class StoredArray:
             index = self._index(number, descriptor, size)
             for chunk in range(start // self._chunk_rows, -(-stop // self._chunk_rows)):
                 first = chunk * self._chunk_rows
-                values = self._read_chunk(descriptor, path, index[chunk])
                 begin, end = max(start, first), min(stop, first + self._chunk_rows)
-                rows[begin + shift : end + shift] = values[begin - first : end - first]
+                wanted = rows[begin + shift : end + shift]
+                if end - begin == self._chunk_rows and not self._compressed:
+                    self._read_raw_chunk(descriptor, path, *index[chunk], wanted)
+                else:
+                    wanted[:] = self._read_chunk(descriptor, path, *index[chunk])[begin - first : end - first]
         finally:
             os.close(descriptor)
 
-    def _index(self, number: int, descriptor: int, size: int) -> npt.NDArray[np.uint64]:
-        """(offset, length) of each chunk of a file: uint64 [n, 2]; kept."""
+    def _read_raw_chunk(self, descriptor: int, path: Path, offset: int, length: int, wanted: npt.NDArray[Any]) -> None:
+        """An uncompressed chunk, read to where it is wanted: no copy."""
+        if offset == _MISSING or length != wanted.nbytes + _CRC_BYTES:
+            self._damaged(path, "a chunk that was never written")
+        stored, values = np.empty(1, dtype="<u4"), wanted.reshape(-1)
+        if os.preadv(descriptor, [values.view(np.uint8), stored.view(np.uint8)], offset) != length:
+            self._damaged(path, "fewer bytes than were written")
+        if google_crc32c.value(values.view(np.uint8)) != stored[0]:  # type: ignore[arg-type]
+            self._damaged(path, "other bytes than were written (crc32c)")
+
+    def _index(self, number: int, descriptor: int, size: int) -> list[list[int]]:
+        """(offset, length) of each chunk of a file; kept."""
         if number not in self._indices:
             length = 16 * self._chunks_per_file + _CRC_BYTES
             data = os.pread(descriptor, length, max(0, size - length))
             self._check_crc(data, length, self._path(number))
-            self._indices[number] = np.frombuffer(data[:-_CRC_BYTES], dtype="<u8").reshape(-1, 2)
+            self._indices[number] = np.frombuffer(data[:-_CRC_BYTES], dtype="<u8").reshape(-1, 2).tolist()
         return self._indices[number]
 
-    def _read_chunk(self, descriptor: int, path: Path, place: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
-        from numcodecs.zstd import decompress
-
-        offset, length = int(place[0]), int(place[1])
+    def _read_chunk(self, descriptor: int, path: Path, offset: int, length: int) -> npt.NDArray[Any]:
         if offset == _MISSING:
             self._damaged(path, "a chunk that was never written")
         data = os.pread(descriptor, length, offset)
         self._check_crc(data, length, path)
+        body = memoryview(data)[:-_CRC_BYTES]
         try:
-            values = np.frombuffer(decompress(data[:-_CRC_BYTES]), dtype=self.dtype)
+            values = np.frombuffer(_decompress(body) if self._compressed else body, dtype=self.dtype)
             return values.reshape(self._chunk_rows, *self.shape[1:])
         except (RuntimeError, ValueError) as error:
             self._damaged(path, error)
 
     def _check_crc(self, data: bytes, length: int, path: Path) -> None:
-        body, crc = data[:-_CRC_BYTES], data[-_CRC_BYTES:]
-        if len(data) != length or crc != struct.pack("<I", google_crc32c.value(body)):
+        if len(data) != length or google_crc32c.value(data) != _RESIDUE:
             self._damaged(path, "other bytes than were written (crc32c)")
 
     def _read_metadata(self) -> dict[str, Any]:
@@ -160,3 +178,10 @@ class StoredArray:
 
     def _damaged(self, path: Path, got: object) -> NoReturn:
         raise ShardDamagedError("the shard is damaged", where=path, got=got, remedy=_REMEDY) from None
+
+
+def _decompress(data: memoryview) -> bytes:
+    from numcodecs.zstd import decompress
+
+    values: bytes = decompress(data)
+    return values

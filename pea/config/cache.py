@@ -49,7 +49,20 @@ class CountSketch(Section):
     """How a sum is stored."""
 
 
-SketchConfig = Annotated[ExactSketch | QuantizedSketch | PositionsSketch | CountSketch, Field(discriminator="kind")]
+class FoldSketch(Section):
+    """Keep signed sums, as ``count`` does, at a fraction of its cost: values a fixed distance apart are added up."""
+
+    kind: Literal["fold"]
+    """Selects this kind."""
+    ratio: Annotated[float, Field(ge=1.0)] = 16.0
+    """Values of the feature map per stored sum."""
+    values: StoredValues = "float16"
+    """How a sum is stored."""
+
+
+SketchConfig = Annotated[
+    ExactSketch | QuantizedSketch | PositionsSketch | CountSketch | FoldSketch, Field(discriminator="kind")
+]
 
 
 class AttentionConfig(Section):
@@ -114,6 +127,6 @@ class CacheConfig(Section):
     run: CacheRunConfig = CacheRunConfig()
     """How the cache is filled."""
 
-    def sketch_for(self, block: str) -> ExactSketch | QuantizedSketch | PositionsSketch | CountSketch:
+    def sketch_for(self, block: str) -> ExactSketch | QuantizedSketch | PositionsSketch | CountSketch | FoldSketch:
         """The sketch of one block."""
         return self.block_sketches.get(block, self.sketch)

@@ -1,0 +1,92 @@
+"""Arrays written file by file: what zarr and the cache's own reader find in them, and how they are cut and packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pea.cache.chunks import StoredArray
+from pea.cache.completion import list_files
+from pea.cache.zarr_files import ArrayFiles, write_group
+from pea.errors import ShardDamagedError
+
+DTYPES = ("float32", "float16", "uint16", "uint8", "int8", "int64", "uint64", "uint32", "bool")
+
+
+def write(store: Path, rows: np.ndarray, chunk_rows: int, chunks_per_file: int, name: str = "a/b") -> None:
+    """An array of files of equal size; the last may be shorter."""
+    write_group(store, {"made_with": "a test"})
+    names = ["record", *(f"d{number}" for number in range(1, rows.ndim))]
+    file_rows = chunk_rows * chunks_per_file
+    files = ArrayFiles(
+        store, name, rows.dtype, rows.shape[1:], names, {"units": "px"}, chunk_rows=chunk_rows, file_rows=file_rows
+    )
+    for start in range(0, len(rows), file_rows):
+        files.write(rows[start : start + file_rows])
+    files.finish()
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    row_shape=st.sampled_from([(), (3,), (2, 4)]),
+    num_rows=st.integers(0, 23),
+    chunk_rows=st.integers(1, 5),
+    chunks_per_file=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_zarr_and_our_reader_find_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    row_shape: tuple[int, ...],
+    num_rows: int,
+    chunk_rows: int,
+    chunks_per_file: int,
+    seed: int,
+) -> None:
+    store = tmp_path_factory.mktemp("store")
+    rows = (np.random.default_rng(seed).standard_normal((num_rows, *row_shape)) * 50).astype(dtype)
+    write(store, rows, chunk_rows, chunks_per_file)
+    group = zarr.open_group(store, mode="r", zarr_format=3)
+    array: Any = group["a/b"]
+    assert group.attrs["made_with"] == "a test" and array.attrs["units"] == "px"
+    assert (array.shape, array.dtype) == (rows.shape, rows.dtype)
+    assert array.metadata.dimension_names[0] == "record"
+    np.testing.assert_array_equal(array[:], rows)
+    ours = StoredArray(store, "a/b", list_files(store))
+    first, last = num_rows // 3, num_rows - num_rows // 4
+    np.testing.assert_array_equal(ours.read(0, num_rows), rows)
+    np.testing.assert_array_equal(ours.read(first, last), rows[first:last])
+
+
+def test_only_what_gains_by_it_is_compressed(tmp_path: Path) -> None:
+    rows: dict[str, np.ndarray] = {
+        "floats": np.zeros((64, 100), dtype="float16"),
+        "packed": np.zeros((64, 100), dtype="uint8"),
+        "numbers": np.zeros(6400, dtype="int64"),
+        "text": np.zeros(6400, dtype="uint8"),
+    }
+    for name, values in rows.items():
+        write(tmp_path, values, 64, 1, name)
+    sizes = {name: (tmp_path / name / "c" / "0").stat().st_size for name in ("numbers", "text")}
+    sizes |= {name: (tmp_path / name / "c" / "0" / "0").stat().st_size for name in ("floats", "packed")}
+    overhead = 4 + 16 + 4  # crc32c of the chunk, its place, crc32c of the places
+    assert (sizes["floats"], sizes["packed"]) == (12_800 + overhead, 6_400 + overhead)
+    assert sizes["numbers"] < 51_200 / 4 and sizes["text"] < 6_400 / 4
+
+
+def test_every_byte_of_a_raw_chunk_is_checked(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((4, 5)).astype("float32")
+    write(tmp_path, rows, 2, 2, "a")
+    path, files = tmp_path / "a" / "c" / "0" / "0", list_files(tmp_path)
+    intact = path.read_bytes()
+    for place in range(len(intact)):
+        path.write_bytes(intact[:place] + bytes([intact[place] ^ 4]) + intact[place + 1 :])
+        with pytest.raises(ShardDamagedError, match=r"crc32c|never written"):
+            StoredArray(tmp_path, "a", files).read(0, 4)
