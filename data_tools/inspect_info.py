@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import zip_longest
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from pea.cache.certificate import read_certificate
 from pea.cache.manifest import read_manifest
 from pea.cache.schema import TIMESTEPS_PER_BIN, block_of
 from pea.cache.takedown import read_removed
+from pea.cache.totals import totals
 from pea.errors import CacheError
 
 Facts = dict[str, Any]
@@ -28,39 +27,29 @@ def collect(directory: Path) -> Facts:
         CacheError: the manifest or a summary is damaged.
     """
     cache = Cache(directory, read_manifest(directory))
-    gc.disable()  # it would search the growing list of summaries again and again: most of the time of a large cache
-    try:
-        summaries = cache.summaries()
-    finally:
-        gc.enable()
-    whole = [each for each in summaries if each["kind"] == "whole"]
-    timed = [each for each in summaries if each["kind"] != "blocks"]
-    kept = sum(each["num_samples"] for each in whole)
-    reasons = _total(each["dropped"] for each in whole)
-    records = sum(each["num_records"] for each in timed)
-    caption_dropped = sum(each["num_caption_dropped"] for each in timed)
-    stored = sum(each["num_bytes"] for each in summaries)
+    found = totals(cache)
+    kept, records, num_dropped = found["samples"], found["records"], sum(found["dropped"].values())
     return {
         "directory": str(directory),
-        "complete": len(summaries) == len(cache.manifest.parts),
-        "shards": {"finished": len(summaries), "all": len(cache.manifest.parts)},
+        "complete": found["parts"] == len(cache.manifest.parts),
+        "shards": {"finished": found["parts"], "all": len(cache.manifest.parts)},
         "samples": {
             "kept": kept,
-            "dropped": sum(reasons.values()),
-            "dropped_share": _share(sum(reasons.values()), kept + sum(reasons.values())),
-            "reasons": reasons,
+            "dropped": num_dropped,
+            "dropped_share": _share(num_dropped, kept + num_dropped),
+            "reasons": found["dropped"],
             "removed": sum(map(len, read_removed(directory).values())),
         },
         "records": {
             "all": records,
             "per_sample": cache.draws_per_sample,
-            "caption_dropped": caption_dropped,
-            "caption_dropped_share": _share(caption_dropped, records),
+            "caption_dropped": found["caption_dropped"],
+            "caption_dropped_share": _share(found["caption_dropped"], records),
         },
-        "languages": _total(each["languages"] for each in whole),
-        "buckets": _total({name: b["num_samples"] for name, b in each["buckets"].items()} for each in whole),
-        "bytes": _bytes(summaries, stored, records, kept),
-        "timesteps": _timesteps(timed),
+        "languages": found["languages"],
+        "buckets": found["buckets"],
+        "bytes": _bytes(found["arrays"], found["bytes"], records, kept),
+        "timesteps": {"bin_width": TIMESTEPS_PER_BIN, "counts": found["timesteps"]},
         "certificate": _certificate(cache),
         "identity": dict(cache.identity.fields),
         "digest": cache.identity.digest,
@@ -146,15 +135,10 @@ def _certificate_line(certificate: Facts) -> str:
     return f"{verdict} with the live teacher on {samples} samples, error {error}, {date}{stale}"
 
 
-def _bytes(summaries: list[dict[str, Any]], stored: int, records: int, kept: int) -> Facts:
-    arrays: dict[str, dict[str, int]] = {}
-    for summary in summaries:
-        for name, (raw, on_disk) in summary["arrays"].items():
-            sizes = arrays.setdefault(name, {"raw": 0, "stored": 0})
-            sizes["raw"] += raw
-            sizes["stored"] += on_disk
+def _bytes(sizes: Mapping[str, Sequence[int]], stored: int, records: int, kept: int) -> Facts:
+    arrays = {name: {"raw": raw, "stored": on_disk} for name, (raw, on_disk) in sizes.items()}
     groups: dict[str, Counter[str]] = {}
-    for name, each in sorted(arrays.items()):
+    for name, each in arrays.items():
         block = block_of(name)
         groups.setdefault(f"features/{block}" if block else name.partition("/")[0], Counter()).update(each)
     all_raw = sum(each["raw"] for each in groups.values())
@@ -165,13 +149,8 @@ def _bytes(summaries: list[dict[str, Any]], stored: int, records: int, kept: int
         "per_sample": _share(stored, kept),
         "compression": _share(all_raw, stored),
         "groups": {name: dict(each) for name, each in sorted(groups.items())},
-        "arrays": dict(sorted(arrays.items())),
+        "arrays": arrays,
     }
-
-
-def _timesteps(summaries: list[dict[str, Any]]) -> Facts:
-    columns = zip_longest(*(each["timesteps"] for each in summaries), fillvalue=0)
-    return {"bin_width": TIMESTEPS_PER_BIN, "counts": [sum(column) for column in columns]}
 
 
 def _timesteps_line(timesteps: Facts) -> str:
@@ -191,14 +170,6 @@ def _size_line(sizes: Facts) -> str:
     per = f"{human_bytes(sizes['per_record'])} per record" if sizes["per_record"] else ""
     each = per or f"{human_bytes(sizes['per_sample'])} per sample"
     return f"{human_bytes(sizes['stored'])}, {each}, compressed {sizes['compression']:.2f}x"
-
-
-def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for each in counts:
-        for name, count in each.items():
-            total[name] = total.get(name, 0) + count
-    return dict(sorted(total.items()))
 
 
 def _share(part: int, whole: int) -> float:

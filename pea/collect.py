@@ -12,9 +12,8 @@ from __future__ import annotations
 import tarfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -25,6 +24,7 @@ from pea.answers import Decoded, FrozenModels, Rows
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.config import Config
 from pea.errors import CorpusError
+from pea.news import Done, Finished, News, Started, Task
 from pea.overlap import Behind, ahead, side_by_side
 from pea.samples import Rejected, Sample, place_in_bucket, read_tar
 
@@ -32,51 +32,6 @@ _DECODED_AHEAD = 64
 _BATCHES_BEHIND = 2
 _BATCHES_AT_ONCE = 2
 _CPU_BATCHES_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Started:
-    """The first news of a tar."""
-
-    num_expected: int
-    """About as many samples."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """News of a finished batch."""
-
-    num_samples: int
-    """Samples kept or dropped since the last news."""
-
-
-@dataclass
-class Finished:
-    """The last news of a tar: its part of the shard is complete."""
-
-    num_samples: int = 0
-    """Samples kept."""
-    num_bytes: int = 0
-    """Size of the shard's files."""
-    seconds: float = 0.0
-    """Wall-clock time."""
-    stage_seconds: dict[str, float] = field(default_factory=dict)
-    """Time by kind of work; they overlap."""
-
-
-News = Started | Done | Finished
-
-
-@dataclass(frozen=True)
-class Task:
-    """One tar to be collected."""
-
-    part: PartPlan
-    tar: Path
-    skip: Collection[str] = ()
-    """Keys that are rejected unread, because they ended their process before."""
-    careful: bool = False
-    """Work on one sample at a time before each batch, so that ``in_flight`` knows which one ends the process."""
 
 
 class Collector:
@@ -216,3 +171,6 @@ def _count_samples(tar: Path) -> int:
             return sum(member.name.endswith(".json") for member in archive)
     except (OSError, tarfile.TarError, EOFError, ValueError) as error:
         raise CorpusError("cannot read the tar", where=tar, got=error) from error
+
+
+__all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pea.cache import PartPlan
-from pea.collect import Task
+from pea.news import Task
 
 MAX_QUARANTINED = 8
 """More samples of one tar than this do not end their process by their own fault."""
+
+LOCK_PATIENCE_S = 60.0
+"""A worker whose driver or node was killed holds its shard's lock until it notices."""
 
 
 @dataclass
@@ -34,6 +38,7 @@ class Job:
     num_done: int = 0
     """Samples of the current try."""
     _deaths: Counter[str] = field(default_factory=Counter)
+    _locked_since: float | None = None
 
     @property
     def name(self) -> str:
@@ -54,6 +59,13 @@ class Job:
         """Note a failure that left the process alive. Returns whether to try again."""
         self.error, self.tries = error, self.tries + 1
         return not final and self.tries < self.max_tries
+
+    def locked(self) -> bool:
+        """Note that another writer holds the shard; that is no try. Returns whether to wait for it."""
+        now = time.monotonic()
+        if self._locked_since is None:
+            self._locked_since = now
+        return now - self._locked_since < LOCK_PATIENCE_S
 
     def died(self, *, blame_sample: bool = True) -> bool:
         """Note the death of the worker's process. Returns whether to try again.

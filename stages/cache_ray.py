@@ -6,6 +6,7 @@ Nothing else of the stage knows where the work runs.
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -16,9 +17,17 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from pea.cache import Cache
-from pea.collect import Done, Finished, News, Started, Task
 from pea.config import Config
-from pea.errors import CacheError, CorpusError, DeviceError, DiskFullError, PeaError, is_disk_full
+from pea.errors import (
+    CacheError,
+    CorpusError,
+    DeviceError,
+    DiskFullError,
+    PeaError,
+    ShardLockedError,
+    is_disk_full,
+)
+from pea.news import Done, Finished, News, Started, Task
 from stages.cache_jobs import Job
 from stages.progress import StageProgress
 
@@ -207,7 +216,12 @@ class Pool:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if is_disk_full(cause):
             remedy = "Make room and run the same command again."
-            raise DiskFullError("no space left on the disk", where=self._directory, remedy=remedy) from error
+            raise DiskFullError("the disk is full", where=self._directory, remedy=remedy) from error
+        if isinstance(cause, ShardLockedError) and job.locked():
+            self._actors.give_back(actor)
+            self._waiting.append(job)
+            time.sleep(_POLL_S)
+            return
         if isinstance(cause, PeaError) and not isinstance(cause, CorpusError):
             raise cause
         if isinstance(error, RayActorError | ActorUnavailableError):

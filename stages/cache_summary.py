@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.cache import Cache
+from pea.cache.totals import totals
 from pea.config import CacheConfig
 from pea.errors import CacheError
 from pea.files import write_text
@@ -25,19 +26,17 @@ def summarize(
         previous = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         previous = {}
-    totals = Counter(previous.get("stage_seconds", {})) + Counter(stage_seconds)
-    parts = Cache.open(directory, partial=True).summaries()
-    whole = [part for part in parts if part["kind"] == "whole"]
-    dropped = sum((Counter(part["dropped"]) for part in parts), Counter[str]())
+    stages = Counter(previous.get("stage_seconds", {})) + Counter(stage_seconds)
+    found = totals(Cache.open(directory, partial=True))
     summary = {
-        "tars": len(whole),
-        "samples": sum(part["num_samples"] for part in whole),
-        "records": sum(part["num_records"] for part in parts if part["kind"] != "blocks"),
-        "bytes": sum(part["num_bytes"] for part in parts),
-        "dropped": dict(sorted(dropped.items())),
+        "tars": found["tars"],
+        "samples": found["samples"],
+        "records": found["records"],
+        "bytes": found["bytes"],
+        "dropped": dict(sorted((Counter(found["dropped"]) + Counter(found["dropped_later"])).items())),
         "failed": dict(sorted(failed.items())),
         "seconds": round(previous.get("seconds", 0.0) + (seconds if num_collected else 0.0), 3),
-        "stage_seconds": {name: round(value, 3) for name, value in sorted(totals.items())},
+        "stage_seconds": {name: round(value, 3) for name, value in sorted(stages.items())},
     }
     write_text(path, json.dumps(summary, indent=2) + "\n")
     return summary

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.common import add_config_arguments, guarded, run_stage
+from stages.guard import guarded
 
 _EXIT_CODES = "exit codes: 0 success, 1 damage or a difference was found, 2 error, 130 interrupted"
 
@@ -51,10 +51,11 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     wanted = next((word for word in words if not word.startswith("-")), None)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
-        if not command.own_arguments:
-            add_config_arguments(sub)
-        elif name == wanted:
-            importlib.import_module(command.module).add_arguments(sub)
+        if name != wanted:
+            continue
+        source = command.module if command.own_arguments else "stages.common"
+        module = importlib.import_module(source)
+        (module.add_arguments if command.own_arguments else module.add_config_arguments)(sub)
     return parser
 
 
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(command.module)
         if command.own_arguments:
             return int(module.run_arguments(arguments))
-        return run_stage(module.run, arguments)
+        return int(importlib.import_module("stages.common").run_stage(module.run, arguments))
 
     return guarded(act)
 

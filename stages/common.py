@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from pea.config import Config, load_config, resolved_yaml
-from pea.errors import PeaError, is_disk_full
 from pea.files import write_text
-
-EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
-
-# Both libraries warn at import about packages that are not used here; a user who wants to hear them sets these.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+from stages.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,31 +52,6 @@ def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespa
     return 0
 
 
-def guarded(action: Callable[[], int]) -> int:
-    """The exit code of ``action``; an error that a user can meet becomes one line on stderr."""
-    try:
-        code = action()
-        sys.stdout.flush()
-        return code
-    except PeaError as error:
-        return _fail(str(error), getattr(error, "exit_code", EXIT_ERROR))
-    except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_ERROR
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        return _fail(f"no space left on the disk: {error}. Make room and run the same command again.", EXIT_ERROR)
-    except KeyboardInterrupt:
-        print("pea: interrupted; to go on, run the same command", file=sys.stderr)
-        return EXIT_INTERRUPTED
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"pea: error: {message}", file=sys.stderr)
-    return code
-
-
 def stage_main(
     run: Callable[[Config, Console], Any], description: str | None, argv: Sequence[str] | None = None
 ) -> int:
@@ -94,3 +60,15 @@ def stage_main(
     add_config_arguments(parser)
     arguments = parser.parse_args(argv)
     return guarded(lambda: run_stage(run, arguments))
+
+
+__all__ = [
+    "EXIT_ERROR",
+    "EXIT_INTERRUPTED",
+    "add_config_arguments",
+    "config_from",
+    "guarded",
+    "run_stage",
+    "save_resolved",
+    "stage_main",
+]

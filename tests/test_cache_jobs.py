@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pea.cache import PartPlan
-from stages.cache_jobs import MAX_QUARANTINED, Job
+from stages.cache_jobs import LOCK_PATIENCE_S, MAX_QUARANTINED, Job
 
 
 @pytest.fixture
@@ -89,3 +89,13 @@ def test_success_clears_the_error(job: Job) -> None:
     job.finish()
     assert job.error == ""
     assert not job.journal.exists()
+
+
+def test_a_lock_is_waited_for_without_counting_as_a_try(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("stages.cache_jobs.time.monotonic", lambda: now)
+    assert job.locked()
+    now += LOCK_PATIENCE_S - 1
+    assert job.locked() and job.tries == 0
+    now += 1
+    assert not job.locked()

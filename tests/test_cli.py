@@ -105,7 +105,7 @@ def test_errors_become_one_line_and_a_code(
 
 def test_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert common.guarded(lambda: _raise(OSError(errno.ENOSPC, "No space left on device", "x"))) == 2
-    assert capsys.readouterr().err.startswith("pea: error: no space left on the disk: ")
+    assert capsys.readouterr().err.startswith("pea: error: the disk is full: ")
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("a bug"), TypeError("a bug")])

@@ -1,21 +1,22 @@
 """The cache of teacher answers: written once per tar, verified whenever it is read.
 
-Importing this package loads neither torch nor zarr; ``ShardWriter`` loads zarr when it is first used.
+Importing this package loads nothing else of it: each name brings its module when it is first used, so that a look at
+a summary needs neither numpy nor zarr.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from pea.cache.compare import Difference, compare
-from pea.cache.completion import CompletionRecord
-from pea.cache.identity import Identity, cache_identity, reading_identity, sha256_folder
-from pea.cache.manifest import Manifest, PartPlan
-from pea.cache.reader import Cache
-from pea.cache.schema import ArraySpec, BucketSchema, ShardSchema, base_arrays, feature_arrays
-from pea.cache.shard import Bucket, Shard
-
 if TYPE_CHECKING:
+    from pea.cache.completion import CompletionRecord
+    from pea.cache.differences import Difference, compare
+    from pea.cache.identity import Identity, cache_identity, reading_identity, sha256_folder
+    from pea.cache.manifest import Manifest, PartPlan
+    from pea.cache.reader import Cache
+    from pea.cache.schema import ArraySpec, BucketSchema, ShardSchema, base_arrays, feature_arrays
+    from pea.cache.shard import Bucket, Shard
     from pea.cache.writer import ShardWriter
 
 __all__ = [
@@ -39,10 +40,20 @@ __all__ = [
     "sha256_folder",
 ]
 
+_NAMES = {
+    "completion": ("CompletionRecord",),
+    "differences": ("Difference", "compare"),
+    "identity": ("Identity", "cache_identity", "reading_identity", "sha256_folder"),
+    "manifest": ("Manifest", "PartPlan"),
+    "reader": ("Cache",),
+    "schema": ("ArraySpec", "BucketSchema", "ShardSchema", "base_arrays", "feature_arrays"),
+    "shard": ("Bucket", "Shard"),
+    "writer": ("ShardWriter",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "ShardWriter":
-        from pea.cache.writer import ShardWriter
-
-        return ShardWriter
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"pea.cache.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,8 @@ from pea.cache.reader import Cache
 from pea.cache.shard import Part, Shard
 from pea.cache.takedown import FILE_NAME as REMOVED_FILE_NAME
 from pea.cache.takedown import read_removed
+from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
+from pea.cache.totals import intact as totals_intact
 from pea.errors import CacheError, PeaError, ShardUnfinishedError
 from pea.tars import tar_keys, tar_name
 
@@ -91,6 +93,9 @@ def audit(
                 found.num_bytes += record.num_bytes
                 found.num_samples += record.num_samples if record.summary["kind"] == "whole" else 0
             progress(done, len(plans))
+    if not totals_intact(directory):
+        what = "other bytes than were written; `pea inspect info` makes it anew"
+        found.problems.append(Problem("damaged", str(directory / TOTALS_FILE_NAME), what))
     found.problems += _strays(cache)
     found.problems += _lost_removals(cache, removed)
     healthy = {plan.tar for plan in plans} - {tar for tar, _ in found.damaged_parts}
@@ -157,7 +162,7 @@ def _check_shard(cache: Cache, tar: str, plans: Sequence[PartPlan]) -> Iterator[
 
 def _strays(cache: Cache) -> Iterator[Problem]:
     """Files and directories that nothing speaks of."""
-    known = {FILE_NAME, REMOVED_FILE_NAME, "shards", CERTIFICATE_FILE_NAME, "run_summary.json"}
+    known = {FILE_NAME, REMOVED_FILE_NAME, "shards", CERTIFICATE_FILE_NAME, TOTALS_FILE_NAME, "run_summary.json"}
     for path in sorted(cache.directory.iterdir()):
         if path.name not in known and TEMPORARY not in path.name:
             yield Problem("extra", str(path), "not a part of the cache")

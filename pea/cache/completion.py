@@ -132,7 +132,7 @@ def write_record(path: Path, record: CompletionRecord) -> None:
     atomic_write(path, f'{text},\n"sha256":"{sha256_text(text)}"}}\n'.encode())
 
 
-def read_summary(path: Path) -> dict[str, Any]:
+def read_summary(path: Path | str) -> dict[str, Any]:
     """Only the summary of a record: quick, and checked by its own digest.
 
     Raises:
@@ -186,5 +186,5 @@ def read_record(path: Path) -> CompletionRecord:
         raise ShardDamagedError("the completion record is damaged", where=path, remedy=_REMEDY) from None
 
 
-def _unfinished(path: Path) -> ShardUnfinishedError:
+def _unfinished(path: Path | str) -> ShardUnfinishedError:
     return ShardUnfinishedError("the shard is not finished", where=path, remedy="Run `pea cache` to complete it.")

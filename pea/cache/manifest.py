@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pea.cache.compare import check_extends, check_same
+from pea.cache.differences import check_extends, check_same
 from pea.cache.files import atomic_write, canonical_json, sha256_text
 from pea.cache.identity import Identity
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of

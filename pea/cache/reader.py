@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pea.cache import takedown
-from pea.cache.compare import check_same
-from pea.cache.completion import FileEntry, read_summary
+from pea.cache.completion import read_summary
+from pea.cache.differences import check_same
 from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, PartPlan, create_or_resume, read_manifest
-from pea.cache.shard import Bucket, Part, Shard
 from pea.errors import CacheError, IdentityError, ShardUnfinishedError
+
+if TYPE_CHECKING:  # reads arrays, which a look at the summaries does without
+    from pea.cache.shard import Shard
 
 
 class Cache:
@@ -74,6 +76,8 @@ class Cache:
     @cached_property
     def shards(self) -> list[Shard]:
         """The complete shards, one per tar, in the order of the manifest."""
+        from pea.cache.shard import Shard
+
         unfinished = {plan.tar for plan in self.plan()}
         return [Shard(self, tar, plans) for tar, plans in self._plans_by_tar.items() if tar not in unfinished]
 
@@ -111,7 +115,7 @@ class Cache:
 
     def record_path(self, plan: PartPlan) -> Path:
         """Where a part's completion record is, or will be."""
-        return Path(f"{self.directory}/shards/{plan.tar}/{plan.part}.json")  # quicker than three joins
+        return self.shard_dir(plan.tar) / f"{plan.part}.json"
 
     def part_plan(self, tar: str, part: str) -> PartPlan:
         """The plan of one part.
@@ -140,8 +144,9 @@ class Cache:
         return plans
 
     def _finished(self) -> Iterator[tuple[PartPlan, dict[str, Any]]]:
+        shards = self.directory / "shards"
         for plan in self.manifest.parts:
-            path = self.record_path(plan)
+            path = f"{shards}/{plan.tar}/{plan.part}.json"  # thousands of them: a Path costs more than the reading
             try:
                 summary = read_summary(path)
             except ShardUnfinishedError:
@@ -153,6 +158,3 @@ class Cache:
                     remedy="Restore the manifest, or delete the shard and run `pea cache`.",
                 )
             yield plan, summary
-
-
-__all__ = ["Bucket", "Cache", "FileEntry", "Part", "Shard"]

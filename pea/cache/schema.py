@@ -11,10 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # a look at a summary does without
+    import numpy as np
+    import numpy.typing as npt
 
 FORMAT_VERSION = 1
 KEYS = "keys"
@@ -73,6 +74,8 @@ class ArraySpec:
     @property
     def row_bytes(self) -> int:
         """Uncompressed size of one row."""
+        import numpy as np
+
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     @property
@@ -201,6 +204,8 @@ def block_of(name: str) -> str | None:
 
 def encode_texts(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Texts -> (bytes uint8 [total], offsets int64 [n + 1]); text i is bytes[offsets[i]:offsets[i+1]]."""
+    import numpy as np
+
     encoded = [text.encode("utf-8") for text in texts]
     offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(each) for each in encoded], out=offsets[1:])

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
-
 from pea.cache.files import atomic_write, canonical_json, remove_tree, sha256_text
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
 from pea.errors import CacheError
 
 if TYPE_CHECKING:
-    from pea.cache.reader import Cache, Part
+    import numpy.typing as npt
+
+    from pea.cache.reader import Cache
+    from pea.cache.shard import Part
 
 FILE_NAME = "removed.json"
 _COPIED_SAMPLES = 64
@@ -68,7 +69,7 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
         CacheError: the tar is not in the cache.
         ShardUnfinishedError, ShardDamagedError: a part of it cannot be copied.
     """
-    from pea.cache.reader import Part
+    from pea.cache.shard import Part
 
     plans = [plan for plan in cache.manifest.parts if plan.tar == tar]
     if not plans:

@@ -1,0 +1,138 @@
+"""What a whole cache amounts to: the sum of its parts' summaries, remembered for as long as no part changes.
+
+A look at a large cache costs the reading of every completion record. ``totals.json`` keeps the sum together with a
+fingerprint of what it was made from: the manifest, and inode, size and times of change of every completion record,
+which are published by renaming and never edited. If anything differs, all of them are read again.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from pea.cache.files import atomic_write, canonical_json, sha256_text
+from pea.cache.reader import Cache
+from pea.errors import PeaError
+
+FILE_NAME = "totals.json"
+Totals = dict[str, Any]
+
+
+def totals(cache: Cache) -> Totals:
+    """The sums over all finished parts, ready for JSON.
+
+    ``parts``, ``tars``, ``samples``, ``records``, ``caption_dropped``, ``bytes``; by name ``languages``, ``buckets``,
+    ``dropped`` (reasons; of the parts that hold samples) and ``dropped_later`` (of the others), ``arrays`` (name ->
+    [raw bytes, stored bytes]); ``timesteps``: records per bin.
+
+    Raises:
+        ShardDamagedError: a completion record is damaged.
+        IdentityError: a shard was made from something else than the manifest says.
+    """
+    fingerprint = _fingerprint(cache)
+    found = _remembered(cache.directory, fingerprint)
+    if found is None:
+        found = _add_up(cache)
+        _remember(cache.directory, fingerprint, found)
+    return found
+
+
+def intact(directory: Path) -> bool:
+    """Whether ``totals.json`` is as it was written, or not there: it can be made anew."""
+    try:
+        document = json.loads((directory / FILE_NAME).read_text(encoding="utf-8"))
+        return _remembered(directory, document["fingerprint"]) is not None
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _fingerprint(cache: Cache) -> str:
+    """Changes whenever the manifest or a completion record does."""
+    digest = hashlib.sha256(cache.identity.digest.encode())
+    shards = cache.directory / "shards"
+    for plan in cache.manifest.parts:
+        name = f"{plan.tar}/{plan.part}.json"
+        try:
+            status = os.stat(f"{shards}/{name}")
+        except OSError:
+            digest.update(f"{name}\n".encode())
+        else:
+            state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            digest.update(f"{name} {plan.draw_start} {plan.draw_stop} {state}\n".encode())
+    return digest.hexdigest()
+
+
+def _remembered(directory: Path, fingerprint: str) -> Totals | None:
+    try:
+        text = (directory / FILE_NAME).read_text(encoding="utf-8")
+        document = json.loads(text)
+        found: Totals = document["totals"]
+        return found if text == _to_text(fingerprint, found) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(directory: Path, fingerprint: str, found: Totals) -> None:
+    """Write ``totals.json`` where that is possible; a cache on a read-only disk does without."""
+    with suppress(OSError, PeaError):
+        atomic_write(directory / FILE_NAME, _to_text(fingerprint, found).encode())
+
+
+def _to_text(fingerprint: str, found: Totals) -> str:
+    seal = sha256_text(fingerprint + canonical_json(found))
+    return canonical_json({"fingerprint": fingerprint, "totals": found, "sha256": seal}) + "\n"
+
+
+def _add_up(cache: Cache) -> Totals:
+    gc.disable()  # it would search the growing list of summaries again and again: most of the time of a large cache
+    try:
+        parts = cache.summaries()
+    finally:
+        gc.enable()
+    whole = [part for part in parts if part["kind"] == "whole"]
+    timed = [part for part in parts if part["kind"] != "blocks"]
+    timesteps = zip_longest(*(part["timesteps"] for part in timed), fillvalue=0)
+    return {
+        "parts": len(parts),
+        "tars": len(whole),
+        "samples": sum(part["num_samples"] for part in whole),
+        "records": sum(part["num_records"] for part in timed),
+        "caption_dropped": sum(part["num_caption_dropped"] for part in timed),
+        "bytes": sum(part["num_bytes"] for part in parts),
+        "languages": _sum_by_name(part["languages"] for part in whole),
+        "buckets": _sum_by_name(
+            {name: bucket["num_samples"] for name, bucket in part["buckets"].items()} for part in whole
+        ),
+        "dropped": _sum_by_name(part["dropped"] for part in whole),
+        "dropped_later": _sum_by_name(part["dropped"] for part in parts if part["kind"] != "whole"),
+        "arrays": _sum_arrays(parts),
+        "timesteps": [sum(column) for column in timesteps],
+    }
+
+
+def _sum_by_name(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        for name, count in each.items():
+            total[name] += count
+    return dict(sorted(total.items()))
+
+
+def _sum_arrays(parts: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
+    raw: Counter[str] = Counter()
+    stored: Counter[str] = Counter()
+    for part in parts:
+        for name, (size, on_disk) in part["arrays"].items():
+            raw[name] += size
+            stored[name] += on_disk
+    return {name: [raw[name], stored[name]] for name in sorted(raw)}

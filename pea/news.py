@@ -1,0 +1,54 @@
+"""What is asked of a worker, and what it tells while it turns a tar into a shard. Imports nothing that takes time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pea.cache.manifest import PartPlan
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first news of a tar."""
+
+    num_expected: int
+    """About as many samples."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """News of a finished batch."""
+
+    num_samples: int
+    """Samples kept or dropped since the last news."""
+
+
+@dataclass
+class Finished:
+    """The last news of a tar: its part of the shard is complete."""
+
+    num_samples: int = 0
+    """Samples kept."""
+    num_bytes: int = 0
+    """Size of the shard's files."""
+    seconds: float = 0.0
+    """Wall-clock time."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    """Time by kind of work; they overlap."""
+
+
+News = Started | Done | Finished
+
+
+@dataclass(frozen=True)
+class Task:
+    """One tar to be collected."""
+
+    part: PartPlan
+    tar: Path
+    skip: Collection[str] = ()
+    """Keys that are rejected unread, because they ended their process before."""
+    careful: bool = False
+    """Work on one sample at a time before each batch, so that ``in_flight`` knows which one ends the process."""
