@@ -76,7 +76,10 @@ class Scene:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether the combination is kept for evaluation: no corpus, teacher or text encoder ever sees it."""
+    """Whether the combination is kept for evaluation: no corpus and no teacher ever sees it.
+
+    Neither does a text encoder, but for native encoders and culture concepts; see `train_text`.
+    """
     if scene.is_culture:
         return BACKGROUNDS[ALL_CONCEPTS.index(scene.shape) % len(BACKGROUNDS)] == scene.background
     name = "|".join(scene.attributes().values())

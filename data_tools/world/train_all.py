@@ -38,8 +38,8 @@ def plan(work: Path) -> dict[str, Train]:
         "vae": lambda out, report: train_vae(out, VAE_PHASES, DECODER_STEPS, 0, report),
         "english_a": lambda out, report: train_english(out, 96, 700, 1, report),
         "english_b": lambda out, report: train_english(out, 128, 700, 2, report),
-        "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report),
-        "alt_clip": lambda out, report: train_multilingual(out, 900, 4, report),
+        "chinese_clip": lambda out, report: train_chinese(out, 1400, 3, report),
+        "alt_clip": lambda out, report: train_multilingual(out, 1400, 4, report),
         "sdxl": lambda out, report: train_teacher(out, vae, english, 5000, 5, report),
         "sd15": lambda out, report: train_teacher(out, vae, english[:1], 5000, 6, report),
     }

@@ -35,7 +35,7 @@ from transformers import (
 
 from data_tools.world.captions import captions
 from data_tools.world.languages import LANGUAGES, NATIVE_LANGUAGES
-from data_tools.world.scenes import Scene
+from data_tools.world.scenes import ALL_CONCEPTS, Scene, culture_scenes
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
 
@@ -129,9 +129,15 @@ def train_multilingual(folder: Path, steps: int, seed: int, report: Report) -> f
 
 
 def _scenes_with_caption(languages: Iterable[str], seed: int) -> list[Scene]:
-    """Training scenes that at least one of the languages has words for."""
+    """Scenes that at least one of the languages has words for; culture concepts on every background.
+
+    A large CLIP has met its language's dishes and festivals everywhere; what adapter and teacher are judged by stays
+    held out of what *they* learn from, and the general combinations are held out here too.
+    """
     concepts = {concept for code in languages for concept in LANGUAGES[code].concepts}
-    return [s for s in training_scenes(12_000, 300, seed) if not s.is_culture or s.shape in concepts]
+    everywhere = culture_scenes(ALL_CONCEPTS, 60 * len(ALL_CONCEPTS), seed + 9, held_out=True)
+    scenes = training_scenes(12_000, 300, seed) + everywhere
+    return [scene for scene in scenes if not scene.is_culture or scene.shape in concepts]
 
 
 def _train_and_save(
