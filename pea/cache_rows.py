@@ -64,12 +64,23 @@ class CacheRows:
 
     def read(self, epoch: int, start: int, stop: int) -> list[Row]:
         """Rows `start..stop` of an epoch."""
-        return [self._row(piece, row) for piece, row in self.order.rows(epoch, start, stop).tolist()]
+        chosen = self.order.rows(epoch, start, stop).tolist()
+        room: dict[str, Array] = {}
+        return [self._row(piece, row, room, place, len(chosen)) for place, (piece, row) in enumerate(chosen)]
 
-    def _row(self, index: int, row: int) -> Row:
+    def _row(self, index: int, row: int, room: dict[str, Array], place: int, count: int) -> Row:
+        """One row; what is not loaded piece by piece is read to its place among `count` rows in `room`."""
         loaded, piece = self._load(index), self.pieces[index]
         sample, draw = divmod(row, self.draws_per_sample)
         arrays = {n: v[sample if n in loaded["sample_level"] else row] for n, v in loaded["arrays"].items()}
+        for name in loaded["apart"]:
+            spec = piece.bucket.arrays[name]
+            first = piece.first * (1 if spec.level == "sample" else self.draws_per_sample)
+            if name not in room:
+                room[name] = np.empty((count, *spec.shape), dtype=spec.dtype)
+            target = room[name][place : place + 1]
+            piece.bucket.read_row(name, first + (sample if spec.level == "sample" else row), target)
+            arrays[name] = target[0]
         captions = {language: texts[sample] for language, texts in loaded["captions"].items()}
         return Row(arrays, f"{piece.tar}/{loaded['keys'][sample]}", draw, captions)
 
@@ -80,8 +91,9 @@ class CacheRows:
                 return self._loaded[index]
             bucket, _, first, stop = self.pieces[index]
             levels = {name: bucket.arrays[name].level for name in self.arrays}
-            by_sample = [name for name in self.arrays if levels[name] == "sample"]
-            by_record = [name for name in self.arrays if levels[name] == "record"]
+            apart = [name for name in self.arrays if bucket.rows_apart(name)]
+            by_sample = [name for name in self.arrays if levels[name] == "sample" and name not in apart]
+            by_record = [name for name in self.arrays if levels[name] == "record" and name not in apart]
             arrays = bucket.read(by_sample, first, stop)
             if by_record:
                 k = bucket.draws_per_sample
@@ -90,6 +102,7 @@ class CacheRows:
             loaded = {
                 "arrays": arrays,
                 "sample_level": set(by_sample),
+                "apart": apart,
                 "keys": bucket.keys[first:stop],
                 "captions": captions,
             }
@@ -97,6 +110,21 @@ class CacheRows:
             while len(self._loaded) > self._capacity:
                 self._loaded.popitem(last=False)
             return loaded
+
+
+def stack(rows: Sequence[Row], name: str) -> Array:
+    """One array of some rows, `[n, ...]`; not copied where `CacheRows.read` has put them side by side."""
+    values = [row.arrays[name] for row in rows]
+    whole = values[0].base
+    if whole is None or whole.shape != (len(values), *values[0].shape):
+        return np.stack(values)
+    in_place = [_address(each) for each in values] == [_address(each) for each in whole]
+    return whole if in_place else np.stack(values)
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 def open_rows(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pea.batch import Batch
 from pea.cache import Cache
-from pea.cache_rows import CacheRows, Row, open_rows
+from pea.cache_rows import CacheRows, Row, open_rows, stack
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
 from pea.errors import ShardDamagedError
 from pea.sketch import from_numpy
@@ -197,7 +197,7 @@ def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: i
 
 
 def _stack(rows: Sequence[Row], name: str) -> Tensor:
-    tensor: Tensor = from_numpy(np.stack([row.arrays[name] for row in rows]))
+    tensor: Tensor = from_numpy(stack(rows, name))
     return tensor
 
 

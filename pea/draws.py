@@ -208,14 +208,14 @@ def _normal_batch(
         words[row] = _words(seed, purpose, sample_id, int(draw), half)
     values = standard_normal(words.reshape(-1), 2 * words.size).reshape(len(sample_ids), 2 * half)
     return np.ascontiguousarray(values[:, :count]).reshape(len(sample_ids), *shape)
+
+
 def _generator() -> np.random.Philox:
     """One generator per thread: a new one would ask the operating system for entropy that is not used."""
     if not hasattr(_local, "generator"):
         _local.generator = np.random.Philox(0)
     generator: np.random.Philox = _local.generator
     return generator
-
-
 
 
 def _inverse_normal(uniform: Float64Array) -> Float64Array:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pea.cache.completion import CompletionRecord
-from pea.cache.files import sha256_file
+from pea.cache.completion import CompletionRecord, file_digest
 from pea.cache.identity import Identity
 from pea.cache.shard import Bucket, Part
 from pea.draws import DrawRecipe, checksum, draws, noise, record_id
@@ -30,8 +29,8 @@ def compare_files(store: Path, record: CompletionRecord) -> Iterator[tuple[str, 
             size = path.stat().st_size
             if size != entry.size_bytes:
                 yield name, f"{size} bytes instead of {entry.size_bytes}"
-            elif sha256_file(path) != entry.sha256:
-                yield name, "other bytes than were written (sha256)"
+            elif file_digest(path) != entry.digest:
+                yield name, "other bytes than were written (digest)"
         except OSError as error:
             yield name, str(error.strerror)
 

@@ -101,11 +101,11 @@ class StoredArray:
             for chunk in range(start // self._chunk_rows, -(-stop // self._chunk_rows)):
                 first = chunk * self._chunk_rows
                 begin, end = max(start, first), min(stop, first + self._chunk_rows)
-                wanted = rows[begin + shift : end + shift]
+                wanted, (offset, length) = rows[begin + shift : end + shift], index[chunk]
                 if end - begin == self._chunk_rows and not self._compressed:
-                    self._read_raw_chunk(descriptor, path, *index[chunk], wanted)
+                    self._read_raw_chunk(descriptor, path, offset, length, wanted)
                 else:
-                    wanted[:] = self._read_chunk(descriptor, path, *index[chunk])[begin - first : end - first]
+                    wanted[:] = self._read_chunk(descriptor, path, offset, length)[begin - first : end - first]
         finally:
             os.close(descriptor)
 
@@ -114,9 +114,9 @@ class StoredArray:
         if offset == _MISSING or length != wanted.nbytes + _CRC_BYTES:
             self._damaged(path, "a chunk that was never written")
         stored, values = np.empty(1, dtype="<u4"), wanted.reshape(-1)
-        if os.preadv(descriptor, [values.view(np.uint8), stored.view(np.uint8)], offset) != length:
+        if os.preadv(descriptor, [values.view(np.uint8).data, stored.view(np.uint8).data], offset) != length:
             self._damaged(path, "fewer bytes than were written")
-        if google_crc32c.value(values.view(np.uint8)) != stored[0]:  # type: ignore[arg-type]
+        if google_crc32c.value(values.view(np.uint8)) != stored[0]:
             self._damaged(path, "other bytes than were written (crc32c)")
 
     def _index(self, number: int, descriptor: int, size: int) -> list[list[int]]:
@@ -153,7 +153,7 @@ class StoredArray:
             text = path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             self._damaged(path, error)
-        if sha256_text(text) != entry.sha256:
+        if sha256_text(text) != entry.digest:
             self._damaged(path, "other metadata than were written (sha256)")
         metadata: dict[str, Any] = json.loads(text)
         return metadata

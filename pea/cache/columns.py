@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from pea.cache.schema import CAPTIONS, KEYS, TIMESTEPS_PER_BIN, ArraySpec, ShardSchema, encode_texts
+from pea.cache.zarr_files import ArrayFiles
 from pea.errors import CacheError
 
 Rows = Mapping[str, npt.NDArray[Any]]
@@ -21,7 +21,8 @@ _TEXT_CHUNK_BYTES = 1 << 20
 class BucketWriter:
     """The arrays of one bucket."""
 
-    def __init__(self, group: zarr.Group, schema: ShardSchema, specs: tuple[ArraySpec, ...]) -> None:
+    def __init__(self, group: Path, schema: ShardSchema, specs: tuple[ArraySpec, ...]) -> None:
+        """``group``: the folder of the bucket's zarr group."""
         self._group, self._draws = group, schema.draws_per_sample
         self._specs = {spec.name: spec for spec in specs}
         self._columns = {spec.name: _Column(group, spec) for spec in specs}
@@ -51,9 +52,7 @@ class BucketWriter:
         given = {**samples, **records}
         if set(given) != set(self._specs):
             differing = " ".join(sorted(set(given) ^ set(self._specs)))
-            raise CacheError(
-                "not the arrays of the schema", where=self._group.name, got=f"missing or extra: {differing}"
-            )
+            raise CacheError("not the arrays of the schema", where=self._group, got=f"missing or extra: {differing}")
         checked = {}
         for name, spec in self._specs.items():
             rows = count * (self._draws if spec.level == "record" else 1)
@@ -87,26 +86,27 @@ class BucketWriter:
         }
         for suffix, dimension, values in (("bytes", "byte", data), ("offsets", "offset", offsets)):
             chunk = max(1, min(len(values), _TEXT_CHUNK_BYTES // values.itemsize))
-            array = _create(
+            files = ArrayFiles(
                 self._group,
                 f"{name}/{suffix}",
                 values.dtype,
-                (len(values),),
-                chunk,
-                chunk,
+                (),
                 (dimension,),
                 meaning,
+                chunk_rows=chunk,
+                file_rows=chunk,
             )
-            if len(values):
-                array[:] = values
+            for start in range(0, len(values), chunk):
+                files.write(values[start : start + chunk])
+            files.finish()
 
 
 class _Column:
     """One array: buffers rows until a zarr shard file is full."""
 
-    def __init__(self, group: zarr.Group, spec: ArraySpec) -> None:
+    def __init__(self, group: Path, spec: ArraySpec) -> None:
         self._group, self._spec = group, spec
-        self._array: zarr.Array[Any] | None = None
+        self._files: ArrayFiles | None = None
         self._waiting: list[npt.NDArray[Any]] = []
         self._num_waiting = 0
         self._num_written = 0
@@ -124,56 +124,29 @@ class _Column:
     def flush(self) -> None:
         """Write what is left; called once, at the end. An array without rows is created empty."""
         self._write(self._num_waiting)
+        assert self._files is not None
+        self._files.finish()
 
     def _write(self, count: int) -> None:
-        spec = self._spec
-        if self._array is None:
-            chunk = spec.rows_per_chunk
-            file_rows = min(spec.rows_per_file, max(1, -(-count // chunk)) * chunk)
-            names = (spec.level, *spec.dimension_names)
-            self._array = _create(
+        spec, chunk = self._spec, self._spec.rows_per_chunk
+        if self._files is None:
+            self._files = ArrayFiles(
                 self._group,
                 spec.name,
                 np.dtype(spec.dtype),
-                (0, *spec.shape),
-                chunk,
-                file_rows,
-                names,
+                spec.shape,
+                (spec.level, *spec.dimension_names),
                 spec.attributes,
+                chunk_rows=chunk,
+                file_rows=min(spec.rows_per_file, max(1, -(-count // chunk)) * chunk),
             )
         if count == 0:
             return
-        whole = np.concatenate(self._waiting)
-        self._array.resize((self._num_written + count, *spec.shape))
-        self._array[self._num_written :] = whole[:count]
+        whole = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+        self._files.write(whole[:count])
         self._num_written += count
         self._waiting = [whole[count:]] if len(whole) > count else []
         self._num_waiting = len(whole) - count
-
-
-def _create(
-    group: zarr.Group,
-    name: str,
-    dtype: np.dtype[Any],
-    shape: tuple[int, ...],
-    chunk_rows: int,
-    file_rows: int,
-    dimension_names: Sequence[str],
-    attributes: Mapping[str, Any],
-) -> zarr.Array[Any]:
-    """A zarr v3 array that fails loudly: checksummed chunks, and all-zero ones are stored like any other."""
-    return group.create_array(
-        name,
-        shape=shape,
-        dtype=dtype,
-        chunks=(chunk_rows, *shape[1:]),
-        shards=(file_rows, *shape[1:]),
-        compressors=[ZstdCodec(level=1, checksum=False), Crc32cCodec()],
-        fill_value=0,
-        dimension_names=list(dimension_names),
-        attributes=dict(attributes),
-        config={"write_empty_chunks": True},
-    )
 
 
 def _as_spec(spec: ArraySpec, rows: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
@@ -186,6 +159,12 @@ def _as_spec(spec: ArraySpec, rows: npt.NDArray[Any], count: int) -> npt.NDArray
             raise CacheError("an array of another type", where=spec.name, expected=dtype, got=rows.dtype)
         with np.errstate(over="ignore"):
             rows = rows.astype(dtype)
-    if dtype.kind == "f" and not np.isfinite(rows).all():
+    if dtype.kind == "f" and not _all_finite(rows):
         raise CacheError("NaN, infinity, or more than the stored type holds", where=spec.name)
     return rows
+
+
+def _all_finite(rows: npt.NDArray[Any]) -> bool:
+    if rows.dtype == np.float16:  # by their bits: numpy would widen every value
+        return bool(((rows.view(np.uint16) & 0x7FFF) < 0x7C00).all())
+    return bool(np.isfinite(rows).all())

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pea.cache.files import atomic_write, canonical_json, sha256_file, sha256_text
+from pea.cache.files import atomic_write, canonical_json, crc32_file, sha256_file, sha256_text
 from pea.cache.schema import FORMAT_VERSION
 from pea.errors import ShardDamagedError, ShardUnfinishedError
 
@@ -29,7 +29,8 @@ class FileEntry:
     """One file of the store."""
 
     size_bytes: int
-    sha256: str
+    digest: str
+    """Of a chunk file its CRC-32, of metadata their sha256."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,19 @@ def list_files(store: Path) -> dict[str, FileEntry]:
     for directory, _, names in os.walk(store):
         for name in names:
             path = Path(directory, name)
-            found[path.relative_to(store).as_posix()] = FileEntry(path.stat().st_size, sha256_file(path))
+            found[path.relative_to(store).as_posix()] = FileEntry(path.stat().st_size, file_digest(path))
     return dict(sorted(found.items()))
+
+
+def file_digest(path: Path) -> str:
+    """What ``FileEntry`` holds of a file."""
+    return sha256_file(path) if path.name == "zarr.json" else crc32_file(path)
 
 
 def write_record(path: Path, record: CompletionRecord) -> None:
     """Publish a record atomically: from here on the part is finished."""
     body = {
-        "files": {name: [entry.size_bytes, entry.sha256] for name, entry in record.files.items()},
+        "files": {name: [entry.size_bytes, entry.digest] for name, entry in record.files.items()},
         "kept": record.kept,
         "dropped": record.dropped,
     }

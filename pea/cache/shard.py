@@ -157,6 +157,19 @@ class Bucket:
         """
         return {name: self._read(name, start, stop) for name in names}
 
+    def rows_apart(self, name: str) -> bool:
+        """Whether ``read_row`` of an array is as quick as ``read`` of many rows: each is checked and stored alone."""
+        ((part, array), *others) = self._holders(name)
+        return not others and self._rows[part] is None and array.rows_apart
+
+    def read_row(self, name: str, row: int, out: npt.NDArray[Any]) -> None:
+        """One row of an array with ``rows_apart``, counted in rows of its level, into ``out`` ``[1, ...]``.
+
+        Raises:
+            ShardDamagedError: what is stored is not what was written.
+        """
+        self._holders(name)[0][1].read(row, row + 1, out)
+
     def _read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         holders = self._holders(name)
         sample_level = holders[0][1].dimension_names[0] == "sample"

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import zarr
 
 from pea.cache.columns import BucketWriter, Rows
 from pea.cache.completion import CompletionRecord, make_record, read_summary, write_record
@@ -23,6 +22,7 @@ from pea.cache.files import (
     temporary_sibling,
 )
 from pea.cache.schema import ShardSchema
+from pea.cache.zarr_files import write_group
 from pea.errors import CacheError, ShardUnfinishedError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class ShardWriter:
             remove_temporaries(self._directory, part)
             self._temporary = temporary_sibling(self._store)
             with disk_full_as_error(self._temporary):
-                self._group = zarr.create_group(self._temporary, zarr_format=3, attributes=self._attributes())
+                write_group(self._temporary, self._attributes())
         except BaseException:
             self._lock.release()
             raise
@@ -170,8 +170,8 @@ class ShardWriter:
         if name not in self._buckets:
             if name not in self._schema.buckets:
                 raise CacheError("no such bucket", where=self._store, expected=" ".join(self._schema.buckets), got=name)
-            group = self._group.create_group(name, attributes={"bucket": name})
-            self._buckets[name] = BucketWriter(group, self._schema, self._schema.buckets[name])
+            write_group(self._temporary / name, {"bucket": name})
+            self._buckets[name] = BucketWriter(self._temporary / name, self._schema, self._schema.buckets[name])
         return self._buckets[name]
 
     def _without_removed(

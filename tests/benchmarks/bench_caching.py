@@ -1,11 +1,19 @@
 """The caching stage against a bare loop of the same teacher on tensors in memory: records a second, side by side.
 
     python -m tests.benchmarks.bench_caching --config configs/demo.yaml
+    python -m tests.benchmarks.bench_caching --samples 256 cache.draws_per_sample=16
+    python -m tests.benchmarks.bench_caching --big --samples 2          (a UNet of SD1.5's size, random weights, 512 px)
 
-*bare*: the teacher's forward passes alone, batches of the configured size, nothing else. *collector*: one tar to one
-finished shard in this process (decode, VAE, English encoders, teacher, sketch, write; overlapping). Needs the corpora
-(`make demo` makes them). The stage adds to it the start of Ray and of its actor once per run: `--stage` measures a
-whole run, start included.
+* *bare*: the teacher's forward passes alone, in a plain loop, each on all cores. Batches, memory layout and inference
+  mode are those of the stage; nothing else is done.
+* *bare, a batch per core*: the same passes, as many at a time as the stage has under way: the harder comparison.
+* *models*: what no cache can do without: the passes, and one VAE encode and one text encode per sample, from decoded
+  images in memory, as many at a time.
+* *collector*: one tar to one finished shard in this process (decode, VAE, English encoders, draws, teacher, sketch,
+  write, sync, digests).
+
+Needs the corpora (`make demo` makes them). The stage adds to it the start of Ray and of its actor once per run:
+`--stage` measures a whole run, start included.
 """
 
 from __future__ import annotations
@@ -16,37 +24,51 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from pea.answers import Decoded, FrozenModels
 from pea.cache import Cache, cache_identity
 from pea.collect import Collector, Finished, Task
 from pea.config import Config, load_config
-from pea.encoders import Conditioning, EnglishEncoder
+from pea.encoders import Conditioning, EnglishEncoder, VaeEncoder
+from pea.images import bucket_name
+from pea.overlap import side_by_side
 from pea.samples import expand_tars
 from pea.teacher import Teacher
 from stages.common import guarded
 from tests.benchmarks import harness
+from tests.benchmarks.big_unet import big_config, first_samples
 
 
 class Caching:
-    """Both ways of one tar's records."""
+    """All ways of one tar's records."""
 
-    def __init__(self, config: Config, device: torch.device, folder: Path) -> None:
+    def __init__(self, config: Config, device: torch.device, folder: Path, num_samples: int | None) -> None:
         tar = expand_tars(config.corpora.parallel.tars)[0]
+        if num_samples is not None:
+            tar = first_samples(tar, num_samples, folder)
         parallel = config.corpora.parallel.model_copy(update={"tars": (str(tar),)})
         corpora = config.corpora.model_copy(update={"parallel": parallel, "culture": None})
         self.config = config.model_copy(update={"run_dir": folder, "cache_root": None, "corpora": corpora})
         self.tar, self.device = tar, device
         self.collector = Collector(self.config, "parallel", device)
+        self.models: FrozenModels = self.collector._models  # a second copy of a large teacher may not fit
         self.identity = cache_identity(self.config, "parallel")
         self.parts: Counter[str] = Counter()
-        checkpoint, dtype = config.teacher.checkpoint, getattr(torch, config.teacher.dtype)
-        self.teacher = Teacher.from_checkpoint(checkpoint, config.cache.blocks, dtype, device)
-        self.text = EnglishEncoder.from_checkpoint(checkpoint, dtype, device).encode([""])
         self.num_records = 0
+        self.batches = self._decoded()
+
+    def _decoded(self) -> list[list[Decoded]]:
+        """The tar's samples, decoded, in batches."""
+        cache = Cache.create_or_resume(self.config.cache_dir("parallel"), self.identity)
+        (part,) = cache.plan()
+        decode = self.collector._decode(Task(part, self.tar), str)
+        return [batch for batch in self.collector._batches(decode) if isinstance(batch, list)]
 
     def collect(self) -> None:
         """One tar, from the file to the finished shard."""
@@ -59,27 +81,51 @@ class Caching:
                 self.parts.update(news.stage_seconds)
 
     @torch.inference_mode()
-    def bare(self) -> None:
-        """As many passes of the teacher."""
-        size, left = self.config.cache.run.batch_size, self.num_records // self.config.cache.draws_per_sample
-        height, width = self.config.cache.buckets[0]
-        factor = 2 ** (len(self.collector_vae_channels) - 1)
-        while left > 0:
-            count = min(size, left)
-            left -= count
-            latents = torch.randn(count, self.teacher.unet.config.in_channels, height // factor, width // factor)
-            hidden, pooled = self.text
-            text = Conditioning(hidden.expand(count, -1, -1), None if pooled is None else pooled.expand(count, -1))
-            steps, ids = torch.full((count,), 500), torch.zeros(count, 6, dtype=torch.int64)
-            for _ in range(self.config.cache.draws_per_sample):
-                self.teacher.forward(latents.to(self.device), steps.to(self.device), text, ids.to(self.device))
+    def passes(self, batch: Sequence[Decoded]) -> None:
+        """The teacher's passes over one batch, on random tensors."""
+        teacher: Teacher | None = self.models._teacher
+        assert teacher is not None
+        shape = self.models.layouts[bucket_name(batch[0].placed.bucket)].latent_shape
+        latents = torch.randn(len(batch), *shape, device=self.device)
+        hidden, pooled = (None if part is None else part.expand(len(batch), *part.shape[1:]) for part in self.text())
+        assert hidden is not None
+        steps = torch.full((len(batch),), 500, device=self.device)
+        ids = torch.zeros(len(batch), 6, dtype=torch.int64, device=self.device)
+        for _ in range(self.config.cache.draws_per_sample):
+            teacher.forward(latents, steps, Conditioning(hidden, pooled), ids)
 
-    @property
-    def collector_vae_channels(self) -> list[int]:
-        """Widths of the VAE, of which each but the first halves the size."""
-        from pea.layout import vae_config
+    def text(self) -> Conditioning:
+        """The conditioning of one caption."""
+        return self.models._empty
 
-        return list(vae_config(self.config.teacher.checkpoint)["block_out_channels"])
+    @torch.inference_mode()
+    def models_alone(self, batch: Sequence[Decoded]) -> None:
+        """One batch's VAE and text encodes, and its passes."""
+        vae: VaeEncoder = self.models._vae
+        english: EnglishEncoder = self.models._english
+        pixels = torch.stack([torch.from_numpy(item.placed.pixels) for item in batch])
+        for piece in pixels.split(max(1, (4 << 20) // pixels[0, 0].numel())):
+            vae.encode(piece.to(self.device))
+        english.encode([item.captions[self.config.corpora.parallel.source_language] for item in batch])
+        self.passes(batch)
+
+    def loop(self, *, at_once: bool, models: bool) -> None:
+        """Every batch once."""
+        threads, count = torch.get_num_threads(), sum(map(len, self.batches))
+        together = self.collector._batches_at_once(count) if at_once else 1
+        torch.set_num_threads(max(1, threads // together))
+        for _ in side_by_side(self.models_alone if models else self.passes, self.batches, together):
+            pass
+        torch.set_num_threads(threads)
+
+    def ways(self) -> dict[str, partial[None]]:
+        """What is measured, by name."""
+        return {
+            "bare": partial(self.loop, at_once=False, models=False),
+            "bare, a batch per core": partial(self.loop, at_once=True, models=False),
+            "models": partial(self.loop, at_once=True, models=True),
+            "collector": partial(self.collect),
+        }
 
     def stage(self) -> float:
         """Seconds of a whole run on one actor, start included."""
@@ -92,19 +138,20 @@ class Caching:
 
 
 def measure(caching: Caching, rounds: int) -> tuple[str, dict[str, list[float]]]:
-    """The table, and the seconds behind it."""
+    """The tables, and the seconds behind them."""
     caching.collect()  # tells the number of records
     caching.parts.clear()
-    seconds = harness.interleave({"bare": caching.bare, "collector": caching.collect}, rounds)
+    seconds = harness.interleave(caching.ways(), rounds)
     records = caching.num_records
-    rows = [[name, harness.spread([records / s for s in each])] for name, each in seconds.items()]
-    rows[1].append(f"{harness.ratio(seconds['bare'], seconds['collector']):.3f}")
-    rows[0].append("1")
-    text = harness.table(["way", "records/s", "speed, bare = 1"], rows)
+    rows = [
+        [name, harness.spread([records / s for s in each]), f"{harness.ratio(each, seconds['collector']):.3f}"]
+        for name, each in seconds.items()
+    ]
+    text = harness.table(["way", "records/s", "speed of the collector, this = 1"], rows)
     spent = statistics.median(seconds["collector"])
     parts = sorted(((v / (rounds + 1), n) for n, v in caching.parts.items()), reverse=True)
     text += "\n" + harness.table(
-        ["part (they overlap)", "seconds", "of the time"],
+        ["part of the collector (they overlap)", "seconds, all threads", "of the time"],
         [[n, f"{v:.3g}", f"{100 * v / spent:.1f} %"] for v, n in parts],
     )
     return text, seconds
@@ -115,19 +162,24 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "caching")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--samples", type=int, metavar="N", help="use the tar's first N samples (default: all)")
+    parser.add_argument("--big", action="store_true", help="a UNet of SD1.5's size with random weights, at 512 px")
     parser.add_argument("--stage", action="store_true", help="measure a whole run of the stage too, once")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args(argv)
 
     def act() -> int:
-        config = load_config(arguments.config, arguments.overrides)
         with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
-            caching = Caching(config, torch.device(arguments.device), Path(folder))
+            config = load_config(arguments.config, arguments.overrides)
+            if arguments.big:
+                config = big_config(config, Path(folder))
+            caching = Caching(config, torch.device(arguments.device), Path(folder), arguments.samples)
             text, seconds = measure(caching, arguments.rounds)
             result: dict[str, object] = {"records": caching.num_records, "seconds": seconds}
             if arguments.stage:
                 result["stage_seconds"] = caching.stage()
                 text += f"\nA whole run of the stage, start included: {result['stage_seconds']:.1f} s\n"
+        text = f"{caching.num_records} records, {config.cache.draws_per_sample} a sample\n\n{text}"
         harness.publish(arguments.out, text, result, load)
         return 0
 

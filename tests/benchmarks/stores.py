@@ -6,7 +6,9 @@ forked workers, as its users would.
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import sys
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -189,7 +191,8 @@ class Mds(Store):
     requires = "streaming"
 
     def write(self, records: Records) -> None:
-        from streaming import MDSWriter
+        _import_streaming()
+        from streaming.base import MDSWriter
 
         columns = {name.replace("/", "%"): _mds_type(values) for name, values in records.items()}
         with MDSWriter(out=str(self.folder), columns=columns) as writer:
@@ -197,7 +200,8 @@ class Mds(Store):
                 writer.write({name.replace("/", "%"): _as_mds(value) for name, value in row.items()})
 
     def batches(self, batch_size: int, workers: int) -> Batches:
-        from streaming import StreamingDataset
+        _import_streaming()
+        from streaming.base import StreamingDataset
         from streaming.base.util import clean_stale_shared_memory
 
         clean_stale_shared_memory()
@@ -205,14 +209,27 @@ class Mds(Store):
         return loader(data, batch_size, workers, shuffle=False)
 
 
+def _import_streaming() -> None:
+    """Its base package alone: the whole one needs a torchvision that fits torch, for data sets of images."""
+    spec = importlib.util.find_spec("streaming")
+    assert spec is not None
+    if "streaming" not in sys.modules:
+        sys.modules["streaming"] = importlib.util.module_from_spec(spec)
+
+
 def _mds_type(values: np.ndarray) -> str:
     if values.ndim == 1:
-        return str(values.dtype)
+        return "int64"  # torch's collation knows no unsigned numbers of more than a byte
     return f"ndarray:{values.dtype}:{','.join(map(str, values.shape[1:]))}"
 
 
 def _as_mds(value: Any) -> Any:
-    return np.ascontiguousarray(value) if value.ndim else value
+    return np.ascontiguousarray(value) if value.ndim else value.astype(np.int64)
+
+
+def _as_litdata(value: Any) -> Any:
+    """It keeps Python numbers and tensors, but knows no unsigned numbers of more than a byte."""
+    return torch.from_numpy(np.array(value)) if value.ndim else value.item()
 
 
 class LitData(Store):
@@ -226,7 +243,7 @@ class LitData(Store):
 
         writer = BinaryWriter(str(self.folder), chunk_bytes="32MB")
         for number, row in enumerate(rows(records)):
-            writer[number] = {name: torch.from_numpy(np.array(value)) for name, value in row.items()}
+            writer[number] = {name: _as_litdata(value) for name, value in row.items()}
         writer.done()
         writer.merge()
 
