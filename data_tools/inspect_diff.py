@@ -10,7 +10,7 @@ import numpy as np
 from pea.cache import Bucket, Cache, Shard, compare
 from pea.cache.identity import TARS
 
-_ROWS = 512
+_SAMPLES_AT_ONCE = 64
 
 
 def differences(one: Path, other: Path) -> Iterator[str]:
@@ -50,7 +50,8 @@ def _shards(one: Shard, other: Shard) -> Iterator[str]:
 def _buckets(place: str, one: Bucket, other: Bucket) -> Iterator[str]:
     for key in sorted(set(one.keys) ^ set(other.keys)):
         yield f"{place}/{key}: only in {'the first' if key in one.keys else 'the second'}"
-    common = [key for key in one.keys if key in set(other.keys)]
+    others = set(other.keys)
+    common = [key for key in one.keys if key in others]
     for language in sorted(set(one.languages) | set(other.languages)):
         texts = [dict(zip(bucket.keys, bucket.captions(language), strict=True)) for bucket in (one, other)]
         changed = [key for key in common if texts[0][key] != texts[1][key]]
@@ -67,22 +68,38 @@ def _arrays(place: str, array: str, one: Bucket, other: Bucket, common: list[str
     if (specs[0].dtype, specs[0].shape) != (specs[1].dtype, specs[1].shape):
         yield f"{place}/{array}: {specs[0].dtype}{list(specs[0].shape)} | {specs[1].dtype}{list(specs[1].shape)}"
         return
-    sample_level = specs[0].level == "sample"
-    counts = [1 if sample_level else bucket.draws_per_sample for bucket in (one, other)]
+    counts = [1 if specs[0].level == "sample" else bucket.draws_per_sample for bucket in (one, other)]
     draws = min(counts)
-    places = [{key: row for row, key in enumerate(bucket.keys)} for bucket in (one, other)]
     num_rows, first, largest = 0, "", 0.0
-    for key in common:
-        starts = [where[key] * count for where, count in zip(places, counts, strict=True)]
+    for keys, starts in _runs(one, other, common):
         rows = [
-            bucket.read([array], start, start + draws)[array]
-            for bucket, start in zip((one, other), starts, strict=True)
+            bucket.read([array], start * count, (start + len(keys)) * count)[array]
+            for bucket, start, count in zip((one, other), starts, counts, strict=True)
         ]
-        changed = [row for row in range(draws) if not np.array_equal(rows[0][row], rows[1][row])]
-        if changed:
-            num_rows, first = num_rows + len(changed), first or key
-            if rows[0].dtype.kind == "f":
-                largest = max(largest, float(np.abs(rows[0].astype(np.float64) - rows[1]).max()))
+        left, right = (each.reshape(len(keys), count, -1)[:, :draws] for each, count in zip(rows, counts, strict=True))
+        differs = (left != right).any(2)
+        if differs.any():
+            num_rows += int(differs.sum())
+            first = first or keys[int(differs.any(1).argmax())]
+            if left.dtype.kind == "f":
+                largest = max(largest, float(np.abs(left.astype(np.float64) - right).max()))
     if num_rows:
         much = f", by up to {largest:.3g}" if largest else ""
         yield f"{place}/{array}: {num_rows} of {len(common) * draws} rows differ{much}, the first of {first}"
+
+
+def _runs(one: Bucket, other: Bucket, common: list[str]) -> Iterator[tuple[list[str], tuple[int, int]]]:
+    """Common keys that follow each other in both, some at a time, and the first one's row in each."""
+    places = [{key: row for row, key in enumerate(bucket.keys)} for bucket in (one, other)]
+    keys: list[str] = []
+    start = (0, 0)
+    for key in common:
+        row = (places[0][key], places[1][key])
+        if keys and (row != (start[0] + len(keys), start[1] + len(keys)) or len(keys) == _SAMPLES_AT_ONCE):
+            yield keys, start
+            keys = []
+        if not keys:
+            start = row
+        keys.append(key)
+    if keys:
+        yield keys, start

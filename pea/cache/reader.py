@@ -105,9 +105,13 @@ class Cache:
         """(tar, part) of each part that is not finished."""
         return [(plan.tar, plan.part) for plan in self.plan()]
 
-    def summaries(self) -> list[dict[str, Any]]:
-        """The summaries of the finished parts, in the order of the manifest."""
-        return [summary for _, summary in self._finished()]
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """The summaries of the finished parts, in the order of the manifest.
+
+        Raises:
+            ShardDamagedError, IdentityError: as ``plan``.
+        """
+        return (summary for _, summary in self._finished())
 
     def shard_dir(self, tar: str) -> Path:
         """Where the parts of a tar are."""

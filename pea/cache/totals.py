@@ -7,14 +7,12 @@ which are published by renaming and never edited. If anything differs, all of th
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -94,45 +92,35 @@ def _to_text(fingerprint: str, found: Totals) -> str:
 
 
 def _add_up(cache: Cache) -> Totals:
-    gc.disable()  # it would search the growing list of summaries again and again: most of the time of a large cache
-    try:
-        parts = cache.summaries()
-    finally:
-        gc.enable()
-    whole = [part for part in parts if part["kind"] == "whole"]
-    timed = [part for part in parts if part["kind"] != "blocks"]
-    timesteps = zip_longest(*(part["timesteps"] for part in timed), fillvalue=0)
-    return {
-        "parts": len(parts),
-        "tars": len(whole),
-        "samples": sum(part["num_samples"] for part in whole),
-        "records": sum(part["num_records"] for part in timed),
-        "caption_dropped": sum(part["num_caption_dropped"] for part in timed),
-        "bytes": sum(part["num_bytes"] for part in parts),
-        "languages": _sum_by_name(part["languages"] for part in whole),
-        "buckets": _sum_by_name(
-            {name: bucket["num_samples"] for name, bucket in part["buckets"].items()} for part in whole
-        ),
-        "dropped": _sum_by_name(part["dropped"] for part in whole),
-        "dropped_later": _sum_by_name(part["dropped"] for part in parts if part["kind"] != "whole"),
-        "arrays": _sum_arrays(parts),
-        "timesteps": [sum(column) for column in timesteps],
-    }
-
-
-def _sum_by_name(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for each in counts:
-        for name, count in each.items():
-            total[name] += count
-    return dict(sorted(total.items()))
-
-
-def _sum_arrays(parts: Iterable[Mapping[str, Any]]) -> dict[str, list[int]]:
-    raw: Counter[str] = Counter()
-    stored: Counter[str] = Counter()
-    for part in parts:
+    """One part at a time: a large cache has more summaries than fit into memory at once."""
+    sums: Counter[str] = Counter()
+    names: dict[str, Counter[str]] = {name: Counter() for name in ("languages", "buckets", "dropped", "dropped_later")}
+    raw, stored, timesteps = Counter[str](), Counter[str](), Counter[int]()
+    for part in cache.summaries():
+        sums["parts"] += 1
+        sums["bytes"] += part["num_bytes"]
         for name, (size, on_disk) in part["arrays"].items():
             raw[name] += size
             stored[name] += on_disk
-    return {name: [raw[name], stored[name]] for name in sorted(raw)}
+        if part["kind"] == "whole":
+            sums["tars"] += 1
+            sums["samples"] += part["num_samples"]
+            _add(names["languages"], part["languages"])
+            _add(names["buckets"], {name: bucket["num_samples"] for name, bucket in part["buckets"].items()})
+        _add(names["dropped" if part["kind"] == "whole" else "dropped_later"], part["dropped"])
+        if part["kind"] != "blocks":
+            sums["records"] += part["num_records"]
+            sums["caption_dropped"] += part["num_caption_dropped"]
+            _add(timesteps, dict(enumerate(part["timesteps"])))
+    counted = ("parts", "tars", "samples", "records", "caption_dropped", "bytes")
+    return {
+        **{name: sums[name] for name in counted},
+        **{name: dict(sorted(counts.items())) for name, counts in names.items()},
+        "arrays": {name: [raw[name], stored[name]] for name in sorted(raw)},
+        "timesteps": [timesteps[bin_] for bin_ in range(len(timesteps))],
+    }
+
+
+def _add(total: Counter[Any], counts: Mapping[Any, int]) -> None:
+    for name, count in counts.items():
+        total[name] += count
