@@ -6,13 +6,15 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from data_tools.inspect_info import collect
 from data_tools.inspect_show import (
     Found,
     Pixels,
-    decode_latent,
     enlarge,
     false_colours,
     feature_blocks,
@@ -25,10 +27,10 @@ from data_tools.tables import human_bytes
 from pea.cache import Cache
 from pea.files import write_text
 
-LEAD = (
-    "What the cache holds: its sizes, the timesteps that it covers, and some of its samples, with the teacher's "
-    "feature maps in false colours, as far as their sketches keep them."
-)
+if TYPE_CHECKING:  # loads diffusers
+    from data_tools.teacher_view import TeacherView
+
+LEAD = "The teacher's answers, computed once and kept: what it was shown, what it saw, and how much of it is stored."
 DRAWS_SHOWN = 2
 
 
@@ -42,20 +44,30 @@ def export(directory: Path, path: Path, *, num_samples: int, seed: int, checkpoi
     """
     cache = Cache.open(directory)
     facts = collect(directory)
-    samples = [_sample(cache, name, checkpoint) for name in _choose(cache, num_samples, seed)]
+    view = _view(cache, checkpoint)
+    samples = [_sample(cache, name, view) for name in _choose(cache, num_samples, seed)]
     page = render_page(
         "page_export.html",
-        title=f"Cache {directory.resolve().parent.name}/{directory.resolve().name}",
+        title=_title(directory.resolve()),
         lead=LEAD,
         cards=list(_cards(facts)),
         sizes=_sizes(facts),
         timesteps=_timesteps(facts),
-        counts={**facts["languages"], **facts["samples"]["reasons"]},
+        last_timestep=len(facts["timesteps"]["counts"]) * facts["timesteps"]["bin_width"] - 1,
+        languages=facts["languages"],
+        dropped=facts["samples"]["reasons"],
+        decoded=view is not None,
         identity=sorted((name, str(value)) for name, value in facts["identity"].items() if name != "corpus.tars"),
         samples=samples,
     )
     write_text(path, page)
     return len(samples)
+
+
+def _title(directory: Path) -> str:
+    """``runs/demo/cache/parallel`` -> ``demo: parallel corpus``."""
+    parents = [name for name in directory.parts[:-1] if name not in ("cache", "/")]
+    return f"{parents[-1]}: {directory.name} corpus" if parents else directory.name
 
 
 def _choose(cache: Cache, count: int, seed: int) -> list[str]:
@@ -74,11 +86,24 @@ def _cards(facts: dict[str, Any]) -> Iterator[dict[str, str]]:
 
 
 def _sizes(facts: dict[str, Any]) -> list[dict[str, str]]:
-    groups = facts["bytes"]["groups"]
-    largest = max(each["stored"] for each in groups.values())
+    """The larger groups of arrays; the smallest, which together make up less than 2 %, as one."""
+    sizes = sorted(((each["stored"], name) for name, each in facts["bytes"]["groups"].items()), reverse=True)
+    small, limit = 0, 0.02 * sum(size for size, _ in sizes)
+    while small + sizes[-1][0] < limit:
+        small += sizes.pop()[0]
+    if small:
+        sizes.append((small, "everything else"))
+    per, count = (
+        ("record", facts["records"]["all"]) if facts["records"]["all"] else ("sample", facts["samples"]["kept"])
+    )
     return [
-        {"name": name, "stored": human_bytes(each["stored"]), "percent": f"{100 * each['stored'] / largest:.1f}"}
-        for name, each in sorted(groups.items(), key=lambda item: -item[1]["stored"])
+        {
+            "name": name,
+            "stored": human_bytes(size),
+            "each": f"{human_bytes(size / max(1, count))} per {per}",
+            "percent": f"{100 * size / max(1, sizes[0][0]):.1f}",
+        }
+        for size, name in sizes
     ]
 
 
@@ -91,25 +116,49 @@ def _timesteps(facts: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def _sample(cache: Cache, name: str, checkpoint: Path | None) -> dict[str, Any]:
+def _view(cache: Cache, checkpoint: Path | None) -> TeacherView | None:
+    if checkpoint is None:
+        return None
+    from data_tools.teacher_view import TeacherView
+
+    return TeacherView(cache, checkpoint)
+
+
+def _sample(cache: Cache, name: str, view: TeacherView | None) -> dict[str, Any]:
     found = find_sample(cache, name)
     latents = found.read("latents_mean")
-    picture = false_colours(latents[0]) if checkpoint is None else decode_latent(latents, checkpoint)
+    picture = false_colours(latents[0]) if view is None else view.image(latents)
     captions = {code: text for code in found.bucket.languages if (text := found.bucket.captions(code)[found.row])}
-    return {"name": name, "captions": captions, "image": _url(picture), "draws": list(_draws(found))}
+    return {"name": name, "captions": captions, "image": _url(picture), "draws": list(_draws(found, view))}
 
 
-def _draws(found: Found) -> Iterator[dict[str, Any]]:
+def _draws(found: Found, view: TeacherView | None) -> Iterator[dict[str, Any]]:
     count = min(found.bucket.draws_per_sample, DRAWS_SHOWN)
     if not count:
         return
-    maps = {block: feature_maps(found, block) for block in feature_blocks(found.bucket)}
+    sketched = ["noise_pred"] if any(name.startswith("noise_pred/") for name in found.bucket.arrays) else []
+    maps = {block: feature_maps(found, block) for block in [*sketched, *feature_blocks(found.bucket)]}
     timesteps, dropped = found.read("timestep"), found.read("caption_dropped")
     for draw in range(count):
-        figures = [{"label": "noise_pred", "image": _url(false_colours(found.read("noise_pred")[draw]))}]
-        figures += [{"label": block, "image": _url(false_colours(values[draw]))} for block, values in maps.items()]
-        label = f"t = {timesteps[draw]}" + (", caption dropped" if dropped[draw] else "")
-        yield {"label": label, "figures": figures}
+        pictures = {block: false_colours(values[draw]) for block, values in maps.items()}
+        if "noise_pred" in found.bucket.arrays:  # and not a sketch of it
+            pictures = {"noise_pred": false_colours(_noise_pred(found)[draw])} | pictures
+            if view is not None:
+                noised, clean = view.of_draw(found, draw)
+                pictures = {"shown": noised, "seen in it": clean} | pictures
+        yield {
+            "timestep": int(timesteps[draw]),
+            "dropped": bool(dropped[draw]),
+            "figures": [{"label": label, "image": _url(pixels)} for label, pixels in pictures.items()],
+        }
+
+
+def _noise_pred(found: Found) -> npt.NDArray[Any]:
+    """float32 [K, c, h, w], whatever it is stored as."""
+    rows = found.read("noise_pred")
+    if found.bucket.arrays["noise_pred"].attributes.get("bits") == "bfloat16":
+        return (rows.astype(np.uint32) << 16).view(np.float32)
+    return rows.astype(np.float32)
 
 
 def _url(pixels: Pixels) -> str:

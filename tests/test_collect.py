@@ -119,6 +119,20 @@ def test_draws_follow_from_the_key_alone_whatever_the_batches(fresh_run: Config,
             np.testing.assert_array_equal(rows, other[name], err_msg=str(name))
 
 
+def test_the_order_of_the_tars_changes_nothing(fresh_run: Config, tiny_sdxl: Config) -> None:
+    parallel = fresh_run.corpora.parallel
+    tars = tuple(str(_tar(fresh_run, name)) for name in ("parallel-1", "parallel-0"))
+    corpora = fresh_run.corpora.model_copy(update={"parallel": parallel.model_copy(update={"tars": tars})})
+    config = fresh_run.model_copy(update={"corpora": corpora})
+    cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))
+    collector = Collector(config, "parallel", CPU)
+    for part in reversed(cache.plan()):
+        list(collector.collect(cache, Task(part, _tar(config, part.tar))))
+    expected = Cache.open(tiny_sdxl.cache_dir("parallel"))
+    assert cache.identity.digest == expected.identity.digest
+    assert_same(Cache.open(cache.directory), expected)
+
+
 def test_extending_equals_caching_at_once(fresh_run: Config, tiny_sdxl: Config) -> None:
     one_tar = {"tars": (str(_tar(fresh_run, "parallel-1")),)}
     parallel = fresh_run.corpora.parallel.model_copy(update=one_tar)
