@@ -38,8 +38,6 @@ def _tars(first: Cache, second: Cache) -> Iterator[str]:
 
 
 def _shards(one: Shard, other: Shard) -> Iterator[str]:
-    if len(one.parts) == len(other.parts) == 1 and one.record.files == other.record.files:
-        return  # the same digests: the same bytes
     for name in sorted(one.buckets.keys() | other.buckets.keys()):
         if name not in one.buckets or name not in other.buckets:
             yield f"{one.tar}/{name}: only in {'the first' if name in one.buckets else 'the second'}"

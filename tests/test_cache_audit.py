@@ -7,6 +7,7 @@ import random
 import shutil
 import tarfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from pea.cache import Cache, ShardWriter
 from pea.cache.audit import audit, repair
+from pea.cache.completion import FileEntry, read_record, write_record
+from pea.cache.files import sha256_file
 from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, PeaError
 from tests.cache_helpers import CacheMaker, identity
@@ -210,3 +213,14 @@ def test_a_takedown_that_was_interrupted_is_found_and_ended(filled: Cache, monke
     assert audit(filled.directory).problems == []
     with pytest.raises(CacheError, match="no such tar"):
         remove_samples(filled, "zz", ["k"])
+
+
+def test_files_of_older_caches_are_compared_by_their_sha256(filled: Cache) -> None:
+    path = filled.shard_dir("a") / "p000.json"
+    record, store = read_record(path), filled.shard_dir("a") / "p000.zarr"
+    files = {name: FileEntry(entry.size_bytes, sha256_file(store / name)) for name, entry in record.files.items()}
+    write_record(path, replace(record, files=files))
+    assert audit(filled.directory).problems == []
+    victim = next(store.rglob("noise_pred/c/0/0/0/0"))
+    victim.write_bytes(bytes(victim.stat().st_size))
+    assert [problem.where for problem in audit(filled.directory).problems] == [str(victim)]

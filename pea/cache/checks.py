@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pea.cache.completion import CompletionRecord, file_digest
+from pea.cache.completion import CompletionRecord, has_digest
 from pea.cache.identity import Identity
 from pea.cache.shard import Bucket, Part
 from pea.draws import DrawRecipe, checksum, draws, noise, record_id
@@ -29,7 +29,7 @@ def compare_files(store: Path, record: CompletionRecord) -> Iterator[tuple[str, 
             size = path.stat().st_size
             if size != entry.size_bytes:
                 yield name, f"{size} bytes instead of {entry.size_bytes}"
-            elif file_digest(path) != entry.digest:
+            elif not has_digest(path, entry.digest):
                 yield name, "other bytes than were written (digest)"
         except OSError as error:
             yield name, str(error.strerror)

@@ -21,6 +21,7 @@ from pea.cache.schema import FORMAT_VERSION
 from pea.errors import ShardDamagedError, ShardUnfinishedError
 
 _HEAD_BYTES = 16 << 10
+_SHA256_LENGTH = 64
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
@@ -120,6 +121,11 @@ def list_files(store: Path) -> dict[str, FileEntry]:
 def file_digest(path: Path) -> str:
     """What ``FileEntry`` holds of a file."""
     return sha256_file(path) if path.name == "zarr.json" else crc32_file(path)
+
+
+def has_digest(path: Path, digest: str) -> bool:
+    """Whether a file has a digest; older caches hold the sha256 of every file."""
+    return digest == (sha256_file(path) if len(digest) == _SHA256_LENGTH else crc32_file(path))
 
 
 def write_record(path: Path, record: CompletionRecord) -> None:
