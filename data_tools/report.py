@@ -52,9 +52,9 @@ def run(config: Config, console: Console) -> Path:
     sets = {name: read_prompts(path) for name, path in config.evaluate.prompts.items()}
     page = render_page(
         "page_report.html",
-        title=f"A {config.student.language} adapter for {config.teacher.checkpoint.name}",
+        title=f"A {config.student.languages[0]} adapter for {config.teacher.checkpoint.name}",
         lead=LEAD,
-        language=config.student.language,
+        language=config.student.languages[0],
         cards=_cards(metrics),
         scores=_scores(metrics, list(sets)),
         groups=[_group(config, name, prompts) for name, prompts in sets.items()],
@@ -111,7 +111,7 @@ def _scores(metrics: dict[str, Any], sets: Sequence[str]) -> list[dict[str, str]
 
 def _group(config: Config, name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """The side-by-side table of one prompt set: the first prompts, and for culture one of each concept first."""
-    language = config.student.language
+    language = config.student.languages[0]
     folder = config.run_dir / "evaluate"
     rows = [
         {
@@ -177,7 +177,7 @@ def _cached(config: Config) -> dict[str, Any] | None:
             figures.append({"image": sketch_map(rows[name][draw]), "width": 96, "label": block})
         records.append(figures)
     note = (
-        f"Caption: “{bucket.captions(config.student.language)[0]}”. One row per draw: the first channel of the "
+        f"Caption: “{bucket.captions(config.student.languages[0])[0]}”. One row per draw: the first channel of the "
         f"noise prediction at its timestep, then the sketch of each block's output ({_sketch_name(config)})."
     )
     return {"note": note, "records": records}

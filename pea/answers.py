@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from pea.cache import PartPlan
-from pea.cache.schema import QUERIES, TEXT_POOLED, TEXT_STATES
+from pea.cache.schema import NOISE_PRED, TEXT_POOLED, TEXT_STATES
 from pea.config import Config
-from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, query_positions, record_ids
+from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
 from pea.encoders import Conditioning, EnglishEncoder, VaeEncoder, sample_latents
 from pea.layout import BucketLayout, bucket_layouts
+from pea.queries import DrawnQueries, text_dtype
 from pea.samples import Placed, Rejected, bucket_name
 from pea.sketch import to_numpy
 from pea.stopwatch import Stopwatch
@@ -96,7 +97,9 @@ class FrozenModels:
                 checkpoint, config.cache.blocks, dtype, device, channels_last=True, query_layers=layers
             )
             num_timesteps = int(self._teacher.scheduler.config.num_train_timesteps)
-            self._recipe = DrawRecipe(config.cache.seed, config.cache.caption_drop_rate, num_timesteps)
+            self._recipe = DrawRecipe(
+                config.cache.seed, config.cache.caption_drop_rate, num_timesteps, config.cache.noise_offset
+            )
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[Rows | None, list[Rejected]]:
@@ -154,10 +157,12 @@ class FrozenModels:
         for draw in range(part.draw_start, part.draw_stop):
             sample_ids = [item.sample_id for item in batch]
             drawn = self._draw(sample_ids, draw, mean.shape[1:])
-            positions = {} if part.kind == "blocks" else self._positions(layout, sample_ids, draw)
-            output = self._ask(mean, std, drawn, conditioning, time_ids, positions)
+            queries = self._draw_queries(layout, part, sample_ids, draw)
+            output = self._ask(mean, std, drawn, conditioning, time_ids, queries)
             with self.stopwatch("sketch"):
                 drawn |= self._keep(output, drawn["record_id"], layout, part.blocks)
+                if queries is not None and layout.queries is not None:
+                    drawn |= layout.queries.rows(output.queries, queries)
             for name, rows in drawn.items():
                 columns[name].append(rows)
         healthy: Mask = np.all(np.stack(columns.pop("healthy"), axis=1), axis=1)
@@ -169,21 +174,19 @@ class FrozenModels:
         """The English text states that are stored of each sample, and which samples' are finite ``[S]``."""
         if self.config.cache.attention is None:
             return {}, np.bool_(True)
-        dtype = getattr(torch, self.config.cache.attention.dtype)
+        dtype = text_dtype(self.config.cache.attention.dtype)
         named = {TEXT_STATES: conditioning.encoder_hidden_states, TEXT_POOLED: conditioning.pooled_prompt_embeds}
         stored = {name: states.to(dtype) for name, states in named.items() if states is not None}
         return {name: to_numpy(rows) for name, rows in stored.items()}, _finite(*stored.values()).cpu().numpy()
 
-    def _positions(self, layout: BucketLayout, sample_ids: Sequence[str], draw: int) -> dict[str, Tensor]:
-        """Cross-attention layer -> where its queries are kept, int64 ``[S, Q]``."""
-        attention = self.config.cache.attention
-        if attention is None or layout.queries is None:
-            return {}
+    def _draw_queries(
+        self, layout: BucketLayout, part: PartPlan, sample_ids: Sequence[str], draw: int
+    ) -> DrawnQueries | None:
+        """Which queries one draw of each sample keeps, where any are kept."""
+        if layout.queries is None or part.kind == "blocks":
+            return None
         with self.stopwatch("draws"):
-            return {
-                name: self._tensor(query_positions(self._recipe, name, sample_ids, draw, count, attention.num_queries))
-                for name, (count, _) in layout.queries.positions.items()
-            }
+            return layout.queries.draw(self._recipe, sample_ids, draw)
 
     def _draw(self, sample_ids: Sequence[str], draw: int, latent_shape: Sequence[int]) -> Arrays:
         """One draw of each sample, ``[S, ...]``."""
@@ -207,7 +210,7 @@ class FrozenModels:
         drawn: Arrays,
         conditioning: Conditioning,
         time_ids: Tensor,
-        positions: dict[str, Tensor],
+        queries: DrawnQueries | None,
     ) -> UNetOutput:
         """The teacher's answer to one draw of each sample."""
         assert self._teacher is not None
@@ -216,7 +219,9 @@ class FrozenModels:
             timesteps = self._tensor(drawn["timestep"])
             noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
             text = self._drop(conditioning, self._tensor(drawn["caption_dropped"]))
-            return self._teacher.forward(noisy, timesteps, text, time_ids, positions)
+            positions = {} if queries is None else queries.positions
+            places = {name: self._tensor(rows) for name, rows in positions.items()}
+            return self._teacher.forward(noisy, timesteps, text, time_ids, places)
 
     def _keep(
         self,
@@ -226,27 +231,37 @@ class FrozenModels:
         blocks: Sequence[str],
     ) -> Arrays:
         """What is stored of an answer, ``[S, ...]``, and whether it is ``healthy``, bool ``[S]``."""
-        noise_pred = output.noise_pred.to(getattr(torch, self.config.cache.noise_pred_dtype))
-        kept, healthy = {"noise_pred": to_numpy(noise_pred)}, _finite(noise_pred)
+        kept, healthy = self._keep_noise_pred(output.noise_pred, record_ids, layout)
         for block in blocks:
             sketch = layout.sketches[block]
             stored = sketch.encode(output.features[block], record_ids)
             healthy &= sketch.finite(stored)
             kept |= {f"features/{block}/{suffix}": to_numpy(values) for suffix, values in stored.items()}
-        for layer, queries in output.queries.items():
-            assert self.config.cache.attention is not None
-            rounded = queries.to(getattr(torch, self.config.cache.attention.dtype))
-            healthy &= _finite(rounded)
-            kept[f"{QUERIES}/{layer}"] = to_numpy(rounded)
+        if output.queries and self.config.cache.attention is not None:
+            dtype = text_dtype(self.config.cache.attention.dtype)
+            healthy &= _finite(*(queries.to(dtype) for queries in output.queries.values()))
         return kept | {"healthy": healthy.cpu().numpy()}
 
+    def _keep_noise_pred(
+        self, noise_pred: Tensor, record_ids: npt.NDArray[np.uint64], layout: BucketLayout
+    ) -> tuple[Arrays, Tensor]:
+        """What is stored of the noise prediction, and whether it is finite, bool ``[S]``."""
+        if layout.noise_pred_sketch is None:
+            whole = noise_pred.to(getattr(torch, self.config.cache.noise_pred_dtype))
+            return {NOISE_PRED: to_numpy(whole)}, _finite(whole)
+        stored = layout.noise_pred_sketch.encode(noise_pred, record_ids)
+        named = {f"{NOISE_PRED}/{suffix}": to_numpy(values) for suffix, values in stored.items()}
+        return named, layout.noise_pred_sketch.finite(stored)
+
     def _drop(self, conditioning: Conditioning, dropped: Tensor) -> Conditioning:
-        """The empty caption's conditioning where ``dropped`` (bool ``[S]``) is true."""
+        """The empty caption's conditioning, or its hidden states alone, where ``dropped`` (bool ``[S]``) is true."""
         hidden = torch.where(
             dropped[:, None, None], self._empty.encoder_hidden_states, conditioning.encoder_hidden_states
         )
         if conditioning.pooled_prompt_embeds is None or self._empty.pooled_prompt_embeds is None:
             return Conditioning(hidden, None)
+        if self.config.cache.caption_drop == "hidden_states":
+            return Conditioning(hidden, conditioning.pooled_prompt_embeds)
         pooled = torch.where(dropped[:, None], self._empty.pooled_prompt_embeds, conditioning.pooled_prompt_embeds)
         return Conditioning(hidden, pooled)
 

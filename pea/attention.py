@@ -4,13 +4,13 @@ Text enters a UNet at the keys and values of its cross-attention layers and, in 
 time embedding. So an adapter can be trained on the teacher's cached queries without a pass of the UNet. It is a
 surrogate of the distillation loss: each layer is matched at the teacher's inputs, not at the student's.
 
-Shapes: B records, Q queries, L tokens, D width of the text states, C width of a layer, P width of the pooled embedding.
+Shapes: B records, R of them that keep a layer, Q queries, L tokens, D width of the text states, C width of a layer,
+P width of the pooled embedding.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +18,20 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import Timesteps
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pea.adapter import pooled_dim_of
 from pea.encoders import Conditioning
 from pea.errors import CheckpointError
+from pea.queries import LayerQueries
 from pea.teacher import Blocks, layer_names, unet_config
+from pea.weight_files import WeightFiles
 
+Take = Callable[[str, Sequence[str]], Mapping[str, Tensor]]
 _TINY = 1e-12
+_ATTENTION_TENSORS = ("to_k.weight", "to_v.weight", "to_out.0.weight", "to_out.0.bias")
+_POOLED_TENSORS = ("linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias")
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,23 @@ class AttentionLosses:
         return {name: value.detach() for name, value in values.items()}
 
 
+@dataclass(frozen=True)
+class Powers:
+    """Mean squares of the frozen parts' answers to English text."""
+
+    layers: dict[str, float]
+    """Cross-attention layer -> of its output."""
+    pooled: float = 1.0
+    """Of the pooled embedding's part of the time embedding."""
+
+
 class CrossAttention(nn.Module):
     """`to_out(softmax(q K(text)ᵀ / √d) V(text))` of one frozen layer."""
 
     def __init__(self, num_heads: int, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.num_heads = num_heads
-        for name in ("to_k.weight", "to_v.weight", "to_out.0.weight", "to_out.0.bias"):
+        for name in _ATTENTION_TENSORS:
             self.register_buffer(name.replace(".", "_"), tensors[name])
         self.to_k_weight: Tensor
         self.to_v_weight: Tensor
@@ -82,7 +96,7 @@ class PooledEmbedding(nn.Module):
         """`config`: the UNet's."""
         super().__init__()
         self.sizes = Timesteps(int(config["addition_time_embed_dim"]), config["flip_sin_to_cos"], config["freq_shift"])
-        for name in ("linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias"):
+        for name in _POOLED_TENSORS:
             self.register_buffer(name.replace(".", "_"), tensors[name])
         self.linear_1_weight: Tensor
         self.linear_1_bias: Tensor
@@ -121,98 +135,83 @@ class AttentionLayers(nn.Module):
             CheckpointError: there is no UNet, or its cross-attention is of a kind that is not supported.
             ConfigError: a layer does not exist.
         """
-        config = unet_config(folder)
+        return cls.assemble(unet_config(folder), WeightFiles(folder / "unet", dtype, device).take, layers)
+
+    @classmethod
+    def assemble(cls, config: Mapping[str, Any], take: Take, layers: Blocks = "all") -> AttentionLayers:
+        """From a UNet's configuration; `take(module path, names)` gives a module's parameters by name.
+
+        Raises:
+            CheckpointError: the cross-attention is of a kind that is not supported.
+            ConfigError: a layer does not exist.
+        """
         with torch.device("meta"):
             unet = UNet2DConditionModel.from_config(dict(config))
-        names = layer_names(unet, layers)
-        for name in names:
-            _check_plain(unet.get_submodule(name), f"{folder / 'unet'}, {name}")
-        reader = _Tensors(folder / "unet", dtype, device)
         attention = {}
-        for name in names:
-            wanted = ("to_k.weight", "to_v.weight", "to_out.0.weight", "to_out.0.bias")
-            heads: Any = unet.get_submodule(name).heads
-            attention[name] = CrossAttention(int(heads), reader.take(name, wanted))
-        pooled = None
-        if pooled_dim_of(config) is not None:
-            wanted = ("linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias")
-            pooled = PooledEmbedding(config, reader.take("add_embedding", wanted))
-        return cls(attention, pooled)
+        for name in layer_names(unet, layers):
+            layer: Any = unet.get_submodule(name)
+            _check_plain(layer, name)
+            attention[name] = CrossAttention(int(layer.heads), take(name, _ATTENTION_TENSORS))
+        if pooled_dim_of(config) is None:
+            return cls(attention, None)
+        return cls(attention, PooledEmbedding(config, take("add_embedding", _POOLED_TENSORS)))
 
-    def forward(self, queries: Mapping[str, Tensor], text: Tensor) -> dict[str, Tensor]:
-        """Layer -> its output `[B, Q, C]` for the queries given, with text states `[B, L, D]`."""
-        return {
-            name: layer(queries[name], text)
-            for name, layer in zip(self.names, self.layers, strict=True)
-            if name in queries
-        }
+    def forward(self, queries: Mapping[str, LayerQueries], text: Tensor) -> dict[str, Tensor]:
+        """Layer -> its output `[R, Q, C]` for the queries given, with the text states `[B, L, D]` of all records."""
+        answers = {}
+        for name, layer in zip(self.names, self.layers, strict=True):
+            if name in queries:
+                rows, asked, _ = queries[name]
+                answers[name] = layer(asked, text if len(rows) == len(text) else text[rows])
+        return answers
+
+    @torch.no_grad()
+    def powers(self, queries: Mapping[str, LayerQueries], english: Conditioning, time_ids: Tensor) -> Powers:
+        """Mean squares of what the English text gives, the scale of the losses; taken once, from a few records."""
+        answers = self(queries, english.encoder_hidden_states)
+        layers = {name: _mean_square(answer) for name, answer in answers.items()}
+        if self.pooled is None or english.pooled_prompt_embeds is None:
+            return Powers(layers)
+        return Powers(layers, _mean_square(self.pooled(english.pooled_prompt_embeds, time_ids)))
 
     def losses(
         self,
-        queries: Mapping[str, Tensor],
+        queries: Mapping[str, LayerQueries],
         student: Conditioning,
         english: Conditioning,
         time_ids: Tensor,
+        powers: Powers,
         layer_weights: Mapping[str, float] | None = None,
         pooled_weight: float = 1.0,
     ) -> AttentionLosses:
-        """How differently the layers answer the same queries, each relative to its answers' power in this batch.
+        """How differently the layers answer the same queries, each relative to `powers`.
 
-        `layer_weights`: layer -> factor, 1 where absent. Gradients flow to the student's conditioning only.
+        Where a record keeps a random few of the layers, the errors are divided by a layer's share of the records, so
+        that their expectation is the loss over all layers. A layer without a power is left out. Gradients flow to the
+        student's conditioning only. `layer_weights`: layer -> factor, 1 where absent.
         """
+        factors = {name: (layer_weights or {}).get(name, 1.0) for name in self.names if name in powers.layers}
+        asked = {name: queries[name] for name, factor in factors.items() if name in queries and factor > 0}
         with torch.no_grad():
-            wanted = self(queries, english.encoder_hidden_states)
-        given = self(queries, student.encoder_hidden_states)
-        factors = {name: (layer_weights or {}).get(name, 1.0) for name in given}
-        errors = [factor * relative_error(given[name], wanted[name]) for name, factor in factors.items()]
-        layers = torch.stack(errors).sum() / max(sum(factors.values()), _TINY)
+            wanted = self(asked, english.encoder_hidden_states)
+        given = self(asked, student.encoder_hidden_states)
+        layers = student.encoder_hidden_states.new_zeros((), dtype=torch.float32)
+        for name, answer in given.items():
+            errors = (answer.float() - wanted[name].float()).square().mean((1, 2)) / powers.layers[name]
+            layers = layers + factors[name] * errors.sum() / (len(time_ids) * asked[name].share)
+        layers = layers / max(sum(factors.values()), _TINY)
         if self.pooled is None:
             return AttentionLosses(layers, layers, None)
         assert student.pooled_prompt_embeds is not None and english.pooled_prompt_embeds is not None
         with torch.no_grad():
-            target = self.pooled(english.pooled_prompt_embeds, time_ids)
-        pooled = relative_error(self.pooled(student.pooled_prompt_embeds, time_ids), target)
+            target = self.pooled(english.pooled_prompt_embeds, time_ids).float()
+        error = self.pooled(student.pooled_prompt_embeds, time_ids).float() - target
+        pooled = error.square().mean() / powers.pooled
         return AttentionLosses(layers + pooled_weight * pooled, layers, pooled)
 
 
-def relative_error(given: Tensor, wanted: Tensor) -> Tensor:
-    """Squared error over the mean square of what is wanted, as a float32 scalar."""
-    given, wanted = given.float(), wanted.float()
-    return (given - wanted).square().mean() / wanted.square().mean().clamp(min=_TINY)
-
-
-class _Tensors:
-    """Chosen tensors of a folder of safetensors, whole or in pieces; the others are never read."""
-
-    def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device | str) -> None:
-        self.folder, self.dtype, self.device = folder, dtype, str(device)
-        indices = sorted(folder.glob("*.safetensors.index*.json"))
-        self.files: dict[str, Path] = {}
-        try:
-            if indices:
-                weights = json.loads(indices[0].read_text("utf-8"))["weight_map"]
-                self.files = {name: folder / file for name, file in weights.items()}
-                return
-            plain = sorted(folder.glob("*model.safetensors")) or sorted(folder.glob("*.fp16.safetensors"))
-            if plain:
-                with safe_open(plain[0], "pt") as file:
-                    self.files = dict.fromkeys(file.keys(), plain[0])
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError("cannot read the UNet's weights", where=folder, got=error) from error
-
-    def take(self, module: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """Parameters of one module by their names inside it."""
-        taken = {}
-        for name in names:
-            path = self.files.get(f"{module}.{name}")
-            if path is None:
-                raise CheckpointError("the UNet lacks a tensor", where=self.folder, expected=f"{module}.{name}")
-            try:
-                with safe_open(path, "pt") as file:
-                    taken[name] = file.get_tensor(f"{module}.{name}").to(self.device, self.dtype)
-            except (OSError, SafetensorError) as error:
-                raise CheckpointError("cannot read the UNet's weights", where=path, got=error) from error
-        return taken
+def _mean_square(values: Tensor) -> float:
+    return max(float(values.float().square().mean()), _TINY)
 
 
 def _check_plain(layer: Any, where: str) -> None:

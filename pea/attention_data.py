@@ -5,6 +5,8 @@ Shapes: B records, Q queries, C width of a layer.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,24 +15,28 @@ import torch
 from torch import Tensor
 
 from pea.cache import Cache
-from pea.cache.schema import QUERIES, TEXT_POOLED, TEXT_STATES
-from pea.cache_rows import Row, open_rows
+from pea.cache.schema import QUERIES, QUERY_LAYERS, QUERY_SCALES, TEXT_POOLED, TEXT_STATES, ArraySpec
+from pea.cache_rows import Row, open_rows, stack
 from pea.encoders import Conditioning
 from pea.errors import CacheError
+from pea.queries import LayerQueries, read_queries
+from pea.selection import Selection
 
 
 @dataclass(frozen=True)
 class AttentionBatch:
     """B records of one latent shape."""
 
-    queries: dict[str, Tensor]
-    """Cross-attention layer -> the teacher's queries, `[B, Q, C]`."""
+    queries: dict[str, LayerQueries]
+    """Cross-attention layer -> the teacher's queries of the records that keep them."""
     english: Conditioning
     """What the teacher read; the empty caption where it was dropped."""
     native_captions: list[str]
     """What the student reads; empty where the caption is dropped."""
     time_ids: Tensor
     """int64 `[B, 6]`."""
+    native_pooled_captions: list[str] | None = None
+    """What the student's pooled embedding reads, where a dropped caption stays in it; None: the same."""
 
 
 class AttentionData:
@@ -39,18 +45,25 @@ class AttentionData:
     def __init__(
         self,
         cache: Cache,
-        language: str,
+        languages: Sequence[str],
         batch_size: int,
         seed: int,
         empty: Conditioning,
+        *,
+        keep_pooled: bool = False,
+        selection: Selection | None = None,
         window_bytes: int = 512 << 20,
     ) -> None:
-        """`empty`: the English encoder's answer to the empty caption, one row.
+        """Of several languages, every row of every batch draws one.
+
+        `empty`: the English encoder's answer to the empty caption, one row. `keep_pooled`: a dropped caption stays in
+        the pooled embedding. `selection`: the rows to read.
 
         Raises:
-            CacheError: the cache holds no queries, or no captions in the student's language.
+            CacheError: the cache holds no queries, or no captions in one of the student's languages.
         """
-        self.batch_size, self.seed, self.language, self.empty = batch_size, seed, language, empty
+        self.batch_size, self.seed, self.languages, self.empty = batch_size, seed, tuple(languages), empty
+        self.keep_pooled = keep_pooled
         held = {name for shard in cache.shards for bucket in shard.buckets.values() for name in bucket.arrays}
         if TEXT_STATES not in held:
             raise CacheError(
@@ -58,10 +71,9 @@ class AttentionData:
                 where=cache.directory,
                 remedy="Set cache.attention and fill a cache with it, or set train.attention_steps to 0.",
             )
-        names = sorted(name for name in held if name.startswith(f"{QUERIES}/") or name in (TEXT_STATES, TEXT_POOLED))
-        self.rows = open_rows(
-            cache, None, (language,), seed, window_bytes, arrays=("time_ids", "caption_dropped", *names)
-        )
+        names = sorted(name for name in held if _is_query_array(name) or name in (TEXT_STATES, TEXT_POOLED))
+        arrays = ("time_ids", "caption_dropped", *names)
+        self.rows = open_rows(cache, None, self.languages, seed, window_bytes, arrays, selection)
         self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self.rows)
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
 
@@ -69,7 +81,20 @@ class AttentionData:
         """Batch `index` of the phase; any index, in any order."""
         epoch, position = divmod(index, self.batches_per_epoch)
         bucket, turn = self._schedule(epoch)[position]
-        return self._collate(self.rows[bucket].read(epoch, turn * self.batch_size, (turn + 1) * self.batch_size))
+        rows = self.rows[bucket]
+        specs = rows.pieces[0].bucket.arrays
+        return self._collate(rows.read(epoch, turn * self.batch_size, (turn + 1) * self.batch_size), specs, index)
+
+    @property
+    def num_records(self) -> int:
+        """Records that an epoch is made of."""
+        return sum(len(rows) for rows in self.rows.values())
+
+    def captions(self) -> set[str]:
+        """Every caption that a student may be asked to read."""
+        rows = [each for bucket in self.rows.values() for each in bucket.pieces]
+        buckets = {id(piece.bucket): piece.bucket for piece in rows}.values()
+        return {text for bucket in buckets for language in self.languages for text in bucket.captions(language)}
 
     def _num_batches(self, bucket: str) -> int:
         return max(1, len(self.rows[bucket]) // self.batch_size)
@@ -78,23 +103,35 @@ class AttentionData:
         turns = [(bucket, turn) for bucket in sorted(self.rows) for turn in range(self._num_batches(bucket))]
         return [turns[place] for place in np.random.default_rng((self.seed, epoch, 3)).permutation(len(turns))]
 
-    def _collate(self, rows: list[Row]) -> AttentionBatch:
+    def _collate(self, rows: list[Row], specs: Mapping[str, ArraySpec], index: int) -> AttentionBatch:
         dropped = torch.tensor([bool(row.arrays["caption_dropped"]) for row in rows])
         hidden = torch.where(
             dropped[:, None, None], self.empty.encoder_hidden_states, _stack(rows, TEXT_STATES).float()
         )
         pooled = None
         if self.empty.pooled_prompt_embeds is not None:
-            pooled = torch.where(dropped[:, None], self.empty.pooled_prompt_embeds, _stack(rows, TEXT_POOLED).float())
-        native = [row.captions[self.language] for row in rows]
-        prefix = f"{QUERIES}/"
+            pooled = _stack(rows, TEXT_POOLED).float()
+            if not self.keep_pooled:
+                pooled = torch.where(dropped[:, None], self.empty.pooled_prompt_embeds, pooled)
+        native = [row.captions[self._language(row, index)] for row in rows]
+        names = [name for name in rows[0].arrays if _is_query_array(name)]
         return AttentionBatch(
-            {n.removeprefix(prefix): _stack(rows, n) for n in rows[0].arrays if n.startswith(prefix)},
+            read_queries({name: stack(rows, name) for name in names}, specs),
             Conditioning(hidden, pooled),
             ["" if drop else text for drop, text in zip(dropped.tolist(), native, strict=True)],
             _stack(rows, "time_ids").to(torch.int64),
+            native if self.keep_pooled and pooled is not None else None,
         )
+
+    def _language(self, row: Row, index: int) -> str:
+        """The language in which the student reads a row of batch `index`."""
+        name = f"{self.seed}/{index}/{row.sample_id}#{row.draw}"
+        return self.languages[zlib.crc32(name.encode()) % len(self.languages)]
+
+
+def _is_query_array(name: str) -> bool:
+    return name.partition("/")[0] in (QUERIES, QUERY_SCALES, QUERY_LAYERS)
 
 
 def _stack(rows: list[Row], name: str) -> Tensor:
-    return torch.from_numpy(np.stack([row.arrays[name] for row in rows]))
+    return torch.from_numpy(stack(rows, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +32,18 @@ class Batch:
     english_captions: list[str]
     """What the teacher reads, P of them; empty where the caption is dropped."""
     noise_pred: Tensor
-    """The teacher's cached answer, `[P, c, h, w]`."""
+    """The teacher's cached answer, `[P, c, h, w]`; no rows where a sketch of it is kept."""
     features: dict[str, dict[str, Tensor]]
     """Block -> the stored arrays of its sketch, each `[P, ...]`."""
     record_ids: npt.NDArray[np.uint64]
     """uint64 `[P]`."""
+    native_pooled_captions: list[str] | None = None
+    """What the student's pooled embedding reads, B of them, where a dropped caption stays in it; None: the same."""
+    english_pooled_captions: list[str] | None = None
+    """The same of the teacher, P of them."""
+
+    noise_pred_sketch: dict[str, Tensor] = field(default_factory=dict)
+    """The stored arrays of the noise prediction's sketch, each `[P, ...]`; empty where it is kept whole."""
 
     @property
     def num_parallel(self) -> int:
@@ -52,8 +59,10 @@ class Batch:
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("latents", "noise", "timesteps", "time_ids", "noise_pred")
         }
-        moved["features"] = {
-            block: {suffix: tensor.to(device, non_blocking=True) for suffix, tensor in arrays.items()}
-            for block, arrays in self.features.items()
-        }
+        moved["features"] = {block: _move(arrays, device) for block, arrays in self.features.items()}
+        moved["noise_pred_sketch"] = _move(self.noise_pred_sketch, device)
         return replace(self, **moved)
+
+
+def _move(tensors: dict[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}

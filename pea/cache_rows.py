@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pea.cache import Bucket, Cache
+from pea.cache.schema import NOISE_PRED
 from pea.errors import CacheError
 from pea.row_order import RowOrder
+from pea.selection import Selection
 
 _PIECE_BYTES = 32 << 20
 _MAX_PIECE_SAMPLES = 1024
 _SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
-_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id", "noise_pred")
+_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id")
 Array = npt.NDArray[Any]
 
 
@@ -28,6 +30,13 @@ class Piece(NamedTuple):
     tar: str
     first: int
     stop: int
+    kept: npt.NDArray[np.int64] | None = None
+    """Kept rows, counted from the piece's first; None: all."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are read: records, or samples of a culture cache."""
+        return (self.stop - self.first) * max(1, self.bucket.draws_per_sample) if self.kept is None else len(self.kept)
 
 
 class Row(NamedTuple):
@@ -53,8 +62,7 @@ class CacheRows:
     ) -> None:
         self.pieces, self.arrays, self.languages = list(pieces), list(arrays), list(languages)
         self.draws_per_sample = max(1, self.pieces[0].bucket.draws_per_sample)
-        sizes = [(piece.stop - piece.first) * self.draws_per_sample for piece in self.pieces]
-        self.order = RowOrder(sizes, window, seed, name)
+        self.order = RowOrder([piece.num_rows for piece in self.pieces], window, seed, name)
         self._loaded: OrderedDict[int, dict[str, Any]] = OrderedDict()
         self._capacity = 2 * window + 2
         self._lock = threading.Lock()
@@ -71,6 +79,7 @@ class CacheRows:
     def _row(self, index: int, row: int, room: dict[str, Array], place: int, count: int) -> Row:
         """One row; what is not loaded piece by piece is read to its place among `count` rows in `room`."""
         loaded, piece = self._load(index), self.pieces[index]
+        row = row if piece.kept is None else int(piece.kept[row])
         sample, draw = divmod(row, self.draws_per_sample)
         arrays = {n: v[sample if n in loaded["sample_level"] else row] for n, v in loaded["arrays"].items()}
         for name in loaded["apart"]:
@@ -89,7 +98,8 @@ class CacheRows:
             if index in self._loaded:
                 self._loaded.move_to_end(index)
                 return self._loaded[index]
-            bucket, _, first, stop = self.pieces[index]
+            piece = self.pieces[index]
+            bucket, first, stop = piece.bucket, piece.first, piece.stop
             levels = {name: bucket.arrays[name].level for name in self.arrays}
             apart = [name for name in self.arrays if bucket.rows_apart(name)]
             by_sample = [name for name in self.arrays if levels[name] == "sample" and name not in apart]
@@ -134,10 +144,11 @@ def open_rows(
     seed: int,
     window_bytes: int,
     arrays: Sequence[str] | None = None,
+    selection: Selection | None = None,
 ) -> dict[str, CacheRows]:
     """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
 
-    `arrays`: read exactly these instead.
+    `arrays`: read these instead, where a bucket has them. `selection`: keep these rows only.
 
     Raises:
         CacheError: there are no rows, or a sample has no caption in one of the languages.
@@ -148,13 +159,21 @@ def open_rows(
     for shard in cache.shards:
         for name, bucket in shard.buckets.items():
             _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
-            wanted[name] = list(arrays) if arrays is not None else _wanted_arrays(bucket, blocks)
+            wanted[name] = [n for n in arrays or _wanted_arrays(bucket, blocks) if n in bucket.arrays]
             row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
             step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
-            for first in range(0, bucket.num_samples, step):
-                stop = min(first + step, bucket.num_samples)
-                pieces.setdefault(name, []).append(Piece(bucket, shard.tar, first, stop))
+            kept = selection.rows(bucket, shard.tar) if selection else None
+            parts = [part for part in _cut(bucket, shard.tar, step, kept) if part.num_rows]
+            if parts:
+                pieces.setdefault(name, []).extend(parts)
     if not pieces:
+        if selection:
+            raise CacheError(
+                "no rows are left",
+                where=cache.directory,
+                got=selection,
+                remedy="Change train.validation_fraction, or lower train.curriculum_stages.",
+            )
         raise CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
     rows = {}
     for name, parts in pieces.items():
@@ -162,6 +181,18 @@ def open_rows(
         window = max(2, window_bytes // (samples * row_bytes[name]))
         rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name)
     return rows
+
+
+def _cut(bucket: Bucket, tar: str, step: int, kept: Array | None) -> Iterator[Piece]:
+    """The bucket in pieces of `step` samples, each with its share of the kept rows."""
+    draws = max(1, bucket.draws_per_sample)
+    for first in range(0, bucket.num_samples, step):
+        stop = min(first + step, bucket.num_samples)
+        if kept is None:
+            yield Piece(bucket, tar, first, stop)
+        else:
+            low, high = np.searchsorted(kept, (first * draws, stop * draws))
+            yield Piece(bucket, tar, first, stop, kept[low:high] - first * draws)
 
 
 def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:
@@ -180,8 +211,9 @@ def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:
     if blocks is None:
         return list(_SAMPLE_ARRAYS)
     features = [n for n in bucket.arrays if n.startswith("features/") and n.split("/")[1] in blocks]
+    noise_pred = [n for n in bucket.arrays if n.split("/")[0] == NOISE_PRED]
     # `squared_norm` and the like of a sketch are kept for reports; they are a few bytes.
-    return [*_SAMPLE_ARRAYS, *_RECORD_ARRAYS, *features]
+    return [*_SAMPLE_ARRAYS, *_RECORD_ARRAYS, *noise_pred, *features]
 
 
 def _sample_bytes(bucket: Bucket, name: str) -> int:

@@ -20,13 +20,15 @@ from numcodecs.zstd import Zstd
 from torch.utils.flop_counter import FlopCounterMode
 
 from pea.adapter import pooled_dim_of
-from pea.cache.schema import ArraySpec, block_of
+from pea.cache.schema import NOISE_PRED, ArraySpec, block_of
+from pea.cache.zarr_files import gains_by_compression
 from pea.layout import BucketLayout, vae_config
 from pea.teacher import unet_config
 
 NUM_TOKENS = 77
 _SAMPLE_BYTES = 256 << 10
 _BYTES_PER_ARRAY = 1100  # its zarr.json, the index of its zarr shard, checksums
+_BYTES_PER_CHUNK = 20  # its place in the index, and its checksum
 _FP16_BYTES = 2
 
 
@@ -38,6 +40,11 @@ class Models:
     vae: Mapping[str, Any]
     text: Sequence[Mapping[str, Any]]
     """One per English encoder."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the English text states."""
+        return int(self.text[0].get("max_position_embeddings", NUM_TOKENS)) if self.text else NUM_TOKENS
 
 
 @dataclass(frozen=True)
@@ -130,16 +137,23 @@ def sizes(layout: BucketLayout) -> Sizes:
         if (block := block_of(name)) is not None:
             blocks[block] += size
     levels = {spec.name: spec.level for spec in layout.arrays if block_of(spec.name) is None}
-    draw = [name for name, level in levels.items() if level == "record" and name != "noise_pred"]
+    noise_pred = [name for name in levels if name.split("/")[0] == NOISE_PRED]
+    draw = [name for name, level in levels.items() if level == "record" and name not in noise_pred]
     exact = {name: int(np.prod(shape)) * _FP16_BYTES for name, shape in layout.feature_shapes.items()}
     return Sizes(
         sample=sum(stored[name] for name, level in levels.items() if level == "sample"),
-        noise_pred=stored.get("noise_pred", 0.0),
+        noise_pred=sum(stored[name] for name in noise_pred),
         draw=sum(stored[name] for name in draw),
         blocks=blocks,
         exact_fp16_blocks=exact,
         shard=_BYTES_PER_ARRAY * (len(stored) + 6),
     )
+
+
+def query_bytes(layout: BucketLayout, num_draws: int) -> float:
+    """Bytes on disk that attention distillation adds to a record, with its share of the sample's text states."""
+    arrays = () if layout.queries is None else layout.queries.arrays
+    return sum(_stored_bytes(spec) / (num_draws if spec.level == "sample" else 1) for spec in arrays)
 
 
 def flops(models: Models, layout: BucketLayout, bucket: tuple[int, int]) -> Flops:
@@ -160,9 +174,11 @@ def read_models(checkpoint: Path) -> Models:
 
 def _stored_bytes(spec: ArraySpec) -> float:
     """Bytes of one row on disk."""
+    if not gains_by_compression(np.dtype(spec.dtype), spec.shape):
+        return spec.row_bytes + _BYTES_PER_CHUNK / spec.rows_per_chunk
     rows = min(spec.rows_per_chunk, max(1, _SAMPLE_BYTES // spec.row_bytes))
     values = _typical_values(spec, rows)
-    compressed = len(Zstd(level=1).encode(np.ascontiguousarray(values))) + 8
+    compressed = len(Zstd(level=1).encode(np.ascontiguousarray(values))) + _BYTES_PER_CHUNK
     return compressed / rows
 
 
@@ -173,13 +189,8 @@ def _typical_values(spec: ArraySpec, rows: int) -> np.ndarray[Any, Any]:
         return random.integers(0, 1000, shape).astype(dtype)
     if dtype.kind == "b":
         return random.random(shape) < 0.1
-    normal = random.standard_normal(shape, dtype=np.float32)
-    if spec.attributes.get("bits") == "bfloat16" or (dtype == np.uint16 and block_of(spec.name)):
-        return (normal.view(np.uint32) >> 16).astype(dtype)
     if dtype.kind == "f":
-        return normal.astype(dtype)
-    if dtype == np.int8:
-        return np.clip(np.rint(normal * 32), -127, 127).astype(dtype)
+        return random.standard_normal(shape).astype(dtype)
     return random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 

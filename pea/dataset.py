@@ -8,6 +8,7 @@ Shapes: c,h,w latents.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from torch import Tensor
 
 from pea.batch import Batch
 from pea.cache import Cache
+from pea.cache.schema import NOISE_PRED
 from pea.cache_rows import CacheRows, Row, open_rows, stack
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
 from pea.errors import ShardDamagedError
+from pea.selection import Selection
 from pea.sketch import from_numpy
 
 
@@ -52,23 +55,30 @@ class TrainingData:
         recipe: DrawRecipe,
         scaling_factor: float,
         blocks: Sequence[str],
-        native_language: str,
+        native_languages: Sequence[str],
         english_language: str = "en",
         *,
         window_bytes: int = 512 << 20,
+        keep_pooled: bool = False,
+        selection: Selection | None = None,
     ) -> None:
         """Args as named; `blocks` are the features to read, `recipe` and `scaling_factor` the cache's.
 
+        Of several native languages, every row of every batch draws one. `keep_pooled`: a dropped caption stays in the
+        pooled embedding. `selection`: the rows to read.
+
         Raises:
-            CacheError: a cache has no rows, or no captions in the student's language.
+            CacheError: a cache has no rows, or no captions in the student's languages.
         """
         self.plan, self.recipe, self.scaling_factor, self.blocks = plan, recipe, scaling_factor, tuple(blocks)
-        self.native_language, self.english_language = native_language, english_language
-        languages = (native_language, english_language)
-        self.parallel = open_rows(parallel, self.blocks, languages, plan.seed, window_bytes)
+        self.native_languages, self.english_language = tuple(native_languages), english_language
+        self.keep_pooled = keep_pooled
+        languages = (*native_languages, english_language)
+        self.parallel = open_rows(parallel, self.blocks, languages, plan.seed, window_bytes, selection=selection)
         self.culture: dict[str, CacheRows] = {}
         if culture is not None and plan.num_culture:
-            self.culture = open_rows(culture, None, languages[:1], plan.seed, window_bytes)
+            spoken = culture_languages(culture, self.native_languages)
+            self.culture = open_rows(culture, None, spoken, plan.seed, window_bytes, selection=selection)
         self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self._buckets)
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
 
@@ -102,7 +112,7 @@ class TrainingData:
         num_parallel, num_culture = self._sizes(bucket)
         rows = self.parallel[bucket].read(epoch, turn * num_parallel, (turn + 1) * num_parallel) if num_parallel else []
         culture = self._culture_rows(bucket, epoch, turn, num_culture)
-        return self._collate(bucket, rows, culture)
+        return self._collate(index, bucket, rows, culture)
 
     @property
     def _buckets(self) -> list[str]:
@@ -141,7 +151,7 @@ class TrainingData:
             rows += [row._replace(draw=lap) for row in self.culture[bucket].read(lap, start, stop)]
         return rows
 
-    def _collate(self, bucket: str, parallel: list[Row], culture: list[Row]) -> Batch:
+    def _collate(self, index: int, bucket: str, parallel: list[Row], culture: list[Row]) -> Batch:
         rows = parallel + culture
         ids, numbers = [row.sample_id for row in rows], [row.draw for row in rows]
         mean, std = _stack(rows, "latents_mean").float(), _stack(rows, "latents_std").float()
@@ -153,8 +163,9 @@ class TrainingData:
         dropped += [bool(draw.caption_dropped[0]) for draw in fresh]
         timesteps = [int(row.arrays["timestep"]) for row in parallel] + [int(draw.timestep[0]) for draw in fresh]
         latent_noise = torch.from_numpy(latent_noise_batch(self.recipe, ids, numbers, shape))
-        native = [row.captions[self.native_language] for row in rows]
+        native = [row.captions[self._language(row, index)] for row in rows]
         english = [row.captions[self.english_language] for row in parallel]
+        whole = bool(parallel) and NOISE_PRED in parallel[0].arrays
         return Batch(
             bucket=bucket,
             names=[f"{name}#{number}" for name, number in zip(ids, numbers, strict=True)],
@@ -164,10 +175,22 @@ class TrainingData:
             time_ids=_stack(rows, "time_ids").to(torch.int64),
             native_captions=["" if drop else text for drop, text in zip(dropped, native, strict=True)],
             english_captions=["" if drop else text for drop, text in zip(dropped, english, strict=False)],
-            noise_pred=_stack(parallel, "noise_pred") if parallel else torch.zeros(0, *shape),
+            native_pooled_captions=native if self.keep_pooled else None,
+            english_pooled_captions=english if self.keep_pooled else None,
+            noise_pred=_stack(parallel, NOISE_PRED) if whole else torch.zeros(0, *shape),
+            noise_pred_sketch={
+                name.removeprefix(f"{NOISE_PRED}/"): _stack(parallel, name)
+                for name in (parallel[0].arrays if parallel else ())
+                if name.startswith(f"{NOISE_PRED}/")
+            },
             features=self._features(parallel),
             record_ids=np.array([row.arrays["record_id"] for row in parallel], dtype=np.uint64),
         )
+
+    def _language(self, row: Row, index: int) -> str:
+        """The language in which the student reads a row of batch `index`: drawn by both, where there are several."""
+        spoken = [language for language in self.native_languages if language in row.captions]
+        return spoken[zlib.crc32(f"{self.plan.seed}/{index}/{row.sample_id}#{row.draw}".encode()) % len(spoken)]
 
     def _features(self, parallel: list[Row]) -> dict[str, dict[str, Tensor]]:
         features: dict[str, dict[str, Tensor]] = {block: {} for block in self.blocks}
@@ -176,6 +199,15 @@ class TrainingData:
                 _, block, suffix = name.split("/")
                 features[block][suffix] = _stack(parallel, name)
         return features
+
+
+def culture_languages(culture: Cache, languages: Sequence[str]) -> tuple[str, ...]:
+    """Those of the student's languages in which the culture cache has captions; all of them where it has none.
+
+    One of several languages may lack a culture corpus of its own; a single one may not, and is refused on reading.
+    """
+    held = {language for shard in culture.shards for bucket in shard.buckets.values() for language in bucket.languages}
+    return tuple(language for language in languages if language in held) or tuple(languages)
 
 
 def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: int) -> Iterator[Batch]:

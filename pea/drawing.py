@@ -14,30 +14,53 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from torch import Tensor
 
 from pea.encoders import Conditioning, quiet_loading
 from pea.errors import CheckpointError
+from pea.trained import LORA_FILE
 
 Images = npt.NDArray[np.uint8]
+_GRID_COLUMNS = 16
 
 
 class Drawer:
     """A checkpoint's pipeline without its text encoders, with a DDIM schedule."""
 
     def __init__(
-        self, checkpoint: Path, device: torch.device | str, *, num_inference_steps: int, guidance_scale: float
+        self,
+        checkpoint: Path,
+        device: torch.device | str,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        unet: UNet2DConditionModel | None = None,
     ) -> None:
-        """Args as named.
+        """Args as named; `unet`: draw with this one, not the checkpoint's.
 
         Raises:
             CheckpointError: the folder is missing or is no pipeline.
         """
         self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
-        self.pipe = load_pipeline(checkpoint, without_text=True).to(device)
+        self.pipe = load_pipeline(checkpoint, without_text=True, unet=unet).to(device)
+        if unet is not None:
+            self.pipe.vae.to(unet.dtype)
+        self._has_changes = False
         self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
         self.pipe.unet.to(memory_format=torch.channels_last)
+
+    def load_changes(self, folder: Path) -> None:
+        """Take in what training changed in the UNet, where an adapter's folder holds that."""
+        self._has_changes = (folder / LORA_FILE).is_file()
+        if self._has_changes:
+            self.pipe.load_lora_weights(str(folder), local_files_only=True)
+
+    def use_changes(self, *, wanted: bool) -> None:
+        """Draw with the changed UNet, or with the checkpoint's."""
+        if self._has_changes:
+            (self.pipe.enable_lora if wanted else self.pipe.disable_lora)()
 
     def draw(
         self,
@@ -71,6 +94,17 @@ class Drawer:
         return pixels
 
 
+def save_grid(path: Path, images: Images) -> None:
+    """Images uint8 `[B, H, W, 3]` side by side, `_GRID_COLUMNS` in a row, as one PNG."""
+    count, height, width, _ = images.shape
+    columns = min(_GRID_COLUMNS, count)
+    grid = np.full((-(-count // columns) * height, columns * width, 3), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * height, index % columns * width
+        grid[top : top + height, left : left + width] = image
+    Image.fromarray(grid).save(path)
+
+
 def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:
     """A pipeline's arguments from `[B, ...]` conditioning and that of the empty captions: B rows, or one for all."""
     rows = len(conditioning.encoder_hidden_states) // len(empty.encoder_hidden_states)
@@ -89,8 +123,8 @@ def image_seed(seed: int, name: str) -> int:
     return zlib.crc32(f"{seed}/{name}".encode())
 
 
-def load_pipeline(checkpoint: Path, *, without_text: bool = False) -> Any:
-    """The diffusers pipeline in a folder, float32, silent.
+def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DConditionModel | None = None) -> Any:
+    """The diffusers pipeline in a folder, float32, silent; with `unet` in place of its own, where given.
 
     Raises:
         CheckpointError: the folder is missing or is no pipeline.
@@ -100,6 +134,8 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False) -> Any:
     parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     if (checkpoint / "text_encoder_2").is_dir():
         parts = {"text_encoder_2": None, "tokenizer_2": None, "add_watermarker": False} if without_text else {}
+    if unet is not None:
+        parts["unet"] = unet
     if without_text:
         parts |= {"text_encoder": None, "tokenizer": None}
     try:

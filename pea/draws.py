@@ -76,6 +76,8 @@ class DrawRecipe:
     """Probability that a draw drops the caption."""
     num_train_timesteps: int
     """T: timesteps are integers in [0, T)."""
+    noise_offset: float = 0.0
+    """Factor of the normal shift that a whole channel of a record's noise receives."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,11 @@ def draws(recipe: DrawRecipe, sample_id: str, start: int, stop: int) -> Draws:
 
 
 def noise(recipe: DrawRecipe, sample_id: str, draw: int, shape: Sequence[int]) -> FloatArray:
-    """The standard normal noise of one record: float32 of ``shape``, values in C order."""
-    return _normal(recipe.seed, "noise", sample_id, draw, shape)
+    """The noise of one record, standard normal but for its offset: float32 of ``shape`` [c, ...], in C order."""
+    values: FloatArray = _offset(
+        recipe, _normal(recipe.seed, "noise", sample_id, draw, shape)[None], [sample_id], [draw]
+    )[0]
+    return values
 
 
 def latent_noise(recipe: DrawRecipe, sample_id: str, draw: int, shape: Sequence[int]) -> FloatArray:
@@ -119,7 +124,20 @@ def noise_batch(
     recipe: DrawRecipe, sample_ids: Sequence[str], draw_indices: Indices, shape: Sequence[int]
 ) -> FloatArray:
     """``noise`` of n records: float32 [n, *shape]."""
-    return _normal_batch(recipe.seed, "noise", sample_ids, draw_indices, shape)
+    values = _normal_batch(recipe.seed, "noise", sample_ids, draw_indices, shape)
+    return _offset(recipe, values, sample_ids, draw_indices)
+
+
+def _offset(recipe: DrawRecipe, noise: FloatArray, sample_ids: Sequence[str], draw_indices: Indices) -> FloatArray:
+    """Noise [n, c, ...] with the recipe's shift of every channel; unchanged where the recipe has none.
+
+    Source: N. Guttenberg, "Diffusion with Offset Noise", 2023; ``noise_offset`` of the original training code.
+    """
+    if not recipe.noise_offset:
+        return noise
+    shifts = _normal_batch(recipe.seed, "noise_offset", sample_ids, draw_indices, (noise.shape[1],))
+    shifts = shifts.reshape(*shifts.shape, *(1,) * (noise.ndim - 2))
+    return noise + np.float32(recipe.noise_offset) * shifts
 
 
 def latent_noise_batch(
@@ -192,6 +210,14 @@ def _words(seed: int, purpose: str, sample_id: str, draw: int, count: int) -> np
     return words
 
 
+def _generator() -> np.random.Philox:
+    """One generator per thread: a new one would ask the operating system for entropy that is not used."""
+    if not hasattr(_local, "generator"):
+        _local.generator = np.random.Philox(0)
+    generator: np.random.Philox = _local.generator
+    return generator
+
+
 def _normal(seed: int, purpose: str, sample_id: str, draw: int, shape: Sequence[int]) -> FloatArray:
     count = math.prod(shape)
     words = _words(seed, purpose, sample_id, draw, (count + 1) // 2)
@@ -208,14 +234,6 @@ def _normal_batch(
         words[row] = _words(seed, purpose, sample_id, int(draw), half)
     values = standard_normal(words.reshape(-1), 2 * words.size).reshape(len(sample_ids), 2 * half)
     return np.ascontiguousarray(values[:, :count]).reshape(len(sample_ids), *shape)
-
-
-def _generator() -> np.random.Philox:
-    """One generator per thread: a new one would ask the operating system for entropy that is not used."""
-    if not hasattr(_local, "generator"):
-        _local.generator = np.random.Philox(0)
-    generator: np.random.Philox = _local.generator
-    return generator
 
 
 def _inverse_normal(uniform: Float64Array) -> Float64Array:

@@ -13,32 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from pea.adapter import pooled_dim_of
-from pea.cache.schema import ArraySpec, base_arrays, feature_arrays, query_arrays
+from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays
 from pea.config import CacheConfig
 from pea.errors import CheckpointError, ConfigError
+from pea.queries import QueryLayout
 from pea.samples import bucket_name
 from pea.sketch import Sketch, make_sketch
 from pea.teacher import block_shapes, query_shapes, unet_config
 
 _NUM_TOKENS = 77
 """Tokens of a CLIP text encoder."""
-
-
-@dataclass(frozen=True)
-class QueryLayout:
-    """What is kept for attention distillation."""
-
-    positions: dict[str, tuple[int, int]]
-    """Cross-attention layer -> (spatial positions, width of a query)."""
-    text_shape: tuple[int, int]
-    """(tokens, width) of the English text states."""
-    pooled_dim: int | None
-    """Width of the pooled embedding; None without one."""
-
-    def arrays(self, num_queries: int, dtype: str) -> tuple[ArraySpec, ...]:
-        """The arrays that are stored."""
-        shapes = {name: (min(num_queries, count), width) for name, (count, width) in self.positions.items()}
-        return query_arrays(shapes, self.text_shape, self.pooled_dim, dtype)
 
 
 @dataclass(frozen=True)
@@ -63,14 +47,29 @@ class BucketLayout:
         }
 
     @cached_property
+    def noise_pred_sketch(self) -> Sketch | None:
+        """The sketch of the noise prediction; None where it is kept whole."""
+        config = self.config.noise_pred_sketch
+        return None if config is None else make_sketch(config, self.config.seed, NOISE_PRED, self.latent_shape)
+
+    @cached_property
     def arrays(self) -> tuple[ArraySpec, ...]:
         """Every array that is stored."""
         noise_pred_dtype = self.config.noise_pred_dtype if self.feature_shapes or self.queries else None
-        arrays = list(base_arrays(self.latent_shape, self.config.moments_dtype, noise_pred_dtype))
+        sketch, kept = self.noise_pred_sketch, self.config.noise_pred_sketch
+        arrays = list(
+            base_arrays(
+                self.latent_shape,
+                self.config.moments_dtype,
+                noise_pred_dtype,
+                None if sketch is None else sketch.arrays,
+                None if kept is None else kept.model_dump(mode="json"),
+            )
+        )
         for block, sketch in self.sketches.items():
             arrays += feature_arrays(block, sketch.arrays, self.config.sketch_for(block).model_dump(mode="json"))
-        if self.queries is not None and self.config.attention is not None:
-            arrays += self.queries.arrays(self.config.attention.num_queries, self.config.attention.dtype)
+        if self.queries is not None:
+            arrays += self.queries.arrays
         return tuple(arrays)
 
 
@@ -148,7 +147,8 @@ def _query_layout(
     if config.attention is None:
         return None
     positions = query_shapes(unet, latent[1:], config.attention.layers)
-    return QueryLayout(positions, (num_tokens, int(unet["cross_attention_dim"])), pooled_dim_of(unet))
+    text_shape = (num_tokens, int(unet["cross_attention_dim"]))
+    return QueryLayout(positions, text_shape, pooled_dim_of(unet), config.attention)
 
 
 def _feature_shapes(

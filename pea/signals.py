@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pea.batch import Batch
 from pea.cache import Bucket, Cache
-from pea.cache.schema import FEATURES
+from pea.cache.schema import FEATURES, NOISE_PRED
 from pea.config import CacheConfig, SketchConfig
 from pea.encoders import Conditioning, on_device
 from pea.losses import row_mse
@@ -57,7 +57,18 @@ class CachedTeacher:
             sketch = self.sketch(block, tuple(feature.shape[1:]))
             distance = sketch.squared_distance(feature, batch.features[block], batch.record_ids)
             blocks[block] = distance / sketch.numel
-        return RowErrors(row_mse(student.noise_pred[:rows], batch.noise_pred), blocks)
+        return RowErrors(self._noise_pred_error(student.noise_pred[:rows], batch), blocks)
+
+    def _noise_pred_error(self, noise_pred: Tensor, batch: Batch) -> Tensor:
+        config = self.config.noise_pred_sketch
+        if config is None:
+            return row_mse(noise_pred, batch.noise_pred)
+        channels, height, width = noise_pred.shape[1:]
+        key = (NOISE_PRED, (channels, height, width))
+        if key not in self._sketches:
+            self._sketches[key] = make_sketch(config, self.config.seed, NOISE_PRED, (channels, height, width))
+        sketch = self._sketches[key]
+        return sketch.squared_distance(noise_pred, batch.noise_pred_sketch, batch.record_ids) / sketch.numel
 
     def sketch(self, block: str, shape_chw: tuple[int, ...]) -> Sketch:
         """The sketch of a block at one feature shape; made once."""
@@ -92,9 +103,14 @@ def feature_powers(cache: Cache, blocks: Sequence[str], num_samples: int = 64) -
     return {block: sums[block] / max(1, counts[block]) for block in blocks}
 
 
+def sketch_path(block: str) -> str:
+    """Where the arrays of a block's sketch are, or those of ``noise_pred``."""
+    return NOISE_PRED if block == NOISE_PRED else f"{FEATURES}/{block}"
+
+
 def stored_sketch(bucket: Bucket, block: str, seed: int) -> Sketch:
-    """The sketch through which a bucket keeps a block, as its attributes say; ``seed`` is the cache's."""
-    spec = bucket.arrays[f"{FEATURES}/{block}/values"]
+    """The sketch of a block, or of ``noise_pred``, as a bucket's attributes say; ``seed`` is the cache's."""
+    spec = bucket.arrays[f"{sketch_path(block)}/values"]
     channels, height, width = spec.attributes["feature_shape"]
     config: Any = TypeAdapter(SketchConfig).validate_python(spec.attributes["sketch"])
     return make_sketch(config, seed, block, (channels, height, width))
@@ -114,7 +130,7 @@ class LiveTeacher:
         if rows == 0:
             return _no_errors(student, self.blocks)
         with torch.no_grad():
-            conditioning = self.conditioning(batch.english_captions)
+            conditioning = english_conditioning(self.encode, batch, self.teacher.unet.device)
             answer = self.teacher.forward(
                 noisy_latents[:rows], batch.timesteps[:rows], conditioning, batch.time_ids[:rows]
             )
@@ -122,8 +138,16 @@ class LiveTeacher:
         return RowErrors(row_mse(student.noise_pred[:rows], answer.noise_pred), errors)
 
     def conditioning(self, captions: Sequence[str]) -> Conditioning:
-        """What the teacher is told, on its device."""
+        """What the teacher is told of captions, on its device."""
         return on_device(self.encode(captions), self.teacher.unet.device)
+
+
+def english_conditioning(encode: Encode, batch: Batch, device: torch.device) -> Conditioning:
+    """What the teacher is told of the P parallel rows, on `device`."""
+    hidden, pooled = on_device(encode(batch.english_captions), device)
+    if batch.english_pooled_captions is not None and pooled is not None:
+        pooled = on_device(encode(batch.english_pooled_captions), device).pooled_prompt_embeds
+    return Conditioning(hidden, pooled)
 
 
 def _no_errors(student: UNetOutput, blocks: Sequence[str]) -> RowErrors:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from pea.batch import Batch
@@ -25,6 +27,8 @@ def student_losses(
     *,
     diffusion_on_all: bool = False,
     english: Conditioning | None = None,
+    pooled_from: tuple[Tensor, Tensor | None] | None = None,
+    disturb: Callable[[Conditioning], Conditioning] | None = None,
 ) -> Losses:
     """Losses of one batch of B rows.
 
@@ -40,15 +44,19 @@ def student_losses(
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
         english: the teacher's conditioning of the parallel rows, for the distance between the text states. Where no
             other term has a weight and rows, the UNet is not asked and those terms are 0.
+        pooled_from: states and mask that the pooled embedding is made of, where they are others: a dropped caption
+            may stay in it.
+        disturb: changes the student's text states on their way to the UNet.
     """
-    student = adapter(hidden_states, attention_mask)
+    student = condition(adapter, hidden_states, attention_mask, pooled_from)
     text = None
     if english is not None:
         text = text_distance(_first(student, batch.num_parallel), english)
         if not _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all):
             return combine(text[:0], {}, text[:0], len(batch), weights, text=text)
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
-    output = teacher.forward(noisy, batch.timesteps, student, batch.time_ids)
+    seen = student if disturb is None else disturb(student)
+    output = teacher.forward(noisy, batch.timesteps, seen, batch.time_ids)
     errors = source.errors(output, batch, noisy)
     target = teacher.target(batch.latents, batch.noise, batch.timesteps)
     first = 0 if diffusion_on_all else batch.num_parallel
@@ -58,6 +66,39 @@ def student_losses(
         kind = str(teacher.scheduler.config.prediction_type)
         row_weights = min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
     return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text)
+
+
+def disturbed(conditioning: Conditioning, length: float, seed: int) -> Conditioning:
+    """The conditioning plus normal noise, for every token and for the pooled embedding of about this Euclidean length.
+
+    The noise depends on the seed and the shape alone.
+
+    Source: arXiv 2405.20494, conditional embedding perturbation: `N(0, length² / width)` per coordinate.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def disturb(states: Tensor) -> Tensor:
+        noise = torch.randn(states.shape, generator=generator) * (length / math.sqrt(states.shape[-1]))
+        return states + noise.to(states)
+
+    hidden, pooled = conditioning
+    return Conditioning(disturb(hidden), None if pooled is None else disturb(pooled))
+
+
+def condition(
+    adapter: Callable[[Tensor, Tensor | None], Conditioning],
+    hidden_states: Tensor,
+    attention_mask: Tensor | None,
+    pooled_from: tuple[Tensor, Tensor | None] | None,
+) -> Conditioning:
+    """The adapter's answer, in one pass also where its pooled embedding is that of other states."""
+    if pooled_from is None:
+        return adapter(hidden_states, attention_mask)
+    states, mask = pooled_from
+    masks = None if attention_mask is None or mask is None else torch.cat([attention_mask, mask])
+    hidden, pooled = adapter(torch.cat([hidden_states, states]), masks)
+    rows = len(hidden_states)
+    return Conditioning(hidden[:rows], None if pooled is None else pooled[rows:])
 
 
 def _asks_unet(batch: Batch, weights: LossWeights, *, diffusion_on_all: bool) -> bool:

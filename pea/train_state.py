@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from pea.errors import DiskFullError
 from pea.files import new_folder
@@ -101,16 +101,16 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensor
 
 
 class MovingAverage:
-    """Exponential moving average of a module's parameters: `average += (1 - decay) * (value - average)`."""
+    """Exponential moving average of named parameters: `average += (1 - decay) * (value - average)`."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
+    def __init__(self, parameters: Mapping[str, Tensor], decay: float) -> None:
         self.decay = decay
-        self.tensors = {name: value.detach().clone().float() for name, value in module.named_parameters()}
+        self.tensors = {name: value.detach().clone().float() for name, value in parameters.items()}
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self, parameters: Mapping[str, Tensor]) -> None:
         """Take in the parameters after a step."""
-        for name, value in module.named_parameters():
+        for name, value in parameters.items():
             self.tensors[name].lerp_(value.float(), 1 - self.decay)
 
 

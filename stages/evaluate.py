@@ -4,8 +4,8 @@
 
 Rows: `teacher` (English captions: the upper bound), `translation` (word-for-word English of the native caption),
 `no_adapter` (native states through an untrained adapter: the lower bound), `adapter`. All start from the same noise;
-`evaluate.rows` leaves some out. Every image is kept in `run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to
-`run_dir/metrics.json`.
+`evaluate.rows` leaves some out; an adapter of several languages has a row `adapter_<language>` for each after the
+first. Every image is kept in `run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to `run_dir/metrics.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rich.table import Table
 
 from pea.adapter import PEA, new_adapter
 from pea.config import Config
-from pea.drawing import Drawer, Images, image_seed
+from pea.drawing import Drawer, Images, image_seed, save_grid
 from pea.encoders import Conditioning, EnglishEncoder, NativeEncoder
 from pea.errors import CheckpointError, EvaluationError
 from pea.files import write_text
@@ -39,7 +39,6 @@ from stages.progress import StageProgress
 
 Encode = Callable[[Sequence[str]], Conditioning]
 ROWS = ("teacher", "translation", "no_adapter", "adapter")
-_GRID_COLUMNS = 16
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         num_inference_steps=evaluate.num_inference_steps,
         guidance_scale=evaluate.guidance_scale,
     )
+    drawer.load_changes(config.adapter_dir)
     started = time.perf_counter()
     scores = _draw_and_score(config, console, drawer, rows, sets)
     metrics = _collect(config, scores, time.perf_counter() - started)
@@ -95,21 +95,27 @@ def _draw_and_score(
     """Draw and keep every image; metric name -> score, nothing without a judge."""
     judge = load_judge(config.evaluate.judge) if config.evaluate.judge else None
     scores: dict[str, Score] = {}
-    total, done = len(rows) * sum(map(len, sets.values())), 0
+    drawings = [(row, name, prompts) for row in rows for name, prompts in sets.items() if _is_asked(row, prompts)]
+    total, done = sum(len(prompts) for _, _, prompts in drawings), 0
     with StageProgress(console, "drawing", "images") as progress:
-        for row in rows:
-            for name, prompts in sets.items():
-                parts = []
-                for images in _draw(config, drawer, row, name, prompts):
-                    done += len(images)
-                    progress.update(done, total, done, f"{row.name}, {name}")
-                    parts.append(images)
-                drawn = np.concatenate(parts)
-                save_images(config.run_dir / "evaluate" / row.name / name, prompts, drawn)
-                if judge is not None:
-                    wanted = [prompt.attributes for prompt in prompts]
-                    scores[metric_name(row.name, name)] = score(wanted, judge.read(drawn))
+        for row, name, prompts in drawings:
+            drawer.use_changes(wanted=row.name.startswith("adapter"))
+            parts = []
+            for images in _draw(config, drawer, row, name, prompts):
+                done += len(images)
+                progress.update(done, total, done, f"{row.name}, {name}")
+                parts.append(images)
+            drawn = np.concatenate(parts)
+            save_images(config.run_dir / "evaluate" / row.name / name, prompts, drawn)
+            if judge is not None:
+                wanted = [prompt.attributes for prompt in prompts]
+                scores[metric_name(row.name, name)] = score(wanted, judge.read(drawn))
     return scores
+
+
+def _is_asked(row: Row, prompts: list[Prompt]) -> bool:
+    """Whether a row draws a prompt set: an adapter's further languages draw those sets that have them."""
+    return not row.name.startswith("adapter_") or all(row.language in prompt.captions for prompt in prompts)
 
 
 def make_rows(config: Config, device: torch.device) -> list[Row]:
@@ -118,7 +124,7 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
     Raises:
         CheckpointError: a model folder is missing, or there is no trained adapter yet.
     """
-    language, wanted = config.student.language, config.evaluate.rows
+    language, wanted = config.student.languages[0], config.evaluate.rows
     rows = {}
     if {"teacher", "translation"}.intersection(wanted):
         english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, device=device)
@@ -139,7 +145,11 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
         )
         rows["no_adapter"] = Row("no_adapter", language, PEAPrompt(untrained.eval().to(device), encoder).encode)
         rows["adapter"] = Row("adapter", language, PEAPrompt(adapter.to(device), encoder).encode)
-    return [rows[name] for name in ROWS if name in wanted]
+    chosen = [rows[name] for name in ROWS if name in wanted]
+    if "adapter" in wanted:
+        others = config.student.languages[1:]
+        chosen += [Row(f"adapter_{language}", language, rows["adapter"].encode) for language in others]
+    return chosen
 
 
 def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Prompt]) -> Iterator[Images]:
@@ -159,13 +169,7 @@ def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for prompt, image in zip(prompts, images, strict=True):
         Image.fromarray(image).save(folder / f"{prompt.id}.png")
-    count, height, width, _ = images.shape
-    columns = min(_GRID_COLUMNS, count)
-    grid = np.full((-(-count // columns) * height, columns * width, 3), 255, dtype=np.uint8)
-    for index, image in enumerate(images):
-        top, left = index // columns * height, index % columns * width
-        grid[top : top + height, left : left + width] = image
-    Image.fromarray(grid).save(folder / "grid.png")
+    save_grid(folder / "grid.png", images)
 
 
 def load_judge(folder: Path) -> Any:
@@ -211,7 +215,7 @@ def _collect(config: Config, scores: dict[str, Score], seconds: float) -> dict[s
         culture = _noted(config.cache_dir("culture") / "run_summary.json")
         metrics["seconds.cache"] = round(cache["seconds"] + culture.get("seconds", 0.0), 2)
     if train:
-        metrics["seconds.train"] = train["seconds"]
+        metrics["seconds.train"] = round(train["seconds"] + train.get("attention_seconds", 0.0), 2)
     return metrics | {"seconds.evaluate": round(seconds, 2)}
 
 

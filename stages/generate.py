@@ -38,6 +38,7 @@ def run(
         num_inference_steps=evaluate.num_inference_steps,
         guidance_scale=evaluate.guidance_scale,
     )
+    drawer.load_changes(config.adapter_dir)
     out.mkdir(parents=True, exist_ok=True)
     wanted = [(prompt, number) for prompt in prompts for number in range(num_images)]
     empty, paths = pea.encode([""]), []

@@ -42,6 +42,9 @@ class Plan:
     num_draws: int
     num_records: int
     total_bytes: float
+    attention: dict[str, float] | None
+    """Of the cached attention queries, where there are any: bytes per record, and TFLOP per record of training on
+    them alone."""
     teacher_tflop_per_record: float
     """Caching: UNet, and the record's share of VAE and English encoders."""
     student_tflop_per_record: float
@@ -72,12 +75,13 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         ConfigError: the number of samples is unknown, or the bucket does not fit the models.
     """
     from pea import costs
+    from pea.attention_costs import attention_costs
     from pea.layout import layouts_of
 
     models = _preset(arguments.preset) if arguments.preset else costs.read_models(config.teacher.checkpoint)
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
-    [(name, layout)] = layouts_of(models.vae, models.unet, first).items()
+    [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()
     size, flops = costs.sizes(layout), costs.flops(models, layout, bucket)
     num_draws = config.cache.draws_per_sample
     num_samples, num_tars = _corpus_size(config, arguments.samples)
@@ -97,6 +101,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         num_draws=num_draws,
         num_records=num_records,
         total_bytes=size.total(num_samples, num_draws, num_tars),
+        attention=attention_costs(models.unet, layout, num_draws),
         teacher_tflop_per_record=flops.caching(num_draws) / 1e12,
         student_tflop_per_record=flops.student / 1e12,
         records_per_s=rate,
@@ -191,6 +196,11 @@ def _lines(plan: Plan) -> list[str]:
         f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB",
         f"teacher: {plan.num_records:,} UNet passes, {arithmetic}",
     ]
+    if plan.attention is not None:
+        size, tflop = plan.attention["bytes_per_record"], plan.attention["tflop_per_record"]
+        lines.append(
+            f"attention queries: {size / 1e3:,.1f} kB per record; training on them, {tflop:.3g} TFLOP per record"
+        )
     if plan.records_per_s is None or plan.gpu_hours is None or plan.read_mb_per_s is None:
         lines.append(f"GPU-hours: {plan.rate_source}")
     else:

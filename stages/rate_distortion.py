@@ -1,5 +1,7 @@
 """What each sketch costs and what it does to the adapter's gradient; recommends one per block for a byte budget.
 
+The noise prediction counts as one more block.
+
     pea rd --config configs/demo.yaml --records 256 --budget 500
 
 The frozen teacher is asked live about records of the cache, so its own sketches do not matter. The adapter is the
@@ -22,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pea.adapter import PEA
-from pea.config import Config, CountSketch, PositionsSketch, QuantizedSketch
+from pea.cache.schema import NOISE_PRED
+from pea.config import Config, CountSketch, ExactSketch, FoldSketch, PositionsSketch, QuantizedSketch
 from pea.files import write_bytes, write_text
 from pea.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
 from pea.signals import LiveTeacher
@@ -30,10 +33,13 @@ from stages.common import add_config_arguments, config_from, save_resolved
 from stages.progress import StageProgress
 from stages.train_setup import prepare
 
+RATIOS = (16, 64, 256, 1024)
 SETTINGS: tuple[AnySketchConfig, ...] = (
+    ExactSketch(kind="exact", dtype="float16"),
     *(QuantizedSketch(kind="quantized", values=values) for values in ("int8", "fp8_e4m3", "int4")),
     *(PositionsSketch(kind="positions", fraction=1 / n, values=v) for n in (4, 16, 64) for v in ("float16", "int8")),
-    *(CountSketch(kind="count", ratio=n, values=v) for n in (4, 16, 64, 256, 1024) for v in ("float16", "int8")),
+    *(CountSketch(kind="count", ratio=n, values=v) for n in RATIOS for v in ("float16", "int8")),
+    *(FoldSketch(kind="fold", ratio=n, values=v) for n in RATIOS for v in ("float16", "int8", "int4")),
 )
 
 
@@ -60,7 +66,8 @@ def measure(config: Config, console: Console, num_records: int) -> tuple[list[Po
                 answer = setup.teacher.forward(noisy, batch.timesteps, conditioning, batch.time_ids)
             text = adapter(hidden.to(device), None if mask is None else mask.to(device))
             student = setup.teacher.forward(noisy, batch.timesteps, text, batch.time_ids)
-            errors.add(student.features, answer.features, batch.record_ids, parameters)
+            maps = {**student.features, NOISE_PRED: student.noise_pred}
+            errors.add(maps, {**answer.features, NOISE_PRED: answer.noise_pred}, batch.record_ids, parameters)
             done += len(batch)
             progress.update(done, num_records, done)
     return errors.points(), {"records": done, "adapter": "trained" if trained else "new"}
@@ -68,8 +75,8 @@ def measure(config: Config, console: Console, num_records: int) -> tuple[list[Po
 
 def describe(sketch: AnySketchConfig) -> str:
     """`count 64x int8`."""
-    if isinstance(sketch, CountSketch):
-        return f"count {sketch.ratio:g}x {sketch.values}"
+    if isinstance(sketch, CountSketch | FoldSketch):
+        return f"{sketch.kind} {sketch.ratio:g}x {sketch.values}"
     if isinstance(sketch, PositionsSketch):
         return f"positions 1/{1 / sketch.fraction:g} {sketch.values}"
     return f"{sketch.kind} {getattr(sketch, 'values', getattr(sketch, 'dtype', ''))}"
@@ -90,21 +97,26 @@ def markdown(points: Sequence[Point]) -> str:
 
 
 def picture(points: Sequence[Point]) -> bytes:
-    """Relative error of the gradient over the factor of compression, one panel per kind, one line per block: PNG."""
-    kinds = sorted({(p.sketch.kind, getattr(p.sketch, "values", "")) for p in points})
-    names = list(dict.fromkeys(f"{kind} {values}".strip() for kind, values in kinds if kind != "quantized"))
-    figure = Figure(figsize=(3.4 * len(names), 3.4), dpi=144, layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for axes, name in zip(panels, names, strict=True):
+    """Relative error of the gradient over the factor of compression, a panel per kind, a line per block: PNG."""
+    kinds = dict.fromkeys((p.sketch.kind, getattr(p.sketch, "values", "")) for p in points)
+    names = [f"{kind} {values}" for kind, values in kinds if kind not in ("exact", "quantized")]
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    figure = Figure(figsize=(3.4 * columns, 3.2 * lines), dpi=144, layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels, names, strict=False):
         for block in dict.fromkeys(p.block for p in points):
             line = [p for p in points if p.block == block and f"{p.sketch.kind} {p.sketch.values}" == name]  # type: ignore[union-attr]
             line.sort(key=lambda p: p.ratio)
             axes.plot([p.ratio for p in line], [p.relative_error for p in line], marker="o", markersize=3, label=block)
-        axes.set(title=name, xlabel="times smaller than fp16", xscale="log", yscale="log")
+        axes.set(title=name, xscale="log", yscale="log")
         axes.grid(visible=True, alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("relative error of the adapter's gradient")
-    panels[-1].legend(frameon=False, fontsize=7)
+    figure.supylabel("relative error of the adapter's gradient", fontsize=9)
+    figure.supxlabel("times smaller than fp16", fontsize=9)
+    panels[0].legend(frameon=False, fontsize=6)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -126,7 +138,9 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     save_resolved(config)
     points, facts = measure(config, console, arguments.records)
     folder = config.run_dir / "rate_distortion"
-    chosen = None if arguments.budget is None else recommend(points, arguments.budget, config.train.block_weights)
+    weights = dict(config.train.block_weights)
+    weights[NOISE_PRED] = config.train.noise_pred_weight / max(config.train.feature_weight, 1e-12)
+    chosen = None if arguments.budget is None else recommend(points, arguments.budget, weights)
     _write(folder, points, facts | {"budget_bytes": arguments.budget}, chosen)
     _show(console, points)
     console.print(f"{folder}: rd.json, rd.md, rd.png ({facts['records']} records, {facts['adapter']} adapter)")
@@ -165,4 +179,5 @@ def _show_choice(console: Console, chosen: dict[str, Point] | None, budget: floa
     console.print(f"recommended for {budget:g} bytes a record ({spent} used), cache.block_sketches:", highlight=False)
     for block, point in chosen.items():
         setting = json.dumps(point.sketch.model_dump(mode="json"))
-        console.print(f"  {block}: {setting}", highlight=False, markup=False)
+        name = "and cache.noise_pred_sketch" if block == NOISE_PRED else f"  {block}"
+        console.print(f"{name}: {setting}", highlight=False, markup=False)

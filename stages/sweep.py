@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from pea.config import Config, load_config
+from pea.config_text import parse_yaml
 from pea.errors import ConfigError
 from pea.files import write_bytes, write_text
 from stages.common import add_config_arguments, config_from, save_resolved
@@ -35,6 +36,11 @@ class Run:
     method: str
     seed: int
     config: Config
+
+    @property
+    def row(self) -> str:
+        """The way to draw that is scored: the trained adapter, unless the method's file names another."""
+        return self.config.evaluate.rows[0]
 
     @property
     def result_path(self) -> Path:
@@ -67,8 +73,9 @@ def plan(files: Sequence[Path], overrides: Sequence[str], methods: Path, seeds: 
                 f"run_dir={json.dumps(str(folder))}",
                 f"cache_root={json.dumps(str(base.cache_root or base.run_dir / 'cache'))}",
                 f"train.seed={seed}",
-                "evaluate.rows=[adapter]",
             ]
+            if "rows" not in (parse_yaml(path.read_text("utf-8"), where=str(path)).get("evaluate") or {}):
+                settings.append("evaluate.rows=[adapter]")
             runs.append(Run(path.stem, seed, load_config([*files, path], [*overrides, *settings])))
     return runs
 
@@ -84,9 +91,11 @@ def carry_out(run: Run, console: Console) -> dict[str, Any]:
         return known
     console.print(f"[bold]{run.method}[/bold], seed {run.seed}", highlight=False)
     save_resolved(run.config)
-    summary = train_adapter.run(run.config, console)
+    summary = {"seconds": 0.0, "trained_parameters": 0}
+    if run.row == "adapter":  # the others need no training
+        summary = train_adapter.run(run.config, console)
     metrics = evaluate.run(run.config, console)
-    scores = {name.partition(".")[2]: value for name, value in metrics.items() if name.startswith("adapter.")}
+    scores = {name.partition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{run.row}.")}
     result = {
         "scores": scores,
         "seconds": summary["seconds"],

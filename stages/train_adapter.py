@@ -13,263 +13,190 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
-from torch import Tensor, nn
+from torch import nn
 
-from pea.adapter import PEA
-from pea.batch import Batch
 from pea.config import Config
 from pea.dataset import prefetch
-from pea.encoders import on_device
-from pea.errors import TrainingError
-from pea.losses import Losses, LossWeights
 from pea.schedule import learning_rate
-from pea.student import student_losses
-from pea.train_state import (
-    MovingAverage,
-    TrainState,
-    TrainStates,
-    differing_names,
-    optimizer_tensors,
-    restore_optimizer,
-)
+from pea.train_state import MovingAverage
+from pea.trained import Trained
 from stages.common import stage_main
 from stages.progress import StageProgress
-from stages.train_attention import train_attention
-from stages.train_output import LossMeter, TrainLog, publish_adapter
+from stages.train_attention import publish_warm_start, warm_start
+from stages.train_checkpoints import Checkpoints, Parts
+from stages.train_losses import BatchLosses
+from stages.train_output import TrainLog, publish
+from stages.train_pictures import Pictures
 from stages.train_setup import Setup, prepare
-
-TEXT_ALONE = LossWeights(noise_pred=0.0, features=0.0, diffusion=0.0, text=1.0)
+from stages.train_step import OptimizerStep, everywhere
+from stages.train_trackers import chosen_trackers, finish_trackers, start_trackers
+from stages.train_validation import Validation
 
 
 class Trainer:
-    """The loop: steps, saved states, the log."""
+    """The loop: steps, and what happens every so many of them."""
 
-    def __init__(self, config: Config, setup: Setup, accelerator: Accelerator, console: Console) -> None:
-        self.config, self.train, self.setup = config, config.train, setup
+    def __init__(
+        self,
+        config: Config,
+        setup: Setup,
+        accelerator: Accelerator,
+        console: Console,
+        warm_seconds: float = 0.0,
+    ) -> None:
+        """`warm_seconds`: what the warm start took."""
+        self.config, self.train, self.setup, self.warm_seconds = config, config.train, setup, warm_seconds
         self.accelerator, self.console = accelerator, console
-        self.adapter: PEA = setup.adapter.to(accelerator.device)
-        self.names = [name for name, _ in self.adapter.named_parameters()]
+        self.trained = Trained(setup.adapter.to(accelerator.device), setup.unet_parameters)
         optimizer = torch.optim.AdamW(
-            self.adapter.parameters(),
+            self.trained.parameters.values(),
             lr=self.train.learning_rate,
             betas=(0.9, self.train.adam_beta2),
             weight_decay=self.train.weight_decay,
         )
         self.wrapped: nn.Module
-        self.wrapped, self.optimizer = accelerator.prepare(self.adapter, optimizer)
-        self.average = MovingAverage(self.adapter, self.train.ema_decay) if self.train.ema_decay else None
-        self.states = TrainStates(config.adapter_dir / "states", self.train.keep_states)
+        self.wrapped, optimizer = accelerator.prepare(setup.adapter, optimizer)
+        self.losses = BatchLosses(config, setup, self.wrapped, accelerator)
         self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
-        self.weights = LossWeights(
-            self.train.noise_pred_weight,
-            self.train.feature_weight,
-            setup.block_weights,
-            self.train.diffusion_weight,
-            self.train.text_weight,
-        )
-        self.step, self.skipped, self.streak, self.seconds = 0, 0, 0, 0.0
+        validation, log = None, TrainLog(config.adapter_dir / "validation_log.jsonl")
+        if setup.validation is not None:
+            validation = Validation(setup.validation, self.train.validation_batches, self.trained, log)
+        self.parts = Parts(self.trained, optimizer, self._new_average(), validation)
+        self.counters, self.meter = self.parts.counters, self.parts.meter
+        self.optimizer_step = OptimizerStep(config, self.parts, self.wrapped, self.losses, accelerator)
+        self.checkpoints = Checkpoints(config, setup.fingerprint, accelerator)
+        wanted = self.train.sample_every_steps and accelerator.is_main_process
+        self.pictures = Pictures(config, setup, accelerator) if wanted else None
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
-        self.meter = LossMeter()
 
     def run(self) -> dict[str, Any]:
         """Train to the last step and publish the adapter; returns the summary."""
-        self.resume()
-        if self.train.attention_steps and self.step == 0:
-            train_attention(self.config, self.setup, self.wrapped, self.accelerator, self.console)
-            if self.average is not None:
-                self.average = MovingAverage(self.adapter, self.train.ema_decay or 0.0)
-        batches = prefetch(self.setup.data.batch, self._indices(), self.train.num_workers)
-        start, steps, note = self.step, self.train.steps, ""
-        with StageProgress(self.console, "training", "samples") as progress:
-            while self.step < steps:
+        self._resume()
+        start_trackers(self.accelerator, self.config)
+        start, steps, note = self.counters.step, self.train.steps, ""
+        finished = start >= steps or self._out_of_time()
+        with (
+            closing(prefetch(self.setup.batch, self._indices(), self.train.num_workers)) as batches,
+            StageProgress(self.console, "training", "samples") as progress,
+        ):
+            numbered = zip(self._indices(), batches, strict=True)
+            while not finished:
                 started = time.perf_counter()
-                self._optimizer_step(batches)
-                self.seconds += time.perf_counter() - started
-                if self.step % self.train.log_every_steps == 0 or self.step == steps:
-                    note = f"loss {self._log_row()['loss']:.4f}"
-                progress.update(self.step, steps, (self.step - start) * self.rows_per_step, note)
-                if self.step % self.train.save_every_steps == 0 or self.step == steps:
-                    self._save()
+                self.optimizer_step(numbered)
+                self.counters.seconds += time.perf_counter() - started
+                done = self.counters.step
+                finished = done == steps or self._out_of_time()
+                note = self._after_step(last=finished) or note
+                progress.update(done, steps, (done - start) * self.rows_per_step, note)
         return self._finish()
 
-    def resume(self) -> None:
-        """Take up the newest saved state of the same run.
+    def _resume(self) -> None:
+        validation = self.parts.validation
+        said = self.checkpoints.take_up(self.parts, [self.log, *([validation.log] if validation else [])])
+        if said:
+            self._say(f"{said} of {self.train.steps}" if self.counters.step else said)
 
-        Raises:
-            TrainingError: `train.resume` is `must` and there is no such state.
-        """
-        state = None if self.train.resume == "never" else self.states.newest()
-        differing = differing_names(state.record["fingerprint"], self.setup.fingerprint) if state else []
-        if state is None or differing:
-            why = f"the saved state is of another run ({', '.join(differing)})" if differing else "no saved state"
-            if self.train.resume == "must":
-                raise TrainingError("cannot resume", where=self.states.folder, got=why)
-            if differing:
-                self._say(f"training anew: {why}")
-            if self.accelerator.is_main_process:
-                self.states.clear()
-                self.log.keep(0)
-            self.accelerator.wait_for_everyone()
-            return
-        self._restore(state)
-        self._say(f"resumed at step {self.step} of {self.train.steps}")
+    def _new_average(self) -> MovingAverage | None:
+        decay = self.train.ema_decay
+        return MovingAverage(self.trained.parameters, decay) if decay else None
 
-    def _indices(self) -> Any:
+    def _indices(self) -> Iterator[int]:
         """Indices of this process's batches, from the current step on."""
         per_step = self.train.gradient_accumulation_steps
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        return (number * world + rank for number in range(self.step * per_step, self.train.steps * per_step))
+        numbers = range(self.counters.step * per_step, self.train.steps * per_step)
+        return (number * world + rank for number in numbers)
 
-    def _optimizer_step(self, batches: Any) -> None:
-        """One step over `gradient_accumulation_steps` batches; skipped when a loss or gradient is not finite."""
-        if self.step and self.step == self.train.text_steps:
-            self.optimizer.state.clear()  # the gradients of the loss that begins here are of another size
-        rate = learning_rate(self.step, self.train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad()
-        count = self.train.gradient_accumulation_steps
-        finite, names = True, []
-        for number in range(count):
-            batch = next(batches)
-            names += batch.names
-            losses = self._losses(batch.to(self.accelerator.device))
-            finite = finite and self._everywhere(torch.isfinite(losses.total).all())
-            if finite:
-                self.meter.add(losses)
-                self._backward(losses.total / count, last=number == count - 1)
-        norm = self.accelerator.clip_grad_norm_(self.adapter.parameters(), self.train.max_grad_norm) if finite else None
-        # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
-        if norm is not None and (self.accelerator.scaler is not None or self._everywhere(torch.isfinite(norm).all())):
-            self.optimizer.step()
-            self.streak = 0
-            if self.average is not None:
-                self.average.update(self.adapter)
-        else:
-            self._skip(names)
-        self.step += 1
+    def _out_of_time(self) -> bool:
+        """Whether a process has been in the loop for `train.max_minutes`."""
+        if self.train.max_minutes is None:
+            return False
+        in_time = torch.tensor(self.counters.seconds < 60 * self.train.max_minutes, device=self.accelerator.device)
+        return not everywhere(self.accelerator, in_time)
 
-    def _losses(self, batch: Batch) -> Losses:
-        hidden, mask = self.setup.native_states(batch.native_captions)
-        assert hidden is not None
-        device = self.accelerator.device
-        english = None
-        if self.setup.english_states is not None:
-            english = on_device(self.setup.english_states(batch.english_captions), device)
-        with self.accelerator.autocast():
-            return student_losses(
-                batch,
-                hidden.to(device),
-                None if mask is None else mask.to(device),
-                self.wrapped,
-                self.setup.teacher,
-                self.setup.source,
-                TEXT_ALONE if self.step < self.train.text_steps else self.weights,
-                self.train.min_snr_gamma,
-                diffusion_on_all=self.train.diffusion_rows == "all",
-                english=english,
-            )
-
-    def _backward(self, loss: Tensor, *, last: bool) -> None:
-        if last:
-            self.accelerator.backward(loss)
-            return
-        with self.accelerator.no_sync(self.wrapped):
-            self.accelerator.backward(loss)
-
-    def _everywhere(self, flag: Tensor) -> bool:
-        """Whether a flag holds in every process."""
-        held: Tensor = self.accelerator.reduce(flag.float().reshape(1), "sum")
-        return int(held.item()) == self.accelerator.num_processes
-
-    def _skip(self, names: list[str]) -> None:
-        self.optimizer.zero_grad()
-        self.skipped, self.streak = self.skipped + 1, self.streak + 1
-        if self.streak >= self.train.max_skipped_steps:
-            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-            raise TrainingError(
-                f"no finite loss in {self.streak} consecutive steps",
-                where=f"step {self.step}",
-                got=f"records {shown}",
-                remedy="Lower train.learning_rate, or use train.precision=bf16 or no.",
-            )
+    def _after_step(self, *, last: bool) -> str:
+        """Log, measure, draw and save where it is time to; returns what to show beside the progress."""
+        step, train, note = self.counters.step, self.train, ""
+        validation = self.parts.validation
+        if last or step % train.log_every_steps == 0:
+            note = f"loss {self._log_row()['loss']:.4f}"
+        if validation is not None and (last or step % train.validate_every_steps == 0):
+            loss = validation.measure(step, self.losses, self.parts.average)
+            self._write(validation.log, {"step": step, "validation": loss})
+            note = f"{note}, validation {loss:.4f}".removeprefix(", ")
+        if self.pictures is not None and (last or step % train.sample_every_steps == 0):
+            with self.trained.holding(None if self.parts.average is None else self.parts.average.tensors):
+                self.pictures.draw(step)
+        if last or step % train.save_every_steps == 0:
+            self.checkpoints.save(self.parts)
+        return note
 
     def _log_row(self) -> dict[str, float]:
         """Means of the losses since the last row, over all processes."""
-        row: dict[str, float] = {"step": self.step}
+        row: dict[str, float] = {"step": self.counters.step}
         for name, value in self.meter.take_means().items():
             row[name] = float(self.accelerator.reduce(value, "mean").item())
         row.setdefault("loss", float("nan"))
         row |= {
-            "lr": learning_rate(self.step - 1, self.train),
-            "seconds": round(self.seconds, 3),
-            "skipped": self.skipped,
+            "lr": learning_rate(self.counters.step - 1, self.train),
+            "seconds": round(self.counters.seconds, 3),
+            "skipped": self.counters.skipped,
+            "samples_per_s": self._samples_per_s(),
         }
-        row["samples_per_s"] = round(self.rows_per_step * self.step / max(self.seconds, 1e-9), 1)
-        if self.accelerator.is_main_process:
-            self.log.append(row)
+        self._write(self.log, row)
         return row
 
-    def _save(self) -> None:
+    def _write(self, log: TrainLog, row: dict[str, float]) -> None:
+        """A row for the log and the trackers."""
         if self.accelerator.is_main_process:
-            record = {name: getattr(self, name) for name in ("skipped", "streak", "seconds")}
-            record["meter"] = self.meter.state()
-            record["fingerprint"] = self.setup.fingerprint
-            if self.accelerator.scaler is not None:
-                record["scaler"] = self.accelerator.scaler.state_dict()
-            tensors = {
-                "adapter": dict(self.adapter.named_parameters()),
-                "optimizer": optimizer_tensors(self.optimizer, self.names),
-            }
-            if self.average is not None:
-                tensors["average"] = self.average.tensors
-            self.states.save(TrainState(self.step, record, tensors))
-        self.accelerator.wait_for_everyone()
+            log.append(row)
+        self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=self.counters.step)
 
-    def _restore(self, state: TrainState) -> None:
-        self.step = state.step
-        for name in ("skipped", "streak", "seconds"):
-            setattr(self, name, state.record[name])
-        self.meter.restore(state.record["meter"], self.accelerator.device)
-        self.adapter.load_state_dict(state.tensors["adapter"])
-        restore_optimizer(self.optimizer, self.names, state.tensors.get("optimizer", {}))
-        if self.average is not None:
-            self.average.tensors = {name: t.to(self.accelerator.device) for name, t in state.tensors["average"].items()}
-        if self.accelerator.scaler is not None and "scaler" in state.record:
-            self.accelerator.scaler.load_state_dict(state.record["scaler"])
-        if self.accelerator.is_main_process:
-            self.log.keep(self.step)
+    def _samples_per_s(self) -> float:
+        return round(self.rows_per_step * self.counters.step / max(self.counters.seconds, 1e-9), 1)
 
     def _finish(self) -> dict[str, Any]:
+        validation, average = self.parts.validation, self.parts.average
         summary = {
-            "steps": self.step,
-            "skipped_steps": self.skipped,
-            "seconds": round(self.seconds, 2),
-            "samples_per_s": round(self.rows_per_step * self.step / max(self.seconds, 1e-9), 1),
-            "trained_parameters": sum(p.numel() for p in self.adapter.parameters()),
+            "steps": self.counters.step,
+            "skipped_steps": self.counters.skipped,
+            "seconds": round(self.counters.seconds, 2),
+            "samples_per_s": self._samples_per_s(),
+            "method": self.train.method,
+            "trained_parameters": self.trained.num_parameters,
             "records": self.setup.data.num_records,
             "culture_samples": self.setup.data.num_culture_samples,
             "targets": self.train.targets,
+            "attention_seconds": round(self.warm_seconds, 2),
+            "peak_gpu_memory_bytes": peak_gpu_memory_bytes(self.accelerator.device),
         }
+        values = None if average is None else average.tensors
+        if validation is not None and validation.best:
+            summary |= {"best_step": validation.best_step, "best_validation_loss": validation.best_loss}
+            values = validation.best
         if self.accelerator.is_main_process:
-            published = self.adapter
-            if self.average is not None:
-                published = PEA.from_config(self.adapter.config)
-                published.load_state_dict(self.average.tensors)
-            publish_adapter(self.config, published, self.log.rows(), summary)
+            with self.trained.holding(values):
+                publish(self.config, self.setup.adapter, self.setup.teacher.unet, self.log.rows(), summary)
             self._say(f"adapter in {self.config.adapter_dir}: {json.dumps(summary)}")
+        finish_trackers(self.accelerator)
         self.accelerator.wait_for_everyone()
         return summary
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False)
+
+
+def peak_gpu_memory_bytes(device: torch.device) -> int:
+    """Most bytes of tensors that were held on a GPU at a time; 0 on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -278,14 +205,26 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     Raises:
         IdentityError: a cache was not made from this teacher, scheduler, corpus or recipe.
         CheckpointError: a model folder is missing or unusable.
+        ConfigError: a setting does not fit the others, or asks for a package that is not installed.
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
     """
+    trackers = chosen_trackers(config)
     AcceleratorState._reset_state()  # noqa: SLF001 - else a second run in one process cannot have another precision
-    accelerator = Accelerator(mixed_precision=config.train.precision, cpu=config.train.device == "cpu")
+    accelerator = Accelerator(
+        mixed_precision=config.train.precision,
+        cpu=config.train.device == "cpu",
+        log_with=trackers or None,
+        project_dir=config.run_dir / "trackers",
+    )
     if not accelerator.is_main_process:
         console = Console(quiet=True)
+    warm = warm_start(config, accelerator, console) if config.train.attention_steps else None
+    if warm is not None and config.train.steps == 0:
+        return publish_warm_start(config, warm, accelerator, console)
     setup = prepare(config, accelerator.device, accelerator.num_processes)
-    return Trainer(config, setup, accelerator, console).run()
+    if warm is not None:
+        setup.adapter.load_state_dict(warm.parameters)
+    return Trainer(config, setup, accelerator, console, warm.seconds if warm else 0.0).run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pea.adapter import PEA
 from pea.config import Config
 from pea.files import sync_folder, write_text
 from pea.losses import Losses
+from pea.trained import LORA_FILE, save_unet
 
 Row = dict[str, float]
 
@@ -76,19 +77,25 @@ class LossMeter:
         self._count = state["count"]
 
 
-def publish_adapter(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> None:
-    """Write all that belongs to the adapter; `config.json`, which makes it loadable, last."""
+def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row], summary: dict[str, Any]) -> None:
+    """Write all that belongs to the adapter; `config.json`, which makes it loadable, last.
+
+    `unet`: the student's, of which parts may have been trained.
+    """
     folder = config.adapter_dir
     (folder / "config.json").unlink(missing_ok=True)
+    (folder / LORA_FILE).unlink(missing_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
         adapter.save_pretrained(temporary, safe_serialization=True)
-        for name in ("diffusion_pytorch_model.safetensors", "config.json"):
-            if name == "config.json":
-                write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-                write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
-                write_text(folder / "README.md", model_card(config, adapter, rows, summary))
-            (Path(temporary) / name).replace(folder / name)
-            sync_folder(folder)
+        if unet is not None:
+            save_unet(unet, config.train.method, config.teacher.checkpoint, Path(temporary))
+        write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(folder / "README.md", model_card(config, adapter, rows, summary))
+        for name in (LORA_FILE, "diffusion_pytorch_model.safetensors", "config.json"):
+            if (Path(temporary) / name).exists():
+                (Path(temporary) / name).replace(folder / name)
+                sync_folder(folder)
 
 
 def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
@@ -97,27 +104,30 @@ def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str,
     losses = "\n".join(
         f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "diffusion") if name in last
     )
+    languages = ", ".join(config.student.languages)
+    lora = 'pipe.load_lora_weights("this folder")\n' if config.train.method != "adapter" else ""
     shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
     return f"""---
 library_name: diffusers
 tags: [pea-diffusion, text-to-image, adapter]
-language: {config.student.language}
+language: [{languages}]
 ---
 
-# PEA adapter: {config.student.language} prompts for an {shape}-shaped diffusion model
+# PEA adapter: {languages} prompts for an {shape}-shaped diffusion model
 
-A small MLP between a frozen {config.student.language} text encoder (`{config.student.encoder.name}`) and a frozen UNet
-(`{config.teacher.checkpoint.name}`), trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
+A small MLP between a frozen {languages} text encoder (`{config.student.encoder.name}`) and the UNet of
+`{config.teacher.checkpoint.name}`, trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
 
 ```python
 from pea.pipeline import PEAPrompt
 
 pea = PEAPrompt.from_pretrained("this folder", "the text encoder's folder")
-image = pipe(**pea("..."))  # pipe: any diffusers pipeline of the teacher's kind
+{lora}image = pipe(**pea("..."))  # pipe: any diffusers pipeline of the teacher's kind
 ```
 
 | | |
 |---|---|
+| method | {summary["method"]} |
 | trained parameters | {summary["trained_parameters"]:,} |
 | optimizer steps | {summary["steps"]} (skipped: {summary["skipped_steps"]}) |
 | batch | {config.train.batch_size}, of which culture {config.train.culture_fraction:.0%} |

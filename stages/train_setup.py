@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
-from pea.adapter import PEA, new_adapter
-from pea.cache import Cache, Identity
+from pea.adapter import PEA
+from pea.batch import Batch
+from pea.cache import Cache
 from pea.cache.identity import reading_identity, sha256_folder
 from pea.config import Config
+from pea.curriculum import Curriculum, stages
 from pea.dataset import BatchPlan, TrainingData
 from pea.draws import DrawRecipe
 from pea.encoders import EnglishEncoder, NativeEncoder, vae_scaling_factor
 from pea.errors import ConfigError
+from pea.selection import Selection
 from pea.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.teacher import Teacher
 from pea.text_states import TextStates
+from pea.trained import open_unet
+from stages.attention_setup import native_store, untrained_adapter
 
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _NOT_FINGERPRINT = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
+    "max_minutes", "keep_text_states", "sample_every_steps", "sample_prompts", "trackers",
 }  # fmt: skip
 """Settings of `train` that do not change the result."""
 
@@ -32,9 +40,17 @@ class Setup:
     """Everything the loop works with."""
 
     data: TrainingData
+    """All rows that are trained on."""
+    batch: Callable[[int], Batch]
+    """Batch of an index: `data.batch`, or from the records of a stage of the curriculum."""
+    validation: TrainingData | None
+    """The rows that are held out."""
     teacher: Teacher
+    """The student's UNet: the teacher's own, unless parts of it are trained."""
     source: SignalSource
     adapter: PEA
+    unet_parameters: dict[str, nn.Parameter]
+    """What is trained of the student's UNet."""
     native_states: TextStates
     english_states: TextStates | None
     """Of the English encoders, where a loss compares text states."""
@@ -62,15 +78,20 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
         teacher.recompute_activations()
     blocks = _wanted_blocks(config, teacher)
     encoder = NativeEncoder.from_pretrained(config.student.encoder, device=device)
-    adapter = _new_adapter(config, teacher, encoder, parallel.identity)
-    data = _training_data(config, parallel, culture, teacher, blocks)
+    data, batch, validation = _data(config, parallel, culture, teacher, blocks, num_processes)
+    rows = [each for each in (data, validation) if each is not None]
+    captions = [each.captions(language) for each in rows for language in config.student.caption_languages]
+    source = _source(config, teacher, rows, blocks, device)  # before the UNet is opened: the teacher stays frozen
     return Setup(
         data=data,
+        batch=batch,
+        validation=validation,
         teacher=teacher,
-        source=_source(config, teacher, data, blocks, device),
-        adapter=adapter,
-        native_states=TextStates(encoder.encode, data.captions(config.student.caption_language)),
-        english_states=_english_states(config, teacher, data, device)
+        source=source,
+        adapter=untrained_adapter(config, teacher.unet.config, encoder, parallel.identity),
+        unet_parameters=open_unet(teacher.unet, config.train.method, config.train.lora_rank, config.train.seed),
+        native_states=TextStates(encoder.encode, set().union(*captions), store=native_store(config)),
+        english_states=_english_states(config, teacher, rows, device)
         if config.train.text_weight or config.train.text_steps
         else None,
         block_weights=_block_weights(config, parallel, blocks),
@@ -78,25 +99,50 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
     )
 
 
-def _new_adapter(config: Config, teacher: Teacher, encoder: NativeEncoder, identity: Identity) -> PEA:
-    adapter = new_adapter(
-        teacher.unet.config,
-        encoder.width,
-        hidden_size=config.student.adapter.hidden_size,
-        num_layers=config.student.adapter.num_layers,
-        max_tokens=encoder.max_tokens,
-        seed=config.train.seed,
+def _data(
+    config: Config,
+    parallel: Cache,
+    culture: Cache | None,
+    teacher: Teacher,
+    blocks: Sequence[str],
+    num_processes: int,
+) -> tuple[TrainingData, Callable[[int], Batch], TrainingData | None]:
+    """The rows to train on, the batches made of them, and the rows that are held out."""
+    train, fraction = config.train, config.train.validation_fraction
+
+    def open_data(selection: Selection) -> TrainingData:
+        spoken = culture if culture and selection.keeps_any(culture) else None
+        return _training_data(config, parallel, spoken, teacher, blocks, selection)
+
+    data = open_data(Selection(fraction))
+    validation = open_data(Selection(fraction, held_out=True)) if fraction else None
+    if not train.curriculum_steps:
+        return data, data.batch, validation
+    per_step = train.gradient_accumulation_steps * num_processes
+    plan = stages(
+        train.text_steps * per_step,
+        train.curriculum_steps * per_step,
+        train.curriculum_stages,
+        data.recipe.num_train_timesteps,
     )
-    adapter.register_to_config(cache_identity=identity.digest)
-    return adapter
+    curriculum = Curriculum(plan, lambda timestep: open_data(Selection(fraction, min_timestep=timestep)))
+    return data, curriculum.batch, validation
 
 
 def _training_data(
-    config: Config, parallel: Cache, culture: Cache | None, teacher: Teacher, blocks: tuple[str, ...]
+    config: Config,
+    parallel: Cache,
+    culture: Cache | None,
+    teacher: Teacher,
+    blocks: Sequence[str],
+    selection: Selection,
 ) -> TrainingData:
     train = config.train
     recipe = DrawRecipe(
-        config.cache.seed, config.cache.caption_drop_rate, int(teacher.scheduler.config.num_train_timesteps)
+        config.cache.seed,
+        config.cache.caption_drop_rate,
+        int(teacher.scheduler.config.num_train_timesteps),
+        config.cache.noise_offset,
     )
     return TrainingData(
         parallel,
@@ -105,22 +151,28 @@ def _training_data(
         recipe,
         vae_scaling_factor(config.teacher.checkpoint),
         blocks if train.targets == "cached" else (),
-        config.student.caption_language,
+        config.student.caption_languages,
         config.corpora.parallel.source_language,
+        keep_pooled=config.cache.caption_drop == "hidden_states",
+        selection=None if selection == Selection() else selection,
     )
 
 
 def _source(
-    config: Config, teacher: Teacher, data: TrainingData, blocks: tuple[str, ...], device: torch.device
+    config: Config, teacher: Teacher, rows: Sequence[TrainingData], blocks: tuple[str, ...], device: torch.device
 ) -> SignalSource:
     if config.train.targets == "cached":
         return CachedTeacher(config.cache, blocks)
-    return LiveTeacher(teacher, _english_states(config, teacher, data, device), blocks)
+    if config.train.method != "adapter":  # the student's UNet will change
+        checkpoint, dtype = config.teacher.checkpoint, teacher.unet.dtype
+        teacher = Teacher.from_checkpoint(checkpoint, config.cache.blocks, dtype, device, channels_last=True)
+    return LiveTeacher(teacher, _english_states(config, teacher, rows, device), blocks)
 
 
-def _english_states(config: Config, teacher: Teacher, data: TrainingData, device: torch.device) -> TextStates:
+def _english_states(config: Config, teacher: Teacher, rows: Sequence[TrainingData], device: torch.device) -> TextStates:
     english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, teacher.unet.dtype, device)
-    return TextStates(english.encode, data.captions(config.corpora.parallel.source_language))
+    language = config.corpora.parallel.source_language
+    return TextStates(english.encode, set().union(*(each.captions(language) for each in rows)))
 
 
 def _wanted_blocks(config: Config, teacher: Teacher) -> tuple[str, ...]:
@@ -158,7 +210,7 @@ def _fingerprint(config: Config, parallel: Cache, culture: Cache | None, num_pro
         "cache": {"parallel": parallel.identity.digest, "culture": culture.identity.digest if culture else None},
         "student": {
             "encoder": sha256_folder(config.student.encoder),
-            "language": config.student.caption_language,
+            "language": ",".join(config.student.caption_languages),
             "adapter": config.student.adapter.model_dump(mode="json"),
         },
         "train": json.loads(json.dumps(train)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pea.attention import AttentionLayers, relative_error
+from pea.attention import AttentionLayers
 from pea.cache import Cache
 from pea.cache.schema import TEXT_POOLED, TEXT_STATES
 from pea.config import AttentionConfig, Config
 from pea.draws import DrawRecipe, query_positions
 from pea.encoders import Conditioning, EnglishEncoder
 from pea.errors import CheckpointError, ConfigError
+from pea.queries import LayerQueries, QueryLayout, encode_queries, read_queries
 from pea.teacher import Teacher, query_shapes, unet_config
 from tests.test_collect import collect, contents, with_cache
 from tests.tiny_models import Shape, make_checkpoint
@@ -32,7 +34,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return make_checkpoint(tmp_path_factory.mktemp("attention") / shape, shape)
 
 
-def ask(checkpoint: Path, text: Conditioning) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def ask(checkpoint: Path, text: Conditioning) -> tuple[dict[str, LayerQueries], dict[str, torch.Tensor]]:
     """All queries, and what each cross-attention layer gave, in one pass of the real UNet."""
     teacher = Teacher.from_checkpoint(checkpoint, query_layers="all")
     given: dict[str, torch.Tensor] = {}
@@ -44,10 +46,15 @@ def ask(checkpoint: Path, text: Conditioning) -> tuple[dict[str, torch.Tensor], 
         teacher.unet.get_submodule(name).register_forward_hook(keeper(name))
     shapes = query_shapes(unet_config(checkpoint), (8, 8))
     positions = {name: torch.arange(count).expand(2, -1) for name, (count, _) in shapes.items()}
-    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    latents = random(1, 2, 4, 8, 8)
     with torch.no_grad():
         output = teacher.forward(latents, torch.tensor([10, 700]), text, TIME_IDS, positions)
-    return dict(output.queries), given
+    rows = torch.arange(2)
+    return {name: LayerQueries(rows, queries) for name, queries in output.queries.items()}, given
+
+
+def random(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def english(checkpoint: Path, *texts: str) -> Conditioning:
@@ -67,8 +74,9 @@ def test_english_text_has_no_loss_and_other_text_has(checkpoint: Path) -> None:
     text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
     queries, _ = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
-    assert layers.losses(queries, text, text, TIME_IDS).total.item() == 0
-    losses = layers.losses(queries, other, text, TIME_IDS)
+    powers = layers.powers(queries, text, TIME_IDS)
+    assert layers.losses(queries, text, text, TIME_IDS, powers).total.item() == 0
+    losses = layers.losses(queries, other, text, TIME_IDS, powers)
     assert losses.total.item() > 1e-6 and (losses.pooled is None) == (text.pooled_prompt_embeds is None)
     assert set(losses.report()) == {"loss", "attention"} | ({"pooled"} if losses.pooled is not None else set())
 
@@ -90,9 +98,27 @@ def test_layer_weights_choose_layers(checkpoint: Path) -> None:
     queries, inside = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
     first, *rest = layers.names
-    losses = layers.losses(queries, other, text, TIME_IDS, dict.fromkeys(rest, 0.0))
-    expected = relative_error(layers(queries, other.encoder_hidden_states)[first], inside[first])
+    powers = layers.powers(queries, text, TIME_IDS)
+    losses = layers.losses(queries, other, text, TIME_IDS, powers, dict.fromkeys(rest, 0.0))
+    answer = layers(queries, other.encoder_hidden_states)[first]
+    expected = (answer - inside[first]).square().mean() / inside[first].square().mean()
     torch.testing.assert_close(losses.layers, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_records_with_a_few_layers_each_expect_the_loss_over_all(checkpoint: Path) -> None:
+    text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
+    queries, _ = ask(checkpoint, text)
+    layers = AttentionLayers.from_checkpoint(checkpoint)
+    powers = layers.powers(queries, text, TIME_IDS)
+    whole = layers.losses(queries, other, text, TIME_IDS, powers).layers
+    names, parts = layers.names, []
+    for kept in itertools.product(names, repeat=2):  # every way in which each of the two records keeps one layer
+        few = {}
+        for name in set(kept):
+            rows = torch.tensor([row for row in range(2) if kept[row] == name])
+            few[name] = LayerQueries(rows, queries[name].queries[rows], 1 / len(names))
+        parts.append(layers.losses(few, other, text, TIME_IDS, powers).layers)
+    torch.testing.assert_close(torch.stack(parts).mean(), whole, atol=1e-6, rtol=1e-5)
 
 
 def test_gradient_reaches_the_text_alone(checkpoint: Path) -> None:
@@ -100,7 +126,8 @@ def test_gradient_reaches_the_text_alone(checkpoint: Path) -> None:
     queries, _ = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
     hidden = (text.encoder_hidden_states + 0.1).requires_grad_()
-    layers.losses(queries, Conditioning(hidden, text.pooled_prompt_embeds), text, TIME_IDS).total.backward()
+    student, powers = Conditioning(hidden, text.pooled_prompt_embeds), layers.powers(queries, text, TIME_IDS)
+    layers.losses(queries, student, text, TIME_IDS, powers).total.backward()
     assert hidden.grad is not None and hidden.grad.abs().sum() > 0
     assert not list(layers.parameters())
 
@@ -137,6 +164,49 @@ def test_positions_belong_to_the_record() -> None:
 
 def test_all_positions_where_few_exist() -> None:
     assert query_positions(RECIPE, "a.attn2", ["x", "y"], 0, 4, 9).tolist() == [[0, 1, 2, 3]] * 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_stored_queries_are_read_back(dtype: str) -> None:
+    queries = (
+        torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1, 100])[:, None, None]
+    )
+    stored = {f"{prefix}/a.attn2": values.numpy() for prefix, values in encode_queries(queries, dtype).items()}
+    back = read_queries(stored, {})["a.attn2"]
+    assert back.rows.tolist() == [0, 1, 2] and back.share == 1
+    largest = queries.abs().amax(-1, keepdim=True)
+    bound = {"float32": 0.0, "float16": 2.0**-11, "int8": 0.5001 / 127}[dtype]
+    assert ((back.queries.float() - queries).abs() <= bound * largest).all()
+
+
+def test_layers_are_drawn_in_proportion_to_their_number() -> None:
+    positions = {f"wide.{i}": (16, 8) for i in range(6)} | {f"narrow.{i}": (64, 4) for i in range(2)}
+    layout = QueryLayout(positions, (5, 8), None, AttentionConfig(num_queries=3, layers_per_record=4))
+    assert [(group.name, group.num_kept) for group in layout.groups] == [("3x8", 3), ("3x4", 1)]
+    drawn = layout.draw(RECIPE, [f"tar/{number}" for number in range(2000)], 0)
+    counts = np.bincount(drawn.layers["3x8"].ravel(), minlength=6)
+    assert abs(counts - 1000).max() < 112  # five standard deviations
+    few = QueryLayout(positions, (5, 8), None, AttentionConfig(layers_per_record=1))
+    with pytest.raises(ConfigError, match="at least 2"):
+        _ = few.groups
+
+
+def test_kept_layers_are_those_drawn() -> None:
+    positions = {f"layer.{i}": (16, 4) for i in range(5)}
+    layout = QueryLayout(positions, (5, 8), None, AttentionConfig(num_queries=2, layers_per_record=2, dtype="float32"))
+    ids = [f"tar/{number}" for number in range(7)]
+    drawn = layout.draw(RECIPE, ids, 1)
+    queries = {
+        name: torch.randn(7, 2, 4, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(positions)
+    }
+    stored = layout.rows(queries, drawn)
+    back = read_queries(stored, {spec.name: spec for spec in layout.arrays})
+    assert sum(len(each.rows) for each in back.values()) == 14
+    for place, name in enumerate(positions):
+        kept = np.flatnonzero((drawn.layers["2x4"] == place).any(1))
+        if len(kept):
+            assert back[name].rows.tolist() == kept.tolist() and back[name].share == 0.4
+            torch.testing.assert_close(back[name].queries, queries[name][kept], atol=0, rtol=0)
 
 
 def with_queries(config: Config, folder: Path, **changes: Any) -> Config:

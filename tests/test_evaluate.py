@@ -86,6 +86,22 @@ def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -
     assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
 
 
+def test_every_language_of_an_adapter_is_drawn(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    both = {"id": "p0", "captions": {"zh": "一只猫", "ja": "猫"}, "attributes": {}}
+    (tmp_path / "general.jsonl").write_text(json.dumps(both) + "\n", encoding="utf-8")
+    prompts = {**config.evaluate.prompts, "general": tmp_path / "general.jsonl"}
+    settings = {"judge": None, "num_inference_steps": 1, "rows": ("adapter",), "prompts": prompts}
+    changed = {
+        "run_dir": tmp_path,
+        "evaluate": config.evaluate.model_copy(update=settings),
+        "student": config.student.model_copy(update={"language": ("zh", "ja")}),
+    }
+    evaluate.run(config.model_copy(update=changed), QUIET)
+    drawn = {path.parent.relative_to(tmp_path / "evaluate").as_posix() for path in tmp_path.rglob("p0.png")}
+    assert drawn == {"adapter/general", "adapter/culture", "adapter_ja/general"}, "culture prompts have no Japanese"
+
+
 def test_an_image_does_not_depend_on_its_batch(config: Config) -> None:
     english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
     drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)

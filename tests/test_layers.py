@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 ONLY = {
     "ray": {"stages/cache_ray.py"},
-    "accelerate": {"stages/train_adapter.py", "stages/train_attention.py"},
+    "accelerate": {path.relative_to(ROOT).as_posix() for path in ROOT.glob("stages/train_*.py")},
     "webdataset": {"pea/samples.py"},
 }
 """Library -> the only files that import it."""

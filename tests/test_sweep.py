@@ -32,6 +32,9 @@ def test_every_method_fits_the_setups_that_ship() -> None:
         assert len(runs) == 2 * len(list(METHODS.glob("*.yaml"))) >= 12
         assert {run.config.train.seed for run in runs} == {0, 7}
     by_name = {run.method: run.config.train for run in runs}
+    assert {run.row for run in runs if run.method != "translation"} == {"adapter"}
+    assert by_name["lora"].method == "lora" and by_name["kv"].method == "kv"
+    assert by_name["curriculum"].curriculum_steps > 0 and by_name["perturbation"].text_perturbation > 0
     assert by_name["ulkd"].feature_weight == 0 and by_name["sd_only"].diffusion_rows == "all"
     assert len({run.config.run_dir for run in runs}) == len(runs)
 
@@ -60,6 +63,17 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     rows = json.loads((folder / "table.json").read_text())
     assert rows[0]["trained_parameters"] > 0
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_method_without_training_is_scored_alone(
+    setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words.yaml").write_text("evaluate: {rows: [translation]}")
+    monkeypatch.setattr(evaluate, "run", lambda config, _: {f"{config.evaluate.rows[0]}.general": 0.75, "x.general": 0})
+    base = f"run_dir={json.dumps(str(tmp_path / 'run'))}"
+    assert main(["sweep", str(tmp_path / "words.yaml"), "--config", str(setup / "c.yaml"), base]) == 0
+    assert "| words | 0.750 ± 0.000 | 1 | 0 | 0 |" in capsys.readouterr().out
+    assert not (tmp_path / "run/sweep/words/seed0/adapter").exists()
 
 
 def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from rich.console import Console
 from safetensors.torch import load_file
 
-from pea.config import AttentionConfig, Config
+from pea.adapter import PEA
+from pea.attention_data import AttentionBatch
+from pea.config import AttentionConfig, Config, TrainConfig
+from pea.encoders import EnglishEncoder
 from pea.errors import CacheError, TrainingError
 from stages import train_adapter, train_attention
 from tests.tiny_setup import fill_cache
@@ -58,10 +64,10 @@ def test_a_resumed_warm_start_equals_an_unbroken_one(
     train_adapter.run(whole, QUIET)
     step = train_attention.AttentionPhase._optimizer_step
 
-    def stop(phase: train_attention.AttentionPhase) -> object:
+    def stop(phase: train_attention.AttentionPhase, batch: AttentionBatch) -> object:
         if phase.step == 5:
             raise KeyboardInterrupt
-        return step(phase)
+        return step(phase, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(train_attention.AttentionPhase, "_optimizer_step", stop)
@@ -69,9 +75,9 @@ def test_a_resumed_warm_start_equals_an_unbroken_one(
             train_adapter.run(broken, QUIET)
     done: list[int] = []
 
-    def record(phase: train_attention.AttentionPhase) -> object:
+    def record(phase: train_attention.AttentionPhase, batch: AttentionBatch) -> object:
         done.append(phase.step)
-        return step(phase)
+        return step(phase, batch)
 
     monkeypatch.setattr(train_attention.AttentionPhase, "_optimizer_step", record)
     train_adapter.run(broken, QUIET)
@@ -79,6 +85,67 @@ def test_a_resumed_warm_start_equals_an_unbroken_one(
     assert [row["step"] for row in rows(broken)] == [1, 2, 3, 4, 5, 6]
     one, other = (load_file(c.adapter_dir / "diffusion_pytorch_model.safetensors") for c in (whole, broken))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_it_needs_no_unet_no_vae_and_no_english_encoder_twice(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    english = EnglishEncoder.from_checkpoint
+
+    def note(folder: Path, *given: object) -> EnglishEncoder:
+        asked.append(folder.name)
+        return english(folder, *given)  # type: ignore[arg-type]
+
+    def refuse(*_given: object, **_named: object) -> None:
+        raise AssertionError("a large model is loaded")
+
+    monkeypatch.setattr(EnglishEncoder, "from_checkpoint", note)
+    for kind in (UNet2DConditionModel, AutoencoderKL):
+        monkeypatch.setattr(kind, "from_pretrained", refuse)
+    shutil.rmtree(config.cache_dir("parallel").parent / "text_states", ignore_errors=True)
+    for number in range(2):
+        alone = variant(config, tmp_path / f"run{number}", steps=0, attention_steps=2)
+        summary = train_adapter.run(alone, QUIET)
+        assert summary["steps"] == 2 and summary["trained_parameters"] > 0
+        assert PEA.load(alone.adapter_dir).config.cache_identity
+    assert asked == ["teacher"]  # for the empty caption, once
+
+
+def test_what_comes_after_does_not_repeat_a_finished_one(config: Config, tmp_path: Path) -> None:
+    train_adapter.run(variant(config, tmp_path / "run"), QUIET)
+    log = rows(variant(config, tmp_path / "run"))
+    again = variant(config, tmp_path / "run", learning_rate=1e-3)
+    started = load_file(sorted(again.adapter_dir.glob("attention_states/*/adapter.safetensors"))[-1])
+    warm = train_attention.warm_start(again, Accelerator(cpu=True), QUIET)
+    assert all(torch.equal(started[name], value) for name, value in warm.parameters.items())
+    assert rows(again) == log
+    other = variant(config, tmp_path / "run", attention_learning_rate=1e-3)
+    warm = train_attention.warm_start(other, Accelerator(cpu=True), QUIET)
+    assert not all(torch.equal(started[name], value) for name, value in warm.parameters.items())
+
+
+def test_kept_text_states_change_no_bit(config: Config, tmp_path: Path) -> None:
+    plain, kept = (variant(config, tmp_path / str(keep), keep_text_states=keep) for keep in (False, True))
+    for each in (plain, kept):
+        train_adapter.run(each, QUIET)
+    one, other = (load_file(c.adapter_dir / "diffusion_pytorch_model.safetensors") for c in (plain, kept))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_text_loss_can_stand_beside_it(config: Config, tmp_path: Path) -> None:
+    plain, beside = (
+        train_attention.warm_start(
+            variant(config, tmp_path / str(weight), attention_text_weight=weight), Accelerator(cpu=True), QUIET
+        )
+        for weight in (0.0, 1.0)
+    )
+    assert not all(torch.equal(plain.parameters[name], value) for name, value in beside.parameters.items())
+
+
+def test_no_steps_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match="steps=0 needs attention_steps"):
+        TrainConfig(steps=0)
 
 
 def test_a_cache_without_queries_is_refused(tiny_sdxl: Config, tmp_path: Path) -> None:

@@ -72,9 +72,9 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_moving_average() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(model.weight)
-    average = MovingAverage(model, 0.9)
+    average = MovingAverage(dict(model.named_parameters()), 0.9)
     torch.nn.init.ones_(model.weight)
-    average.update(model)
+    average.update(dict(model.named_parameters()))
     assert average.tensors["weight"].item() == pytest.approx(0.1)
 
 

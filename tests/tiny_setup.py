@@ -39,13 +39,14 @@ def make_setup(
     train: dict[str, Any] | None = None,
     prediction_type: str = "epsilon",
     num_samples: int = 12,
+    languages: tuple[str, ...] = ("en", "zh"),
 ) -> Config:
     """Write everything and cache it; images fall into two buckets, and a third of the captions is dropped."""
     folder.mkdir(parents=True, exist_ok=True)
     make_checkpoint(folder / "teacher", shape, prediction_type)
     make_native_encoder(folder / "zh")
-    write_tar(folder / "parallel-0.tar", range(num_samples), ("en", "zh"))
-    write_tar(folder / "parallel-1.tar", range(num_samples, num_samples + 4), ("en", "zh"))
+    write_tar(folder / "parallel-0.tar", range(num_samples), languages)
+    write_tar(folder / "parallel-1.tar", range(num_samples, num_samples + 4), languages)
     write_tar(folder / "culture.tar", range(100, 105), ("zh",))
     raw = {
         "run_dir": str(folder / "run"),
@@ -90,7 +91,7 @@ def write_tar(path: Path, numbers: range, languages: tuple[str, ...]) -> None:
             pixels = io.BytesIO()
             Image.fromarray(rng.integers(0, 255, (16, width, 3), dtype=np.uint8)).save(pixels, "PNG")
             native = "".join(rng.choice(list(_NATIVE), size=4))
-            captions = {"zh": native, "en": _ENGLISH[number % len(_ENGLISH)]}
+            captions = {"zh": native, "ja": native[::-1] + "い", "en": _ENGLISH[number % len(_ENGLISH)]}
             record = {"captions": {language: captions[language] for language in languages}}
             for name, content in ((f"{number:04d}.png", pixels.getvalue()), (f"{number:04d}.json", json.dumps(record))):
                 data = content.encode() if isinstance(content, str) else content

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pea.cache.completion import CompletionRecord, has_digest
-from pea.cache.identity import Identity
+from pea.cache.identity import Identity, noise_offset_of
 from pea.cache.shard import Bucket, Part
 from pea.draws import DrawRecipe, checksum, draws, noise, record_id
 from pea.tars import sample_id
@@ -91,4 +91,5 @@ def recipe_of(identity: Identity) -> DrawRecipe | None:
     if scheduler is None:
         return None
     steps = int(scheduler.get("num_train_timesteps", 1000))
-    return DrawRecipe(identity.fields["cache.seed"], identity.fields["cache.caption_drop_rate"], steps)
+    rate = identity.fields["cache.caption_drop_rate"]
+    return DrawRecipe(identity.fields["cache.seed"], rate, steps, noise_offset_of(identity))

@@ -144,14 +144,34 @@ def reading_identity(
         names = sorted(blocks if blocks is not None else resolve_blocks(cache, checkpoint))
         fields |= _model_fields(checkpoint, ("unet",)) | _scheduler_fields(checkpoint)
         fields |= {
+            "cache.draw_recipe": draw_recipe(cache),
             "cache.caption_drop_rate": cache.caption_drop_rate,
             "cache.noise_pred_dtype": cache.noise_pred_dtype,
-            "cache.attention": cache.attention.model_dump(mode="json") if cache.attention else None,
+            "cache.attention": _attention_field(cache),
             DRAWS: cache.draws_per_sample,
             BLOCKS: names,
             SKETCHES: {name: cache.sketch_for(name).model_dump(mode="json") for name in names},
         }
+        if cache.noise_pred_sketch is not None:
+            fields["cache.noise_pred_sketch"] = cache.noise_pred_sketch.model_dump(mode="json")
     return Identity(fields)
+
+
+def _attention_field(cache: CacheConfig) -> dict[str, Any] | None:
+    """Options that are off go unmentioned, so that older caches stay what they are."""
+    return cache.attention.model_dump(mode="json", exclude_none=True) if cache.attention else None
+
+
+def draw_recipe(cache: CacheConfig) -> str:
+    """How a record's draws are made; options that are off go unmentioned, so that older caches stay what they are."""
+    offset = f"; noise offset {cache.noise_offset!r}" if cache.noise_offset else ""
+    return DRAW_RECIPE + offset + ("; pooled text kept" if cache.caption_drop == "hidden_states" else "")
+
+
+def noise_offset_of(identity: Identity) -> float:
+    """The offset in a cache's draw recipe."""
+    _, _, offset = str(identity.fields.get("cache.draw_recipe", "")).partition("; noise offset ")
+    return float(offset.partition(";")[0] or 0.0)
 
 
 def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:

@@ -21,7 +21,10 @@ FORMAT_VERSION = 1
 KEYS = "keys"
 CAPTIONS = "captions"
 FEATURES = "features"
+NOISE_PRED = "noise_pred"
 QUERIES = "queries"
+QUERY_SCALES = "query_scales"
+QUERY_LAYERS = "query_layers"
 TEXT_STATES = "text/encoder_hidden_states"
 TEXT_POOLED = "text/pooled_prompt_embeds"
 TIMESTEPS_PER_BIN = 50
@@ -108,8 +111,17 @@ class ShardSchema:
 BucketSchema = tuple[ArraySpec, ...]
 
 
-def base_arrays(latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtype: str | None) -> tuple[ArraySpec, ...]:
-    """The arrays that every shard has. ``noise_pred_dtype`` None: no teacher, and thus no records."""
+def base_arrays(
+    latent_shape: Sequence[int],
+    moments_dtype: str,
+    noise_pred_dtype: str | None,
+    noise_pred: Mapping[str, Layout] | None = None,
+    noise_pred_attributes: Mapping[str, Any] | None = None,
+) -> tuple[ArraySpec, ...]:
+    """The arrays that every shard has. ``noise_pred_dtype`` None: no teacher, and thus no records.
+
+    ``noise_pred``: the arrays of its sketch, with the sketch's configuration as attributes; None keeps it whole.
+    """
     latent, names = tuple(latent_shape), ("latent_channel", "latent_height", "latent_width")
     vae = {"source": "vae", "units": "unscaled latent"}
     arrays = [
@@ -152,13 +164,10 @@ def base_arrays(latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtyp
             (),
             {**draw, "meaning": "keys its sketches"},
         ),
-        ArraySpec(
-            "noise_pred",
-            "record",
-            stored,
-            latent,
-            names,
-            {"source": "unet", **bits},
+        *(
+            [ArraySpec(NOISE_PRED, "record", stored, latent, names, {"source": "unet", **bits})]
+            if noise_pred is None
+            else _sketch_arrays(NOISE_PRED, noise_pred, {"source": "unet", "sketch": dict(noise_pred_attributes or {})})
         ),
     )
 
@@ -166,34 +175,16 @@ def base_arrays(latent_shape: Sequence[int], moments_dtype: str, noise_pred_dtyp
 def feature_arrays(block: str, layouts: Mapping[str, Layout], attributes: Mapping[str, Any]) -> tuple[ArraySpec, ...]:
     """The arrays ``features/<block>/<suffix>`` of one block's sketch; ``attributes``: its configuration."""
     meaning = {"source": "unet", "block": block, "sketch": dict(attributes)}
-    return tuple(
+    return tuple(_sketch_arrays(f"{FEATURES}/{block}", layouts, meaning))
+
+
+def _sketch_arrays(path: str, layouts: Mapping[str, Layout], meaning: Mapping[str, Any]) -> list[ArraySpec]:
+    return [
         ArraySpec(
-            f"{FEATURES}/{block}/{suffix}",
-            "record",
-            each.dtype,
-            each.shape,
-            each.dimension_names,
-            {**meaning, **each.attributes},
+            f"{path}/{suffix}", "record", each.dtype, each.shape, each.dimension_names, {**meaning, **each.attributes}
         )
         for suffix, each in layouts.items()
-    )
-
-
-def query_arrays(
-    shapes: Mapping[str, tuple[int, int]], text_shape: tuple[int, int], pooled_dim: int | None, dtype: str
-) -> tuple[ArraySpec, ...]:
-    """The arrays of attention distillation: ``queries/<layer>`` per record, the English text states per sample.
-
-    ``shapes``: layer -> (number of queries, width of a query); ``text_shape``: (tokens, width).
-    """
-    text = {"source": "text encoders", "meaning": "of the undropped caption"}
-    arrays = [ArraySpec(TEXT_STATES, "sample", dtype, text_shape, ("token", "text_channel"), text)]
-    if pooled_dim is not None:
-        arrays.append(ArraySpec(TEXT_POOLED, "sample", dtype, (pooled_dim,), ("pooled_channel",), text))
-    for layer, shape in shapes.items():
-        meaning = {"source": "unet", "layer": layer, "meaning": "output of to_q at random positions"}
-        arrays.append(ArraySpec(f"{QUERIES}/{layer}", "record", dtype, shape, ("query", "query_channel"), meaning))
-    return tuple(arrays)
+    ]
 
 
 def block_of(name: str) -> str | None:

@@ -72,8 +72,11 @@ class AttentionConfig(Section):
     """Module paths of the cross-attention layers whose queries are kept."""
     num_queries: PositiveInt = 16
     """Spatial positions whose query is kept, per layer and record."""
-    dtype: Literal["float16", "float32"] = "float16"
-    """Type of the stored queries and English text states."""
+    layers_per_record: PositiveInt | None = None
+    """Layers, drawn at random for every record, whose queries it keeps; null keeps those of all ``layers``."""
+    dtype: Literal["int8", "float16", "float32"] = "float16"
+    """Type of the stored queries and English text states; with ``int8``, which has a scale for every query, the text
+    states are float16."""
 
 
 class CacheRunConfig(Section):
@@ -104,6 +107,11 @@ class CacheConfig(Section):
     """Draws (timestep, noise, caption drop) per sample of the parallel corpus."""
     caption_drop_rate: Fraction = 0.1
     """Probability that a draw replaces the caption by the empty one."""
+    caption_drop: Literal["all", "hidden_states"] = "all"
+    """What a dropped caption takes along: all of the text, or the hidden states alone, so that the pooled embedding
+    (SDXL) keeps the caption, as in the original code."""
+    noise_offset: NonNegativeFloat = 0.0
+    """Every channel's noise is shifted as a whole by this many standard normal units (offset noise)."""
     blocks: Literal["all"] | tuple[str, ...] = "all"
     """Module paths of the UNet blocks whose output is kept; ``all``: each down, mid and up block."""
     sketch: SketchConfig = CountSketch(kind="count")
@@ -111,7 +119,9 @@ class CacheConfig(Section):
     block_sketches: dict[str, SketchConfig] = Field(default_factory=dict)
     """Block -> sketch, where it differs from ``sketch``."""
     noise_pred_dtype: FloatDtype = "float16"
-    """Stored type of the teacher's noise prediction, which is kept whole."""
+    """Stored type of the teacher's noise prediction where it is kept whole."""
+    noise_pred_sketch: SketchConfig | None = None
+    """How the noise prediction is kept instead; null keeps it whole."""
     moments_dtype: Literal["float32", "float16"] = "float32"
     """Stored type of the VAE's mean and standard deviation."""
     buckets: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(default=((512, 512),), min_length=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from pea.config.section import Section
 
@@ -23,8 +23,8 @@ class StudentConfig(Section):
 
     encoder: Path
     """Folder of the frozen native text encoder (transformers layout)."""
-    language: str = "zh"
-    """Language of the captions that the student reads."""
+    language: str | tuple[str, ...] = Field(default="zh", min_length=1)
+    """Language of the captions that the student reads; of several, every row of every batch draws one."""
     training_language: str | None = None
     """Language of the captions in training, where it is another: with a multilingual encoder, an adapter that saw
     English alone may still follow prompts in `language`. Null: `language`."""
@@ -32,6 +32,11 @@ class StudentConfig(Section):
     """Size of the adapter."""
 
     @property
-    def caption_language(self) -> str:
-        """Language of the captions in training."""
-        return self.training_language or self.language
+    def languages(self) -> tuple[str, ...]:
+        """Languages of the prompts, the main one first."""
+        return (self.language,) if isinstance(self.language, str) else self.language
+
+    @property
+    def caption_languages(self) -> tuple[str, ...]:
+        """Languages of the captions in training."""
+        return (self.training_language,) if self.training_language else self.languages

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pea.config.section import Fraction, Section
 
@@ -12,8 +12,16 @@ from pea.config.section import Fraction, Section
 class TrainConfig(Section):
     """How the adapter is trained."""
 
-    steps: PositiveInt = 10_000
-    """Optimizer steps, `text_steps` included."""
+    method: Literal["adapter", "lora", "kv"] = "adapter"
+    """What is trained: the adapter alone; with LoRA on the UNet's attention; with the K and V matrices of its
+    cross-attention."""
+    lora_rank: PositiveInt = 16
+    """Rank of the LoRA matrices."""
+    steps: NonNegativeInt = 10_000
+    """Optimizer steps, `text_steps` included, `attention_steps` not; 0, where there are such: they alone, without ever
+    loading the UNet."""
+    max_minutes: PositiveFloat | None = None
+    """End after this time in the loop, resumed parts included; the adapter is published as it is then."""
     text_steps: NonNegativeInt = 0
     """First steps, which only pull the text states towards the English ones: no UNet pass, the full learning rate."""
     batch_size: PositiveInt = 32
@@ -55,8 +63,18 @@ class TrainConfig(Section):
     """Records per step of the warm start."""
     attention_learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of the warm start."""
+    attention_text_weight: NonNegativeFloat = 0.0
+    """Weight, in the warm start, of the distance between the adapter's text states and the teacher's English ones."""
+    keep_text_states: bool = False
+    """Keep the native encoder's states of all captions beside the caches, for later runs, and in no run's memory."""
     targets: Literal["cached", "live"] = "cached"
     """Where the teacher's answers come from: the cache, or the teacher itself at every step."""
+    text_perturbation: NonNegativeFloat = 0.0
+    """Disturb the student's text states with normal noise of this length (before the UNet sees them)."""
+    curriculum_steps: NonNegativeInt = 0
+    """UNet steps over which distillation goes from the noisiest timesteps (easy) to all; 0: all from the beginning."""
+    curriculum_stages: PositiveInt = 20
+    """Number of stages of that way."""
     min_snr_gamma: PositiveFloat | None = None
     """Weight records by min-SNR with this gamma; null weights all alike."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -75,6 +93,18 @@ class TrainConfig(Section):
     """Batches per optimizer step."""
     gradient_checkpointing: bool = False
     """Recompute UNet activations in the backward pass to save memory."""
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the samples that is held out, by their keys, to choose the adapter that is published."""
+    validate_every_steps: PositiveInt = 500
+    """Steps between two measurements of the loss on the held-out samples."""
+    validation_batches: PositiveInt = 16
+    """Batches of held-out samples that are measured, always the same."""
+    sample_every_steps: NonNegativeInt = 0
+    """Steps between two pictures of `sample_prompts`, in `adapter/samples`; 0: none."""
+    sample_prompts: tuple[str, ...] = ()
+    """Prompts of these pictures, in the student's language."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Programs that are told every row of the log as well, through accelerate."""
     save_every_steps: PositiveInt = 1_000
     """Steps between two saved states that a stopped run resumes from."""
     keep_states: PositiveInt = 2
@@ -83,3 +113,11 @@ class TrainConfig(Section):
     """Steps between two rows of the training log."""
     num_workers: NonNegativeInt = 0
     """Batches that a thread reads ahead of the trainer; 0 reads them between the steps."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.sample_every_steps and not self.sample_prompts:
+            raise ValueError("sample_every_steps needs sample_prompts")
+        if not self.steps and (not self.attention_steps or self.method != "adapter"):
+            raise ValueError("steps=0 needs attention_steps, and trains the adapter alone")
+        return self

@@ -1,0 +1,96 @@
+"""One step of the optimizer, over several batches and processes; without a finite loss, none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from pea.batch import Batch
+from pea.config import Config
+from pea.errors import TrainingError
+from pea.schedule import learning_rate
+from stages.train_checkpoints import Parts
+from stages.train_losses import BatchLosses
+
+
+class OptimizerStep:
+    """`step(batches)` takes the next batches of a run and changes what is trained."""
+
+    def __init__(
+        self, config: Config, parts: Parts, wrapped: nn.Module, losses: BatchLosses, accelerator: Accelerator
+    ) -> None:
+        """`wrapped`: the adapter, or its distributed wrapper."""
+        self.train, self.parts, self.wrapped, self.losses = config.train, parts, wrapped, losses
+        self.accelerator = accelerator
+
+    def __call__(self, batches: Iterator[tuple[int, Batch]]) -> None:
+        """One step over `gradient_accumulation_steps` batches; skipped when a loss or gradient is not finite."""
+        step = self.parts.counters.step
+        if step and step == self.train.text_steps:
+            self.parts.optimizer.state.clear()  # the gradients of the loss that begins here are of another size
+        for group in self.parts.optimizer.param_groups:
+            group["lr"] = learning_rate(step, self.train)
+        self.parts.optimizer.zero_grad()
+        finite, names = self._gradients(batches, text_alone=step < self.train.text_steps)
+        norm = self._clipped_norm() if finite else None
+        # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
+        scaled = self.accelerator.scaler is not None
+        if norm is not None and (scaled or everywhere(self.accelerator, torch.isfinite(norm).all())):
+            self.parts.optimizer.step()
+            self.parts.counters.streak = 0
+            if self.parts.average is not None:
+                self.parts.average.update(self.parts.trained.parameters)
+        else:
+            self._skip(names)
+        self.parts.counters.step += 1
+
+    def _gradients(self, batches: Iterator[tuple[int, Batch]], *, text_alone: bool) -> tuple[bool, list[str]]:
+        """Whether all losses of the step are finite, and its records' names; the gradients are left in place."""
+        count = self.train.gradient_accumulation_steps
+        finite, names = True, []
+        for number in range(count):
+            index, batch = next(batches)
+            names += batch.names
+            losses = self.losses(batch, index, text_alone=text_alone)
+            finite = finite and everywhere(self.accelerator, torch.isfinite(losses.total).all())
+            if finite:
+                self.parts.meter.add(losses)
+                self._backward(losses.total / count, last=number == count - 1)
+        return finite, names
+
+    def _backward(self, loss: Tensor, *, last: bool) -> None:
+        if not last:
+            with self.accelerator.no_sync(self.wrapped):
+                self.accelerator.backward(loss)
+            return
+        self.accelerator.backward(loss)
+        for parameter in self.parts.trained.unet_parameters.values():  # these are in no distributed wrapper
+            if parameter.grad is not None:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+
+    def _clipped_norm(self) -> Tensor | None:
+        parameters = list(self.parts.trained.parameters.values())
+        norm: Tensor | None = self.accelerator.clip_grad_norm_(parameters, self.train.max_grad_norm)
+        return norm
+
+    def _skip(self, names: list[str]) -> None:
+        self.parts.optimizer.zero_grad()
+        counters = self.parts.counters
+        counters.skipped, counters.streak = counters.skipped + 1, counters.streak + 1
+        if counters.streak >= self.train.max_skipped_steps:
+            shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+            raise TrainingError(
+                f"no finite loss in {counters.streak} consecutive steps",
+                where=f"step {counters.step}",
+                got=f"records {shown}",
+                remedy="Lower train.learning_rate, or use train.precision=bf16 or no.",
+            )
+
+
+def everywhere(accelerator: Accelerator, flag: Tensor) -> bool:
+    """Whether a flag holds in every process."""
+    held: Tensor = accelerator.reduce(flag.float().reshape(1), "sum")
+    return int(held.item()) == accelerator.num_processes

@@ -1,0 +1,24 @@
+"""docs/training.md has every option and every method."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pea.config import TrainConfig, valid_names
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs/training.md").read_text("utf-8")
+
+
+def test_every_option_of_the_trainer_has_a_line() -> None:
+    named = set(re.findall(r"`((?:train|student|cache)\.[a-z_0-9]+)", TEXT))
+    assert {f"train.{name}" for name in TrainConfig.model_fields} <= named
+    assert named <= set(valid_names())
+
+
+def test_every_method_has_a_line() -> None:
+    table = TEXT.split("## Methods")[1]
+    assert {path.stem for path in (ROOT / "configs/methods").glob("*.yaml")} == set(
+        re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|")))
+    )
