@@ -134,3 +134,20 @@ class CacheMaker:
         for plan in cache.plan():
             self.write(cache, plan)
         return Cache.open(self.directory, wanted)
+
+
+def content(cache: Cache) -> dict[str, Any]:
+    """Everything that can be read of a cache."""
+    found: dict[str, Any] = {}
+    for shard in cache.shards:
+        for name, bucket in shard.buckets.items():
+            place = f"{shard.tar}/{name}"
+            found[place] = [
+                bucket.keys,
+                bucket.languages,
+                *(bucket.captions(each) for each in bucket.languages),
+            ]
+            for array, spec in bucket.arrays.items():
+                rows = bucket.num_samples if spec.level == "sample" else bucket.num_records
+                found[f"{place}/{array}"] = bucket.read([array], 0, rows)[array].tobytes()
+    return found

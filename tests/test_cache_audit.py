@@ -20,20 +20,7 @@ from pea.cache.completion import FileEntry, read_record, write_record
 from pea.cache.files import sha256_file
 from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, PeaError
-from tests.cache_helpers import CacheMaker, identity
-
-
-def content(cache: Cache) -> dict[str, Any]:
-    """Everything that can be read of a cache."""
-    found: dict[str, Any] = {}
-    for shard in cache.shards:
-        for name, bucket in shard.buckets.items():
-            place = f"{shard.tar}/{name}"
-            found[place] = [bucket.keys, *(bucket.captions(language) for language in bucket.languages)]
-            for array, spec in bucket.arrays.items():
-                rows = bucket.num_samples if spec.level == "sample" else bucket.num_records
-                found[f"{place}/{array}"] = bucket.read([array], 0, rows)[array].tobytes()
-    return found
+from tests.cache_helpers import CacheMaker, content, identity
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -216,96 +215,6 @@ def test_another_format_version_is_refused(make_cache: CacheMaker, monkeypatch: 
         Cache.create_or_resume(make_cache.directory, identity())
     with pytest.raises(CacheError, match="another format version; expected 1; got 99"):
         Cache.open(make_cache.directory)
-
-
-def content(cache: Cache) -> dict[str, Any]:
-    """Everything that can be read of a cache."""
-    found: dict[str, Any] = {}
-    for shard in cache.shards:
-        for name, bucket in shard.buckets.items():
-            place = f"{shard.tar}/{name}"
-            found[place] = [
-                bucket.keys,
-                bucket.languages,
-                *(bucket.captions(each) for each in bucket.languages),
-            ]
-            for array, spec in bucket.arrays.items():
-                rows = bucket.num_samples if spec.level == "sample" else bucket.num_records
-                found[f"{place}/{array}"] = bucket.read([array], 0, rows)[array].tobytes()
-    return found
-
-
-SMALL = {"tars": ("a",), "draws": 2, "blocks": ("mid_block",)}
-LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block")}
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [{"tars": ("a", "b")}],
-        [{"draws": 5}],
-        [{"blocks": ("down_blocks.0", "mid_block")}],
-        [LARGE],
-        [{"draws": 3}, {"blocks": ("down_blocks.0", "mid_block")}, {"draws": 4}, {"tars": ("a", "b")}],
-    ],
-)
-@pytest.mark.parametrize("rejecting", [False, True])
-def test_an_extended_cache_equals_one_made_at_once(
-    make_cache: CacheMaker, steps: list[dict[str, Any]], rejecting: bool
-) -> None:
-    make_cache.buckets = ("24x32", "32x24")
-    wanted = dict(SMALL)
-    first = make_cache.fill(identity(**wanted))  # type: ignore[arg-type]
-    before = {path: path.read_bytes() for path in first.directory.rglob("*") if path.is_file()}
-    if rejecting:
-        make_cache.rejected = {("a", "p001"): {"a-24x32-0", "a-32x24-2"}, ("a", "p002"): {"a-24x32-3"}}
-    for step in steps:
-        wanted |= step
-        with pytest.raises(IdentityError, match="--extend"):
-            make_cache.fill(identity(**wanted))  # type: ignore[arg-type]
-        extended = make_cache.fill(identity(**wanted), extend=True)  # type: ignore[arg-type]
-    at_once = CacheMaker(make_cache.directory.with_name("at_once"), make_cache.buckets)
-    lost = set[str]().union(*(keys for (tar, part), keys in make_cache.rejected.items() if _has(extended, tar, part)))
-    at_once.rejected = {("a", "p000"): lost}
-    expected = at_once.fill(identity(**wanted))  # type: ignore[arg-type]
-    assert content(extended) == content(expected)
-    assert extended.num_records == expected.num_records
-    bucket, whole = extended.shards[0].buckets["24x32"], expected.shards[0].buckets["24x32"]
-    for start, stop in ((0, 1), (1, 2), (3, bucket.num_records), (2, 2)):
-        assert np.array_equal(
-            bucket.read(["timestep"], start, stop)["timestep"],
-            whole.read(["timestep"], start, stop)["timestep"],
-        )
-    after = {path: path.read_bytes() for path in before if path.name != "manifest.json"}
-    assert after == {path: data for path, data in before.items() if path.name != "manifest.json"}
-
-
-def _has(cache: Cache, tar: str, part: str) -> bool:
-    return any((plan.tar, plan.part) == (tar, part) for plan in cache.manifest.parts)
-
-
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        {**SMALL, "draws": 1},
-        {**SMALL, "tars": ("b",)},
-        {**SMALL, "blocks": ("up_blocks.0",)},
-        {**SMALL, "cache.seed": 1},
-        {**SMALL, "tars": ("a", "b"), "teacher.unet": "1" * 64},
-        {**SMALL, "cache.sketches": {"mid_block": {"kind": "other"}}},
-    ],
-)
-def test_extending_never_changes_what_is_there(make_cache: CacheMaker, wanted: dict[str, Any]) -> None:
-    make_cache.fill(identity(**SMALL))  # type: ignore[arg-type]
-    with pytest.raises(IdentityError, match="--extend only adds"):
-        Cache.create_or_resume(make_cache.directory, identity(**wanted), extend=True)
-
-
-def test_extending_by_nothing_changes_nothing(make_cache: CacheMaker) -> None:
-    make_cache.fill()
-    before = (make_cache.directory / "manifest.json").read_bytes()
-    assert Cache.create_or_resume(make_cache.directory, identity(), extend=True).plan() == []
-    assert (make_cache.directory / "manifest.json").read_bytes() == before
 
 
 def test_plans_are_in_tar_order() -> None:
