@@ -14,7 +14,7 @@ from PIL import Image
 from data_tools.tables import table
 from pea.cache import Bucket, Cache
 from pea.cache.checks import recipe_of
-from pea.cache.schema import FEATURES, block_of
+from pea.cache.schema import block_of
 from pea.draws import checksum, noise
 from pea.errors import CacheError
 from pea.tars import sample_id
@@ -121,14 +121,14 @@ def feature_blocks(bucket: Bucket) -> list[str]:
 
 
 def feature_maps(found: Found, block: str) -> npt.NDArray[np.float32]:
-    """The best guess at a block's feature maps from what is stored: float32 [K, C, H, W]. Loads torch."""
+    """The best guess at a block, or at ``noise_pred``, from its sketch: float32 [K, C, H, W]. Loads torch."""
     import torch
 
-    from pea.signals import stored_sketch
+    from pea.signals import sketch_path, stored_sketch
     from pea.sketch import from_numpy
 
     sketch = stored_sketch(found.bucket, block, found.cache.identity.fields["cache.seed"])
-    stored = {suffix: from_numpy(found.read(f"{FEATURES}/{block}/{suffix}")) for suffix in sketch.arrays}
+    stored = {suffix: from_numpy(found.read(f"{sketch_path(block)}/{suffix}")) for suffix in sketch.arrays}
     with torch.no_grad():
         guess: npt.NDArray[np.float32] = sketch.back_project(stored, found.read("record_id")).numpy()
     return guess

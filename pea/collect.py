@@ -15,23 +15,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import torch
 
 from pea.answers import Decoded, FrozenModels, Rows
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.config import Config
-from pea.errors import CorpusError
 from pea.news import Done, Finished, News, Started, Task
 from pea.overlap import Behind, ahead, side_by_side
 from pea.samples import Rejected, Sample, place_in_bucket, read_tar
+from pea.tars import scan_headers
 
 _DECODED_AHEAD = 64
 _BATCHES_BEHIND = 2
 _BATCHES_AT_ONCE = 2
 _CPU_BATCHES_AT_ONCE = 8
-_TAR_BLOCK_BYTES = 512
 
 
 class Collector:
@@ -57,7 +55,7 @@ class Collector:
         """
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
-        num_expected = _count_samples(task.tar)
+        num_expected = sum(name.endswith(b".json") for name in scan_headers(task.tar)[0])
         yield Started(num_expected)
         at_once = self._batches_at_once(num_expected)
         with ShardWriter(cache, task.part.tar, task.part.part, self._schema(task.part)) as writer:
@@ -162,22 +160,6 @@ def _torch_threads(batches_at_once: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(num_threads)
-
-
-def _count_samples(tar: Path) -> int:
-    """Number of json files in a tar: about the number of samples. Headers alone are read, as many as make sense."""
-    count = 0
-    try:
-        with tar.open("rb") as file:
-            while len(header := file.read(_TAR_BLOCK_BYTES)) == _TAR_BLOCK_BYTES and header[0]:
-                count += header[:100].rstrip(b"\0").endswith(b".json")
-                size = int(header[124:136].strip(b" \0") or b"0", 8)
-                file.seek(-(-size // _TAR_BLOCK_BYTES) * _TAR_BLOCK_BYTES, 1)
-    except ValueError:  # damaged, or a size in another notation: what comes now reads it with care
-        return count
-    except OSError as error:
-        raise CorpusError("cannot read the tar", where=tar, got=error) from error
-    return count
 
 
 __all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]

@@ -13,6 +13,7 @@ from pea.cache import Cache
 from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
 from pea.rate_distortion import GradientErrors, Point, recommend
 from stages.cli import main
+from stages.rate_distortion import SETTINGS
 
 
 def point(block: str, size: int, error: float, norm: float = 1.0) -> Point:
@@ -56,8 +57,10 @@ def test_the_command_writes_table_figure_and_recommendation(
     assert main(["rd", "--config", str(tmp_path / "c.yaml"), "--records", "8", "--budget", "2000"]) == 0
     found = json.loads((config.run_dir / "rate_distortion" / "rd.json").read_text())
     blocks = {each["block"] for each in found["points"]}
-    assert set(found["recommended"]) == blocks == set(Cache.open(config.cache_dir("parallel")).identity.blocks)
+    cached = set(Cache.open(config.cache_dir("parallel")).identity.blocks)
+    assert set(found["recommended"]) == blocks == {*cached, "noise_pred"}
     assert all(-1 <= each["cosine"] <= 1 and each["relative_error"] >= 0 for each in found["points"])
-    assert (config.run_dir / "rate_distortion" / "rd.md").read_text().count("| mid_block |") == 19
+    assert (config.run_dir / "rate_distortion" / "rd.md").read_text().count("| mid_block |") == len(SETTINGS)
     assert (config.run_dir / "rate_distortion" / "rd.png").read_bytes().startswith(b"\x89PNG")
-    assert "recommended for 2000 bytes a record" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "recommended for 2000 bytes a record" in out and "cache.noise_pred_sketch: {" in out

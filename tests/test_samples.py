@@ -31,6 +31,7 @@ from pea.samples import (
     read_tar,
     tar_identity,
 )
+from pea.tars import scan_headers
 
 ALL = {"*": "captions"}
 
@@ -225,6 +226,22 @@ def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     whole.write_bytes(data)
     with pytest.raises(CorpusError, match="no header"):
         check_tar(whole)
+
+
+def test_headers_are_scanned_as_far_as_they_are_intact(tmp_path: Path) -> None:
+    whole = good_tar(tmp_path / "whole.tar")
+    with tarfile.open(whole) as archive:
+        members = archive.getmembers()
+    names = [member.name.encode() for member in members]
+    assert scan_headers(whole) == (names, True)
+    data = bytearray(whole.read_bytes())
+    damaged = bytes(data[: members[2].offset + 124]) + b"-0000001000\0" + bytes(data[members[2].offset + 136 :])
+    whole.write_bytes(damaged)
+    assert scan_headers(whole) == (names[:2], False)
+    whole.write_bytes(data[: members[-1].offset])
+    assert scan_headers(whole) == (names[:-1], False), "no end mark"
+    with pytest.raises(CorpusError, match="no such tar"):
+        scan_headers(tmp_path / "absent.tar")
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 2000, b"\x1f\x8b" + b"0" * 600])

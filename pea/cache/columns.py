@@ -128,8 +128,9 @@ class _Column:
         self._files.finish()
 
     def _write(self, count: int) -> None:
-        spec, chunk = self._spec, self._spec.rows_per_chunk
+        spec = self._spec
         if self._files is None:
+            chunk = min(spec.rows_per_chunk, max(1, count))  # fewer rows than a chunk: nothing to fill up
             self._files = ArrayFiles(
                 self._group,
                 spec.name,

@@ -35,6 +35,11 @@ def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
     _write_metadata(folder, {"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"})
 
 
+def gains_by_compression(dtype: np.dtype[Any], row_shape: Sequence[int]) -> bool:
+    """Whether an array is compressed: numbers of 8 bytes, truth values, and rows of a single value."""
+    return dtype.kind == "b" or dtype.itemsize == 8 or not row_shape
+
+
 class ArrayFiles:
     """One array of a store, written file by file; nobody can read it before ``finish``."""
 
@@ -56,7 +61,7 @@ class ArrayFiles:
         self._dtype, self._row_shape = dtype.newbyteorder("<"), tuple(row_shape)
         self._dimension_names, self._attributes = list(dimension_names), dict(attributes)
         self._chunk_rows, self._file_rows = chunk_rows, file_rows
-        self._compressed = dtype.kind == "b" or dtype.itemsize == 8 or not self._row_shape
+        self._compressed = gains_by_compression(dtype, self._row_shape)
         self._num_rows = 0
         self._folder = store
         for part in name.split("/")[:-1]:
