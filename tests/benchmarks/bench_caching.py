@@ -44,6 +44,8 @@ from stages.common import guarded
 from tests.benchmarks import harness
 from tests.benchmarks.big_unet import big_config, first_samples
 
+_QUICK_SAMPLES = 256
+
 
 class Caching:
     """All ways of one tar's records."""
@@ -162,7 +164,9 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "caching")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
-    parser.add_argument("--samples", type=int, metavar="N", help="use the tar's first N samples (default: all)")
+    parser.add_argument(
+        "--samples", type=int, metavar="N", help="use the tar's first N samples (default: 256; all with --full)"
+    )
     parser.add_argument("--big", action="store_true", help="a UNet of SD1.5's size with random weights, at 512 px")
     parser.add_argument("--stage", action="store_true", help="measure a whole run of the stage too, once")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
@@ -173,7 +177,8 @@ def main(argv: list[str] | None = None) -> int:
             config = load_config(arguments.config, arguments.overrides)
             if arguments.big:
                 config = big_config(config, Path(folder))
-            caching = Caching(config, torch.device(arguments.device), Path(folder), arguments.samples)
+            num_samples = arguments.samples or (None if arguments.full else _QUICK_SAMPLES)
+            caching = Caching(config, torch.device(arguments.device), Path(folder), num_samples)
             text, seconds = measure(caching, arguments.rounds)
             result: dict[str, object] = {"records": caching.num_records, "seconds": seconds}
             if arguments.stage:

@@ -32,7 +32,8 @@ from pea.cache_rows import CacheRows, open_rows, stack
 from pea.dataset import prefetch
 from pea.sketch import from_numpy
 from tests.benchmarks import harness
-from tests.benchmarks.stores import OTHERS, Batches, Records, Store
+from tests.benchmarks.stores import OTHERS
+from tests.benchmarks.stores_base import Batches, Records, Store
 from tests.cache_helpers import identity
 
 _BATCH = 32
@@ -167,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     for kind in OTHERS:
         if kind.requires and importlib.util.find_spec(kind.requires) is None:
             print(f"left out: {kind.name} (not installed; pip install -e '.[bench]')", file=sys.stderr)
-    counts = {60_000: 4096, 2_000_000: 128} if arguments.full else {60_000: 512, 2_000_000: 32}
+    counts = {60_000: 1024, 2_000_000: 64} if arguments.full else {60_000: 256, 2_000_000: 32}
     if arguments.bytes:
         counts = {arguments.bytes: counts[arguments.bytes]}
     result: dict[str, Any] = {}

@@ -10,7 +10,7 @@ import importlib.util
 import io
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,58 +18,9 @@ import numpy as np
 import safetensors.numpy
 import safetensors.torch
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import default_collate
 
-Records = Mapping[str, np.ndarray]
-"""Array name -> [N, ...]."""
-Batches = Iterator[Mapping[str, Tensor]]
-
-
-class Store:
-    """One way of keeping records."""
-
-    name = ""
-    requires = ""
-    """Module without which it cannot be measured."""
-    forks = True
-    """Whether it can be read in forked workers."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def write(self, records: Records) -> None:
-        """Keep N records."""
-        raise NotImplementedError
-
-    def batches(self, batch_size: int, workers: int) -> Batches:
-        """Every record once, in random order."""
-        raise NotImplementedError
-
-
-def rows(records: Records) -> Iterator[dict[str, np.ndarray]]:
-    """One record after the other."""
-    for number in range(len(next(iter(records.values())))):
-        yield {name: values[number] for name, values in records.items()}
-
-
-class Items(Dataset[dict[str, Tensor]]):
-    """Records by number."""
-
-    def __init__(self, count: int, load: Callable[[int], dict[str, Tensor]]) -> None:
-        self.count, self.load = count, load
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, number: int) -> dict[str, Tensor]:
-        return self.load(number)
-
-
-def loader(data: Any, batch_size: int, workers: int, *, shuffle: bool) -> Batches:
-    """Torch's own."""
-    made: Iterable[Mapping[str, Tensor]] = DataLoader(data, batch_size, shuffle=shuffle, num_workers=workers)
-    return iter(made)
+from tests.benchmarks.stores_base import Batches, Items, Records, Store, loader, rows
 
 
 class SafetensorsFiles(Store):
