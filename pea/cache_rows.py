@@ -167,20 +167,24 @@ def open_rows(
             if parts:
                 pieces.setdefault(name, []).extend(parts)
     if not pieces:
-        if selection:
-            raise CacheError(
-                "no rows are left",
-                where=cache.directory,
-                got=selection,
-                remedy="Change train.validation_fraction, or lower train.curriculum_stages.",
-            )
-        raise CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
+        raise _no_rows(cache, selection)
     rows = {}
     for name, parts in pieces.items():
         samples = max(part.stop - part.first for part in parts)
         window = max(2, window_bytes // (samples * row_bytes[name]))
         rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name)
     return rows
+
+
+def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
+    if selection is None:
+        return CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
+    return CacheError(
+        "no rows are left",
+        where=cache.directory,
+        got=selection,
+        remedy="Change train.validation_fraction, or lower train.curriculum_stages.",
+    )
 
 
 def _cut(bucket: Bucket, tar: str, step: int, kept: Array | None) -> Iterator[Piece]:

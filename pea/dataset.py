@@ -37,6 +37,8 @@ class BatchPlan:
     batch_size: int
     culture_fraction: float
     seed: int
+    culture_draws: int | None = None
+    """Draws that a culture sample goes round on; None: a new one every time."""
 
     @property
     def num_culture(self) -> int:
@@ -148,7 +150,8 @@ class TrainingData:
         while len(rows) < count:
             lap, start = divmod(taken + len(rows), len(self.culture[bucket]))
             stop = min(start + count - len(rows), len(self.culture[bucket]))
-            rows += [row._replace(draw=lap) for row in self.culture[bucket].read(lap, start, stop)]
+            draw = lap if self.plan.culture_draws is None else lap % self.plan.culture_draws
+            rows += [row._replace(draw=draw) for row in self.culture[bucket].read(lap, start, stop)]
         return rows
 
     def _collate(self, index: int, bucket: str, parallel: list[Row], culture: list[Row]) -> Batch:

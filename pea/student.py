@@ -40,7 +40,7 @@ def student_losses(
         teacher: the frozen UNet that the student shares.
         source: where the teacher's answers come from.
         weights: factors of the terms.
-        min_snr_gamma: weight rows by min-SNR with this γ; None weights all alike.
+        min_snr_gamma: γ of min-SNR weights of the rows; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
         english: the teacher's conditioning of the parallel rows, for the distance between the text states. Where no
             other term has a weight and rows, the UNet is not asked and those terms are 0.
@@ -61,11 +61,16 @@ def student_losses(
     target = teacher.target(batch.latents, batch.noise, batch.timesteps)
     first = 0 if diffusion_on_all else batch.num_parallel
     diffusion = row_mse(output.noise_pred[first:], target[first:])
-    row_weights = None
-    if min_snr_gamma is not None:
-        kind = str(teacher.scheduler.config.prediction_type)
-        row_weights = min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
+    row_weights = _row_weights(batch, teacher, min_snr_gamma)
     return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text)
+
+
+def _row_weights(batch: Batch, teacher: Teacher, min_snr_gamma: float | None) -> Tensor | None:
+    """Min-SNR weights of the rows, float `[B]`, where they are wanted."""
+    if min_snr_gamma is None:
+        return None
+    kind = str(teacher.scheduler.config.prediction_type)
+    return min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
 
 
 def disturbed(conditioning: Conditioning, length: float, seed: int) -> Conditioning:

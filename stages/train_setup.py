@@ -147,7 +147,7 @@ def _training_data(
     return TrainingData(
         parallel,
         culture,
-        BatchPlan(train.batch_size, train.culture_fraction, train.seed),
+        BatchPlan(train.batch_size, train.culture_fraction, train.seed, train.culture_draws),
         recipe,
         vae_scaling_factor(config.teacher.checkpoint),
         blocks if train.targets == "cached" else (),

@@ -52,11 +52,11 @@ def test_recipes_of_the_original_are_the_same_cached_and_live(
     config = _with_cache(tiny_sdxl, tmp_path, **cache)
     losses = {}
     for targets in ("cached", "live"):
-        run = variant(config, tmp_path / targets, targets=targets, text_weight=0.1)
+        run = variant(config, tmp_path / targets, targets=targets, text_weight=0.1, steps=2)
         train_adapter.run(run, QUIET)
         losses[targets] = [row["loss"] for row in log_rows(run)]
     assert losses["cached"] == pytest.approx(losses["live"], rel=1e-5)
-    plain = variant(tiny_sdxl, tmp_path / "plain", text_weight=0.1)
+    plain = variant(tiny_sdxl, tmp_path / "plain", text_weight=0.1, steps=2)
     train_adapter.run(plain, QUIET)
     assert all(
         a != pytest.approx(row["loss"], rel=1e-4) for a, row in zip(losses["live"], log_rows(plain), strict=True)
@@ -92,7 +92,7 @@ def test_disturbed_text_has_the_length_asked_for_and_depends_on_the_seed() -> No
 def test_perturbation_changes_the_losses_reproducibly(tiny_sdxl: Config, tmp_path: Path) -> None:
     losses = []
     for name, length in (("plain", 0.0), ("one", 1.0), ("two", 1.0)):
-        run = variant(tiny_sdxl, tmp_path / name, text_perturbation=length, text_weight=0.5, noise_pred_weight=0.0)
+        run = variant(tiny_sdxl, tmp_path / name, text_perturbation=length, text_weight=0.5, steps=2)
         train_adapter.run(run, QUIET)
         losses.append(log_rows(run))
     plain, one, two = losses
@@ -128,6 +128,15 @@ def test_the_curriculum_reads_the_timesteps_of_the_cache(tiny_sdxl: Config, tmp_
     assert min(lowest[5:]) < 333
     assert setup.batch(9).names == setup.data.batch(9).names
     assert train_adapter.run(run, QUIET)["steps"] == 8
+
+
+def test_culture_samples_have_new_draws_or_a_few_fixed_ones(tiny_sdxl: Config, tmp_path: Path) -> None:
+    draws: dict[int | None, set[str]] = {}
+    for number in (None, 2):
+        data = prepare(variant(tiny_sdxl, tmp_path, culture_draws=number), CPU).data
+        batches = [data.batch(index) for index in range(20)]
+        draws[number] = {name.split("#")[1] for batch in batches for name in batch.names[batch.num_parallel :]}
+    assert len(draws[None]) > 4 and draws[2] == {"0", "1"}
 
 
 def test_held_out_rows_and_the_others_make_up_the_cache(tiny_sdxl: Config, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ class TrainConfig(Section):
     """Records per optimizer step and process, parallel and culture together."""
     culture_fraction: Fraction = 0.25
     """Share of a batch that comes from the culture corpus, where there is one."""
+    culture_draws: PositiveInt | None = None
+    """Draws (timestep, noise, caption drop) that a culture sample goes round on; null: a new one every time."""
     learning_rate: PositiveFloat = 1e-4
     """Peak learning rate of AdamW."""
     weight_decay: NonNegativeFloat = 0.01
