@@ -53,6 +53,42 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    def groups(self, count: int) -> list[Batch]:
+        """The same rows in at most `count` batches, parallel and culture rows dealt out evenly, in their order."""
+        num_rows, first = len(self), self.num_parallel
+        count = min(count, num_rows)
+        parallel = np.array_split(np.arange(first), count)
+        culture = np.array_split(np.arange(first, num_rows), count)[::-1]
+        return [self._of(a, b) for a, b in zip(parallel, culture, strict=True) if len(a) + len(b)]
+
+    def _of(self, parallel: npt.NDArray[np.int64], culture: npt.NDArray[np.int64]) -> Batch:
+        rows = np.concatenate([parallel, culture])
+        picked, first = torch.from_numpy(rows), torch.from_numpy(parallel)
+
+        def texts(captions: list[str], numbers: npt.NDArray[np.int64]) -> list[str]:
+            return [captions[number] for number in numbers]
+
+        def stored(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: tensor[first] for name, tensor in arrays.items()}
+
+        pooled, english = self.native_pooled_captions, self.english_pooled_captions
+        return replace(
+            self,
+            names=texts(self.names, rows),
+            latents=self.latents[picked],
+            noise=self.noise[picked],
+            timesteps=self.timesteps[picked],
+            time_ids=self.time_ids[picked],
+            native_captions=texts(self.native_captions, rows),
+            english_captions=texts(self.english_captions, parallel),
+            noise_pred=self.noise_pred[first] if len(self.noise_pred) else self.noise_pred,
+            features={block: stored(arrays) for block, arrays in self.features.items()},
+            record_ids=self.record_ids[parallel],
+            native_pooled_captions=None if pooled is None else texts(pooled, rows),
+            english_pooled_captions=None if english is None else texts(english, parallel),
+            noise_pred_sketch=stored(self.noise_pred_sketch),
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
         moved: dict[str, Any] = {

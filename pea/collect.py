@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from itertools import chain
 
@@ -21,6 +21,7 @@ import torch
 from pea.answers import Decoded, FrozenModels, Rows
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.config import Config
+from pea.cpu import shared_threads
 from pea.news import Done, Finished, News, Started, Task
 from pea.overlap import Behind, ahead, side_by_side
 from pea.samples import Rejected, Sample, place_in_bucket, read_tar
@@ -61,7 +62,7 @@ class Collector:
         with ShardWriter(cache, task.part.tar, task.part.part, self._schema(task.part)) as writer:
             decoded = self._decode(task, in_flight)
             with (
-                _torch_threads(at_once),
+                shared_threads(at_once),
                 closing(decoded if task.careful else ahead(decoded, _DECODED_AHEAD)) as items,
                 Behind(partial(self._write, writer, task.part), _BATCHES_BEHIND) as behind,
                 closing(
@@ -149,17 +150,6 @@ class Collector:
                 samples={name: rows for name, rows in item.samples.items() if part.holds(name, "sample")},
                 records={name: rows for name, rows in item.records.items() if part.holds(name, "record")},
             )
-
-
-@contextmanager
-def _torch_threads(batches_at_once: int) -> Iterator[None]:
-    """Share torch's threads among the batches that are under way; torch has one setting for the whole process."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, num_threads // batches_at_once))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 __all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]

@@ -9,7 +9,7 @@ Source: arXiv 2311.17086, equations 3 to 6; the whole-batch mean as in the origi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -46,6 +46,27 @@ class Losses:
         terms |= {f"features/{name}": value for name, value in self.blocks.items()}
         terms |= {} if self.text is None else {"text": self.text}
         return {name: value.detach().float() for name, value in terms.items()}
+
+
+def joined(groups: Sequence[tuple[Losses, int]]) -> Losses:
+    """The losses of a batch from those of its groups of rows, each with its number of rows; detached."""
+    num_rows = sum(count for _, count in groups)
+
+    def mean(terms: Sequence[Tensor]) -> Tensor:
+        return sum(
+            (term.detach() * (count / num_rows) for term, (_, count) in zip(terms, groups, strict=True)),
+            start=terms[0].new_zeros(()),
+        )
+
+    parts = [losses for losses, _ in groups]
+    texts = [losses.text for losses in parts if losses.text is not None]
+    return Losses(
+        mean([losses.total for losses in parts]),
+        mean([losses.noise_pred for losses in parts]),
+        {name: mean([losses.blocks[name] for losses in parts]) for name in parts[0].blocks},
+        mean([losses.diffusion for losses in parts]),
+        mean(texts) if texts else None,
+    )
 
 
 def row_mse(prediction: Tensor, target: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from rich.console import Console
 from torch import nn
 
 from pea.config import Config
+from pea.cpu import shared_threads
 from pea.dataset import prefetch
 from pea.schedule import learning_rate
 from pea.train_state import MovingAverage
@@ -85,6 +86,7 @@ class Trainer:
         finished = start >= steps or self._out_of_time()
         with (
             closing(prefetch(self.setup.batch, self._indices(), self.train.num_workers)) as batches,
+            shared_threads(self.optimizer_step.num_groups),
             StageProgress(self.console, "training", "samples") as progress,
         ):
             numbered = zip(self._indices(), batches, strict=True)

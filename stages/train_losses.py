@@ -34,11 +34,11 @@ class BatchLosses:
             self.train.text_weight,
         )
 
-    def __call__(self, batch: Batch, index: int, *, text_alone: bool = False) -> Losses:
-        """Losses to train on. `index`: the batch's, which decides the disturbance of the text."""
+    def __call__(self, batch: Batch, *index: int, text_alone: bool = False) -> Losses:
+        """Losses to train on. `index`: the batch's (and the row group's); it decides the disturbance of the text."""
         disturb = None
         if self.train.text_perturbation:
-            seed = int(np.random.SeedSequence((self.train.seed, index, 4)).generate_state(1)[0])
+            seed = int(np.random.SeedSequence((self.train.seed, *index, 4)).generate_state(1)[0])
             disturb = partial(disturbed, length=self.train.text_perturbation, seed=seed)
         return self._losses(batch, self.adapter, _TEXT_ALONE if text_alone else self.weights, disturb)
 

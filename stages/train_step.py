@@ -14,6 +14,7 @@ from pea.errors import TrainingError
 from pea.schedule import learning_rate
 from stages.train_checkpoints import Parts
 from stages.train_losses import BatchLosses
+from stages.train_rows import RowGroups, num_row_groups
 
 
 class OptimizerStep:
@@ -25,6 +26,9 @@ class OptimizerStep:
         """`wrapped`: the adapter, or its distributed wrapper."""
         self.train, self.parts, self.wrapped, self.losses = config.train, parts, wrapped, losses
         self.accelerator = accelerator
+        self.num_groups = num_row_groups(accelerator.device, accelerator.num_processes, self.train.batch_size)
+        parameters = list(parts.trained.parameters.values())
+        self.groups = RowGroups(losses, parameters, self.num_groups) if self.num_groups > 1 else None
 
     def __call__(self, batches: Iterator[tuple[int, Batch]]) -> None:
         """One step over `gradient_accumulation_steps` batches; skipped when a loss or gradient is not finite."""
@@ -54,12 +58,25 @@ class OptimizerStep:
         for number in range(count):
             index, batch = next(batches)
             names += batch.names
-            losses = self.losses(batch, index, text_alone=text_alone)
+            gradients = None
+            if self.groups is None:
+                losses = self.losses(batch, index, text_alone=text_alone)
+            else:
+                losses, gradients = self.groups(batch, index, text_alone=text_alone)
             finite = finite and everywhere(self.accelerator, torch.isfinite(losses.total).all())
             if finite:
                 self.parts.meter.add(losses)
-                self._backward(losses.total / count, last=number == count - 1)
+                if gradients is None:
+                    self._backward(losses.total / count, last=number == count - 1)
+                else:
+                    self._add(gradients, 1 / count)
         return finite, names
+
+    def _add(self, gradients: list[Tensor | None], factor: float) -> None:
+        for parameter, gradient in zip(self.parts.trained.parameters.values(), gradients, strict=True):
+            if gradient is not None:
+                gradient = gradient * factor
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _backward(self, loss: Tensor, *, last: bool) -> None:
         if not last:
