@@ -96,11 +96,14 @@ class FoldMap(LinearMap):
 
     def __init__(self, shape_chw: tuple[int, int, int], ratio: float, block_key: int) -> None:
         super().__init__(shape_chw)
-        self.rows, self.length = max(1, math.ceil(self.numel / ratio / _ROW)), _ROW
-        self.num_sums = self.rows * _ROW
-        self.line = next(
-            n for n in range(min(self.num_sums, self.numel), 0, -1) if n == 1 or math.gcd(n, self.numel) == 1
-        )
+        wanted = max(1, math.ceil(self.numel / ratio))
+        if wanted < _ROW:  # one short row
+            self.line = self._coprime(range(wanted, self.numel + 2))
+            self.rows, self.length = 1, self.line
+        else:
+            self.rows, self.length = math.ceil(wanted / _ROW), _ROW
+            self.line = self._coprime(range(min(self.rows * _ROW, self.numel), 0, -1))
+        self.num_sums = self.rows * self.length
         self.num_lines = math.ceil(self.numel / self.line)
         self.stored_shape = (self.num_sums,)
         self.dimension_names = ("sum",)
@@ -112,14 +115,18 @@ class FoldMap(LinearMap):
         signed = features.permute(0, 2, 3, 1).flatten(1) * self._fixed_signs(features.device)
         whole = self.numel // self.line
         record_signs = signs(keys, math.ceil(self.num_lines / _ROW) * _ROW)[:, : self.num_lines]
-        lines = signed[:, : whole * self.line].reshape(-1, whole, self.line)
+        lines = signed[:, : whole * self.line].reshape(len(features), whole, self.line)
         with torch.autocast(features.device.type, enabled=False):
             sums = torch.bmm(record_signs[:, None, :whole], lines)[:, 0]
         sums = torch.nn.functional.pad(sums, (0, self.num_sums - self.line))
         if whole < self.num_lines:
             rest = record_signs[:, whole:] * signed[:, whole * self.line :]
             sums = sums + torch.nn.functional.pad(rest, (0, self.num_sums - rest.shape[1]))
-        return sums.view(-1, self.rows, _ROW)
+        return sums.view(-1, self.rows, self.length)
+
+    def _coprime(self, lengths: range) -> int:
+        """The first length that shares no factor with the number of values."""
+        return next(length for length in lengths if math.gcd(length, self.numel) == 1)
 
     def _fixed_signs(self, device: torch.device) -> Tensor:
         """The block's own signs: float32 [C * H * W]; kept."""

@@ -98,8 +98,7 @@ def markdown(points: Sequence[Point]) -> str:
 
 def picture(points: Sequence[Point]) -> bytes:
     """Relative error of the gradient over the factor of compression, a panel per kind, a line per block: PNG."""
-    kinds = dict.fromkeys((p.sketch.kind, getattr(p.sketch, "values", "")) for p in points)
-    names = [f"{kind} {values}" for kind, values in kinds if kind not in ("exact", "quantized")]
+    names = list(dict.fromkeys(_family(p.sketch) for p in points if p.sketch.kind not in ("exact", "quantized")))
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
     figure = Figure(figsize=(3.4 * columns, 3.2 * lines), dpi=144, layout="constrained")
@@ -108,7 +107,7 @@ def picture(points: Sequence[Point]) -> bytes:
         axes.set_axis_off()
     for axes, name in zip(panels, names, strict=False):
         for block in dict.fromkeys(p.block for p in points):
-            line = [p for p in points if p.block == block and f"{p.sketch.kind} {p.sketch.values}" == name]  # type: ignore[union-attr]
+            line = [p for p in points if p.block == block and _family(p.sketch) == name]
             line.sort(key=lambda p: p.ratio)
             axes.plot([p.ratio for p in line], [p.relative_error for p in line], marker="o", markersize=3, label=block)
         axes.set(title=name, xscale="log", yscale="log")
@@ -120,6 +119,11 @@ def picture(points: Sequence[Point]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _family(sketch: AnySketchConfig) -> str:
+    """Sketches that differ in their size alone."""
+    return f"{sketch.kind} {getattr(sketch, 'values', '')}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

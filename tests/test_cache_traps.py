@@ -136,8 +136,8 @@ def test_contiguous_rows_need_few_chunks(filled: Cache, monkeypatch: pytest.Monk
     from pea.cache.chunks import StoredArray
 
     reads: list[object] = []
-    original = StoredArray._read_chunk
-    monkeypatch.setattr(StoredArray, "_read_chunk", lambda *args: reads.append(0) or original(*args))
+    original = StoredArray._read_raw_chunk
+    monkeypatch.setattr(StoredArray, "_read_raw_chunk", lambda *args: reads.append(0) or original(*args))
     assert len(read(filled)) == 12
     assert len(reads) == 1
 

@@ -83,8 +83,11 @@ def test_what_a_small_sketch_stores(whole: Config, tmp_path: Path, capsys: pytes
     assert stored_sketch(bucket, "noise_pred", config.cache.seed).numel == exact[0].size
     assert main(["inspect", "show", str(config.cache_dir("parallel")), "parallel-0/0000"]) == 0
     assert "noise_pred/squared_norm" in capsys.readouterr().out
-    with pytest.raises(IdentityError, match="noise_pred_sketch"):
+    with pytest.raises(IdentityError, match=r"noise_pred_dtype(.|\n)*sketched"):
         prepare(whole.model_copy(update={"run_dir": config.run_dir}), CPU)
+    other = with_sketch(whole, config.run_dir, {**fold, "ratio": 8})
+    with pytest.raises(IdentityError, match="noise_pred_sketch"):
+        prepare(other, CPU)
 
 
 def batch_of(count: int, shape: tuple[int, int, int], stored: dict[str, torch.Tensor], ids: np.ndarray) -> Batch:

@@ -152,7 +152,8 @@ def reading_identity(
             BLOCKS: names,
             SKETCHES: {name: cache.sketch_for(name).model_dump(mode="json") for name in names},
         }
-        if cache.noise_pred_sketch is not None:
+        if cache.noise_pred_sketch is not None:  # a reader compares the fields that it has, so one must differ
+            fields["cache.noise_pred_dtype"] = "sketched"
             fields["cache.noise_pred_sketch"] = cache.noise_pred_sketch.model_dump(mode="json")
     return Identity(fields)
 
