@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from pea.adapter import PEA, pooled_dim_of
 from pea.encoders import load_part
+from pea.errors import ConfigError
 
 Method = Literal["adapter", "lora", "kv"]
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -64,7 +66,17 @@ def open_unet(unet: UNet2DConditionModel, method: Method, rank: int, seed: int) 
 
     `lora`: low-rank matrices beside the query, key, value and output matrices of every attention layer (arXiv
     2106.09685), through peft. `kv`: the key and value matrices of the cross-attention layers (arXiv 2212.04488).
+
+    Raises:
+        ConfigError: the method needs peft, which is not installed.
     """
+    if method != "adapter" and find_spec("peft") is None:
+        raise ConfigError(
+            "a package is missing",
+            where="train.method",
+            got=method,
+            remedy="Install it: pip install peft.",
+        )
     if method == "lora":
         from peft import LoraConfig
 

@@ -9,10 +9,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from pea import trained
 from pea.adapter import PEA
 from pea.config import Config
 from pea.drawing import Drawer, load_pipeline
 from pea.encoders import Conditioning
+from pea.errors import ConfigError
 from pea.teacher import Teacher
 from pea.trained import LORA_FILE, Trained, open_unet, save_unet
 from stages import train_adapter
@@ -110,3 +112,11 @@ def test_other_values_for_a_while() -> None:
         assert same(trained.copy(), other)
         raise ZeroDivisionError
     assert same(trained.copy(), own) and trained.num_parameters == sum(value.numel() for value in own.values())
+
+
+def test_without_peft_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+    unet = Teacher.from_checkpoint(checkpoint, "all").unet
+    monkeypatch.setattr(trained, "find_spec", lambda _name: None)
+    with pytest.raises(ConfigError, match=r"train\.method.*got kv.*pip install peft"):
+        open_unet(unet, "kv", 4, 0)
+    assert open_unet(unet, "adapter", 4, 0) == {}
