@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pea.sketch_hash import signs, words
-from pea.sketch_sums import TurnAndAdd
+from pea.sketch_sums import FoldAndAdd, TurnAndAdd
 
 _ROW = 64  # values of a count sketch that share a scale when quantized, and the unit of the signs
 
@@ -112,17 +112,10 @@ class FoldMap(LinearMap):
 
     def apply(self, features: Tensor, keys: Tensor) -> Tensor:
         """See ``LinearMap.apply``."""
-        signed = features.permute(0, 2, 3, 1).flatten(1) * self._fixed_signs(features.device)
-        whole = self.numel // self.line
+        values = features.permute(0, 2, 3, 1).flatten(1)
         record_signs = signs(keys, math.ceil(self.num_lines / _ROW) * _ROW)[:, : self.num_lines]
-        lines = signed[:, : whole * self.line].reshape(len(features), whole, self.line)
-        with torch.autocast(features.device.type, enabled=False):
-            sums = torch.bmm(record_signs[:, None, :whole], lines)[:, 0]
-        sums = torch.nn.functional.pad(sums, (0, self.num_sums - self.line))
-        if whole < self.num_lines:
-            rest = record_signs[:, whole:] * signed[:, whole * self.line :]
-            sums = sums + torch.nn.functional.pad(rest, (0, self.num_sums - rest.shape[1]))
-        return sums.view(-1, self.rows, self.length)
+        sums: Tensor = FoldAndAdd.apply(values, self._fixed_signs(features.device), record_signs, self.line)  # type: ignore[no-untyped-call]
+        return torch.nn.functional.pad(sums, (0, self.num_sums - self.line)).view(-1, self.rows, self.length)
 
     def _coprime(self, lengths: range) -> int:
         """The first length that shares no factor with the number of values."""

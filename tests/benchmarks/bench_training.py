@@ -37,7 +37,7 @@ from stages.common import guarded
 from stages.train_setup import Setup, prepare
 from tests.benchmarks import harness
 
-_STEPS = 6
+_STEPS = 4
 KINDS = ("ceiling", "cached", "cached, read between", "online", "original")
 
 
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def act() -> int:
         config = load_config(arguments.config, arguments.overrides)
-        rounds = max(arguments.rounds, 9) if arguments.full else arguments.rounds
+        rounds = max(arguments.rounds, 7) if arguments.full else arguments.rounds
         text, seconds = measure(config, torch.device(arguments.device), rounds)
         harness.publish(arguments.out, text, {"seconds": seconds}, load)
         return 0
