@@ -18,7 +18,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,20 +119,22 @@ def forget(folder: Path) -> None:
             os.close(descriptor)
 
 
-def stores(folder: Path) -> Iterator[Store]:
-    """Every store that can be measured here."""
+def stores(folder: Path, left_out: Sequence[str]) -> Iterator[Store]:
+    """Every store that can be measured here, but those whose name is left out."""
     for kind in (PeaCache, *OTHERS):
-        if kind.requires and importlib.util.find_spec(kind.requires) is None:
+        if kind.name in left_out or (kind.requires and importlib.util.find_spec(kind.requires) is None):
             continue
         place = folder / kind.__name__
         place.mkdir()
         yield kind(place)
 
 
-def measure(size_bytes: int, count: int, rounds: int, folder: Path) -> dict[str, dict[str, list[float]]]:
+def measure(
+    size_bytes: int, count: int, rounds: int, folder: Path, left_out: Sequence[str] = ()
+) -> dict[str, dict[str, list[float]]]:
     """What -> store -> records a second, round by round."""
     records = make_records(size_bytes, count)
-    all_stores = list(stores(folder))
+    all_stores = list(stores(folder, left_out))
 
     def write(store: Store) -> None:
         shutil.rmtree(store.folder)
@@ -164,18 +166,20 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "storage")
     parser.add_argument("--bytes", type=int, choices=tuple(_LATENTS), help="size of a record (default: both)")
+    parser.add_argument("--records", type=int, help="number of records (default: by size)")
+    parser.add_argument("--without", nargs="+", default=(), metavar="STORE", help="names of stores to leave out")
     arguments = parser.parse_args(argv)
     for kind in OTHERS:
         if kind.requires and importlib.util.find_spec(kind.requires) is None:
             print(f"left out: {kind.name} (not installed; pip install -e '.[bench]')", file=sys.stderr)
     counts = {60_000: 1024, 2_000_000: 64} if arguments.full else {60_000: 256, 2_000_000: 32}
     if arguments.bytes:
-        counts = {arguments.bytes: counts[arguments.bytes]}
+        counts = {arguments.bytes: arguments.records or counts[arguments.bytes]}
     result: dict[str, Any] = {}
     text = ""
     for size_bytes, count in counts.items():
         with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
-            found = measure(size_bytes, count, arguments.rounds, Path(folder))
+            found = measure(size_bytes, count, arguments.rounds, Path(folder), arguments.without)
         result[str(size_bytes)] = {"records": count, "records_per_s": found}
         names = list(found["write and sync"])
         rows = [
