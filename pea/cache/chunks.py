@@ -61,8 +61,8 @@ class StoredArray:
         self._compressed = "zstd" in codecs
         self._chunks_per_file = self._file_rows // self._chunk_rows
         self._indices: dict[int, list[list[int]]] = {}
-        for number in range(-(-self.shape[0] // self._file_rows)):
-            self._check_size(number)
+        self._places = [self._place(number) for number in range(-(-self.shape[0] // self._file_rows))]
+        """(path, size in bytes) of each file."""
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -88,15 +88,15 @@ class StoredArray:
 
     def _read_file(self, number: int, start: int, stop: int, rows: npt.NDArray[Any], shift: int) -> None:
         """Put rows start..stop of one file into ``rows``, whose row 0 is the file's row ``-shift``."""
-        path = self._path(number)
+        path, expected = self._places[number]
         try:
             descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
             self._damaged(path, error.strerror)
         try:
             size = os.fstat(descriptor).st_size
-            if size != self._entry(number).size_bytes:
-                self._damaged(path, f"{size} bytes instead of {self._entry(number).size_bytes}")
+            if size != expected:
+                self._damaged(path, f"{size} bytes instead of {expected}")
             index = self._index(number, descriptor, size)
             for chunk in range(start // self._chunk_rows, -(-stop // self._chunk_rows)):
                 first = chunk * self._chunk_rows
@@ -124,7 +124,7 @@ class StoredArray:
         if number not in self._indices:
             length = 16 * self._chunks_per_file + _CRC_BYTES
             data = os.pread(descriptor, length, max(0, size - length))
-            self._check_crc(data, length, self._path(number))
+            self._check_crc(data, length, self._places[number][0])
             self._indices[number] = np.frombuffer(data[:-_CRC_BYTES], dtype="<u8").reshape(-1, 2).tolist()
         return self._indices[number]
 
@@ -158,23 +158,20 @@ class StoredArray:
         metadata: dict[str, Any] = json.loads(text)
         return metadata
 
-    def _check_size(self, number: int) -> None:
-        path, entry = self._path(number), self._entry(number)
+    def _place(self, number: int) -> tuple[Path, int]:
+        """Path and size of one file, which must be there."""
+        name = "/".join((self._name, "c", str(number), *["0"] * (len(self.shape) - 1)))
+        path = self._store / name
+        if name not in self._files:
+            self._damaged(path, "a file that the completion record does not list")
+        expected = self._files[name].size_bytes
         try:
             size = path.stat().st_size
         except OSError as error:
             self._damaged(path, error.strerror)
-        if size != entry.size_bytes:
-            self._damaged(path, f"{size} bytes instead of {entry.size_bytes}")
-
-    def _entry(self, number: int) -> FileEntry:
-        name = self._path(number).relative_to(self._store).as_posix()
-        if name not in self._files:
-            self._damaged(self._path(number), "a file that the completion record does not list")
-        return self._files[name]
-
-    def _path(self, number: int) -> Path:
-        return self._store.joinpath(self._name, "c", str(number), *["0"] * (len(self.shape) - 1))
+        if size != expected:
+            self._damaged(path, f"{size} bytes instead of {expected}")
+        return path, expected
 
     def _damaged(self, path: Path, got: object) -> NoReturn:
         raise ShardDamagedError("the shard is damaged", where=path, got=got, remedy=_REMEDY) from None
