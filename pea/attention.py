@@ -154,7 +154,7 @@ class AttentionLayers(nn.Module):
             attention[name] = CrossAttention(int(layer.heads), take(name, _ATTENTION_TENSORS))
         if pooled_dim_of(config) is None:
             return cls(attention, None)
-        return cls(attention, PooledEmbedding(config, take("add_embedding", _POOLED_TENSORS)))
+        return cls(attention, PooledEmbedding(unet.config, take("add_embedding", _POOLED_TENSORS)))
 
     def forward(self, queries: Mapping[str, LayerQueries], text: Tensor) -> dict[str, Tensor]:
         """Layer -> its output `[R, Q, C]` for the queries given, with the text states `[B, L, D]` of all records."""
