@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,12 @@ class Drawer:
         seeds: Sequence[int],
         size_px: tuple[int, int] | None = None,
     ) -> Images:
-        """One image for each row of the conditioning: uint8 `[B, H, W, 3]`. `empty`: of the empty caption, one row."""
-        unet = self.pipe.unet
+        """One image for each row of the conditioning: uint8 `[B, H, W, 3]`. `empty`: of the empty caption, one row.
+
+        Threads may draw at the same time: each call has a schedule of its own.
+        """
+        pipe, unet = copy(self.pipe), self.pipe.unet
+        pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
         height, width = (
             (side // self.pipe.vae_scale_factor for side in size_px) if size_px else (unet.config.sample_size,) * 2
         )
@@ -81,7 +86,7 @@ class Drawer:
             ]
         )
         with torch.inference_mode():
-            images = self.pipe(
+            images = pipe(
                 **prompt_arguments(conditioning, empty),
                 latents=latents.to(unet.device, unet.dtype),
                 height=height * self.pipe.vae_scale_factor,

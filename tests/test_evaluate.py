@@ -16,6 +16,7 @@ from pea.config import Config, EvaluateConfig, resolved_yaml
 from pea.drawing import Drawer
 from pea.encoders import Conditioning, EnglishEncoder
 from pea.errors import CheckpointError, EvaluationError
+from pea.overlap import side_by_side
 from pea.prompts import read_prompts, texts_in
 from stages import evaluate, generate, train_adapter
 from tests.tiny_setup import make_setup
@@ -177,3 +178,16 @@ def test_a_missing_caption_names_the_prompt(tmp_path: Path) -> None:
     _write_prompts(path, 2, translation=False)
     with pytest.raises(EvaluationError, match=r"no caption named 'ja'.*p0"):
         texts_in(read_prompts(path, limit=1), "ja", path)
+
+
+def test_threads_that_draw_at_the_same_time_change_nothing(config: Config) -> None:
+    checkpoint = config.teacher.checkpoint
+    drawer = Drawer(checkpoint, "cpu", num_inference_steps=6, guidance_scale=3.0)
+    encode = EnglishEncoder.from_checkpoint(checkpoint).encode
+    batches = [(encode([text] * 2), [seed, seed + 1]) for seed, text in enumerate(["a cat", "a red dog", "two houses"])]
+    empty = encode([""])
+    alone = [drawer.draw(conditioning, empty, seeds) for conditioning, seeds in batches]
+    together = list(side_by_side(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # rounding
+    assert len({images.tobytes() for images in alone}) == 3
