@@ -81,6 +81,7 @@ class StoredArray:
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start}..{stop} of {len(self)} in {self._name}")
         rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype) if out is None else out
+        assert rows.flags.c_contiguous, "chunks are read straight to their place"
         for number in range(start // self._file_rows, -(-stop // self._file_rows)) if stop > start else ():
             first = number * self._file_rows
             self._read_file(number, max(start - first, 0), min(stop - first, self._file_rows), rows, first - start)
