@@ -21,6 +21,7 @@ from PIL import Image, PngImagePlugin
 from pea.cache import Cache
 from pea.cache.audit import audit
 from pea.config import Config
+from pea.errors import CacheError
 from tests.ray_processes import PATIENCE_S, caching, descendants, run_to_the_end, stderr
 from tests.test_collect import assert_same
 from tests.tiny_setup import fill_cache, make_setup, write_tar
@@ -82,6 +83,14 @@ def wait_for_work(process: subprocess.Popen[bytes], config: Config, since_ns: in
     return False
 
 
+def is_complete(config: Config) -> bool:
+    """Whether nothing is left to be done."""
+    try:
+        return all(Cache.open(config.cache_dir(corpus)) for corpus in ("parallel", "culture"))
+    except CacheError:
+        return False
+
+
 def kill_at_random(
     process: subprocess.Popen[bytes], config: Config, chance: random.Random, wanted: Wanted | None
 ) -> int:
@@ -90,7 +99,7 @@ def kill_at_random(
     while num_kills < MOST_KILLS_OF_A_RUN and wait_for_work(process, config, since_ns):
         time.sleep(chance.uniform(0, LONGEST_WAIT_S))
         since_ns = time.time_ns()
-        if process.poll() is not None or not kill_one(process, wanted):
+        if process.poll() is not None or not kill_one(process, wanted) or is_complete(config):
             break
         num_kills += 1
         if wanted is not is_actor:
