@@ -97,6 +97,19 @@ def test_a_run_with_lora_is_resumed_bit_for_bit(tiny_sdxl: Config, tmp_path: Pat
     assert same(load_file(whole.adapter_dir / LORA_FILE), load_file(broken.adapter_dir / LORA_FILE))
 
 
+@pytest.mark.parametrize("method", ["lora", "kv"])
+def test_in_bfloat16_the_trained_parts_stay_in_float32(tiny_sdxl: Config, tmp_path: Path, method: str) -> None:
+    few = tiny_sdxl.evaluate.model_copy(update={"num_inference_steps": 1})
+    drawn = {"sample_every_steps": 2, "sample_prompts": ("一只猫",), "validation_fraction": 0.3}
+    config = variant(tiny_sdxl, tmp_path, method=method, lora_rank=2, precision="bf16", steps=2, batch_size=4, **drawn)
+    summary = train_adapter.run(config.model_copy(update={"evaluate": few}), QUIET)
+    assert summary["skipped_steps"] == 0 and summary["best_step"] == 2
+    saved = load_file(config.adapter_dir / LORA_FILE)
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    assert any(tensor.any() for name, tensor in saved.items() if "lora_B" in name)
+    assert (config.adapter_dir / "samples/step-00000002.png").exists()
+
+
 def test_a_later_run_of_the_adapter_alone_leaves_no_lora(tiny_sdxl: Config, tmp_path: Path) -> None:
     train_adapter.run(variant(tiny_sdxl, tmp_path, method="kv", steps=1), QUIET)
     assert (tmp_path / "run/adapter" / LORA_FILE).exists()
