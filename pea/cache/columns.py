@@ -130,7 +130,8 @@ class _Column:
     def _write(self, count: int) -> None:
         spec = self._spec
         if self._files is None:
-            chunk = min(spec.rows_per_chunk, max(1, count))  # fewer rows than a chunk: nothing to fill up
+            num_chunks = max(1, -(-count // spec.rows_per_chunk))
+            chunk = max(1, -(-count // num_chunks))  # chunks of equal size: little or nothing to fill up
             self._files = ArrayFiles(
                 self._group,
                 spec.name,
@@ -139,7 +140,7 @@ class _Column:
                 (spec.level, *spec.dimension_names),
                 spec.attributes,
                 chunk_rows=chunk,
-                file_rows=min(spec.rows_per_file, max(1, -(-count // chunk)) * chunk),
+                file_rows=num_chunks * chunk,
             )
         if count == 0:
             return
