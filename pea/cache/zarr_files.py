@@ -3,8 +3,8 @@
 What is written is plain zarr (v3, sharding codec), which zarr, tensorstore and xarray open. zarr-python's own writer
 takes 10 ms an array for its event loop and rewrites metadata; here a file is one encoding and one write.
 
-Integers, booleans and text are compressed. Floats and packed values are not: zstd makes them a twelfth smaller and
-reading them three times slower (`python -m tests.benchmarks.bench_storage`). Every chunk has its crc32c.
+Integers, booleans and text are compressed. Floats and packed values are not: zstd makes normal float16 values a twelfth
+smaller, and decompresses 0.6 GB/s of them where the rest of reading does more than one. Every chunk has its crc32c.
 
 Source: zarr v3 specification, sharding codec 1.0.
 """
