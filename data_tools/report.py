@@ -58,7 +58,7 @@ def run(config: Config, console: Console) -> Path:
         cards=_cards(metrics),
         scores=_scores(metrics, list(sets)),
         groups=[_group(config, name, prompts) for name, prompts in sets.items()],
-        training_note=_training_note(summary),
+        training_note=_training_note(summary, config.train.text_steps),
         loss_chart=loss_chart(log),
         cached=_cached(config),
         facts=_facts(config, metrics, summary),
@@ -146,11 +146,12 @@ def _varied(prompts: Sequence[Prompt]) -> list[Prompt]:
     return (chosen + [prompt for prompt in prompts if prompt not in chosen])[:PROMPTS_SHOWN]
 
 
-def _training_note(summary: dict[str, Any]) -> str:
+def _training_note(summary: dict[str, Any], text_steps: int) -> str:
     if not summary:
         return ""
+    alone = f", the first {text_steps:,} in text space without the UNet," if text_steps else ""
     return (
-        f"{summary['steps']:,} steps of the student's UNet pass in {summary['seconds']:,.0f} s "
+        f"{summary['steps']:,} steps{alone} in {summary['seconds']:,.0f} s "
         f"({summary['samples_per_s']:,.0f} samples/s), {summary['trained_parameters']:,} trained parameters, "
         f"{summary['records']:,} cached records and {summary['culture_samples']:,} culture images."
     )
@@ -164,21 +165,23 @@ def _cached(config: Config) -> dict[str, Any] | None:
         return None
     sample = bucket.read(["latents_mean"], 0, 1)["latents_mean"][0]
     count = min(DRAWS_SHOWN, bucket.draws_per_sample)
+    answer = "noise_pred" if "noise_pred" in bucket.arrays else "noise_pred/values"
     features = [n for n in bucket.arrays if n.startswith("features/") and len(bucket.arrays[n].shape) > 0]
     features = [name for name in features if name.rsplit("/", 1)[-1] != "squared_norm"]
-    rows = bucket.read(["timestep", "noise_pred", *features], 0, count)
+    rows = bucket.read(["timestep", answer, *features], 0, count)
     records = [[{"image": decoded_sample(config, sample), "width": 112, "label": "the VAE's latents, decoded"}]]
     for draw in range(count):
-        figures = [
-            {"image": heat_map(rows["noise_pred"][draw][0]), "width": 96, "label": f"t = {rows['timestep'][draw]}"}
-        ]
+        shown = rows[answer][draw]
+        picture = heat_map(shown[0]) if answer == "noise_pred" else sketch_map(shown)
+        figures = [{"image": picture, "width": 96, "label": f"t = {rows['timestep'][draw]}"}]
         for name in features:
             block = name.split("/")[1]
             figures.append({"image": sketch_map(rows[name][draw]), "width": 96, "label": block})
         records.append(figures)
+    shown_as = "its first channel" if answer == "noise_pred" else "its sketch"
     note = (
-        f"Caption: “{bucket.captions(config.student.languages[0])[0]}”. One row per draw: the first channel of the "
-        f"noise prediction at its timestep, then the sketch of each block's output ({_sketch_name(config)})."
+        f"Caption: “{bucket.captions(config.student.languages[0])[0]}”. One row per draw: the noise prediction at its "
+        f"timestep ({shown_as}), then the sketch of each block's output ({_sketch_name(config)})."
     )
     return {"note": note, "records": records}
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from data_tools import report
 from pea.batch import Batch
 from pea.cache import Cache
 from pea.config import CacheConfig, Config, SketchConfig
@@ -133,3 +134,12 @@ def test_error_and_gradient_are_unbiased(kind: str, values: str) -> None:
     whole = replace(batch_of(count, shape, {}, ids), noise_pred=teacher.expand(count, -1, -1, -1))
     plain = CachedTeacher(CacheConfig(seed=3), ()).errors(UNetOutput(answer, {}), whole, answer).noise_pred
     torch.testing.assert_close(plain, exact.expand(count))
+
+
+def test_pages_show_a_sketched_noise_prediction(whole: Config, tmp_path: Path) -> None:
+    config = refill(with_sketch(whole, tmp_path / "run", {"kind": "fold", "ratio": 4, "values": "int8"}), whole)
+    page = tmp_path / "cache.html"
+    assert main(["inspect", "export", str(config.cache_dir("parallel")), "--html", str(page)]) == 0
+    assert "noise_pred" in page.read_text("utf-8")
+    cached = report._cached(config)
+    assert cached is not None and "(its sketch)" in cached["note"] and len(cached["records"]) == 3
