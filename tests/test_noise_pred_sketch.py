@@ -142,4 +142,4 @@ def test_pages_show_a_sketched_noise_prediction(whole: Config, tmp_path: Path) -
     assert main(["inspect", "export", str(config.cache_dir("parallel")), "--html", str(page)]) == 0
     assert "noise_pred" in page.read_text("utf-8")
     cached = report._cached(config)
-    assert cached is not None and "(its sketch)" in cached["note"] and len(cached["records"]) == 3
+    assert cached is not None and "(its sketch)" in cached["note"] and len(cached["records"]) > 1
