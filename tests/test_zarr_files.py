@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -90,3 +91,19 @@ def test_every_byte_of_a_raw_chunk_is_checked(tmp_path: Path) -> None:
         path.write_bytes(intact[:place] + bytes([intact[place] ^ 4]) + intact[place + 1 :])
         with pytest.raises(ShardDamagedError, match=r"crc32c|never written"):
             StoredArray(tmp_path, "a", files).read(0, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])  # raw, compressed
+@pytest.mark.parametrize("rows", [(0, 2), (0, 1)])  # a whole chunk, and a part of one
+def test_a_chunk_that_was_left_out_is_no_row_of_zeros(tmp_path: Path, dtype: str, rows: tuple[int, int]) -> None:
+    write(tmp_path, np.arange(4).astype(dtype), 2, 2, "a")
+    path = tmp_path / "a" / "c" / "0"
+    content = path.read_bytes()
+    places = bytearray(content[-36:-4])  # (offset, length) of both chunks, before their crc32c
+    places[:16] = b"\xff" * 16  # how zarr says that a chunk holds nothing but the fill value
+    path.write_bytes(content[:-36] + places + google_crc32c.value(bytes(places)).to_bytes(4, "little"))
+    assert np.array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], [0, 0, 2, 3])
+    array = StoredArray(tmp_path, "a", list_files(tmp_path))
+    np.testing.assert_array_equal(array.read(2, 4), [2, 3])
+    with pytest.raises(ShardDamagedError, match="never written"):
+        array.read(*rows)
