@@ -1,23 +1,24 @@
-"""Train and score several methods from one cache, each with several seeds: one table, one figure.
+"""Train and score several methods, each with several seeds: one table, one figure.
 
-    pea sweep configs/methods --config configs/demo.yaml --seeds 0,1,2
+    pea sweep configs/methods --config configs/demo.yaml --seeds 0,1,2 --jobs 2
 
-A method is a file of settings that is laid over the setup. Each (method, seed) has a run folder of its own in
+A method is a file of settings that is laid over the setup. All use the setup's cache; a method that changes what a
+cache holds gets one of its own, filled before its first run. Each (method, seed) has a run folder of its own in
 `run_dir/sweep`; those that are finished are kept, so to go on after a stop, run the same command.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import statistics
-from collections.abc import Sequence
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+import torch
 from rich.console import Console
 
 from pea.config import Config, load_config
@@ -25,6 +26,7 @@ from pea.config_text import parse_yaml
 from pea.errors import ConfigError
 from pea.files import write_bytes, write_text
 from stages.common import add_config_arguments, config_from, save_resolved
+from stages.sweep_table import markdown, picture, summarize
 
 _DONE = "sweep.json"
 
@@ -36,6 +38,13 @@ class Run:
     method: str
     seed: int
     config: Config
+    own_cache: bool = False
+    """Whether the method's cache is filled for it alone."""
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.method}, seed {self.seed}"
 
     @property
     def row(self) -> str:
@@ -43,16 +52,21 @@ class Run:
         return self.config.evaluate.rows[0]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the result; a result of other settings is not kept."""
+        return self.config.model_dump(mode="json")
+
+    @property
     def result_path(self) -> Path:
         """Written last."""
         return self.config.run_dir / _DONE
 
     def result(self) -> dict[str, Any] | None:
-        """Scores, seconds and number of trained parameters; None before the run is finished."""
+        """Scores, costs and settings of the finished run; None before it is finished with these settings."""
         if not self.result_path.exists():
             return None
         found: dict[str, Any] = json.loads(self.result_path.read_text("utf-8"))
-        return found
+        return found if found["settings"] == self.settings else None
 
 
 def plan(files: Sequence[Path], overrides: Sequence[str], methods: Path, seeds: Sequence[int]) -> list[Run]:
@@ -65,99 +79,96 @@ def plan(files: Sequence[Path], overrides: Sequence[str], methods: Path, seeds: 
     if not paths or not all(path.is_file() for path in paths):
         raise ConfigError("no methods here", where=methods, expected="a folder of .yaml files, or one of them")
     base = load_config(files, overrides)
+    shared = base.cache_root or base.run_dir / "cache"
     runs = []
     for path in paths:
+        folder = base.run_dir / "sweep" / path.stem
+        own_cache = _cached(load_config([*files, path], overrides)) != _cached(base)
         for seed in seeds:
-            folder = base.run_dir / "sweep" / path.stem / f"seed{seed}"
             settings = [
-                f"run_dir={json.dumps(str(folder))}",
-                f"cache_root={json.dumps(str(base.cache_root or base.run_dir / 'cache'))}",
+                f"run_dir={json.dumps(str(folder / f'seed{seed}'))}",
+                f"cache_root={json.dumps(str(folder / 'cache' if own_cache else shared))}",
                 f"train.seed={seed}",
             ]
             if "rows" not in (parse_yaml(path.read_text("utf-8"), where=str(path)).get("evaluate") or {}):
                 settings.append("evaluate.rows=[adapter]")
-            runs.append(Run(path.stem, seed, load_config([*files, path], [*overrides, *settings])))
+            runs.append(Run(path.stem, seed, load_config([*files, path], [*overrides, *settings]), own_cache))
     return runs
 
 
+def _cached(config: Config) -> dict[str, Any]:
+    """What decides the content of a cache."""
+    return config.model_dump(mode="json", include={"teacher", "corpora", "cache"}, exclude={"cache": {"run"}})
+
+
+def fill_caches(runs: Sequence[Run], console: Console) -> None:
+    """Fill the caches that methods have for themselves; a finished one is only looked at."""
+    from stages import cache_teacher
+
+    for run in {run.method: run for run in runs if run.own_cache and run.result() is None}.values():
+        console.print(f"[bold]{run.method}[/bold]: a cache of its own", highlight=False)
+        cache_teacher.run(run.config, console)
+
+
 def carry_out(run: Run, console: Console) -> dict[str, Any]:
-    """Train and score one run, unless that was done with the same settings."""
+    """Train and score one run."""
     from stages import evaluate, train_adapter
 
-    settings = run.config.model_dump(mode="json")
-    known = run.result()
-    if known is not None and known["settings"] == settings:
-        console.print(f"{run.method}, seed {run.seed}: finished already", highlight=False)
-        return known
-    console.print(f"[bold]{run.method}[/bold], seed {run.seed}", highlight=False)
     save_resolved(run.config)
-    summary = {"seconds": 0.0, "trained_parameters": 0}
+    summary: dict[str, Any] = {"seconds": 0.0, "trained_parameters": 0}
     if run.row == "adapter":  # the others need no training
         summary = train_adapter.run(run.config, console)
     metrics = evaluate.run(run.config, console)
-    scores = {name.partition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{run.row}.")}
     result = {
-        "scores": scores,
+        "scores": {name.partition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{run.row}.")},
         "seconds": summary["seconds"],
+        "tflop": summary.get("tflop", 0.0),
         "trained_parameters": summary["trained_parameters"],
-        "settings": settings,
+        "bytes_per_record": metrics.get("cache.bytes_per_record", 0.0),
+        "settings": run.settings,
     }
     write_text(run.result_path, json.dumps(result, indent=1) + "\n")
     return result
 
 
-def summarize(results: Sequence[tuple[Run, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row per method: mean and standard deviation over its seeds, best general score first."""
-    rows = []
-    for method in dict.fromkeys(run.method for run, _ in results):
-        each = [result for run, result in results if run.method == method]
-        scores = {}
-        for name in each[0]["scores"]:
-            values = [result["scores"][name] for result in each]
-            scores[name] = {"mean": statistics.fmean(values), "spread": statistics.stdev(values) if values[1:] else 0.0}
-        rows.append(
-            {
-                "method": method,
-                "seeds": len(each),
-                "scores": scores,
-                "seconds": statistics.fmean(result["seconds"] for result in each),
-                "trained_parameters": each[0]["trained_parameters"],
-            }
-        )
-    return sorted(rows, key=lambda row: -next(iter(row["scores"].values()), {"mean": 0.0})["mean"])
+def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Each run with its result, in the order in which they finish; `jobs` at the same time.
+
+    With more than one job, each has a process and its share of the cores, and prints into `log.txt` of its run folder.
+    """
+    to_do = []
+    for run in runs:
+        known = run.result()
+        if known is None:
+            to_do.append(run)
+        else:
+            console.print(f"{run.name}: finished already", highlight=False)
+            yield run, known
+    if jobs == 1:
+        for run in to_do:
+            console.print(f"[bold]{run.name}[/bold]", highlight=False)
+            yield run, carry_out(run, console)
+        return
+    threads = max(1, torch.get_num_threads() // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        futures = {pool.submit(_carry_out_logged, run): run for run in to_do}
+        try:
+            for future in as_completed(futures):
+                run, result = futures[future], future.result()
+                values = [f"{name} {value:.3f}" for name, value in result["scores"].items()]
+                said = ", ".join([*values, f"{result['seconds']:.0f} s of training"])
+                console.print(f"{run.name}: {said}", highlight=False, soft_wrap=True)
+                yield run, result
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table of a sweep."""
-    names = list(rows[0]["scores"])
-    head = ["method", *names, "seeds", "seconds", "trained parameters"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for row in rows:
-        scores = [f"{row['scores'][name]['mean']:.3f} ± {row['scores'][name]['spread']:.3f}" for name in names]
-        cells = [row["method"], *scores, row["seeds"], f"{row['seconds']:.0f}", f"{row['trained_parameters']:,}"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
-
-
-def picture(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Scores of each method with the spread over seeds: PNG."""
-    names = list(rows[0]["scores"])
-    figure = Figure(figsize=(7, 0.45 * len(rows) * len(names) + 1), dpi=144, layout="constrained")
-    axes = figure.subplots()
-    height = 0.8 / len(names)
-    for number, name in enumerate(names):
-        places = [index + number * height for index in range(len(rows))]
-        means = [row["scores"][name]["mean"] for row in rows]
-        spreads = [row["scores"][name]["spread"] for row in rows]
-        axes.barh(places, means, height=0.9 * height, xerr=spreads, label=name)
-    axes.set_yticks([index + 0.4 - height / 2 for index in range(len(rows))], [row["method"] for row in rows])
-    axes.invert_yaxis()
-    axes.set(xlabel="judge's accuracy", xlim=(0, 1))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+def _carry_out_logged(run: Run) -> dict[str, Any]:
+    run.config.run_dir.mkdir(parents=True, exist_ok=True)
+    with (run.config.run_dir / "log.txt").open("a", encoding="utf-8") as log:
+        return carry_out(run, Console(file=log, width=120))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +176,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("methods", type=Path, metavar="METHODS", help="folder of method files, or one of them")
     add_config_arguments(parser)
     parser.add_argument("--seeds", default="0", metavar="N,N,...", help="seeds of the training (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time, on a share of the CPU")
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
@@ -174,19 +186,24 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         seeds = [int(seed) for seed in arguments.seeds.split(",")]
     except ValueError:
         raise ConfigError("not a list of seeds", where="--seeds", expected="0,1,2", got=arguments.seeds) from None
+    if arguments.jobs < 1:
+        raise ConfigError("not a number of jobs", where="--jobs", expected="1 or more", got=arguments.jobs)
     runs = plan(arguments.config, arguments.overrides, arguments.methods, seeds)
     if arguments.dry_run:
         for run in runs:
-            console.print(f"{run.method}, seed {run.seed}: {run.config.run_dir}", highlight=False, soft_wrap=True)
+            console.print(f"{run.name}: {run.config.run_dir}", highlight=False, soft_wrap=True)
         return 0
-    results = []
-    for number, run in enumerate(runs, 1):
-        console.print(f"{number}/{len(runs)} ", end="", highlight=False)
-        results.append((run, carry_out(run, console)))
+    fill_caches(runs, console)
+    folder, results = base.run_dir / "sweep", []
+    for run, result in carry_out_all(runs, arguments.jobs, console):
+        results.append((run.method, result))
+        console.print(f"{len(results)} of {len(runs)} runs", highlight=False)
         rows = summarize(results)
-        folder = base.run_dir / "sweep"
         write_text(folder / "table.json", json.dumps(rows, indent=1) + "\n")
         write_text(folder / "table.md", markdown(rows))
-    write_bytes(folder / "figure.png", picture(rows))
+    if rows[0]["scores"]:
+        write_bytes(folder / "figure.png", picture(rows))
+    else:
+        console.print(f"no judge is configured: images only, in {folder}", highlight=False)
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from pea.cache import Cache
 from pea.config import Config, load_config, resolved_yaml
-from stages import evaluate
+from stages import cache_teacher, evaluate
 from stages.cli import main
-from stages.sweep import markdown, plan, summarize
-from tests.tiny_setup import make_setup
+from stages.sweep import plan
+from stages.sweep_table import markdown, summarize
+from tests.tiny_setup import fill_cache, make_setup
 
 METHODS = Path(__file__).parents[1] / "configs" / "methods"
 
@@ -72,8 +76,50 @@ def test_a_method_without_training_is_scored_alone(
     monkeypatch.setattr(evaluate, "run", lambda config, _: {f"{config.evaluate.rows[0]}.general": 0.75, "x.general": 0})
     base = f"run_dir={json.dumps(str(tmp_path / 'run'))}"
     assert main(["sweep", str(tmp_path / "words.yaml"), "--config", str(setup / "c.yaml"), base]) == 0
-    assert "| words | 0.750 ± 0.000 | 1 | 0 | 0 |" in capsys.readouterr().out
+    assert "| words | 0.750 ± 0.000 | 1 | 0 | 0.0 | 0 |" in capsys.readouterr().out
     assert not (tmp_path / "run/sweep/words/seed0/adapter").exists()
+
+
+def test_a_method_that_changes_the_cache_gets_one_of_its_own(
+    setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in (("a", "cache: {sketch: {kind: fold, ratio: 4}}"), ("b", "cache: {run: {batch_size: 3}}")):
+        (tmp_path / f"{name}.yaml").write_text(f"{text}\ntrain: {{steps: 1}}")
+    filled: list[Config] = []
+
+    def fill(config: Config, _: object) -> None:
+        filled.append(config)
+        for corpus in ("parallel", "culture"):
+            fill_cache(config, corpus, setup)
+
+    monkeypatch.setattr(cache_teacher, "run", fill)
+    monkeypatch.setattr(evaluate, "run", lambda config, _: {"adapter.general": 0.5})
+    words = ["sweep", str(tmp_path), "--config", str(setup / "c.yaml"), "--seeds", "0,1"]
+    for _ in range(2):  # the second time, everything is there
+        assert main([*words, f"cache_root={setup / 'run/cache'}", f"run_dir={tmp_path / 'run'}"]) == 0
+    own = tmp_path / "run/sweep/a/cache"
+    assert [config.cache_root for config in filled] == [own]
+    assert Cache.open(own / "parallel").shards
+    assert not (tmp_path / "run/sweep/b/cache").exists()  # how a cache is filled is not what it holds
+    assert "figure.png" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_give_what_one_after_the_other_gives(setup: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"id": "p0", "captions": {"zh": "猫"}, "attributes": {}}) + "\n")
+    adapters = []
+    for jobs in (1, 2):
+        settings = [f"run_dir={tmp_path / str(jobs)}", f"cache_root={setup / 'run/cache'}"]
+        settings += [f"evaluate.prompts.general={tmp_path / 'prompts.jsonl'}", "evaluate.num_inference_steps=1"]
+        words = ["sweep", str(setup / "methods"), "--config", str(setup / "c.yaml"), "--jobs", str(jobs)]
+        assert main([*words, "--seeds", "0,1", *settings]) == 0
+        folder = tmp_path / str(jobs) / "sweep"
+        adapters.append([load_file(path) for path in sorted(folder.glob("*/*/adapter/*.safetensors"))])
+        assert len(adapters[-1]) == 4 and (folder / "table.md").read_text("utf-8").count("\n") == 4
+        assert not (folder / "figure.png").exists()  # no judge, no scores
+    for one, other in zip(*adapters, strict=True):
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor)
 
 
 def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,12 +145,10 @@ def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_the_best_general_score_comes_first() -> None:
     def result(score: float) -> dict[str, object]:
-        return {"scores": {"general": score}, "seconds": 1.0, "trained_parameters": 5}
+        costs = {"seconds": 1.0, "tflop": 2.0, "trained_parameters": 5, "bytes_per_record": 10 + score}
+        return {"scores": {"general": score}, **costs}
 
-    class Fake:
-        def __init__(self, method: str) -> None:
-            self.method = method
-
-    rows = summarize([(Fake("a"), result(0.2)), (Fake("b"), result(0.9)), (Fake("a"), result(0.4))])  # type: ignore[list-item]
+    rows = summarize([("a", result(0.2)), ("b", result(0.9)), ("a", result(0.4))])
     assert [(row["method"], row["seeds"]) for row in rows] == [("b", 1), ("a", 2)]
-    assert "| a | 0.300 ± 0.141 | 2 | 1 | 5 |" in markdown(rows)
+    assert "| a | 0.300 ± 0.141 | 2 | 1 | 2.0 | 5 | 10 |" in markdown(rows)
+    assert "bytes a record" not in markdown(rows[:1])  # said only where methods differ
