@@ -43,6 +43,14 @@ def test_every_method_fits_the_setups_that_ship() -> None:
     assert len({run.config.run_dir for run in runs}) == len(runs)
 
 
+@pytest.mark.parametrize("folder", ["demo_sketches", "demo_languages"])
+def test_the_small_worlds_sweeps_fit_it(folder: str) -> None:
+    configs = METHODS.parent
+    for files in (["demo.yaml", "demo_paper.yaml"], ["demo.yaml", "demo_sd15.yaml", "demo_paper.yaml"]):
+        runs = plan([configs / name for name in files], [], configs / folder, [0])
+        assert {run.own_cache for run in runs} == {folder == "demo_sketches"}
+
+
 def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     setup: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
