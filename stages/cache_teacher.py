@@ -23,7 +23,7 @@ from pea.tars import check_tar, expand_tars, tar_name
 from stages.cache_jobs import Job
 from stages.cache_ray import Actors, Pool
 from stages.cache_summary import check, describe, summarize
-from stages.common import add_config_arguments, guarded, run_stage
+from stages.common import add_config_arguments, command_main, run_stage
 from stages.progress import StageProgress
 
 
@@ -98,10 +98,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: run_arguments(arguments))
+    return command_main(add_arguments, run_arguments, __doc__, argv)
 
 
 if __name__ == "__main__":

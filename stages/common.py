@@ -52,20 +52,31 @@ def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespa
     return 0
 
 
+def command_main(
+    add: Callable[[argparse.ArgumentParser], None],
+    run: Callable[[argparse.Namespace], int],
+    description: str | None,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """``main`` of a stage with arguments of its own: those that `add` adds, carried out by `run`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add(parser)
+    arguments = parser.parse_args(argv)
+    return guarded(lambda: run(arguments))
+
+
 def stage_main(
     run: Callable[[Config, Console], Any], description: str | None, argv: Sequence[str] | None = None
 ) -> int:
     """``main`` of a stage that takes nothing but a configuration."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: run_stage(run, arguments))
+    return command_main(add_config_arguments, lambda arguments: run_stage(run, arguments), description, argv)
 
 
 __all__ = [
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "add_config_arguments",
+    "command_main",
     "config_from",
     "guarded",
     "run_stage",

@@ -15,7 +15,7 @@ from pathlib import Path
 from pea.adapter import convert_official
 from pea.errors import CheckpointError
 from pea.files import new_folder
-from stages.common import guarded
+from stages.common import command_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +46,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: run_arguments(arguments))
+    return command_main(add_arguments, run_arguments, __doc__, argv)
 
 
 if __name__ == "__main__":

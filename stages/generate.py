@@ -17,7 +17,7 @@ from rich.console import Console
 from pea.config import Config, load_config, resolved_yaml
 from pea.drawing import Drawer, image_seed
 from pea.pipeline import PEAPrompt
-from stages.common import guarded
+from stages.common import command_main
 from stages.evaluate import pick_device
 
 
@@ -90,10 +90,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    arguments = parser.parse_args(argv)
-    return guarded(lambda: run_arguments(arguments))
+    return command_main(add_arguments, run_arguments, __doc__, argv)
 
 
 if __name__ == "__main__":
