@@ -189,6 +189,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise ConfigError("not a number of jobs", where="--jobs", expected="1 or more", got=arguments.jobs)
     runs = plan(arguments.config, arguments.overrides, arguments.methods, seeds)
+    if not all(run.config.evaluate.prompts for run in runs):  # before hours of training, not after them
+        raise ConfigError("nothing to score the methods on", where="evaluate.prompts", expected="general: FILE.jsonl")
     if arguments.dry_run:
         for run in runs:
             console.print(f"{run.name}: {run.config.run_dir}", highlight=False, soft_wrap=True)

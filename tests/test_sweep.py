@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from pea.cache import Cache
-from pea.config import Config, load_config, resolved_yaml
+from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from stages import cache_teacher, evaluate
 from stages.cli import main
 from stages.sweep import plan
@@ -26,7 +26,9 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "methods").mkdir()
     (folder / "methods" / "both.yaml").write_text("train: {steps: 2}")
     (folder / "methods" / "logits.yaml").write_text("train: {steps: 2, feature_weight: 0.0}")
-    (folder / "c.yaml").write_text(resolved_yaml(make_setup(folder)))
+    (folder / "prompts.jsonl").write_text(json.dumps({"id": "p0", "captions": {"zh": "猫"}, "attributes": {}}) + "\n")
+    prompts = EvaluateConfig(prompts={"general": folder / "prompts.jsonl"})
+    (folder / "c.yaml").write_text(resolved_yaml(make_setup(folder).model_copy(update={"evaluate": prompts})))
     return folder
 
 
@@ -114,11 +116,10 @@ def test_a_method_that_changes_the_cache_gets_one_of_its_own(
 
 @pytest.mark.slow
 def test_jobs_side_by_side_give_what_one_after_the_other_gives(setup: Path, tmp_path: Path) -> None:
-    (tmp_path / "prompts.jsonl").write_text(json.dumps({"id": "p0", "captions": {"zh": "猫"}, "attributes": {}}) + "\n")
     adapters = []
     for jobs in (1, 2):
         settings = [f"run_dir={tmp_path / str(jobs)}", f"cache_root={setup / 'run/cache'}"]
-        settings += [f"evaluate.prompts.general={tmp_path / 'prompts.jsonl'}", "evaluate.num_inference_steps=1"]
+        settings.append("evaluate.num_inference_steps=1")
         words = ["sweep", str(setup / "methods"), "--config", str(setup / "c.yaml"), "--jobs", str(jobs)]
         assert main([*words, "--seeds", "0,1", *settings]) == 0
         folder = tmp_path / str(jobs) / "sweep"
@@ -146,6 +147,10 @@ def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no methods here" in capsys.readouterr().err
     assert main(["sweep", str(METHODS), *config, "--seeds", "a"]) == 2
     assert "not a list of seeds" in capsys.readouterr().err
+    assert main(["sweep", str(setup / "methods"), *config, "--jobs", "0"]) == 2
+    assert "not a number of jobs" in capsys.readouterr().err
+    assert main(["sweep", str(setup / "methods"), *config, "evaluate.prompts={}"]) == 2
+    assert "nothing to score the methods on" in capsys.readouterr().err
     (tmp_path / "m.yaml").write_text("train: {stepps: 3}")
     assert main(["sweep", str(tmp_path), *config]) == 2
     assert "train.steps" in capsys.readouterr().err
