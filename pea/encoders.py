@@ -157,7 +157,7 @@ class NativeEncoder:
         config = load_part(AutoConfig, folder, None)
         model = _text_tower(load_part(AutoModel, folder, dtype), folder)
         tokenizer = load_tokenizer(AutoTokenizer, folder)
-        return cls(model.to(device), tokenizer, max_tokens or _longest(tokenizer, config))
+        return cls(model.to(device), tokenizer, max_tokens or longest(tokenizer, config))
 
     @property
     def width(self) -> int:
@@ -243,7 +243,7 @@ def _text_tower(model: nn.Module, folder: Path) -> nn.Module:
     return tower
 
 
-def _longest(tokenizer: Any, config: Any) -> int:
+def longest(tokenizer: Any, config: Any) -> int:
     """Most tokens that both the tokenizer and the position embeddings allow, up to `MAX_NATIVE_TOKENS`."""
     text = getattr(config, "text_config", None) or config
     positions = getattr(text, "max_position_embeddings", None) or MAX_NATIVE_TOKENS

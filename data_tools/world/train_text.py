@@ -38,6 +38,7 @@ from data_tools.world.languages import LANGUAGES, NATIVE_LANGUAGES
 from data_tools.world.scenes import ALL_CONCEPTS, Scene, culture_scenes
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+from pea.files import write_text
 
 MAX_TOKENS = {"english": 32, "chinese": 24, "multilingual": 40}
 """Longest caption of the world in tokens of each tokenizer, with room for foreign words."""
@@ -51,6 +52,21 @@ _VISION = {
     "patch_size": 16,
     "projection_dim": 128,
 }
+_PREPROCESSOR = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 64},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 64, "width": 64},
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "do_convert_rgb": True,
+}
+"""For users of the native CLIPs: what `to_tensor` does."""
 
 
 def train_english(folder: Path, width: int, steps: int, seed: int, report: Report) -> float:
@@ -153,6 +169,7 @@ def _train_and_save(
     score = _train(model, tokenizer, scenes, texts, steps, seed, report)
     save_model(model, folder)
     tokenizer.save_pretrained(folder)
+    write_text(folder / "preprocessor_config.json", json.dumps(_PREPROCESSOR, indent=2) + "\n")
     return score
 
 
