@@ -1,10 +1,14 @@
-"""The rows of a cache that share a latent shape, read piece by piece in a seeded random order."""
+"""The rows of a cache that share a latent shape, read piece by piece in a seeded random order.
+
+A piece brings along its keys and captions; what stays in memory of the others is where they are and how many rows they
+have.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,31 +16,17 @@ import numpy.typing as npt
 
 from pea.cache import Bucket, Cache
 from pea.cache.schema import NOISE_PRED
+from pea.cache_pieces import Piece, cut
 from pea.errors import CacheError
 from pea.row_order import RowOrder
 from pea.selection import Selection
+from pea.tars import sample_id
 
 _PIECE_BYTES = 32 << 20
 _MAX_PIECE_SAMPLES = 1024
 _SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
 _RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id")
 Array = npt.NDArray[Any]
-
-
-class Piece(NamedTuple):
-    """Consecutive samples of one bucket of one shard, with all their draws."""
-
-    bucket: Bucket
-    tar: str
-    first: int
-    stop: int
-    kept: npt.NDArray[np.int64] | None = None
-    """Kept rows, counted from the piece's first; None: all."""
-
-    @property
-    def num_rows(self) -> int:
-        """Rows that are read: records, or samples of a culture cache."""
-        return (self.stop - self.first) * max(1, self.bucket.draws_per_sample) if self.kept is None else len(self.kept)
 
 
 class Row(NamedTuple):
@@ -46,6 +36,21 @@ class Row(NamedTuple):
     sample_id: str
     draw: int
     captions: dict[str, str]
+
+
+class _Loaded(NamedTuple):
+    """One piece in memory."""
+
+    arrays: dict[str, Array]
+    sample_level: set[str]
+    """Names of those arrays that have a row per sample."""
+    apart: list[str]
+    """Names of the arrays that are read row by row, from `bucket`."""
+    bucket: Bucket | None
+    """Held open where it is still read from."""
+    kept: Array | None
+    keys: list[str]
+    captions: dict[str, list[str]]
 
 
 class CacheRows:
@@ -59,11 +64,13 @@ class CacheRows:
         window: int,
         seed: int,
         name: str,
+        selection: Selection | None = None,
     ) -> None:
+        self._selection = selection
         self.pieces, self.arrays, self.languages = list(pieces), list(arrays), list(languages)
         self.draws_per_sample = max(1, self.pieces[0].bucket.draws_per_sample)
         self.order = RowOrder([piece.num_rows for piece in self.pieces], window, seed, name)
-        self._loaded: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._loaded: OrderedDict[int, _Loaded] = OrderedDict()
         self._capacity = 2 * window + 2
         self._lock = threading.Lock()
 
@@ -79,47 +86,48 @@ class CacheRows:
     def _row(self, index: int, row: int, room: dict[str, Array], place: int, count: int) -> Row:
         """One row; what is not loaded piece by piece is read to its place among `count` rows in `room`."""
         loaded, piece = self._load(index), self.pieces[index]
-        row = row if piece.kept is None else int(piece.kept[row])
+        row = row if loaded.kept is None else int(loaded.kept[row])
         sample, draw = divmod(row, self.draws_per_sample)
-        arrays = {n: v[sample if n in loaded["sample_level"] else row] for n, v in loaded["arrays"].items()}
-        for name in loaded["apart"]:
-            spec = piece.bucket.arrays[name]
+        arrays = {n: v[sample if n in loaded.sample_level else row] for n, v in loaded.arrays.items()}
+        for name in loaded.apart:
+            assert loaded.bucket is not None
+            spec = loaded.bucket.arrays[name]
             first = piece.first * (1 if spec.level == "sample" else self.draws_per_sample)
             if name not in room:
                 room[name] = np.empty((count, *spec.shape), dtype=spec.dtype)
             target = room[name][place : place + 1]
-            piece.bucket.read_row(name, first + (sample if spec.level == "sample" else row), target)
+            loaded.bucket.read_row(name, first + (sample if spec.level == "sample" else row), target)
             arrays[name] = target[0]
-        captions = {language: texts[sample] for language, texts in loaded["captions"].items()}
-        return Row(arrays, f"{piece.tar}/{loaded['keys'][sample]}", draw, captions)
+        captions = {language: texts[sample] for language, texts in loaded.captions.items()}
+        return Row(arrays, sample_id(piece.tar, loaded.keys[sample]), draw, captions)
 
-    def _load(self, index: int) -> dict[str, Any]:
+    def _load(self, index: int) -> _Loaded:
         with self._lock:
             if index in self._loaded:
                 self._loaded.move_to_end(index)
                 return self._loaded[index]
-            piece = self.pieces[index]
-            bucket, first, stop = piece.bucket, piece.first, piece.stop
-            levels = {name: bucket.arrays[name].level for name in self.arrays}
-            apart = [name for name in self.arrays if bucket.rows_apart(name)]
-            by_sample = [name for name in self.arrays if levels[name] == "sample" and name not in apart]
-            by_record = [name for name in self.arrays if levels[name] == "record" and name not in apart]
-            arrays = bucket.read(by_sample, first, stop)
-            if by_record:
-                k = bucket.draws_per_sample
-                arrays |= bucket.read(by_record, first * k, stop * k)
-            captions = {code: bucket.captions(code)[first:stop] for code in self.languages}
-            loaded = {
-                "arrays": arrays,
-                "sample_level": set(by_sample),
-                "apart": apart,
-                "keys": bucket.keys[first:stop],
-                "captions": captions,
-            }
-            self._loaded[index] = loaded
+            loaded = self._loaded[index] = self._read(self.pieces[index])
             while len(self._loaded) > self._capacity:
                 self._loaded.popitem(last=False)
             return loaded
+
+    def _read(self, piece: Piece) -> _Loaded:
+        bucket, first, stop, k = piece.bucket, piece.first, piece.stop, self.draws_per_sample
+        levels = {name: bucket.arrays[name].level for name in self.arrays}
+        apart = [name for name in self.arrays if bucket.rows_apart(name)]
+        by_sample = [name for name in self.arrays if levels[name] == "sample" and name not in apart]
+        by_record = [name for name in self.arrays if levels[name] == "record" and name not in apart]
+        arrays = bucket.read(by_sample, first, stop) | bucket.read(by_record, first * k, stop * k)
+        all_kept = piece.num_rows == (stop - first) * k
+        return _Loaded(
+            arrays,
+            set(by_sample),
+            apart,
+            bucket if apart else None,
+            None if all_kept or not self._selection else self._selection.rows(bucket, piece.tar, first, stop),
+            bucket.keys[first:stop],
+            {code: bucket.captions(code)[first:stop] for code in self.languages},
+        )
 
 
 def stack(rows: Sequence[Row], name: str) -> Array:
@@ -162,8 +170,7 @@ def open_rows(
             wanted[name] = [n for n in arrays or _wanted_arrays(bucket, blocks) if n in bucket.arrays]
             row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
             step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
-            kept = selection.rows(bucket, shard.tar) if selection else None
-            parts = [part for part in _cut(bucket, shard.tar, step, kept) if part.num_rows]
+            parts = [piece for piece in cut(shard, name, step, selection) if piece.num_rows]
             if parts:
                 pieces.setdefault(name, []).extend(parts)
     if not pieces:
@@ -172,7 +179,7 @@ def open_rows(
     for name, parts in pieces.items():
         samples = max(part.stop - part.first for part in parts)
         window = max(2, window_bytes // (samples * row_bytes[name]))
-        rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name)
+        rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name, selection)
     return rows
 
 
@@ -185,18 +192,6 @@ def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
         got=selection,
         remedy="Change train.validation_fraction, or lower train.curriculum_stages.",
     )
-
-
-def _cut(bucket: Bucket, tar: str, step: int, kept: Array | None) -> Iterator[Piece]:
-    """The bucket in pieces of `step` samples, each with its share of the kept rows."""
-    draws = max(1, bucket.draws_per_sample)
-    for first in range(0, bucket.num_samples, step):
-        stop = min(first + step, bucket.num_samples)
-        if kept is None:
-            yield Piece(bucket, tar, first, stop)
-        else:
-            low, high = np.searchsorted(kept, (first * draws, stop * draws))
-            yield Piece(bucket, tar, first, stop, kept[low:high] - first * draws)
 
 
 def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:

@@ -24,8 +24,10 @@ from pea.batch import Batch
 from pea.cache import Cache
 from pea.cache.schema import NOISE_PRED
 from pea.cache_rows import CacheRows, Row, open_rows, stack
+from pea.captions import Captions, culture_languages
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
 from pea.errors import ShardDamagedError
+from pea.row_order import Schedule, shuffled_turns
 from pea.selection import Selection
 from pea.sketch import from_numpy
 
@@ -78,7 +80,9 @@ class TrainingData:
         languages = (*native_languages, english_language)
         self.parallel = open_rows(parallel, self.blocks, languages, plan.seed, window_bytes, selection=selection)
         self.culture: dict[str, CacheRows] = {}
+        self._caches = [parallel]
         if culture is not None and plan.num_culture:
+            self._caches.append(culture)
             spoken = culture_languages(culture, self.native_languages)
             self.culture = open_rows(culture, None, spoken, plan.seed, window_bytes, selection=selection)
         self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self._buckets)
@@ -94,14 +98,9 @@ class TrainingData:
         """Culture samples."""
         return sum(len(rows) for rows in self.culture.values())
 
-    def captions(self, language: str) -> set[str]:
-        """Every caption of one language in the caches."""
-        texts: set[str] = set()
-        for rows in (*self.parallel.values(), *self.culture.values()):
-            if language in rows.languages:
-                for bucket in {id(piece.bucket): piece.bucket for piece in rows.pieces}.values():
-                    texts.update(bucket.captions(language))
-        return texts
+    def captions(self, *languages: str) -> Captions:
+        """Every caption of the caches in these languages, whichever rows are read."""
+        return Captions(self._caches, languages)
 
     def batch(self, index: int) -> Batch:
         """Batch `index` of the run; any index, in any order.
@@ -110,7 +109,7 @@ class TrainingData:
             ShardDamagedError: a row's noise is not the one that its key gives.
         """
         epoch, position = divmod(index, self.batches_per_epoch)
-        bucket, turn = self._schedule(epoch)[position]
+        bucket, turn = self._schedule(epoch).at(position)
         num_parallel, num_culture = self._sizes(bucket)
         rows = self.parallel[bucket].read(epoch, turn * num_parallel, (turn + 1) * num_parallel) if num_parallel else []
         culture = self._culture_rows(bucket, epoch, turn, num_culture)
@@ -132,16 +131,11 @@ class TrainingData:
             return max(1, len(self.culture[bucket]) // num_culture)
         return max(1, len(self.parallel[bucket]) // num_parallel)
 
-    def _make_schedule(self, epoch: int) -> list[tuple[str, int]]:
+    def _make_schedule(self, epoch: int) -> Schedule:
         """Bucket of each batch of an epoch, and the how-manieth of that bucket it is."""
-        buckets = [bucket for bucket in self._buckets for _ in range(self._num_batches(bucket))]
-        turns = dict.fromkeys(buckets, 0)
-        schedule = []
-        for place in np.random.default_rng((self.plan.seed, epoch, 2)).permutation(len(buckets)):
-            bucket = buckets[place]
-            schedule.append((bucket, turns[bucket]))
-            turns[bucket] += 1
-        return schedule
+        counts = [self._num_batches(bucket) for bucket in self._buckets]
+        generator = np.random.default_rng((self.plan.seed, epoch, 2))
+        return shuffled_turns(self._buckets, counts, generator)
 
     def _culture_rows(self, bucket: str, epoch: int, turn: int, count: int) -> list[Row]:
         """The next `count` samples of the bucket's own endless round, each with its round as draw."""
@@ -202,15 +196,6 @@ class TrainingData:
                 _, block, suffix = name.split("/")
                 features[block][suffix] = _stack(parallel, name)
         return features
-
-
-def culture_languages(culture: Cache, languages: Sequence[str]) -> tuple[str, ...]:
-    """Those of the student's languages in which the culture cache has captions; all of them where it has none.
-
-    One of several languages may lack a culture corpus of its own; a single one may not, and is refused on reading.
-    """
-    held = {language for shard in culture.shards for bucket in shard.buckets.values() for language in bucket.languages}
-    return tuple(language for language in languages if language in held) or tuple(languages)
 
 
 def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: int) -> Iterator[Batch]:

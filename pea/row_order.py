@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,3 +56,27 @@ class RowOrder:
         rows = np.concatenate([np.stack([np.full(self.sizes[p], p), np.arange(self.sizes[p])], 1) for p in pieces])
         shuffled: Rows = np.random.default_rng((*self._key, epoch, window, 1)).permutation(rows)
         return shuffled
+
+
+class Schedule(NamedTuple):
+    """Batches of several buckets in one order, six bytes each: a long epoch has millions."""
+
+    names: list[str]
+    buckets: npt.NDArray[np.uint16]
+    """Of each batch, the number of its bucket."""
+    turns: npt.NDArray[np.int32]
+    """The how-manieth of its bucket each batch is."""
+
+    def at(self, position: int) -> tuple[str, int]:
+        """Bucket and turn of one batch."""
+        return self.names[self.buckets[position]], int(self.turns[position])
+
+
+def shuffled_turns(names: Sequence[str], counts: Sequence[int], generator: np.random.Generator) -> Schedule:
+    """`counts[i]` batches of bucket `names[i]`, the buckets in random order, the batches of each in theirs."""
+    buckets = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
+    buckets = buckets[generator.permutation(len(buckets))]
+    turns = np.empty(len(buckets), dtype=np.int32)
+    for number, count in enumerate(counts):
+        turns[buckets == number] = np.arange(count, dtype=np.int32)
+    return Schedule(list(names), buckets, turns)

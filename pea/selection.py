@@ -25,14 +25,19 @@ class Selection:
     """Keep records with at least this timestep: the noisiest, easiest ones. Says nothing about a culture cache, whose
     timesteps are drawn afresh."""
 
-    def rows(self, bucket: Bucket, tar: str) -> npt.NDArray[np.int64] | None:
-        """Kept rows of a bucket (records, or samples of a culture cache), ascending int64; None: all of them."""
-        kept = np.ones(bucket.num_samples, dtype=np.bool_)
+    def rows(self, bucket: Bucket, tar: str, first: int = 0, stop: int | None = None) -> npt.NDArray[np.int64] | None:
+        """Kept rows of the samples `first..stop` of a bucket; None: all of them.
+
+        Rows are records, or samples of a culture cache, counted from that of sample `first`: ascending int64.
+        """
+        keys, draws = bucket.keys[first:stop], bucket.draws_per_sample
+        kept = np.ones(len(keys), dtype=np.bool_)
         if self.held_out_fraction:
-            kept = is_held_out([sample_id(tar, key) for key in bucket.keys], self.held_out_fraction) == self.held_out
-        kept = kept.repeat(max(1, bucket.draws_per_sample))
-        if self.min_timestep and bucket.draws_per_sample:
-            kept = kept & (bucket.read(["timestep"], 0, bucket.num_records)["timestep"] >= self.min_timestep)
+            kept = is_held_out([sample_id(tar, key) for key in keys], self.held_out_fraction) == self.held_out
+        kept = kept.repeat(max(1, draws))
+        if self.min_timestep and draws:
+            timesteps = bucket.read(["timestep"], first * draws, (first + len(keys)) * draws)["timestep"]
+            kept = kept & (timesteps >= self.min_timestep)
         return None if kept.all() else np.flatnonzero(kept)
 
     def keeps_any(self, cache: Cache) -> bool:

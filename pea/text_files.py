@@ -1,8 +1,8 @@
 """Text states of a frozen encoder kept on disk: computed on first use, mapped into memory by every later run.
 
-A folder `<root>/<key>/` holds the states of one set of captions, in sorted order, as plain `.npy` files, one for each
-part of the encoder's answer, and `states.json` with their checksums. The key is a digest of encoder and captions, so
-that another encoder or corpus has another folder and nothing is ever stale.
+A folder `<root>/<key>/` holds the states of one set of captions, in the order of their digests, as plain `.npy` files,
+one for each part of the encoder's answer, and `states.json` with their checksums. The key is a digest of encoder and
+captions, so that another encoder or corpus has another folder and nothing is ever stale.
 
 Shapes: N captions.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
@@ -24,22 +25,21 @@ from torch import Tensor
 from pea.errors import CacheError, DiskFullError
 from pea.files import new_folder
 
-_FORMAT = 1
+_FORMAT = 2
 _INDEX = "states.json"
 _PIECE_BYTES = 16 << 20
 Parts = tuple[Tensor | None, ...]
+Digests = npt.NDArray[np.bytes_]
 
 
 class TextFiles:
     """The stored states of one encoder and one set of captions."""
 
-    def __init__(self, root: Path, encoder: str, texts: Sequence[str]) -> None:
-        """`encoder`: digest of whatever decides its answers; `texts`: the captions, sorted."""
-        self.texts = list(texts)
-        digest = hashlib.sha256(f"{_FORMAT}\0{encoder}".encode())
-        for text in self.texts:
-            digest.update(b"\0" + text.encode())
-        self.folder = root / digest.hexdigest()[:32]
+    def __init__(self, root: Path, encoder: str, digests: Digests) -> None:
+        """`encoder`: digest of whatever decides its answers; `digests`: those of the captions, sorted, `[N]`."""
+        self.num_texts = len(digests)
+        key = hashlib.sha256(f"{_FORMAT}\0{encoder}\0".encode() + digests.tobytes())
+        self.folder = root / key.hexdigest()[:32]
 
     def read(self) -> Parts | None:
         """The parts, float or int `[N, ...]`, mapped from disk; None where they have not been stored yet.
@@ -87,7 +87,7 @@ class TextFiles:
                 if part is not None:
                     file[start:stop] = part.cpu().numpy()
             start = stop
-        assert start == len(self.texts)
+        assert start == self.num_texts
         for file in files:
             if file is not None:
                 file.flush()
@@ -98,15 +98,15 @@ class TextFiles:
         if part is None:
             return None
         dtype = part[:0].cpu().numpy().dtype
-        return open_memmap(path, mode="w+", dtype=dtype, shape=(len(self.texts), *part.shape[1:]))
+        return open_memmap(path, mode="w+", dtype=dtype, shape=(self.num_texts, *part.shape[1:]))
 
     def _map(self, entry: dict[str, Any]) -> Tensor:
         path = self.folder / entry["file"]
         if _crc32(path) != entry["crc32"]:
             raise ValueError(f"{path.name}: another checksum than was written")
         mapped = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable memory
-        if len(mapped) != len(self.texts):
-            raise ValueError(f"{path.name}: {len(mapped)} rows, expected {len(self.texts)}")
+        if len(mapped) != self.num_texts:
+            raise ValueError(f"{path.name}: {len(mapped)} rows, expected {self.num_texts}")
         return torch.from_numpy(mapped)
 
     def _damaged(self, error: Exception) -> CacheError:

@@ -1,23 +1,32 @@
-"""Text states of captions, computed once where they fit into memory: the encoders are frozen.
+"""Text states of captions, computed once where they fit into memory or are kept on disk: the encoders are frozen.
 
 What is returned for a caption never depends on what was asked before, so that a resumed run equals an unbroken one
-bit for bit: a matrix product can differ in the last bit with the number of rows beside it.
+bit for bit: a matrix product can differ in the last bit with the number of rows beside it. So there is no table that
+fills as captions come: either all are in it, in groups that never change, or each batch is encoded as a whole.
+
+Of a caption in the table its digest is kept in memory, 16 bytes, not its text.
+
+Shapes: N captions.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pea.text_files import TextFiles
+from pea.text_files import Digests, TextFiles
 
 Encode = Callable[[Sequence[str]], tuple[Tensor | None, ...]]
 _GROUP = 128
 """Captions that are always encoded together when the table is filled."""
+_DIGESTED_AT_ONCE = 1 << 16
 
 
 class Store(NamedTuple):
@@ -35,24 +44,24 @@ class TextStates:
     def __init__(
         self, encode: Encode, known: Iterable[str], max_bytes: int = 2 << 30, store: Store | None = None
     ) -> None:
-        """`store`: where the table is kept on disk, whatever its size, from the first run that needs it on.
+        """`known`: captions, some perhaps several times; gone through more than once, and not kept.
+
+        `store`: where the table is kept on disk, whatever its size, from the first run that needs it on.
 
         Raises:
             CacheError: what is stored is damaged.
             DiskFullError: it cannot be stored.
         """
         self._encode = encode
-        self._texts = sorted({"", *known})
-        self._index = {text: row for row, text in enumerate(self._texts)}
+        self._digests: Digests = np.empty(0, dtype="S16")
         self._table: tuple[Tensor | None, ...] | None = None
         if store is not None:
-            files = TextFiles(store.folder, store.encoder, self._texts)
-            self._table = files.read() or files.write(self._groups())
-            return
-        sample = encode(self._texts[:1])
-        row_bytes = sum(part.element_size() * part[0].numel() for part in sample if part is not None)
-        if row_bytes * len(self._texts) <= max_bytes:
-            self._table = self._fill()
+            self._digests = digests(chain([""], known))
+            files = TextFiles(store.folder, store.encoder, self._digests)
+            self._table = files.read() or files.write(self._groups(known))
+        elif (texts := distinct(known, max_bytes // self._row_bytes())) is not None:
+            self._digests = digests(texts)
+            self._table = _joined(self._groups(texts))
 
     @property
     def in_memory(self) -> bool:
@@ -61,16 +70,49 @@ class TextStates:
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor | None, ...]:
         """Each part of the encoder's answer, `[B, ...]`; captions outside the table are encoded as one batch."""
-        if self._table is None or any(text not in self._index for text in captions):
+        if self._table is None:
             return self._encode(captions)
-        rows = torch.tensor([self._index[text] for text in captions], dtype=torch.int64)
+        wanted = np.array([_digest(text) for text in captions], dtype=self._digests.dtype)
+        places = np.minimum(np.searchsorted(self._digests, wanted), len(self._digests) - 1)
+        if (self._digests[places] != wanted).any():
+            return self._encode(captions)
+        rows = torch.from_numpy(places)
         return tuple(None if part is None else part[rows.to(part.device)] for part in self._table)
 
-    def _groups(self) -> Iterator[tuple[Tensor | None, ...]]:
-        return (self._encode(self._texts[i : i + _GROUP]) for i in range(0, len(self._texts), _GROUP))
+    def _row_bytes(self) -> int:
+        """Bytes of one caption's states."""
+        return sum(part.element_size() * part[0].numel() for part in self._encode([""]) if part is not None)
 
-    def _fill(self) -> tuple[Tensor | None, ...]:
-        columns = zip(*self._groups(), strict=True)
-        return tuple(
-            None if column[0] is None else torch.cat([p for p in column if p is not None]) for column in columns
-        )
+    def _groups(self, known: Iterable[str]) -> Iterator[tuple[Tensor | None, ...]]:
+        """The states of the captions in the order of their digests."""
+        texts = {_digest(text): text for text in chain([""], known)}
+        ordered = (texts[digest] for digest in sorted(texts))
+        while group := list(islice(ordered, _GROUP)):
+            yield self._encode(group)
+
+
+def digests(texts: Iterable[str]) -> Digests:
+    """The digest of each different text, ascending: bytes of length 16, `[N]`."""
+    parts, rest = [np.empty(0, dtype="S16")], iter(texts)
+    while some := set(islice(rest, _DIGESTED_AT_ONCE)):
+        parts.append(np.array([_digest(text) for text in some], dtype="S16"))
+    return np.unique(np.concatenate(parts))
+
+
+def distinct(texts: Iterable[str], limit: int) -> set[str] | None:
+    """The different texts, with the empty one; None: they are more than `limit`."""
+    found = {""}
+    for text in texts:
+        found.add(text)
+        if len(found) > limit:
+            return None
+    return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _joined(groups: Iterable[tuple[Tensor | None, ...]]) -> tuple[Tensor | None, ...]:
+    columns = zip(*groups, strict=True)
+    return tuple(None if column[0] is None else torch.cat([p for p in column if p is not None]) for column in columns)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pea.row_order import RowOrder
+from pea.row_order import RowOrder, shuffled_turns
 
 
 @settings(max_examples=50, deadline=None)
@@ -34,3 +34,13 @@ def test_epochs_seeds_and_names_differ() -> None:
 def test_a_window_holds_few_pieces() -> None:
     rows = RowOrder([10] * 20, 4, 0, "8x8").rows(0, 0, 200)
     assert all(len(set(rows[start : start + 40, 0].tolist())) == 4 for start in range(0, 200, 40))
+
+
+@given(counts=st.lists(st.integers(0, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_a_schedule_takes_the_batches_of_each_bucket_in_their_order(counts: list[int], seed: int) -> None:
+    names = [f"bucket {number}" for number in range(len(counts))]
+    schedule = shuffled_turns(names, counts, np.random.default_rng(seed))
+    taken = [schedule.at(position) for position in range(sum(counts))]
+    for name, count in zip(names, counts, strict=True):
+        assert [turn for bucket, turn in taken if bucket == name] == list(range(count))
+    assert schedule.buckets.itemsize + schedule.turns.itemsize == 6

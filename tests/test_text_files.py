@@ -10,7 +10,7 @@ import torch
 
 from pea.errors import CacheError
 from pea.text_files import TextFiles
-from pea.text_states import Store, TextStates
+from pea.text_states import Store, TextStates, digests
 
 CAPTIONS = [f"caption {number}" for number in range(200)]
 
@@ -72,4 +72,4 @@ def test_a_broken_off_run_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         TextStates(break_off, CAPTIONS, store=Store(tmp_path, "a"))
     assert list(tmp_path.iterdir()) == []
-    assert TextFiles(tmp_path, "a", sorted(["", *CAPTIONS])).read() is None
+    assert TextFiles(tmp_path, "a", digests(["", *CAPTIONS])).read() is None

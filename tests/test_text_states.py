@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 
+import pytest
 import torch
 
-from pea.text_states import TextStates
+from pea import text_states
+from pea.text_states import TextStates, digests, distinct
 
 
 class _Encoder:
@@ -41,3 +44,21 @@ def test_too_large_a_table_is_not_made() -> None:
     assert not states.in_memory
     hidden, _ = states(["12"])
     assert hidden is not None and hidden.flatten().tolist() == [2]
+
+
+def test_captions_of_a_large_cache_are_not_gathered_once_the_table_is_too_small() -> None:
+    def endless() -> Iterator[str]:
+        yield from map(str, count())
+
+    assert distinct(endless(), 1000) is None
+    assert distinct(["a", "b", "a"], 3) == {"", "a", "b"}
+    states = TextStates(_Encoder(), endless(), max_bytes=4000)
+    assert not states.in_memory and len(states._digests) == 0
+
+
+def test_digests_know_each_text_once_however_they_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"caption {number}" for number in range(500)] * 2
+    whole = digests(texts)
+    monkeypatch.setattr(text_states, "_DIGESTED_AT_ONCE", 7)
+    assert digests(reversed(texts)).tolist() == whole.tolist() == sorted(whole.tolist())
+    assert len(whole) == 500 and whole.dtype.itemsize == 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from pea.cache.reader import Cache
     from pea.tars import TarIdentity
 
+_MOST_OPEN = 256
+"""Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
 class Shard:
-    """The finished parts of one tar."""
+    """The finished parts of one tar; opened when they are asked for, and let go when many others were since."""
 
     def __init__(self, cache: Cache, tar: str, plans: Sequence[PartPlan]) -> None:
         self.tar = tar
@@ -51,16 +53,36 @@ class Shard:
         """The completion record of the first part."""
         return self.parts[0].record
 
-    @cached_property
+    @property
     def parts(self) -> list[Part]:
         """The parts, opened."""
-        return [Part(self._cache, plan) for plan in self._plans]
+        return _opened(self).parts
+
+    @property
+    def buckets(self) -> dict[str, Bucket]:
+        """The buckets that the tar's images fell into, those without samples left out. Each stays open while held."""
+        return _opened(self).buckets
+
+    def open(self) -> OpenShard:
+        """Read and check the completion records."""
+        return OpenShard(self.tar, [Part(self._cache, plan) for plan in self._plans], self._cache.draws_per_sample)
+
+
+@lru_cache(maxsize=_MOST_OPEN)
+def _opened(shard: Shard) -> OpenShard:
+    return shard.open()
+
+
+class OpenShard:
+    """What is in memory of a shard that is open: file lists, keys, and the arrays' metadata."""
+
+    def __init__(self, tar: str, parts: list[Part], draws_per_sample: int) -> None:
+        self.tar, self.parts, self._draws_per_sample = tar, parts, draws_per_sample
 
     @cached_property
     def buckets(self) -> dict[str, Bucket]:
-        """The buckets that the tar's images fell into, those without samples left out."""
-        names = self.parts[0].record.kept
-        found = {name: Bucket(self, name, self._cache.draws_per_sample) for name in names}
+        """As of ``Shard``."""
+        found = {name: Bucket(self, name, self._draws_per_sample) for name in self.parts[0].record.kept}
         return {name: bucket for name, bucket in found.items() if bucket.num_samples}
 
 
@@ -107,7 +129,7 @@ class Part:
 class Bucket:
     """The rows of one bucket of one tar: those of all parts, as if they had been written at once."""
 
-    def __init__(self, shard: Shard, name: str, draws_per_sample: int) -> None:
+    def __init__(self, shard: OpenShard, name: str, draws_per_sample: int) -> None:
         self.name = name
         self.draws_per_sample = draws_per_sample
         self._shard, self._parts = shard, shard.parts
