@@ -14,7 +14,7 @@ _Z = 1.959963984540054
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of correct readings with its 95 % interval."""
+    """Share of correct readings, or another mean, with its 95 % interval."""
 
     accuracy: float
     low: float
@@ -66,6 +66,20 @@ def score(wanted: Sequence[Mapping[str, str]], read: Mapping[str, Sequence[str]]
     mean = sum(accuracy.accuracy for accuracy in attributes.values()) / len(names)
     half = _Z * math.sqrt(sum(error**2 for error in errors))
     return Score(Accuracy(mean, max(0.0, mean - half), min(1.0, mean + half), len(wanted)), attributes)
+
+
+def average(values: Sequence[float]) -> Accuracy:
+    """Mean of scores with the interval of the normal distribution; a single value knows no interval.
+
+    Raises:
+        EvaluationError: there is no value.
+    """
+    if not values:
+        raise EvaluationError("nothing to take the mean of")
+    n, mean = len(values), sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else math.inf
+    half = _Z * math.sqrt(variance / n)
+    return Accuracy(mean, mean - half, mean + half, n)
 
 
 def proportion(hits: int, n: int) -> Accuracy:

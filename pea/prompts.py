@@ -1,4 +1,7 @@
-"""Held-out prompts: JSON lines of `{"id", "captions": {language: text}, "attributes": {name: value}}`."""
+"""Held-out prompts: JSON lines of `{"id", "captions": {language: text}, "attributes": {name: value}}`.
+
+Only a judge needs the attributes.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,10 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
     for number, line in enumerate(lines[:limit], 1):
         try:
             raw = json.loads(line)
-            prompt = Prompt(str(raw["id"]), dict(raw["captions"]), dict(raw["attributes"]))
+            prompt = Prompt(str(raw["id"]), dict(raw["captions"]), dict(raw.get("attributes", {})))
         except (ValueError, KeyError, TypeError) as error:
             raise EvaluationError(
-                "not a prompt", where=f"{path}, line {number}", expected="id, captions, attributes", got=repr(error)
+                "not a prompt", where=f"{path}, line {number}", expected="id, captions", got=repr(error)
             ) from None
         prompts.append(prompt)
     if not prompts:

@@ -22,22 +22,21 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from pea.adapter import PEA, new_adapter
 from pea.config import Config
 from pea.cpu import shared_threads
 from pea.drawing import Drawer, Images, image_seed, save_grid
 from pea.encoders import Conditioning, EnglishEncoder, NativeEncoder
-from pea.errors import CheckpointError, EvaluationError
+from pea.errors import EvaluationError
 from pea.files import write_text
-from pea.metrics import Score, score
 from pea.overlap import side_by_side
 from pea.pipeline import PEAPrompt
 from pea.prompts import Prompt, read_prompts, texts_in
 from pea.teacher import unet_config
 from stages.common import stage_main
 from stages.progress import StageProgress
+from stages.scoring import Scoring
 
 Encode = Callable[[Sequence[str]], Conditioning]
 ROWS = ("teacher", "translation", "no_adapter", "adapter")
@@ -53,15 +52,10 @@ class Row:
     encode: Encode
 
 
-def metric_name(row: str, prompt_set: str) -> str:
-    """Key in `metrics.json`; the teacher reads a culture concept's description, not its name."""
-    return f"{row}.culture_described" if (row, prompt_set) == ("teacher", "culture") else f"{row}.{prompt_set}"
-
-
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Draw every row on every prompt set; returns the metrics that were added to `metrics.json`.
 
-    Without a judge, images are drawn and nothing is scored.
+    With neither a judge nor a CLIP, images are drawn and nothing is scored.
 
     Raises:
         EvaluationError: there are no prompts, or one lacks a caption.
@@ -80,23 +74,23 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         guidance_scale=evaluate.guidance_scale,
     )
     drawer.load_changes(config.adapter_dir)
-    started = time.perf_counter()
-    scores = _draw_and_score(config, console, drawer, rows, sets)
-    metrics = _collect(config, scores, time.perf_counter() - started)
+    scoring, started = Scoring(config, device), time.perf_counter()
+    _draw_and_score(config, console, drawer, scoring, rows, sets)
+    metrics = scoring.metrics() | _costs(config) | {"seconds.evaluate": round(time.perf_counter() - started, 2)}
     merge_metrics(config.run_dir / "metrics.json", metrics)
-    if evaluate.judge is None:
-        console.print(f"no judge is configured: images only, in {config.run_dir / 'evaluate'}", highlight=False)
-    else:
-        _show(console, scores)
+    scoring.show(console)
     return metrics
 
 
 def _draw_and_score(
-    config: Config, console: Console, drawer: Drawer, rows: list[Row], sets: dict[str, list[Prompt]]
-) -> dict[str, Score]:
-    """Draw and keep every image; metric name -> score, nothing without a judge."""
-    judge = load_judge(config.evaluate.judge) if config.evaluate.judge else None
-    scores: dict[str, Score] = {}
+    config: Config,
+    console: Console,
+    drawer: Drawer,
+    scoring: Scoring,
+    rows: list[Row],
+    sets: dict[str, list[Prompt]],
+) -> None:
+    """Draw, keep and score every image."""
     drawings = [(row, name, prompts) for row in rows for name, prompts in sets.items() if _is_asked(row, prompts)]
     total, done = sum(len(prompts) for _, _, prompts in drawings), 0
     with StageProgress(console, "drawing", "images") as progress:
@@ -109,10 +103,8 @@ def _draw_and_score(
                 parts.append(images)
             drawn = np.concatenate(parts)
             save_images(config.run_dir / "evaluate" / row.name / name, prompts, drawn)
-            if judge is not None:
-                wanted = [prompt.attributes for prompt in prompts]
-                scores[metric_name(row.name, name)] = score(wanted, judge.read(drawn))
-    return scores
+            language = row.language if row.name.startswith("adapter") else config.student.languages[0]
+            scoring.add(row.name, name, language, prompts, drawn)
 
 
 def _is_asked(row: Row, prompts: list[Prompt]) -> bool:
@@ -180,19 +172,6 @@ def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     save_grid(folder / "grid.png", images)
 
 
-def load_judge(folder: Path) -> Any:
-    """The judge of the small world.
-
-    Raises:
-        CheckpointError: the folder is missing.
-    """
-    from data_tools.world.judge import Judge
-
-    if not (folder / "config.json").is_file():
-        raise CheckpointError("no judge here", where=folder)
-    return Judge.load(folder)
-
-
 def pick_device(name: str) -> torch.device:
     """`auto` is a GPU where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
@@ -209,10 +188,9 @@ def merge_metrics(path: Path, metrics: dict[str, Any]) -> None:
     write_text(path, json.dumps(known | metrics, indent=2) + "\n")
 
 
-def _collect(config: Config, scores: dict[str, Score], seconds: float) -> dict[str, Any]:
-    """The scores, and what the stages before this one noted of sizes and times."""
-    metrics: dict[str, Any] = {name: round(value.mean.accuracy, 4) for name, value in scores.items()}
-    metrics["details"] = {name: value.as_dict() for name, value in scores.items()}
+def _costs(config: Config) -> dict[str, Any]:
+    """What the stages before this one noted of sizes and times."""
+    metrics: dict[str, Any] = {}
     cache, train = (
         _noted(config.cache_dir("parallel") / "run_summary.json"),
         _noted(config.adapter_dir / "train_summary.json"),
@@ -223,21 +201,13 @@ def _collect(config: Config, scores: dict[str, Score], seconds: float) -> dict[s
         culture = _noted(config.cache_dir("culture") / "run_summary.json")
         metrics["seconds.cache"] = round(cache["seconds"] + culture.get("seconds", 0.0), 2)
     if train:
-        metrics["seconds.train"] = round(train["seconds"] + train.get("attention_seconds", 0.0), 2)
-    return metrics | {"seconds.evaluate": round(seconds, 2)}
+        metrics["seconds.train"] = train["seconds"]
+    return metrics
 
 
 def _noted(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
     return content
-
-
-def _show(console: Console, scores: dict[str, Score]) -> None:
-    table = Table("row", "accuracy", "95 % interval", "n", title="Judge's accuracy, mean over attributes")
-    for name, value in scores.items():
-        mean = value.mean
-        table.add_row(name, f"{mean.accuracy:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", str(mean.n))
-    console.print(table)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

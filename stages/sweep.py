@@ -206,6 +206,6 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if rows[0]["scores"]:
         write_bytes(folder / "figure.png", picture(rows))
     else:
-        console.print(f"no judge is configured: images only, in {folder}", highlight=False)
+        console.print(f"neither judge nor CLIP is configured: images only, in {folder}", highlight=False)
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
     return 0

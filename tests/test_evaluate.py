@@ -18,10 +18,13 @@ from pea.encoders import Conditioning, EnglishEncoder
 from pea.errors import CheckpointError, EvaluationError
 from pea.overlap import side_by_side
 from pea.prompts import read_prompts, texts_in
-from stages import evaluate, generate, train_adapter
+from stages import evaluate, generate, scoring, train_adapter
 from tests.tiny_setup import make_setup
 
 QUIET = Console(quiet=True)
+
+
+WORLD = Path(__file__).parents[1] / "data_tools/world/checkpoints"
 
 
 class _Judge:
@@ -63,7 +66,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 
 
 def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "load_judge", lambda folder: _Judge())
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
     (config.run_dir / "metrics.json").write_text('{"cache.records": 48, "teacher.general": 9}')
     returned = evaluate.run(config, QUIET)
     metrics = json.loads((config.run_dir / "metrics.json").read_text())
@@ -87,9 +90,20 @@ def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -
     assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
 
 
+def test_a_clip_scores_where_no_judge_can(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    changes = {"judge": None, "num_inference_steps": 1, "clip": WORLD / "chinese_clip", "rows": ("teacher", "adapter")}
+    settings = config.evaluate.model_copy(update=changes)
+    metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
+    names = {f"{name}.clip" for name in ("teacher.general", "adapter.general", "adapter.culture")}
+    assert names | {"teacher.culture_described.clip"} == set(metrics["details"])
+    assert all(-1 <= metrics[name] <= 1 for name in names)
+    assert metrics["details"]["adapter.general.clip"]["mean"]["n"] == 5
+
+
 def test_every_language_of_an_adapter_is_drawn(config: Config, tmp_path: Path) -> None:
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
-    both = {"id": "p0", "captions": {"zh": "一只猫", "ja": "猫"}, "attributes": {}}
+    both = {"id": "p0", "captions": {"zh": "一只猫", "ja": "猫"}}
     (tmp_path / "general.jsonl").write_text(json.dumps(both) + "\n", encoding="utf-8")
     prompts = {**config.evaluate.prompts, "general": tmp_path / "general.jsonl"}
     settings = {"judge": None, "num_inference_steps": 1, "rows": ("adapter",), "prompts": prompts}
@@ -145,7 +159,7 @@ def test_generate(config: Config, tmp_path: Path) -> None:
 
 def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match="no judge here"):
-        evaluate.load_judge(tmp_path)
+        scoring.load_judge(tmp_path)
     with pytest.raises(EvaluationError, match="nothing to evaluate"):
         evaluate.run(config.model_copy(update={"evaluate": EvaluateConfig()}), QUIET)
     path = tmp_path / "setup.yaml"

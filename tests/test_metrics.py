@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pea.errors import EvaluationError
-from pea.metrics import proportion, score
+from pea.metrics import average, proportion, score
 
 
 def test_mean_over_attributes() -> None:
@@ -34,3 +34,13 @@ def test_what_the_judge_does_not_read_is_refused() -> None:
         score([{"mood": "gay"}], {"shape": ["star"]})
     with pytest.raises(EvaluationError):
         score([], {"shape": []})
+
+
+def test_the_interval_of_a_mean_narrows_with_the_number_of_values() -> None:
+    few, many = average([0.2, 0.4]), average([0.2, 0.4] * 50)
+    assert few.accuracy == pytest.approx(0.3) and many.accuracy == pytest.approx(0.3)
+    assert many.high - many.low == pytest.approx(2 * 1.96 * math.sqrt(0.01 * 100 / 99 / 100), rel=1e-3)
+    assert few.high - few.low > 4 * (many.high - many.low)
+    assert average([0.5]).low == -math.inf  # one value says nothing of its spread
+    with pytest.raises(EvaluationError):
+        average([])

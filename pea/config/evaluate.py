@@ -21,7 +21,10 @@ class EvaluateConfig(Section):
     prompts: dict[str, Path] = Field(default_factory=dict)
     """Prompt set (``general``, ``culture``) -> jsonl file."""
     judge: Path | None = None
-    """Folder of the judge that reads attributes off a generated image; null draws images and scores nothing."""
+    """Folder of the judge that reads attributes off a generated image; null scores without it."""
+    clip: Path | None = None
+    """Folder of a CLIP in the student's language, which scores each image against its prompt: a score where no judge
+    can read images. Chinese-CLIP and AltCLIP, as published, serve here and as ``student.encoder``."""
     num_inference_steps: PositiveInt = 25
     """Denoising steps per image."""
     guidance_scale: NonNegativeFloat = 5.0

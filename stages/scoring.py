@@ -1,0 +1,77 @@
+"""What scores the images of an evaluation: a judge that reads attributes, a CLIP of the prompts' language, or both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pea.clip_score import ClipScorer
+from pea.config import Config
+from pea.drawing import Images
+from pea.errors import CheckpointError
+from pea.metrics import Accuracy, average, score
+from pea.prompts import Prompt, texts_in
+
+_BATCH = 64
+
+
+class Scoring:
+    """Collects scores by metric name: ``row.set`` is the judge's accuracy, ``row.set.clip`` the mean CLIP score."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        evaluate = config.evaluate
+        self.judge = load_judge(evaluate.judge) if evaluate.judge else None
+        self.clip = ClipScorer.from_pretrained(evaluate.clip, device) if evaluate.clip else None
+        self.prompts = evaluate.prompts
+        self.means: dict[str, Accuracy] = {}
+        self.details: dict[str, dict[str, object]] = {}
+
+    def add(self, row: str, prompt_set: str, language: str, prompts: list[Prompt], images: Images) -> None:
+        """Score one row's images of one prompt set; `language`: of the prompts that the CLIP compares them with."""
+        name = metric_name(row, prompt_set)
+        if self.judge is not None:
+            judged = score([prompt.attributes for prompt in prompts], self.judge.read(images))
+            self.means[name], self.details[name] = judged.mean, judged.as_dict()
+        if self.clip is not None:
+            texts = texts_in(prompts, language, self.prompts[prompt_set])
+            starts = range(0, len(texts), _BATCH)
+            cosines = [self.clip.score(images[at : at + _BATCH], texts[at : at + _BATCH]) for at in starts]
+            mean = average(np.concatenate(cosines).tolist())
+            self.means[f"{name}.clip"], self.details[f"{name}.clip"] = mean, {"mean": mean.as_dict()}
+
+    def metrics(self) -> dict[str, Any]:
+        """The means by metric name, and all that is known of them under ``details``."""
+        return {name: round(mean.accuracy, 4) for name, mean in self.means.items()} | {"details": self.details}
+
+    def show(self, console: Console) -> None:
+        """The table of the scores, where there are any."""
+        if not self.means:
+            console.print("neither evaluate.judge nor evaluate.clip is given: images only", highlight=False)
+            return
+        table = Table("row", "score", "95 % interval", "n", title="Judge's accuracy, mean over attributes; CLIP scores")
+        for name, mean in self.means.items():
+            table.add_row(name, f"{mean.accuracy:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", str(mean.n))
+        console.print(table)
+
+
+def metric_name(row: str, prompt_set: str) -> str:
+    """Key in `metrics.json`; the teacher reads a culture concept's description, not its name."""
+    return f"{row}.culture_described" if (row, prompt_set) == ("teacher", "culture") else f"{row}.{prompt_set}"
+
+
+def load_judge(folder: Path) -> Any:
+    """The judge of the small world.
+
+    Raises:
+        CheckpointError: the folder is missing.
+    """
+    from data_tools.world.judge import Judge
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError("no judge here", where=folder)
+    return Judge.load(folder)
