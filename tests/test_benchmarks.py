@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pea.config import Config, resolved_yaml
-from tests.benchmarks import bench_caching, bench_growth, bench_storage, bench_training, harness
+from tests.benchmarks import bench_caching, bench_growth, bench_memory, bench_storage, bench_training, harness
 from tests.benchmarks.stores import Memmaps, SafetensorsFiles, WebDataset
 
 
@@ -65,3 +65,13 @@ def test_caching_benchmark_counts_the_same_records(
     assert result["records"] == 12 * tiny_sdxl.cache.draws_per_sample
     assert set(result["seconds"]) == {"bare", "bare, a batch per core", "models", "collector"}
     assert "| teacher |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_memory_benchmark_tells_the_bytes_of_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "memory.json"
+    assert bench_memory.main(["--shards", "2", "4", "--steps", "20", "--rounds", "1", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["bytes"]
+    assert [found[size]["records"] for size in ("2", "4")] == [[2 * 768], [4 * 768]]
+    assert all(len(found["4"][name]) == 1 for name in bench_memory.POINTS)
+    assert "bytes a shard" in capsys.readouterr().out

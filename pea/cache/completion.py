@@ -25,7 +25,7 @@ _SHA256_LENGTH = 64
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of the store."""
 

@@ -98,7 +98,7 @@ class Cache:
             ShardDamagedError: a completion record is damaged.
             IdentityError: a shard was made from something else than the manifest says.
         """
-        found = dict(self._finished())
+        found = {plan for plan, _ in self._finished()}
         return [plan for plan in self.manifest.parts if plan not in found]
 
     def unfinished(self) -> list[tuple[str, str]]:

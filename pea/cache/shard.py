@@ -132,7 +132,7 @@ class Bucket:
     def __init__(self, shard: OpenShard, name: str, draws_per_sample: int) -> None:
         self.name = name
         self.draws_per_sample = draws_per_sample
-        self._shard, self._parts = shard, shard.parts
+        self._tar, self._parts = shard.tar, shard.parts  # not the shard, which holds its buckets: no cycle
         self._rows = self._common_rows()
         self.num_samples = len(self.keys)
         """Samples: rows of the sample-level arrays."""
@@ -232,7 +232,7 @@ class Bucket:
             if f"{self.name}/{name}/zarr.json" in part.record.files
         ]
         if not holders:
-            raise CacheError("no such array", where=f"{self._shard.tar}/{self.name}", got=name)
+            raise CacheError("no such array", where=f"{self._tar}/{self.name}", got=name)
         return sorted(holders, key=lambda holder: self._parts[holder[0]].plan.draw_start)
 
     def _common_rows(self) -> list[npt.NDArray[np.int64] | None]:
@@ -246,7 +246,5 @@ class Bucket:
             [keys[row] for row in chosen] != [kept[0][row] for row in rows[0]]
             for keys, chosen in zip(kept, rows, strict=True)
         ):
-            raise ShardDamagedError(
-                "the parts of the shard disagree about its order", where=self._shard.tar, remedy=_REMEDY
-            )
+            raise ShardDamagedError("the parts of the shard disagree about its order", where=self._tar, remedy=_REMEDY)
         return [np.array(chosen, dtype=np.int64) for chosen in rows]

@@ -51,11 +51,11 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def make_cache(folder: Path, num_shards: int) -> None:
+def make_cache(folder: Path, num_shards: int, samples_per_shard: int = 4) -> None:
     """A cache whose shards all link to one."""
     tars = [f"{number:06d}" for number in range(num_shards)]
     # Without a scheduler in its identity, nothing says what a record's draws must be, and the links are not refused.
-    maker = CacheMaker(folder, samples_per_tar=4)
+    maker = CacheMaker(folder, samples_per_tar=samples_per_shard)
     with patch("os.fsync"):
         cache = Cache.create_or_resume(folder, identity(tars, **{"teacher.scheduler": None}))
         first, *others = cache.manifest.parts

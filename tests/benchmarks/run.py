@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("storage", "growth", "caching", "training", "attention")
+NAMES = ("storage", "growth", "memory", "caching", "training", "attention")
 _ON_DEVICE = ("caching", "training")
 
 
