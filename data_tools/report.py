@@ -58,7 +58,7 @@ def run(config: Config, console: Console) -> Path:
         cards=_cards(metrics),
         scores=_scores(metrics, list(sets)),
         groups=[_group(config, name, prompts) for name, prompts in sets.items()],
-        training_note=_training_note(summary, config.train.text_steps),
+        training_note=_training_note(summary),
         loss_chart=loss_chart(log),
         cached=_cached(config),
         facts=_facts(config, metrics, summary),
@@ -146,12 +146,13 @@ def _varied(prompts: Sequence[Prompt]) -> list[Prompt]:
     return (chosen + [prompt for prompt in prompts if prompt not in chosen])[:PROMPTS_SHOWN]
 
 
-def _training_note(summary: dict[str, Any], text_steps: int) -> str:
+def _training_note(summary: dict[str, Any]) -> str:
     if not summary:
         return ""
-    alone = f", the first {text_steps:,} in text space without the UNet," if text_steps else ""
+    kinds = {"text": "on texts alone", "attention": "on attention queries", "unet": "with the UNet"}
+    phases = ", ".join(f"{each['steps']:,} {kinds[each['kind']]}" for each in summary["phases"])
     return (
-        f"{summary['steps']:,} steps{alone} in {summary['seconds']:,.0f} s "
+        f"{summary['steps']:,} steps ({phases}) in {summary['seconds']:,.0f} s "
         f"({summary['samples_per_s']:,.0f} samples/s), {summary['trained_parameters']:,} trained parameters, "
         f"{summary['records']:,} cached records and {summary['culture_samples']:,} culture images."
     )

@@ -1,4 +1,4 @@
-"""Batches of cached queries with both texts, as a pure function of the batch's index: to resume is to ask for the next.
+"""Batches of both texts, with cached queries or without them, each a pure function of its index.
 
 Shapes: B records, Q queries, C width of a layer.
 """
@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor
 from pea.cache import Cache
 from pea.cache.schema import QUERIES, QUERY_LAYERS, QUERY_SCALES, TEXT_POOLED, TEXT_STATES, ArraySpec
 from pea.cache_rows import Row, open_rows, stack
-from pea.encoders import Conditioning
+from pea.encoders import Conditioning, on_device
 from pea.errors import CacheError
 from pea.queries import LayerQueries, read_queries
 from pea.selection import Selection
+from pea.text_states import Encode
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class AttentionBatch:
     """B records of one latent shape."""
 
     queries: dict[str, LayerQueries]
-    """Cross-attention layer -> the teacher's queries of the records that keep them."""
+    """Cross-attention layer -> the teacher's queries of the records that keep them; empty where none are read."""
     english: Conditioning
     """What the teacher read; the empty caption where it was dropped."""
     native_captions: list[str]
@@ -39,8 +41,17 @@ class AttentionBatch:
     """What the student's pooled embedding reads, where a dropped caption stays in it; None: the same."""
 
 
+class EnglishTexts(NamedTuple):
+    """English texts that are not read from the cache."""
+
+    encode: Encode
+    """Captions -> hidden states `[B, L, D]` and pooled embedding (or None)."""
+    language: str
+    """Of the captions, in the cache."""
+
+
 class AttentionData:
-    """Batches from the queries of a cache."""
+    """Batches from the records of a cache, without images and noise."""
 
     def __init__(
         self,
@@ -50,30 +61,35 @@ class AttentionData:
         seed: int,
         empty: Conditioning,
         *,
+        with_queries: bool = True,
+        english: EnglishTexts | None = None,
         keep_pooled: bool = False,
         selection: Selection | None = None,
         window_bytes: int = 512 << 20,
     ) -> None:
         """Of several languages, every row of every batch draws one.
 
-        `empty`: the English encoder's answer to the empty caption, one row. `keep_pooled`: a dropped caption stays in
-        the pooled embedding. `selection`: the rows to read.
+        `empty`: the English encoder's answer to the empty caption, one row. `english`: where the others come from;
+        None: from the cache. `keep_pooled`: a dropped caption stays in the pooled embedding. `selection`: the rows to
+        read.
 
         Raises:
             CacheError: the cache holds no queries, or no captions in one of the student's languages.
         """
         self.batch_size, self.seed, self.languages, self.empty = batch_size, seed, tuple(languages), empty
-        self.keep_pooled = keep_pooled
-        held = {name for shard in cache.shards for bucket in shard.buckets.values() for name in bucket.arrays}
-        if TEXT_STATES not in held:
+        self.keep_pooled, self.english = keep_pooled, english
+        held = array_names(cache)
+        if TEXT_STATES not in held and (with_queries or english is None):
             raise CacheError(
                 "the cache holds no attention queries",
                 where=cache.directory,
-                remedy="Set cache.attention and fill a cache with it, or set train.attention_steps to 0.",
+                remedy="Set cache.attention and fill a cache with it, or leave phases of kind attention out.",
             )
-        names = sorted(name for name in held if _is_query_array(name) or name in (TEXT_STATES, TEXT_POOLED))
-        arrays = ("time_ids", "caption_dropped", *names)
-        self.rows = open_rows(cache, None, self.languages, seed, window_bytes, arrays, selection)
+        names = {name for name in held if with_queries and _is_query_array(name)}
+        names |= held.intersection((TEXT_STATES, TEXT_POOLED)) if english is None else set()
+        read = self.languages if english is None else (*self.languages, english.language)
+        arrays = ("time_ids", "caption_dropped", *sorted(names))
+        self.rows = open_rows(cache, None, read, seed, window_bytes, arrays, selection)
         self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self.rows)
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
 
@@ -90,12 +106,6 @@ class AttentionData:
         """Records that an epoch is made of."""
         return sum(len(rows) for rows in self.rows.values())
 
-    def captions(self) -> set[str]:
-        """Every caption that a student may be asked to read."""
-        rows = [each for bucket in self.rows.values() for each in bucket.pieces]
-        buckets = {id(piece.bucket): piece.bucket for piece in rows}.values()
-        return {text for bucket in buckets for language in self.languages for text in bucket.captions(language)}
-
     def _num_batches(self, bucket: str) -> int:
         return max(1, len(self.rows[bucket]) // self.batch_size)
 
@@ -105,28 +115,42 @@ class AttentionData:
 
     def _collate(self, rows: list[Row], specs: Mapping[str, ArraySpec], index: int) -> AttentionBatch:
         dropped = torch.tensor([bool(row.arrays["caption_dropped"]) for row in rows])
-        hidden = torch.where(
-            dropped[:, None, None], self.empty.encoder_hidden_states, _stack(rows, TEXT_STATES).float()
-        )
-        pooled = None
-        if self.empty.pooled_prompt_embeds is not None:
-            pooled = _stack(rows, TEXT_POOLED).float()
-            if not self.keep_pooled:
-                pooled = torch.where(dropped[:, None], self.empty.pooled_prompt_embeds, pooled)
+        english = self._english(rows, dropped)
         native = [row.captions[self._language(row, index)] for row in rows]
         names = [name for name in rows[0].arrays if _is_query_array(name)]
         return AttentionBatch(
             read_queries({name: stack(rows, name) for name in names}, specs),
-            Conditioning(hidden, pooled),
+            english,
             ["" if drop else text for drop, text in zip(dropped.tolist(), native, strict=True)],
             _stack(rows, "time_ids").to(torch.int64),
-            native if self.keep_pooled and pooled is not None else None,
+            native if self.keep_pooled and english.pooled_prompt_embeds is not None else None,
         )
+
+    def _english(self, rows: list[Row], dropped: Tensor) -> Conditioning:
+        """What the teacher read, float32."""
+        pooled: Tensor | None = None
+        if self.english is not None:
+            captions = [row.captions[self.english.language] for row in rows]
+            hidden, pooled = on_device(self.english.encode(captions), "cpu")
+        else:
+            hidden = _stack(rows, TEXT_STATES).float()
+            if self.empty.pooled_prompt_embeds is not None:
+                pooled = _stack(rows, TEXT_POOLED).float()
+        hidden = torch.where(dropped[:, None, None], self.empty.encoder_hidden_states, hidden)
+        if pooled is not None and not self.keep_pooled:
+            assert self.empty.pooled_prompt_embeds is not None
+            pooled = torch.where(dropped[:, None], self.empty.pooled_prompt_embeds, pooled)
+        return Conditioning(hidden, pooled)
 
     def _language(self, row: Row, index: int) -> str:
         """The language in which the student reads a row of batch `index`."""
         name = f"{self.seed}/{index}/{row.sample_id}#{row.draw}"
         return self.languages[zlib.crc32(name.encode()) % len(self.languages)]
+
+
+def array_names(cache: Cache) -> set[str]:
+    """Of all arrays of a cache."""
+    return {name for shard in cache.shards for bucket in shard.buckets.values() for name in bucket.arrays}
 
 
 def _is_query_array(name: str) -> bool:

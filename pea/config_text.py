@@ -130,7 +130,7 @@ def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:
     """The valid name that a wrong one most likely meant: a sibling first, then any with that last word."""
-    parent, _, last = name.rpartition(".")
+    parent, _, last = ".".join(part for part in name.split(".") if not part.isdigit()).rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in names if other.rpartition(".")[0] == parent}
     close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.6)
     if close:

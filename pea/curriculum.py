@@ -25,14 +25,11 @@ class Stage:
     min_timestep: int
 
 
-def stages(first_batch: int, num_batches: int, num_stages: int, num_train_timesteps: int) -> list[Stage]:
-    """The stages of a curriculum of `num_batches` batches from `first_batch` on; the last takes in every timestep.
-
-    Before the first stage, and from the end of the curriculum on, all records are read.
-    """
+def stages(num_batches: int, num_stages: int, num_train_timesteps: int) -> list[Stage]:
+    """The stages of a curriculum of `num_batches` batches; the last takes in every timestep, and has no end."""
     clusters_left = range(num_stages - 1, -1, -1)
-    return [Stage(0, 0)] + [
-        Stage(first_batch + number * num_batches // num_stages, num_train_timesteps * left // num_stages)
+    return [
+        Stage(number * num_batches // num_stages, num_train_timesteps * left // num_stages)
         for number, left in enumerate(clusters_left)
     ]
 

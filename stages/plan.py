@@ -57,7 +57,7 @@ class Plan:
     read_mb_per_s: float | None
     """That the trainer needs, per GPU."""
     records_used: float
-    """By all planned training."""
+    """In the UNet's passes of all planned training."""
     break_even_uses: float
     """Epochs x languages x runs from which on the cache pays."""
     planned_uses: float
@@ -88,7 +88,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     num_records = num_samples * num_draws
     rate, source = _rate(config, arguments, flops.caching(num_draws))
     student_rate = None if rate is None else rate * flops.caching(num_draws) / flops.student
-    used = config.train.steps * config.train.batch_size * (1 - _culture_share(config))
+    used = _records_used(config)
     planned = used * arguments.languages * arguments.runs / max(1, num_records)
     even = costs.break_even(flops, num_draws, planned)
     per_record = size.record + size.sample / num_draws
@@ -119,6 +119,8 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
 
 
 def _verdict(even: Any) -> str:
+    if not even.planned:
+        return "no pass of the UNet is planned, so there is no online training to compare the cache with"
     if even.online_is_better:
         return (
             f"online distillation is the better choice: each record is used {even.planned:.2f} times, "
@@ -128,8 +130,11 @@ def _verdict(even: Any) -> str:
     return f"the cache pays: it saves {even.saving:.0%} of all arithmetic, and {step}"
 
 
-def _culture_share(config: Config) -> float:
-    return config.train.culture_fraction if config.corpora.culture else 0.0
+def _records_used(config: Config) -> float:
+    """Parallel records in the UNet's passes of one run."""
+    kind, train = config.train.all_phases[-1]
+    culture = train.culture_fraction if config.corpora.culture else 0.0
+    return train.steps * train.batch_size * (1 - culture) if kind == "unet" else 0.0
 
 
 def _preset(name: str) -> Any:

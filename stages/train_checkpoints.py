@@ -57,8 +57,10 @@ class Checkpoints:
         self.resume, self.fingerprint, self.accelerator = config.train.resume, fingerprint, accelerator
         self.states = TrainStates(config.adapter_dir / "states", config.train.keep_states)
 
-    def take_up(self, parts: Parts, logs: list[TrainLog]) -> str:
+    def take_up(self, parts: Parts, first_step: int, logs: list[TrainLog]) -> str:
         """Put the newest saved state of the same run into the parts; returns what there is to say about it.
+
+        `first_step`: steps of the phases before, which the logs count.
 
         Raises:
             TrainingError: `train.resume` is `must` and there is no such state.
@@ -78,7 +80,7 @@ class Checkpoints:
             said = f"resumed at step {state.step}"
         if self.accelerator.is_main_process:
             for log in logs:
-                log.keep(parts.counters.step)
+                log.keep(first_step + parts.counters.step)
         self.accelerator.wait_for_everyone()
         return said
 

@@ -17,8 +17,6 @@ from pea.signals import english_conditioning
 from pea.student import disturbed, student_losses
 from stages.train_setup import Setup
 
-_TEXT_ALONE = LossWeights(noise_pred=0.0, features=0.0, diffusion=0.0, text=1.0)
-
 
 class BatchLosses:
     """`losses(batch, index)` as the run is configured."""
@@ -34,13 +32,13 @@ class BatchLosses:
             self.train.text_weight,
         )
 
-    def __call__(self, batch: Batch, *index: int, text_alone: bool = False) -> Losses:
+    def __call__(self, batch: Batch, *index: int) -> Losses:
         """Losses to train on. `index`: the batch's (and the row group's); it decides the disturbance of the text."""
         disturb = None
         if self.train.text_perturbation:
             seed = int(np.random.SeedSequence((self.train.seed, *index, 4)).generate_state(1)[0])
             disturb = partial(disturbed, length=self.train.text_perturbation, seed=seed)
-        return self._losses(batch, self.adapter, _TEXT_ALONE if text_alone else self.weights, disturb)
+        return self._losses(batch, self.adapter, self.weights, disturb)
 
     @torch.no_grad()
     def undisturbed(self, batch: Batch) -> Losses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from pea.adapter import PEA
 from pea.config import Config
 from pea.files import sync_folder, write_text
-from pea.losses import Losses
 from pea.trained import LORA_FILE, save_unet
 
 Row = dict[str, float]
@@ -55,9 +55,9 @@ class LossMeter:
         self._sums: dict[str, Tensor] = {}
         self._count = 0
 
-    def add(self, losses: Losses) -> None:
+    def add(self, values: Mapping[str, Tensor]) -> None:
         """Count one batch."""
-        for name, value in losses.report().items():
+        for name, value in values.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
         self._count += 1
 
@@ -101,11 +101,12 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
 def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
     """The adapter's README: what it is, how to use it, what it was made from."""
     last = rows[-1] if rows else {}
-    losses = "\n".join(
-        f"| {name} | {last[name]:.5f} |" for name in ("loss", "noise_pred", "features", "diffusion") if name in last
-    )
+    terms = ("loss", "noise_pred", "features", "diffusion", "attention", "text")
+    losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in terms if name in last)
     languages = ", ".join(config.student.languages)
     lora = 'pipe.load_lora_weights("this folder")\n' if config.train.method != "adapter" else ""
+    kind, train = config.train.all_phases[-1]
+    steps = ", ".join(f"{phase['steps']} ({phase['kind']})" for phase in summary["phases"])
     shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
     return f"""---
 library_name: diffusers
@@ -129,8 +130,8 @@ pea = PEAPrompt.from_pretrained("this folder", "the text encoder's folder")
 |---|---|
 | method | {summary["method"]} |
 | trained parameters | {summary["trained_parameters"]:,} |
-| optimizer steps | {summary["steps"]} (skipped: {summary["skipped_steps"]}) |
-| batch | {config.train.batch_size}, of which culture {config.train.culture_fraction:.0%} |
+| optimizer steps | {steps} (skipped: {summary["skipped_steps"]}) |
+| batch | {train.batch_size}{f", of which culture {train.culture_fraction:.0%}" if kind == "unet" else ""} |
 | parallel records, culture samples | {summary["records"]}, {summary["culture_samples"]} |
 | teacher's answers | {summary["targets"]} |
 | identity of the cache | `{adapter.config.cache_identity}` |

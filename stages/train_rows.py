@@ -28,11 +28,11 @@ class RowGroups:
         self._losses, self._parameters, self._num_groups = losses, list(parameters), num_groups
         self._threads = ThreadPoolExecutor(num_groups, thread_name_prefix="pea-rows")
 
-    def __call__(self, batch: Batch, index: int, *, text_alone: bool) -> tuple[Losses, list[Tensor | None]]:
+    def __call__(self, batch: Batch, index: int) -> tuple[Losses, list[Tensor | None]]:
         """Losses, detached, and the gradient of their total for each parameter (None: it does not depend on it)."""
         groups = batch.groups(self._num_groups)
         futures = [
-            self._threads.submit(self._gradients, group, (index, number), len(group) / len(batch), text_alone)
+            self._threads.submit(self._gradients, group, (index, number), len(group) / len(batch))
             for number, group in enumerate(groups)
         ]
         results = [future.result() for future in futures]
@@ -40,9 +40,9 @@ class RowGroups:
         return losses, [_sum(column) for column in zip(*(gradients for _, gradients in results), strict=True)]
 
     def _gradients(
-        self, group: Batch, index: tuple[int, ...], share: float, text_alone: bool
+        self, group: Batch, index: tuple[int, ...], share: float
     ) -> tuple[Losses, tuple[Tensor | None, ...]]:
-        losses = self._losses(group, *index, text_alone=text_alone)
+        losses = self._losses(group, *index)
         return losses, torch.autograd.grad(losses.total * share, self._parameters, allow_unused=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,26 +12,21 @@ from torch import nn
 from pea.adapter import PEA
 from pea.batch import Batch
 from pea.cache import Cache
-from pea.cache.identity import reading_identity, sha256_folder
-from pea.config import Config
+from pea.cache.identity import reading_identity
+from pea.config import Config, Phase
 from pea.curriculum import Curriculum, stages
 from pea.dataset import BatchPlan, TrainingData
 from pea.draws import DrawRecipe
-from pea.encoders import EnglishEncoder, NativeEncoder, vae_scaling_factor
+from pea.encoders import EnglishEncoder, vae_scaling_factor
 from pea.errors import ConfigError
 from pea.selection import Selection
 from pea.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.teacher import Teacher
 from pea.text_states import TextStates
 from pea.trained import open_unet
-from stages.attention_setup import native_store, untrained_adapter
-
-_DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_NOT_FINGERPRINT = {
-    "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
-    "max_minutes", "keep_text_states", "sample_every_steps", "sample_prompts", "trackers",
-}  # fmt: skip
-"""Settings of `train` that do not change the result."""
+from stages.fingerprints import unet_fingerprint
+from stages.light_setup import untrained_adapter
+from stages.text_tables import DTYPES, TextTables, english_captions
 
 
 @dataclass
@@ -53,14 +47,20 @@ class Setup:
     """What is trained of the student's UNet."""
     native_states: TextStates
     english_states: TextStates | None
-    """Of the English encoders, where a loss compares text states."""
+    """Of the English captions, averaged over tokens, where a loss compares text states."""
     block_weights: dict[str, float]
     """Factor of each block's error in the feature loss."""
     fingerprint: dict[str, Any]
 
 
-def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Setup:
-    """Open and check everything.
+def prepare(
+    config: Config,
+    device: torch.device,
+    num_processes: int = 1,
+    former: Sequence[Phase] = (),
+    tables: TextTables | None = None,
+) -> Setup:
+    """Open and check everything; `former`: the phases that come before, `tables`: text states that they have left.
 
     Raises:
         IdentityError: a cache is not the one that this configuration describes.
@@ -72,30 +72,26 @@ def prepare(config: Config, device: torch.device, num_processes: int = 1) -> Set
     if config.corpora.culture:
         culture = Cache.open(config.cache_dir("culture"), expect=reading_identity(config, "culture"))
     teacher = Teacher.from_checkpoint(
-        config.teacher.checkpoint, config.cache.blocks, _DTYPES[config.train.precision], device, channels_last=True
+        config.teacher.checkpoint, config.cache.blocks, DTYPES[config.train.precision], device, channels_last=True
     )
     if config.train.gradient_checkpointing:
         teacher.recompute_activations()
     blocks = _wanted_blocks(config, teacher)
-    encoder = NativeEncoder.from_pretrained(config.student.encoder, device=device)
+    tables = tables or TextTables(config, device)
     data, batch, validation = _data(config, parallel, culture, teacher, blocks, num_processes)
-    rows = [each for each in (data, validation) if each is not None]
-    captions = [each.captions(language) for each in rows for language in config.student.caption_languages]
-    source = _source(config, teacher, rows, blocks, device)  # before the UNet is opened: the teacher stays frozen
+    source = _source(config, teacher, blocks, device)  # before the UNet is opened: the teacher stays frozen
     return Setup(
         data=data,
         batch=batch,
         validation=validation,
         teacher=teacher,
         source=source,
-        adapter=untrained_adapter(config, teacher.unet.config, encoder, parallel.identity),
+        adapter=untrained_adapter(config, teacher.unet.config, tables.encoder, parallel.identity),
         unet_parameters=open_unet(teacher.unet, config.train.method, config.train.lora_rank, config.train.seed),
-        native_states=TextStates(encoder.encode, set().union(*captions), store=native_store(config)),
-        english_states=_english_states(config, teacher, rows, device)
-        if config.train.text_weight or config.train.text_steps
-        else None,
+        native_states=tables.native,
+        english_states=tables.english_means if config.train.text_weight else None,
         block_weights=_block_weights(config, parallel, blocks),
-        fingerprint=_fingerprint(config, parallel, culture, num_processes),
+        fingerprint=unet_fingerprint(config, parallel, culture, former, num_processes),
     )
 
 
@@ -119,12 +115,8 @@ def _data(
     if not train.curriculum_steps:
         return data, data.batch, validation
     per_step = train.gradient_accumulation_steps * num_processes
-    plan = stages(
-        train.text_steps * per_step,
-        train.curriculum_steps * per_step,
-        train.curriculum_stages,
-        data.recipe.num_train_timesteps,
-    )
+    num_batches = train.curriculum_steps * per_step
+    plan = stages(num_batches, train.curriculum_stages, data.recipe.num_train_timesteps)
     curriculum = Curriculum(plan, lambda timestep: open_data(Selection(fraction, min_timestep=timestep)))
     return data, curriculum.batch, validation
 
@@ -158,21 +150,14 @@ def _training_data(
     )
 
 
-def _source(
-    config: Config, teacher: Teacher, rows: Sequence[TrainingData], blocks: tuple[str, ...], device: torch.device
-) -> SignalSource:
+def _source(config: Config, teacher: Teacher, blocks: tuple[str, ...], device: torch.device) -> SignalSource:
     if config.train.targets == "cached":
         return CachedTeacher(config.cache, blocks)
     if config.train.method != "adapter":  # the student's UNet will change
         checkpoint, dtype = config.teacher.checkpoint, teacher.unet.dtype
         teacher = Teacher.from_checkpoint(checkpoint, config.cache.blocks, dtype, device, channels_last=True)
-    return LiveTeacher(teacher, _english_states(config, teacher, rows, device), blocks)
-
-
-def _english_states(config: Config, teacher: Teacher, rows: Sequence[TrainingData], device: torch.device) -> TextStates:
     english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, teacher.unet.dtype, device)
-    language = config.corpora.parallel.source_language
-    return TextStates(english.encode, set().union(*(each.captions(language) for each in rows)))
+    return LiveTeacher(teacher, TextStates(english.encode, english_captions(config)), blocks)
 
 
 def _wanted_blocks(config: Config, teacher: Teacher) -> tuple[str, ...]:
@@ -201,18 +186,3 @@ def _block_weights(config: Config, parallel: Cache, blocks: tuple[str, ...]) -> 
         return weights
     powers = feature_powers(parallel, blocks)
     return {block: weight / max(powers[block], 1e-12) for block, weight in weights.items()}
-
-
-def _fingerprint(config: Config, parallel: Cache, culture: Cache | None, num_processes: int) -> dict[str, Any]:
-    """What decides the trained weights; a saved state of another fingerprint is not resumed."""
-    train = config.train.model_dump(mode="json", exclude=_NOT_FINGERPRINT)
-    return {
-        "cache": {"parallel": parallel.identity.digest, "culture": culture.identity.digest if culture else None},
-        "student": {
-            "encoder": sha256_folder(config.student.encoder),
-            "language": ",".join(config.student.caption_languages),
-            "adapter": config.student.adapter.model_dump(mode="json"),
-        },
-        "train": json.loads(json.dumps(train)),
-        "num_processes": num_processes,
-    }

@@ -14,6 +14,7 @@ from pea.errors import TrainingError
 from pea.schedule import learning_rate
 from stages.train_checkpoints import Parts
 from stages.train_losses import BatchLosses
+from stages.train_phase import everywhere
 from stages.train_rows import RowGroups, num_row_groups
 
 
@@ -33,12 +34,10 @@ class OptimizerStep:
     def __call__(self, batches: Iterator[tuple[int, Batch]]) -> None:
         """One step over `gradient_accumulation_steps` batches; skipped when a loss or gradient is not finite."""
         step = self.parts.counters.step
-        if step and step == self.train.text_steps:
-            self.parts.optimizer.state.clear()  # the gradients of the loss that begins here are of another size
         for group in self.parts.optimizer.param_groups:
             group["lr"] = learning_rate(step, self.train)
         self.parts.optimizer.zero_grad()
-        finite, names = self._gradients(batches, text_alone=step < self.train.text_steps)
+        finite, names = self._gradients(batches)
         norm = self._clipped_norm() if finite else None
         # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
         scaled = self.accelerator.scaler is not None
@@ -51,7 +50,7 @@ class OptimizerStep:
             self._skip(names)
         self.parts.counters.step += 1
 
-    def _gradients(self, batches: Iterator[tuple[int, Batch]], *, text_alone: bool) -> tuple[bool, list[str]]:
+    def _gradients(self, batches: Iterator[tuple[int, Batch]]) -> tuple[bool, list[str]]:
         """Whether all losses of the step are finite, and its records' names; the gradients are left in place."""
         count = self.train.gradient_accumulation_steps
         finite, names = True, []
@@ -60,12 +59,12 @@ class OptimizerStep:
             names += batch.names
             gradients = None
             if self.groups is None:
-                losses = self.losses(batch, index, text_alone=text_alone)
+                losses = self.losses(batch, index)
             else:
-                losses, gradients = self.groups(batch, index, text_alone=text_alone)
+                losses, gradients = self.groups(batch, index)
             finite = finite and everywhere(self.accelerator, torch.isfinite(losses.total).all())
             if finite:
-                self.parts.meter.add(losses)
+                self.parts.meter.add(losses.report())
                 if gradients is None:
                     self._backward(losses.total / count, last=number == count - 1)
                 else:
@@ -105,9 +104,3 @@ class OptimizerStep:
                 got=f"records {shown}",
                 remedy="Lower train.learning_rate, or use train.precision=bf16 or no.",
             )
-
-
-def everywhere(accelerator: Accelerator, flag: Tensor) -> bool:
-    """Whether a flag holds in every process."""
-    held: Tensor = accelerator.reduce(flag.float().reshape(1), "sum")
-    return int(held.item()) == accelerator.num_processes

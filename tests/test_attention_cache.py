@@ -74,7 +74,7 @@ def test_batches_hold_each_records_own_layers(few: tuple[Config, Cache]) -> None
     config, cache = few
     empty = EnglishEncoder.from_checkpoint(config.teacher.checkpoint).encode([""])
     data = AttentionData(cache, ("zh",), 5, 0, empty)
-    assert data.num_records == 48 and data.captions() >= set(buckets(cache)["parallel-0", "16x16"].captions("zh"))
+    assert data.num_records == 48
     for index in range(data.batches_per_epoch):
         batch = data.batch(index)
         kept = torch.cat([queries.rows for queries in batch.queries.values()])

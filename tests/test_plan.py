@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pea.cache import Cache
-from pea.config import Config, resolved_yaml
+from pea.config import Config, PhaseConfig, resolved_yaml
 from stages.cli import main
 from tests.test_collect import with_cache
 from tests.tiny_setup import fill_cache, write_tar
@@ -74,6 +74,9 @@ def test_it_says_when_online_is_the_better_choice(fresh_run: Config, tmp_path: P
     assert once["verdict"].startswith("online distillation is the better choice")
     assert often["planned_uses"] > often["break_even_uses"] and often["saving"] > 0
     assert often["verdict"].startswith("the cache pays")
+    train = fresh_run.train.model_copy(update={"phases": (PhaseConfig(kind="attention"),)})
+    never = plan(fresh_run.model_copy(update={"train": train}), tmp_path, capsys, "--samples", "100")
+    assert never["records_used"] == 0 and never["verdict"].startswith("no pass of the UNet is planned")
 
 
 def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:

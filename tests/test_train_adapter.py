@@ -172,15 +172,6 @@ def test_training_can_read_another_language_than_the_prompts(config: Config, tmp
     assert other.fingerprint["student"] != native.fingerprint["student"]
 
 
-def test_steps_in_text_space_come_first_and_ask_no_unet(config: Config, tmp_path: Path) -> None:
-    run = variant(config, tmp_path, steps=6, text_steps=4)
-    train_adapter.run(run, QUIET)
-    rows = log_rows(run)
-    assert [row["noise_pred"] > 0 for row in rows] == [False] * 4 + [True] * 2
-    assert [row["lr"] for row in rows] == pytest.approx([5e-3, 1e-2, 1e-2, 1e-2, 5e-3, 1e-2]), "two warmups"
-    assert [row["loss"] == row["text"] for row in rows] == [True] * 4 + [False] * 2
-
-
 def test_blocks_without_weight_are_not_read(config: Config, tmp_path: Path) -> None:
     factors = dict.fromkeys(("down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1"), 0.0)
     setup = prepare(variant(config, tmp_path, block_weights=factors), torch.device("cpu"))

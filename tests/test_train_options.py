@@ -102,8 +102,8 @@ def test_perturbation_changes_the_losses_reproducibly(tiny_sdxl: Config, tmp_pat
 
 
 def test_stages_go_from_noisy_to_all_timesteps() -> None:
-    found = stages(10, 100, 4, 1000)
-    assert found == [Stage(0, 0), Stage(10, 750), Stage(35, 500), Stage(60, 250), Stage(85, 0)]
+    found = stages(100, 4, 1000)
+    assert found == [Stage(0, 750), Stage(25, 500), Stage(50, 250), Stage(75, 0)]
     opened: list[int] = []
 
     class Data:
@@ -115,17 +115,17 @@ def test_stages_go_from_noisy_to_all_timesteps() -> None:
             return self.timestep, index
 
     curriculum = Curriculum(found, Data)  # type: ignore[arg-type]
-    answers = [curriculum.batch(index) for index in (0, 9, 10, 34, 35, 36, 84, 85, 500)]
-    assert answers == [(0, 0), (0, 9), (750, 10), (750, 34), (500, 35), (500, 36), (250, 84), (0, 85), (0, 500)]
-    assert opened == [0, 750, 500, 250, 0]
+    answers = [curriculum.batch(index) for index in (0, 24, 25, 26, 74, 75, 500)]
+    assert answers == [(750, 0), (750, 24), (500, 25), (500, 26), (250, 74), (0, 75), (0, 500)]
+    assert opened == [750, 500, 250, 0]
 
 
 def test_the_curriculum_reads_the_timesteps_of_the_cache(tiny_sdxl: Config, tmp_path: Path) -> None:
-    run = variant(tiny_sdxl, tmp_path, curriculum_steps=6, curriculum_stages=3, steps=8, text_steps=1)
+    run = variant(tiny_sdxl, tmp_path, curriculum_steps=6, curriculum_stages=3, steps=8)
     setup = prepare(run, CPU)
     lowest = [int(batch.timesteps[: batch.num_parallel].min()) for batch in map(setup.batch, range(12))]
-    assert all(value >= 666 for value in lowest[1:3]) and all(value >= 333 for value in lowest[3:5])
-    assert min(lowest[5:]) < 333
+    assert all(value >= 666 for value in lowest[:2]) and all(value >= 333 for value in lowest[2:4])
+    assert min(lowest[4:]) < 333
     assert setup.batch(9).names == setup.data.batch(9).names
     assert train_adapter.run(run, QUIET)["steps"] == 8
 

@@ -18,10 +18,11 @@ from pea.config.cache import (
 )
 from pea.config.corpora import CorporaConfig, CorpusConfig, TeacherConfig
 from pea.config.evaluate import EvaluateConfig
+from pea.config.phases import PhaseConfig
 from pea.config.root import Config, load_config, resolved_yaml, valid_names
 from pea.config.section import FloatDtype, Fraction, Section, StoredValues
 from pea.config.student import AdapterConfig, StudentConfig
-from pea.config.train import TrainConfig
+from pea.config.train import Phase, TrainConfig
 
 __all__ = [
     "AdapterConfig",
@@ -37,6 +38,8 @@ __all__ = [
     "FloatDtype",
     "FoldSketch",
     "Fraction",
+    "Phase",
+    "PhaseConfig",
     "PositionsSketch",
     "QuantizedSketch",
     "Section",

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from pea.config.phases import PhaseConfig, PhaseKind
 from pea.config.section import Fraction, Section
+
+
+class Phase(NamedTuple):
+    """One phase of a run with everything it leaves out filled in."""
+
+    kind: PhaseKind
+    train: TrainConfig
+    """Its settings; ``phases`` is empty."""
 
 
 class TrainConfig(Section):
@@ -17,13 +26,13 @@ class TrainConfig(Section):
     cross-attention."""
     lora_rank: PositiveInt = 16
     """Rank of the LoRA matrices."""
-    steps: NonNegativeInt = 10_000
-    """Optimizer steps, `text_steps` included, `attention_steps` not; 0, where there are such: they alone, without ever
-    loading the UNet."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """What the run consists of, in order; empty: one phase of kind ``unet``. Without a phase of that kind, the adapter
+    is published as the last one leaves it."""
+    steps: PositiveInt = 10_000
+    """Optimizer steps of a phase."""
     max_minutes: PositiveFloat | None = None
-    """End after this time in the loop, resumed parts included; the adapter is published as it is then."""
-    text_steps: NonNegativeInt = 0
-    """First steps, which only pull the text states towards the English ones: no UNet pass, the full learning rate."""
+    """End after this time in the loops of all phases, resumed parts included; the adapter is published as it is."""
     batch_size: PositiveInt = 32
     """Records per optimizer step and process, parallel and culture together."""
     culture_fraction: Fraction = 0.25
@@ -59,14 +68,6 @@ class TrainConfig(Section):
     distillation); 0 needs no English encoder."""
     diffusion_rows: Literal["culture", "all"] = "culture"
     """Rows with the diffusion loss: those of the culture corpus (hybrid training), or all."""
-    attention_steps: NonNegativeInt = 0
-    """Steps of the warm start on cached attention queries, before the first UNet step."""
-    attention_batch_size: PositiveInt = 256
-    """Records per step of the warm start."""
-    attention_learning_rate: PositiveFloat = 1e-3
-    """Peak learning rate of the warm start."""
-    attention_text_weight: NonNegativeFloat = 0.0
-    """Weight, in the warm start, of the distance between the adapter's text states and the teacher's English ones."""
     keep_text_states: bool = False
     """Keep the native encoder's states of all captions beside the caches, for later runs, and in no run's memory."""
     targets: Literal["cached", "live"] = "cached"
@@ -120,6 +121,18 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         if self.sample_every_steps and not self.sample_prompts:
             raise ValueError("sample_every_steps needs sample_prompts")
-        if not self.steps and (not self.attention_steps or self.method != "adapter"):
-            raise ValueError("steps=0 needs attention_steps, and trains the adapter alone")
+        kinds = [phase.kind for phase in self.phases]
+        if "unet" in kinds[:-1]:
+            raise ValueError("a phase of kind unet can only be the last one")
+        if kinds and "unet" not in kinds:
+            if self.method != "adapter":
+                raise ValueError(f"method {self.method} trains the UNet, and needs a phase of kind unet")
+            if self.ema_decay is not None:
+                raise ValueError("ema_decay needs a phase of kind unet")
         return self
+
+    @property
+    def all_phases(self) -> tuple[Phase, ...]:
+        """Every phase of the run, at least one, with its settings."""
+        phases = self.phases or (PhaseConfig(kind="unet"),)
+        return tuple(Phase(each.kind, self.model_copy(update={"phases": (), **each.given})) for each in phases)
