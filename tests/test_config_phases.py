@@ -11,6 +11,8 @@ from pea.errors import ConfigError
 from pea.schedule import learning_rate
 from tests.test_config import MINIMAL
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture
 def minimal(tmp_path: Path) -> Path:
@@ -70,3 +72,13 @@ def test_the_rate_rises_then_stays_or_falls_to_zero(minimal: Path) -> None:
     assert rates[:3] == [0.5, 1.0, 1.0] and rates == [0.5, *sorted(rates[1:], reverse=True)]
     assert rates[40] == pytest.approx(0.0, abs=1e-9)
     assert [learning_rate(step, constant) for step in (0, 1, 39)] == [0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/phases").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_the_methods_fit_the_demo(path: Path) -> None:
+    config = load_config([ROOT / "configs/demo.yaml", path], ["cache.attention={num_queries: 16}"])
+    kinds = [phase.kind for phase in config.train.all_phases]
+    assert kinds == sorted(kinds, key=["text", "attention", "unet"].index)
+    assert load_config(ROOT / "configs/demo.yaml", ["cache.attention={num_queries: 16}"]).cache == config.cache, (
+        "a method that changed the cache would need one of its own"
+    )
