@@ -16,19 +16,18 @@ import torch
 from torch import Tensor
 
 from pea.cache import PartPlan
-from pea.cache.schema import NOISE_PRED, TEXT_POOLED, TEXT_STATES
+from pea.compiling import compile_teacher
 from pea.config import Config
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
 from pea.encoders import Conditioning, EnglishEncoder, VaeEncoder, sample_latents
+from pea.kept import Arrays, Mask, finite, kept_rows, text_rows
 from pea.layout import BucketLayout, bucket_layouts
-from pea.queries import DrawnQueries, text_dtype
+from pea.queries import DrawnQueries
 from pea.samples import Placed, Rejected, bucket_name
 from pea.sketch import to_numpy
 from pea.stopwatch import Stopwatch
 from pea.teacher import Teacher, UNetOutput
 
-Arrays = dict[str, npt.NDArray[Any]]
-Mask = npt.NDArray[np.bool_]
 _VAE_PIXELS_PER_PASS = 4 << 20
 
 
@@ -81,6 +80,7 @@ class FrozenModels:
         Raises:
             CheckpointError: a model's folder is missing, incomplete, or of another kind.
             ConfigError: a block or a bucket does not fit the models.
+            DeviceError: the teacher is to be compiled, and nothing can be.
         """
         self.config, self.device = config, device
         self.stopwatch = Stopwatch()
@@ -96,6 +96,8 @@ class FrozenModels:
             self._teacher = Teacher.from_checkpoint(
                 checkpoint, config.cache.blocks, dtype, device, channels_last=True, query_layers=layers
             )
+            if config.cache.run.compile:
+                compile_teacher(self._teacher)
             num_timesteps = int(self._teacher.scheduler.config.num_train_timesteps)
             self._recipe = DrawRecipe(
                 config.cache.seed, config.cache.caption_drop_rate, num_timesteps, config.cache.noise_offset
@@ -118,7 +120,7 @@ class FrozenModels:
         kept = torch.from_numpy(np.flatnonzero(healthy)).to(self.device)
         with self.stopwatch("text"):
             conditioning = self._english.encode([item.captions[self._language] for item in batch])
-        text, readable = self._text_rows(conditioning)
+        text, readable = text_rows(conditioning, self.config.cache.attention)
         samples |= text
         records, healthy = self._records(batch, mean[kept], std[kept], conditioning, self.layouts[bucket], part)
         healthy &= readable
@@ -139,7 +141,7 @@ class FrozenModels:
             mean, std = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
             dtype = getattr(torch, self.config.cache.moments_dtype)
             stored = {"latents_mean": mean.to(dtype), "latents_std": std.to(dtype)}
-            healthy = _finite(*stored.values()).cpu().numpy()
+            healthy = finite(*stored.values()).cpu().numpy()
             return mean, std, {name: to_numpy(values) for name, values in stored.items()}, healthy
 
     def _records(
@@ -160,7 +162,7 @@ class FrozenModels:
             queries = self._draw_queries(layout, part, sample_ids, draw)
             output = self._ask(mean, std, drawn, conditioning, time_ids, queries)
             with self.stopwatch("sketch"):
-                drawn |= self._keep(output, drawn["record_id"], layout, part.blocks)
+                drawn |= kept_rows(output, drawn["record_id"], layout, part.blocks, self.config.cache)
                 if queries is not None and layout.queries is not None:
                     drawn |= layout.queries.rows(output.queries, queries)
             for name, rows in drawn.items():
@@ -169,15 +171,6 @@ class FrozenModels:
         del columns["noise"], columns["latent_noise"]
         records = {name: np.stack(rows, axis=1) for name, rows in columns.items()}
         return {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in records.items()}, healthy
-
-    def _text_rows(self, conditioning: Conditioning) -> tuple[Arrays, Mask | np.bool_]:
-        """The English text states that are stored of each sample, and which samples' are finite ``[S]``."""
-        if self.config.cache.attention is None:
-            return {}, np.bool_(True)
-        dtype = text_dtype(self.config.cache.attention.dtype)
-        named = {TEXT_STATES: conditioning.encoder_hidden_states, TEXT_POOLED: conditioning.pooled_prompt_embeds}
-        stored = {name: states.to(dtype) for name, states in named.items() if states is not None}
-        return {name: to_numpy(rows) for name, rows in stored.items()}, _finite(*stored.values()).cpu().numpy()
 
     def _draw_queries(
         self, layout: BucketLayout, part: PartPlan, sample_ids: Sequence[str], draw: int
@@ -223,36 +216,6 @@ class FrozenModels:
             places = {name: self._tensor(rows) for name, rows in positions.items()}
             return self._teacher.forward(noisy, timesteps, text, time_ids, places)
 
-    def _keep(
-        self,
-        output: UNetOutput,
-        record_ids: npt.NDArray[np.uint64],
-        layout: BucketLayout,
-        blocks: Sequence[str],
-    ) -> Arrays:
-        """What is stored of an answer, ``[S, ...]``, and whether it is ``healthy``, bool ``[S]``."""
-        kept, healthy = self._keep_noise_pred(output.noise_pred, record_ids, layout)
-        for block in blocks:
-            sketch = layout.sketches[block]
-            stored = sketch.encode(output.features[block], record_ids)
-            healthy &= sketch.finite(stored)
-            kept |= {f"features/{block}/{suffix}": to_numpy(values) for suffix, values in stored.items()}
-        if output.queries and self.config.cache.attention is not None:
-            dtype = text_dtype(self.config.cache.attention.dtype)
-            healthy &= _finite(*(queries.to(dtype) for queries in output.queries.values()))
-        return kept | {"healthy": healthy.cpu().numpy()}
-
-    def _keep_noise_pred(
-        self, noise_pred: Tensor, record_ids: npt.NDArray[np.uint64], layout: BucketLayout
-    ) -> tuple[Arrays, Tensor]:
-        """What is stored of the noise prediction, and whether it is finite, bool ``[S]``."""
-        if layout.noise_pred_sketch is None:
-            whole = noise_pred.to(getattr(torch, self.config.cache.noise_pred_dtype))
-            return {NOISE_PRED: to_numpy(whole)}, _finite(whole)
-        stored = layout.noise_pred_sketch.encode(noise_pred, record_ids)
-        named = {f"{NOISE_PRED}/{suffix}": to_numpy(values) for suffix, values in stored.items()}
-        return named, layout.noise_pred_sketch.finite(stored)
-
     def _drop(self, conditioning: Conditioning, dropped: Tensor) -> Conditioning:
         """The empty caption's conditioning, or its hidden states alone, where ``dropped`` (bool ``[S]``) is true."""
         hidden = torch.where(
@@ -267,11 +230,6 @@ class FrozenModels:
 
     def _tensor(self, rows: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(rows).to(self.device)
-
-
-def _finite(*tensors: Tensor) -> Tensor:
-    """Whether all values of each row are finite: bool ``[S]``."""
-    return torch.stack([torch.isfinite(tensor).flatten(1).all(1) for tensor in tensors]).all(0)
 
 
 def _where(batch: Sequence[Decoded], kept: Mask) -> list[Decoded]:

@@ -59,7 +59,9 @@ class Collector:
         num_expected = sum(name.endswith(b".json") for name in scan_headers(task.tar)[0])
         yield Started(num_expected)
         at_once = self._batches_at_once(num_expected)
-        with ShardWriter(cache, task.part.tar, task.part.part, self._schema(task.part)) as writer:
+        made_with = "torch.compile" if self._cache_config.run.compile else ""
+        schema = self._schema(task.part)
+        with ShardWriter(cache, task.part.tar, task.part.part, schema, made_with=made_with) as writer:
             decoded = self._decode(task, in_flight)
             with (
                 shared_threads(at_once),

@@ -186,7 +186,7 @@ def test_missing_inputs(setup: Callable[..., Config], tmp_path: Path) -> None:
 
 def test_digests_are_remembered_but_never_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Path] = []
-    monkeypatch.setattr("pea.cache.identity.sha256_file", lambda path: calls.append(path) or sha256_file(path))
+    monkeypatch.setattr("pea.cache.model_digest.sha256_file", lambda path: calls.append(path) or sha256_file(path))
     (tmp_path / "m.bin").write_text("1")
     first = sha256_folder(tmp_path)
     assert sha256_folder(tmp_path) == first and len(calls) == 1

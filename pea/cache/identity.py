@@ -6,16 +6,17 @@ records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pea.cache.files import canonical_json, sha256_file, sha256_text
+from pea.cache.files import canonical_json, sha256_text
+from pea.cache.model_digest import read_json
+from pea.cache.model_digest import sha256_folder as sha256_folder
 from pea.cache.schema import FORMAT_VERSION
-from pea.errors import CheckpointError, ConfigError
+from pea.errors import ConfigError
 from pea.tars import TarIdentity, expand_tars, tar_identity
 
 if TYPE_CHECKING:  # what checks configurations is slow to import, and looking into a cache does without
@@ -28,10 +29,6 @@ SKETCHES = "cache.sketches"
 EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
 """Fields that ``pea cache --extend`` may enlarge."""
 DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
-
-_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
-_VOLATILE_KEYS = ("transformers_version", "torch_dtype", "dtype")  # of config.json; and those that start with _
-_memo: dict[tuple[str, int, int, int], str] = {}
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def _text_parts(checkpoint: Path) -> list[str]:
 
 
 def _scheduler_fields(checkpoint: Path) -> dict[str, Any]:
-    scheduler = _read_json(checkpoint / "scheduler" / "scheduler_config.json")
+    scheduler = read_json(checkpoint / "scheduler" / "scheduler_config.json")
     kept = {key: value for key, value in sorted(scheduler.items()) if not key.startswith("_")}
     return {"teacher.scheduler": kept, "teacher.prediction_type": kept.get("prediction_type", "epsilon")}
 
@@ -207,50 +204,7 @@ def resolve_blocks(cache: CacheConfig, checkpoint: Path) -> list[str]:
     """
     if cache.blocks != "all":
         return list(cache.blocks)
-    unet = _read_json(checkpoint / "unet" / "config.json")
+    unet = read_json(checkpoint / "unet" / "config.json")
     down = [f"down_blocks.{index}" for index in range(len(unet.get("down_block_types", ())))]
     up = [f"up_blocks.{index}" for index in range(len(unet.get("up_block_types", ())))]
     return [*down, "mid_block", *up]
-
-
-def sha256_folder(folder: str | Path) -> str:
-    """Digest of a model folder's files (weights, configuration, vocabulary) by name and content.
-
-    In ``config.json`` the entries that only tell which program wrote it are ignored. Digests of unchanged
-    files are remembered in memory.
-
-    Raises:
-        CheckpointError: the folder is missing or holds no model file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(
-            "no such model folder",
-            where=folder,
-            remedy="Point teacher.checkpoint at a diffusers pipeline folder.",
-        )
-    paths = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES and path.is_file())
-    if not paths:
-        raise CheckpointError("no model files in the folder", where=folder, expected=" ".join(_MODEL_FILES))
-    return sha256_text(canonical_json([[path.name, _digest(path)] for path in paths]))
-
-
-def _digest(path: Path) -> str:
-    if path.name == "config.json":
-        kept = {k: v for k, v in _read_json(path).items() if not k.startswith("_") and k not in _VOLATILE_KEYS}
-        return sha256_text(canonical_json(kept))
-    status = path.stat()
-    key = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
-    if key not in _memo:
-        _memo[key] = sha256_file(path)
-    return _memo[key]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError("cannot read the model's configuration", where=path, got=error) from None
-    if not isinstance(document, dict):
-        raise CheckpointError("not a configuration", where=path, expected="a JSON object")
-    return document

@@ -28,6 +28,8 @@ from pea.errors import CacheError, ShardUnfinishedError
 if TYPE_CHECKING:
     from pea.cache.reader import Cache
 
+_MADE_WITH = "PEA-Cache"
+
 
 class ShardWriter:
     """Writes one part of the shard of one tar. Leave the ``with`` block without ``finish`` and nothing remains.
@@ -37,16 +39,23 @@ class ShardWriter:
     """
 
     def __init__(
-        self, cache: Cache, tar: str, part: str, schema: ShardSchema, *, store_name: str | None = None
+        self,
+        cache: Cache,
+        tar: str,
+        part: str,
+        schema: ShardSchema,
+        *,
+        store_name: str | None = None,
+        made_with: str = "",
     ) -> None:
-        """Lock the part and clear what a dead writer left.
+        """Lock the part and clear what a dead writer left. ``made_with``: what a reader may like to know of the run.
 
         Raises:
             ShardLockedError: another writer is busy with it.
             CacheError: it is finished already, or the manifest does not have it.
         """
         self._plan = cache.part_plan(tar, part)
-        self._schema = schema
+        self._schema, self._made_with = schema, ", ".join(filter(None, (_MADE_WITH, made_with)))
         self._content = cache.part_digest(self._plan)
         self._removed = cache.removed_keys(tar)
         self._directory = cache.shard_dir(tar)
@@ -191,7 +200,7 @@ class ShardWriter:
             "tar": self._plan.tar,
             "part": self._plan.part,
             "draws": [self._plan.draw_start, self._plan.draw_stop],
-            "made_with": "PEA-Cache",
+            "made_with": self._made_with,
         }
 
     def _summary(self) -> dict[str, Any]:

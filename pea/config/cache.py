@@ -92,6 +92,9 @@ class CacheRunConfig(Section):
     """CPUs that Ray reserves per actor."""
     num_gpus_per_actor: NonNegativeFloat = 0.0
     """GPUs that Ray reserves per actor."""
+    compile: bool = False
+    """Compile the teacher's UNet with ``torch.compile`` before its first pass: minutes at the start of every actor, and
+    values that may differ in their last bits from uncompiled ones. Needs a C++ compiler, on a GPU also triton."""
     max_tries: PositiveInt = 3
     """Tries per tar before it is reported as failed."""
     ray_address: str | None = None
