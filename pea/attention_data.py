@@ -106,6 +106,11 @@ class AttentionData:
         """Records that an epoch is made of."""
         return sum(len(rows) for rows in self.rows.values())
 
+    @property
+    def rows_of_epoch(self) -> dict[str, tuple[int, int]]:
+        """Bucket -> records of its batches in an epoch, and 0 culture rows."""
+        return {bucket: (self._num_batches(bucket) * self.batch_size, 0) for bucket in self.rows}
+
     def _num_batches(self, bucket: str) -> int:
         return max(1, len(self.rows[bucket]) // self.batch_size)
 

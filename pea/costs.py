@@ -161,7 +161,7 @@ def flops(models: Models, layout: BucketLayout, bucket: tuple[int, int]) -> Flop
     return Flops(
         vae=_vae_flops(json.dumps(dict(models.vae)), bucket),
         text=float(sum(_text_flops(config) for config in models.text)),
-        unet=_unet_flops(json.dumps(dict(models.unet)), layout.latent_shape),
+        unet=unet_flops(models.unet, layout.latent_shape),
     )
 
 
@@ -194,15 +194,20 @@ def _typical_values(spec: ArraySpec, rows: int) -> np.ndarray[Any, Any]:
     return random.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 
+def unet_flops(unet: Mapping[str, Any], latent_shape: tuple[int, int, int], num_tokens: int = NUM_TOKENS) -> float:
+    """Of one forward pass over latents of this shape and a text of so many tokens."""
+    return _unet_flops(json.dumps(dict(unet)), latent_shape, num_tokens)
+
+
 @cache
-def _unet_flops(config_json: str, latent_shape: tuple[int, int, int]) -> float:
+def _unet_flops(config_json: str, latent_shape: tuple[int, int, int], num_tokens: int) -> float:
     config = json.loads(config_json)
     with torch.device("meta"), torch.no_grad():
         unet = UNet2DConditionModel.from_config(config)
         added = None
         if (pooled_dim := pooled_dim_of(config)) is not None:
             added = {"text_embeds": torch.zeros(1, pooled_dim), "time_ids": torch.zeros(1, 6)}
-        text = torch.zeros(1, NUM_TOKENS, int(config["cross_attention_dim"]))
+        text = torch.zeros(1, num_tokens, int(config["cross_attention_dim"]))
         with FlopCounterMode(display=False) as counter:
             unet(torch.zeros(1, *latent_shape), torch.zeros(1), encoder_hidden_states=text, added_cond_kwargs=added)
     return float(counter.get_total_flops())

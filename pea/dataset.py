@@ -94,6 +94,12 @@ class TrainingData:
         return sum(len(rows) for rows in self.parallel.values())
 
     @property
+    def rows_of_epoch(self) -> dict[str, tuple[int, int]]:
+        """Bucket -> parallel and culture rows of its batches in an epoch."""
+        epoch = {bucket: (self._num_batches(bucket), self._sizes(bucket)) for bucket in self._buckets}
+        return {bucket: (count * first, count * second) for bucket, (count, (first, second)) in epoch.items()}
+
+    @property
     def num_culture_samples(self) -> int:
         """Culture samples."""
         return sum(len(rows) for rows in self.culture.values())

@@ -14,7 +14,7 @@ from typing import Any
 
 from pea.adapter import pooled_dim_of
 from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays
-from pea.config import CacheConfig
+from pea.config import AttentionConfig, CacheConfig
 from pea.errors import CheckpointError, ConfigError
 from pea.queries import QueryLayout
 from pea.samples import bucket_name
@@ -96,7 +96,7 @@ def layouts_of(
     for bucket in config.buckets:
         latent = latent_shape(vae, bucket)
         shapes = {} if unet is None else _feature_shapes(unet, latent, config, bucket)
-        queries = None if unet is None else _query_layout(unet, latent, config, num_tokens)
+        queries = None if unet is None else query_layout(unet, latent, config.attention, num_tokens)
         layouts[bucket_name(bucket)] = BucketLayout(latent, shapes, config, queries)
     return layouts
 
@@ -141,14 +141,15 @@ def _num_tokens(checkpoint: Path) -> int:
         raise CheckpointError("no text encoder configuration", where=path, got=error) from None
 
 
-def _query_layout(
-    unet: Mapping[str, Any], latent: tuple[int, int, int], config: CacheConfig, num_tokens: int
+def query_layout(
+    unet: Mapping[str, Any], latent: tuple[int, int, int], attention: AttentionConfig | None, num_tokens: int
 ) -> QueryLayout | None:
-    if config.attention is None:
+    """What is kept of the queries for latents of this shape; None where nothing is."""
+    if attention is None:
         return None
-    positions = query_shapes(unet, latent[1:], config.attention.layers)
+    positions = query_shapes(unet, latent[1:], attention.layers)
     text_shape = (num_tokens, int(unet["cross_attention_dim"]))
-    return QueryLayout(positions, text_shape, pooled_dim_of(unet), config.attention)
+    return QueryLayout(positions, text_shape, pooled_dim_of(unet), attention)
 
 
 def _feature_shapes(

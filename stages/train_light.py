@@ -26,6 +26,7 @@ from pea.losses import text_distance
 from pea.schedule import learning_rate
 from pea.student import condition
 from pea.train_state import TrainState, TrainStates, differing_names, optimizer_tensors, restore_optimizer
+from pea.training_costs import RowFlops
 from stages.fingerprints import light_fingerprint
 from stages.light_setup import LightSetup, open_parallel, prepare_light
 from stages.progress import StageProgress
@@ -71,7 +72,7 @@ def run_light(
     state = None if config.train.resume == "never" else states.newest()
     state = _checked(state, fingerprint, config, place, states)
     if state is not None and state.step == config.train.steps:
-        done = _done(place, state.step, state.record["seconds"], accelerator.num_processes)
+        done = _done(place, state.step, state.record, accelerator.num_processes)
         return LightResult(done, state.tensors["adapter"], finished=True, resumed=True)
     setup = prepare_light(config, cache, tables, accelerator.device, with_queries=kind == "attention")
     if start is not None:
@@ -84,7 +85,7 @@ def run_light(
     phase.run(states, fingerprint, console)
     accelerator.free_memory()
     parameters = {name: parameter.detach().cpu() for name, parameter in setup.adapter.named_parameters()}
-    done = _done(place, phase.step, phase.seconds, accelerator.num_processes)
+    done = _done(place, phase.step, phase.record(), accelerator.num_processes)
     return LightResult(done, parameters, finished=phase.step == config.train.steps, resumed=state is not None)
 
 
@@ -101,9 +102,9 @@ def _checked(
     return None
 
 
-def _done(place: Place, steps: int, seconds: float, num_processes: int) -> PhaseDone:
-    phase = place.phase
-    return PhaseDone(phase.kind, steps, steps * phase.train.batch_size * num_processes, seconds)
+def _done(place: Place, steps: int, record: dict[str, Any], num_processes: int) -> PhaseDone:
+    rows = steps * place.phase.train.batch_size * num_processes
+    return PhaseDone(place.phase.kind, steps, rows, record["seconds"], record["row_flops"])
 
 
 class LightPhase:
@@ -124,6 +125,8 @@ class LightPhase:
         self.powers = None if setup.layers is None else self._powers()
         self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
         self.meter = LossMeter()
+        flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
+        self.row_flops = flops.text if setup.layers is None else flops.attention
         self.step, self.seconds = 0, 0.0
 
     def take_up(self, state: TrainState | None) -> None:
@@ -135,6 +138,10 @@ class LightPhase:
             self.meter.restore(state.record["meter"], self.accelerator.device)
         if self.accelerator.is_main_process:
             self.log.keep(self.place.first_step + self.step)
+
+    def record(self) -> dict[str, Any]:
+        """What a summary says of the phase."""
+        return {"seconds": self.seconds, "row_flops": self.row_flops}
 
     def run(self, states: TrainStates, fingerprint: dict[str, Any], console: Console) -> None:
         """To the last step, or until the run's time is over."""
@@ -219,7 +226,7 @@ class LightPhase:
 
     def _save(self, states: TrainStates, fingerprint: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
-            record = {"fingerprint": fingerprint, "seconds": self.seconds, "meter": self.meter.state()}
+            record = {"fingerprint": fingerprint, "meter": self.meter.state(), **self.record()}
             tensors = {
                 "adapter": dict(self.setup.adapter.named_parameters()),
                 "optimizer": optimizer_tensors(self.optimizer, self.names),

@@ -24,10 +24,17 @@ class PhaseDone:
     """That were trained on, in all processes."""
     seconds: float
     """In its loop."""
+    row_flops: float
+    """Floating-point operations of a row, as `pea.training_costs` counts them."""
+
+    @property
+    def tflop(self) -> float:
+        """Arithmetic of the phase, in 10^12 floating-point operations."""
+        return self.rows * self.row_flops / 1e12
 
     def summary(self) -> dict[str, Any]:
         """For `train_summary.json`."""
-        return {"kind": self.kind, "steps": self.steps, "seconds": round(self.seconds, 2)}
+        return {"kind": self.kind, "steps": self.steps, "seconds": round(self.seconds, 2), "tflop": rounded(self.tflop)}
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,11 @@ def write_row(accelerator: Accelerator, log: TrainLog, row: Row) -> None:
     accelerator.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
 
 
+def rounded(value: float) -> float:
+    """To five significant digits."""
+    return float(f"{value:.5g}")
+
+
 def whole_summary(done: Sequence[PhaseDone]) -> dict[str, Any]:
     """What a summary says of all phases together, and of each."""
     seconds = sum(each.seconds for each in done)
@@ -122,5 +134,6 @@ def whole_summary(done: Sequence[PhaseDone]) -> dict[str, Any]:
         "steps": sum(each.steps for each in done),
         "seconds": round(seconds, 2),
         "samples_per_s": round(sum(each.rows for each in done) / max(seconds, 1e-9), 1),
+        "tflop": rounded(sum(each.tflop for each in done)),
         "phases": [each.summary() for each in done],
     }

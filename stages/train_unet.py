@@ -18,6 +18,7 @@ from pea.dataset import prefetch
 from pea.schedule import learning_rate
 from pea.train_state import MovingAverage
 from pea.trained import Trained
+from pea.training_costs import RowFlops
 from stages.progress import StageProgress
 from stages.train_checkpoints import Checkpoints, Parts
 from stages.train_losses import BatchLosses
@@ -58,6 +59,7 @@ class UnetPhase:
         if setup.validation is not None:
             validation = Validation(setup.validation, self.train.validation_batches, self.trained, log)
         self.parts = Parts(self.trained, optimizer, self._new_average(), validation)
+        self.row_flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch).unet
         self.counters, self.meter = self.parts.counters, self.parts.meter
         self.optimizer_step = OptimizerStep(config, self.parts, self.wrapped, self.losses, accelerator)
         self.checkpoints = Checkpoints(config, setup.fingerprint, accelerator)
@@ -147,7 +149,7 @@ class UnetPhase:
     def _finish(self) -> dict[str, Any]:
         validation, average = self.parts.validation, self.parts.average
         counters = self.counters
-        done = PhaseDone("unet", counters.step, counters.step * self.rows_per_step, counters.seconds)
+        done = PhaseDone("unet", counters.step, counters.step * self.rows_per_step, counters.seconds, self.row_flops)
         summary = whole_summary([*self.place.done, done]) | {
             "skipped_steps": counters.skipped,
             "method": self.train.method,
