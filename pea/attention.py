@@ -24,12 +24,13 @@ from torch.nn import functional
 from pea.adapter import pooled_dim_of
 from pea.encoders import Conditioning
 from pea.errors import CheckpointError
-from pea.queries import LayerQueries
+from pea.queries import AttentionTargets, LayerQueries
 from pea.teacher import Blocks, layer_names, unet_config
 from pea.weight_files import WeightFiles
 
 Take = Callable[[str, Sequence[str]], Mapping[str, Tensor]]
 _TINY = 1e-12
+_MAX_POWER_BATCHES = 8
 _ATTENTION_TENSORS = ("to_k.weight", "to_v.weight", "to_out.0.weight", "to_out.0.bias")
 _POOLED_TENSORS = ("linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias")
 
@@ -173,6 +174,20 @@ class AttentionLayers(nn.Module):
         if self.pooled is None or english.pooled_prompt_embeds is None:
             return Powers(layers)
         return Powers(layers, _mean_square(self.pooled(english.pooled_prompt_embeds, time_ids)))
+
+    def first_powers(self, batch: Callable[[int], AttentionTargets]) -> Powers:
+        """The powers of each layer in the first batches of a run, `batch(0)`, `batch(1)`, ...
+
+        One is enough where every record keeps every layer; more are asked for until each layer was met.
+        """
+        layers, pooled = dict[str, float](), 1.0
+        for index in range(_MAX_POWER_BATCHES):
+            targets = batch(index)
+            found = self.powers(targets.queries, targets.english, targets.time_ids)
+            layers, pooled = found.layers | layers, found.pooled if index == 0 else pooled
+            if len(layers) == len(self.names):
+                break
+        return Powers(layers, pooled)
 
     def losses(
         self,

@@ -12,15 +12,13 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from pea.attention_rows import attention_arrays, stored_english, stored_queries, text_arrays, time_ids, with_drops
 from pea.cache import Cache
-from pea.cache.schema import QUERIES, QUERY_LAYERS, QUERY_SCALES, TEXT_POOLED, TEXT_STATES, ArraySpec
-from pea.cache_rows import Row, open_rows, stack
+from pea.cache.schema import ArraySpec
+from pea.cache_rows import Row, open_rows
 from pea.encoders import Conditioning, on_device
-from pea.errors import CacheError
-from pea.queries import LayerQueries, read_queries
+from pea.queries import AttentionTargets
 from pea.selection import Selection
 from pea.text_states import Encode
 
@@ -29,14 +27,10 @@ from pea.text_states import Encode
 class AttentionBatch:
     """B records of one latent shape."""
 
-    queries: dict[str, LayerQueries]
-    """Cross-attention layer -> the teacher's queries of the records that keep them; empty where none are read."""
-    english: Conditioning
-    """What the teacher read; the empty caption where it was dropped."""
+    targets: AttentionTargets
+    """The teacher's queries, none where they are not read, and its text."""
     native_captions: list[str]
     """What the student reads; empty where the caption is dropped."""
-    time_ids: Tensor
-    """int64 `[B, 6]`."""
     native_pooled_captions: list[str] | None = None
     """What the student's pooled embedding reads, where a dropped caption stays in it; None: the same."""
 
@@ -78,17 +72,11 @@ class AttentionData:
         """
         self.batch_size, self.seed, self.languages, self.empty = batch_size, seed, tuple(languages), empty
         self.keep_pooled, self.english = keep_pooled, english
-        held = array_names(cache)
-        if TEXT_STATES not in held and (with_queries or english is None):
-            raise CacheError(
-                "the cache holds no attention queries",
-                where=cache.directory,
-                remedy="Set cache.attention and fill a cache with it, or leave phases of kind attention out.",
-            )
-        names = {name for name in held if with_queries and _is_query_array(name)}
-        names |= held.intersection((TEXT_STATES, TEXT_POOLED)) if english is None else set()
+        names = attention_arrays(cache) if with_queries else []
+        if not with_queries and english is None:
+            names = text_arrays(cache)
         read = self.languages if english is None else (*self.languages, english.language)
-        arrays = ("time_ids", "caption_dropped", *sorted(names))
+        arrays = ("time_ids", "caption_dropped", *names)
         self.rows = open_rows(cache, None, read, seed, window_bytes, arrays, selection)
         self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self.rows)
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
@@ -119,48 +107,24 @@ class AttentionData:
         return [turns[place] for place in np.random.default_rng((self.seed, epoch, 3)).permutation(len(turns))]
 
     def _collate(self, rows: list[Row], specs: Mapping[str, ArraySpec], index: int) -> AttentionBatch:
-        dropped = torch.tensor([bool(row.arrays["caption_dropped"]) for row in rows])
-        english = self._english(rows, dropped)
         native = [row.captions[self._language(row, index)] for row in rows]
-        names = [name for name in rows[0].arrays if _is_query_array(name)]
+        dropped = [bool(row.arrays["caption_dropped"]) for row in rows]
+        targets = AttentionTargets(stored_queries(rows, specs), self._english(rows), time_ids(rows))
         return AttentionBatch(
-            read_queries({name: stack(rows, name) for name in names}, specs),
-            english,
-            ["" if drop else text for drop, text in zip(dropped.tolist(), native, strict=True)],
-            _stack(rows, "time_ids").to(torch.int64),
-            native if self.keep_pooled and english.pooled_prompt_embeds is not None else None,
+            targets,
+            ["" if drop else text for drop, text in zip(dropped, native, strict=True)],
+            native if self.keep_pooled and targets.english.pooled_prompt_embeds is not None else None,
         )
 
-    def _english(self, rows: list[Row], dropped: Tensor) -> Conditioning:
+    def _english(self, rows: list[Row]) -> Conditioning:
         """What the teacher read, float32."""
-        pooled: Tensor | None = None
-        if self.english is not None:
-            captions = [row.captions[self.english.language] for row in rows]
-            hidden, pooled = on_device(self.english.encode(captions), "cpu")
-        else:
-            hidden = _stack(rows, TEXT_STATES).float()
-            if self.empty.pooled_prompt_embeds is not None:
-                pooled = _stack(rows, TEXT_POOLED).float()
-        hidden = torch.where(dropped[:, None, None], self.empty.encoder_hidden_states, hidden)
-        if pooled is not None and not self.keep_pooled:
-            assert self.empty.pooled_prompt_embeds is not None
-            pooled = torch.where(dropped[:, None], self.empty.pooled_prompt_embeds, pooled)
-        return Conditioning(hidden, pooled)
+        if self.english is None:
+            return stored_english(rows, self.empty, keep_pooled=self.keep_pooled)
+        captions = [row.captions[self.english.language] for row in rows]
+        found = on_device(self.english.encode(captions), "cpu")
+        return with_drops(found, rows, self.empty, keep_pooled=self.keep_pooled)
 
     def _language(self, row: Row, index: int) -> str:
         """The language in which the student reads a row of batch `index`."""
         name = f"{self.seed}/{index}/{row.sample_id}#{row.draw}"
         return self.languages[zlib.crc32(name.encode()) % len(self.languages)]
-
-
-def array_names(cache: Cache) -> set[str]:
-    """Of all arrays of a cache."""
-    return {name for shard in cache.shards for bucket in shard.buckets.values() for name in bucket.arrays}
-
-
-def _is_query_array(name: str) -> bool:
-    return name.partition("/")[0] in (QUERIES, QUERY_SCALES, QUERY_LAYERS)
-
-
-def _stack(rows: list[Row], name: str) -> Tensor:
-    return torch.from_numpy(stack(rows, name))

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pea.queries import AttentionTargets
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -44,6 +46,8 @@ class Batch:
 
     noise_pred_sketch: dict[str, Tensor] = field(default_factory=dict)
     """The stored arrays of the noise prediction's sketch, each `[P, ...]`; empty where it is kept whole."""
+    attention: AttentionTargets | None = None
+    """What attention distillation asks of the P records, where it stands beside the other losses."""
 
     @property
     def num_parallel(self) -> int:
@@ -87,6 +91,7 @@ class Batch:
             native_pooled_captions=None if pooled is None else texts(pooled, rows),
             english_pooled_captions=None if english is None else texts(english, parallel),
             noise_pred_sketch=stored(self.noise_pred_sketch),
+            attention=None if self.attention is None else self.attention.of(first),
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -97,6 +102,7 @@ class Batch:
         }
         moved["features"] = {block: _move(arrays, device) for block, arrays in self.features.items()}
         moved["noise_pred_sketch"] = _move(self.noise_pred_sketch, device)
+        moved["attention"] = None if self.attention is None else self.attention.to(device)
         return replace(self, **moved)
 
 

@@ -153,10 +153,13 @@ def open_rows(
     window_bytes: int,
     arrays: Sequence[str] | None = None,
     selection: Selection | None = None,
+    *,
+    beside: Sequence[str] = (),
 ) -> dict[str, CacheRows]:
     """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
 
-    `arrays`: read these instead, where a bucket has them. `selection`: keep these rows only.
+    `arrays`: read these instead, `beside`: read these as well, where a bucket has them. `selection`: keep these rows
+    only.
 
     Raises:
         CacheError: there are no rows, or a sample has no caption in one of the languages.
@@ -167,7 +170,8 @@ def open_rows(
     for shard in cache.shards:
         for name, bucket in shard.buckets.items():
             _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
-            wanted[name] = [n for n in arrays or _wanted_arrays(bucket, blocks) if n in bucket.arrays]
+            every = arrays or [*_wanted_arrays(bucket, blocks), *beside]
+            wanted[name] = [n for n in every if n in bucket.arrays]
             row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
             step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
             parts = [piece for piece in cut(shard, name, step, selection) if piece.num_rows]

@@ -20,13 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pea.attention_rows import attention_arrays, stored_english, stored_queries, time_ids
 from pea.batch import Batch
 from pea.cache import Cache
 from pea.cache.schema import NOISE_PRED
 from pea.cache_rows import CacheRows, Row, open_rows, stack
 from pea.captions import Captions, culture_languages
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
+from pea.encoders import Conditioning
 from pea.errors import ShardDamagedError
+from pea.queries import AttentionTargets
 from pea.row_order import Schedule, shuffled_turns
 from pea.selection import Selection
 from pea.sketch import from_numpy
@@ -65,20 +68,25 @@ class TrainingData:
         window_bytes: int = 512 << 20,
         keep_pooled: bool = False,
         selection: Selection | None = None,
+        empty: Conditioning | None = None,
     ) -> None:
         """Args as named; `blocks` are the features to read, `recipe` and `scaling_factor` the cache's.
 
         Of several native languages, every row of every batch draws one. `keep_pooled`: a dropped caption stays in the
-        pooled embedding. `selection`: the rows to read.
+        pooled embedding. `selection`: the rows to read. `empty`: the English encoder's answer to the empty caption, one
+        row; with it, queries and English text states are read as well.
 
         Raises:
-            CacheError: a cache has no rows, or no captions in the student's languages.
+            CacheError: a cache has no rows, no captions in the student's languages, or none of the queries asked for.
         """
         self.plan, self.recipe, self.scaling_factor, self.blocks = plan, recipe, scaling_factor, tuple(blocks)
         self.native_languages, self.english_language = tuple(native_languages), english_language
-        self.keep_pooled = keep_pooled
+        self.keep_pooled, self.empty = keep_pooled, empty
         languages = (*native_languages, english_language)
-        self.parallel = open_rows(parallel, self.blocks, languages, plan.seed, window_bytes, selection=selection)
+        beside = [] if empty is None else attention_arrays(parallel)
+        self.parallel = open_rows(
+            parallel, self.blocks, languages, plan.seed, window_bytes, selection=selection, beside=beside
+        )
         self.culture: dict[str, CacheRows] = {}
         self._caches = [parallel]
         if culture is not None and plan.num_culture:
@@ -175,7 +183,7 @@ class TrainingData:
             latents=(mean + std * latent_noise) * self.scaling_factor,
             noise=torch.from_numpy(noise),
             timesteps=torch.tensor(timesteps, dtype=torch.int64),
-            time_ids=_stack(rows, "time_ids").to(torch.int64),
+            time_ids=time_ids(rows),
             native_captions=["" if drop else text for drop, text in zip(dropped, native, strict=True)],
             english_captions=["" if drop else text for drop, text in zip(dropped, english, strict=False)],
             native_pooled_captions=native if self.keep_pooled else None,
@@ -188,7 +196,15 @@ class TrainingData:
             },
             features=self._features(parallel),
             record_ids=np.array([row.arrays["record_id"] for row in parallel], dtype=np.uint64),
+            attention=self._attention(bucket, parallel),
         )
+
+    def _attention(self, bucket: str, rows: list[Row]) -> AttentionTargets | None:
+        if self.empty is None or not rows:
+            return None
+        english = stored_english(rows, self.empty, keep_pooled=self.keep_pooled)
+        specs = self.parallel[bucket].pieces[0].bucket.arrays
+        return AttentionTargets(stored_queries(rows, specs), english, time_ids(rows))
 
     def _language(self, row: Row, index: int) -> str:
         """The language in which the student reads a row of batch `index`: drawn by both, where there are several."""

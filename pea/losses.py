@@ -1,8 +1,8 @@
 """The losses of the method: pure functions of per-row distances.
 
-`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_SD · SD + λ_T · KD(text)`, each term the mean over
-the *whole* batch of what its own rows contribute: distillation on the parallel rows, the diffusion loss on the culture
-rows.
+`L = λ_L · KD(noise_pred) + λ_FL · Σ_blocks w_b · KD(feature_b) + λ_SD · SD + λ_T · KD(text) + λ_A · KD(attention)`,
+each term the mean over the *whole* batch of what its own rows contribute: distillation on the parallel rows, the
+diffusion loss on the culture rows.
 
 Source: arXiv 2311.17086, equations 3 to 6; the whole-batch mean as in the original training code.
 """
@@ -27,6 +27,7 @@ class LossWeights:
     blocks: Mapping[str, float] = field(default_factory=dict)
     diffusion: float = 1.0
     text: float = 0.0
+    attention: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Losses:
     blocks: dict[str, Tensor]
     diffusion: Tensor
     text: Tensor | None = None
+    attention: Tensor | None = None
 
     def report(self) -> dict[str, Tensor]:
         """Every term for a log, detached and on its device: reading a number would wait for the device."""
@@ -45,6 +47,7 @@ class Losses:
         terms = {"loss": self.total, "noise_pred": self.noise_pred, "diffusion": self.diffusion, "features": features}
         terms |= {f"features/{name}": value for name, value in self.blocks.items()}
         terms |= {} if self.text is None else {"text": self.text}
+        terms |= {} if self.attention is None else {"attention": self.attention}
         return {name: value.detach().float() for name, value in terms.items()}
 
 
@@ -60,12 +63,14 @@ def joined(groups: Sequence[tuple[Losses, int]]) -> Losses:
 
     parts = [losses for losses, _ in groups]
     texts = [losses.text for losses in parts if losses.text is not None]
+    attention = [losses.attention for losses in parts if losses.attention is not None]
     return Losses(
         mean([losses.total for losses in parts]),
         mean([losses.noise_pred for losses in parts]),
         {name: mean([losses.blocks[name] for losses in parts]) for name in parts[0].blocks},
         mean([losses.diffusion for losses in parts]),
         mean(texts) if texts else None,
+        mean(attention) if attention else None,
     )
 
 
@@ -94,6 +99,7 @@ def combine(
     weights: LossWeights,
     row_weights: Tensor | None = None,
     text: Tensor | None = None,
+    attention: Tensor | None = None,
 ) -> Losses:
     """The total loss of a batch of `num_rows` rows, from the errors of its rows.
 
@@ -105,6 +111,7 @@ def combine(
         weights: factors of the terms.
         row_weights: factor of each row, float `[B]` (min-SNR); None means 1.
         text: distances between the text states of the first P rows, `[P]`; row weights do not apply.
+        attention: errors of the cross-attention layers' answers in the first P rows, `[P]`; likewise.
     """
     first, last = len(noise_pred), num_rows - len(diffusion)
     parallel_weights = None if row_weights is None else row_weights[:first]
@@ -121,7 +128,10 @@ def combine(
     text_term = None if text is None else mean(text, None)
     if text_term is not None:
         total = total + weights.text * text_term
-    return Losses(total, noise_term, block_terms, diffusion_term, text_term)
+    attention_term = None if attention is None else mean(attention, None)
+    if attention_term is not None:
+        total = total + weights.attention * attention_term
+    return Losses(total, noise_term, block_terms, diffusion_term, text_term, attention_term)
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:

@@ -22,6 +22,7 @@ from pea.cache.query_arrays import QueryGroup, query_arrays
 from pea.cache.schema import QUERIES, QUERY_LAYERS, QUERY_SCALES, ArraySpec
 from pea.config import AttentionConfig
 from pea.draws import DrawRecipe, query_positions
+from pea.encoders import Conditioning, on_device
 from pea.errors import ConfigError
 from pea.sketch import to_numpy
 
@@ -43,6 +44,40 @@ class LayerQueries(NamedTuple):
     def to(self, device: torch.device | str) -> LayerQueries:
         """The same on `device`."""
         return LayerQueries(self.rows.to(device), self.queries.to(device), self.share)
+
+    def of(self, picked: Tensor, num_records: int) -> LayerQueries:
+        """Those of some of the batch's records, int64, rising, which are numbered anew."""
+        places = torch.full((num_records,), -1)
+        places[picked] = torch.arange(len(picked))
+        found = places[self.rows]
+        return LayerQueries(found[found >= 0], self.queries[found >= 0], self.share)
+
+
+@dataclass(frozen=True)
+class AttentionTargets:
+    """What attention distillation asks of P records: the teacher's queries, and the text that the teacher read."""
+
+    queries: dict[str, LayerQueries]
+    """Cross-attention layer -> the queries of the records that keep them; a layer that none keeps is absent."""
+    english: Conditioning
+    """Of the English captions; of the empty one where it was dropped."""
+    time_ids: Tensor
+    """int64 `[P, 6]`."""
+
+    def of(self, picked: Tensor) -> AttentionTargets:
+        """Those of some of the records, int64, rising."""
+        hidden, pooled = self.english
+        assert hidden is not None
+        english = Conditioning(hidden[picked], None if pooled is None else pooled[picked])
+        num_records = len(self.time_ids)
+        queries = {name: each.of(picked, num_records) for name, each in self.queries.items()}
+        kept = {name: each for name, each in queries.items() if len(each.rows)}
+        return AttentionTargets(kept, english, self.time_ids[picked])
+
+    def to(self, device: torch.device | str) -> AttentionTargets:
+        """The same on `device`."""
+        queries = {name: each.to(device) for name, each in self.queries.items()}
+        return AttentionTargets(queries, on_device(self.english, device), self.time_ids.to(device))
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pea.attention import AttentionLayers, Powers
 from pea.batch import Batch
 from pea.encoders import Conditioning
 from pea.losses import Losses, LossWeights, combine, min_snr_weights, row_mse, text_distance
 from pea.signals import SignalSource
 from pea.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class AttentionLoss:
+    """How differently the frozen cross-attention layers answer a batch's queries with the student's text."""
+
+    layers: AttentionLayers
+    powers: Powers
+
+    def errors(self, student: Conditioning, batch: Batch) -> Tensor:
+        """Float32 `[P]`: the mean over the parallel rows, for each; `student`: the conditioning of those rows."""
+        targets, rows = batch.attention, batch.num_parallel
+        if targets is None or rows == 0:
+            return student.encoder_hidden_states.new_zeros(0)
+        losses = self.layers.losses(targets.queries, student, targets.english, targets.time_ids, self.powers)
+        return losses.total.expand(rows)
 
 
 def student_losses(
@@ -27,6 +45,7 @@ def student_losses(
     *,
     diffusion_on_all: bool = False,
     english: Conditioning | None = None,
+    attention: AttentionLoss | None = None,
     pooled_from: tuple[Tensor, Tensor | None] | None = None,
     disturb: Callable[[Conditioning], Conditioning] | None = None,
 ) -> Losses:
@@ -42,18 +61,20 @@ def student_losses(
         weights: factors of the terms.
         min_snr_gamma: γ of min-SNR weights of the rows; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
-        english: the teacher's conditioning of the parallel rows, for the distance between the text states. Where no
-            other term has a weight and rows, the UNet is not asked and those terms are 0.
+        english: the teacher's conditioning of the parallel rows, for the distance between the text states.
+        attention: for the loss on the batch's queries. Where only this or the distance between the text states has a
+            weight and rows, the UNet is not asked and the other terms are 0.
         pooled_from: states and mask that the pooled embedding is made of, where they are others: a dropped caption
             may stay in it.
         disturb: changes the student's text states on their way to the UNet.
     """
     student = condition(adapter, hidden_states, attention_mask, pooled_from)
-    text = None
-    if english is not None:
-        text = text_distance(_first(student, batch.num_parallel), english)
-        if not _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all):
-            return combine(text[:0], {}, text[:0], len(batch), weights, text=text)
+    first_rows = _first(student, batch.num_parallel)
+    text = None if english is None else text_distance(first_rows, english)
+    asked = None if attention is None else attention.errors(first_rows, batch)
+    light = text if asked is None else asked
+    if light is not None and not _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all):
+        return combine(light[:0], {}, light[:0], len(batch), weights, text=text, attention=asked)
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
     seen = student if disturb is None else disturb(student)
     output = teacher.forward(noisy, batch.timesteps, seen, batch.time_ids)
@@ -62,7 +83,7 @@ def student_losses(
     first = 0 if diffusion_on_all else batch.num_parallel
     diffusion = row_mse(output.noise_pred[first:], target[first:])
     row_weights = _row_weights(batch, teacher, min_snr_gamma)
-    return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text)
+    return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text, asked)
 
 
 def _row_weights(batch: Batch, teacher: Teacher, min_snr_gamma: float | None) -> Tensor | None:

@@ -54,6 +54,8 @@ class RowFlops:
         if self._asks_unet:
             passes = 3 if self.train.gradient_checkpointing else 2
             total += self._mean({name: (passes * each, passes * each) for name, each in self._unet.items()})
+        if self.train.attention_weight:
+            total += self._mean({name: (each, 0.0) for name, each in self._layers.items()})
         if self.train.targets == "live":
             total += self._mean({name: (each, 0.0) for name, each in self._unet.items()})
         return total
@@ -63,7 +65,8 @@ class RowFlops:
         """Whether a loss needs the student's UNet."""
         distilled = self.train.noise_pred_weight > 0 or self.train.feature_weight > 0
         culture = self.train.diffusion_rows == "all" or any(count for _, count in self.rows.values())
-        return distilled or not self.train.text_weight or (culture and self.train.diffusion_weight > 0)
+        light = self.train.text_weight or self.train.attention_weight
+        return distilled or not light or (culture and self.train.diffusion_weight > 0)
 
     def _mean(self, flops: Mapping[str, tuple[float, float]]) -> float:
         """Bucket -> operations of a parallel and of a culture row, as the mean over all rows."""

@@ -12,10 +12,10 @@ import torch
 
 from pea.adapter import PEA, new_adapter
 from pea.attention import AttentionLayers
-from pea.attention_data import AttentionData, EnglishTexts, array_names
+from pea.attention_data import AttentionData, EnglishTexts
+from pea.attention_rows import text_arrays
 from pea.cache import Cache, Identity
 from pea.cache.identity import reading_identity
-from pea.cache.schema import TEXT_STATES
 from pea.config import Config
 from pea.encoders import NativeEncoder, on_device
 from pea.selection import Selection
@@ -72,7 +72,7 @@ def prepare_light(
 
 def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: bool) -> AttentionData:
     train, english = config.train, None
-    if with_queries or TEXT_STATES in array_names(cache):
+    if with_queries or text_arrays(cache):
         empty = empty_conditioning(config, cache.identity)
     else:
         english = EnglishTexts(tables.english_means, config.corpora.parallel.source_language)

@@ -20,7 +20,6 @@ from pea.attention import Powers
 from pea.attention_data import AttentionBatch
 from pea.config import Config
 from pea.dataset import prefetch
-from pea.encoders import on_device
 from pea.errors import TrainingError
 from pea.losses import text_distance
 from pea.schedule import learning_rate
@@ -33,8 +32,6 @@ from stages.progress import StageProgress
 from stages.text_tables import TextTables
 from stages.train_output import LossMeter, TrainLog
 from stages.train_phase import PhaseDone, Place, out_of_time, write_row
-
-_MAX_POWER_BATCHES = 8
 
 
 class LightResult(NamedTuple):
@@ -191,12 +188,12 @@ class LightPhase:
         device, pooled = self.accelerator.device, batch.native_pooled_captions
         hidden, mask = self._native(batch.native_captions)
         student = condition(self.adapter, hidden, mask, None if pooled is None else self._native(pooled))
-        english = on_device(batch.english, device)
+        targets = batch.targets.to(device)
+        english = targets.english
         if self.setup.layers is None or self.powers is None:
             text = text_distance(student, english).mean()
             return {"loss": text, "text": text}
-        queries = {name: rows.to(device) for name, rows in batch.queries.items()}
-        losses = self.setup.layers.losses(queries, student, english, batch.time_ids.to(device), self.powers)
+        losses = self.setup.layers.losses(targets.queries, student, english, targets.time_ids, self.powers)
         found = {"loss": losses.total, "attention": losses.layers}
         if losses.pooled is not None:
             found["pooled"] = losses.pooled
@@ -214,15 +211,8 @@ class LightPhase:
     def _powers(self) -> Powers:
         """The scale of the losses, from the first batches of the phase, whichever step it resumes at."""
         assert self.setup.layers is not None
-        device, layers, pooled = self.accelerator.device, {}, 1.0
-        for index in range(_MAX_POWER_BATCHES):  # one is enough where every record keeps every layer
-            batch = self.setup.data.batch(index)
-            queries = {name: rows.to(device) for name, rows in batch.queries.items()}
-            found = self.setup.layers.powers(queries, on_device(batch.english, device), batch.time_ids.to(device))
-            layers, pooled = found.layers | layers, found.pooled if index == 0 else pooled
-            if len(layers) == len(self.setup.layers.names):
-                break
-        return Powers(layers, pooled)
+        device = self.accelerator.device
+        return self.setup.layers.first_powers(lambda index: self.setup.data.batch(index).targets.to(device))
 
     def _save(self, states: TrainStates, fingerprint: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:

@@ -30,6 +30,7 @@ class BatchLosses:
             setup.block_weights,
             self.train.diffusion_weight,
             self.train.text_weight,
+            self.train.attention_weight,
         )
 
     def __call__(self, batch: Batch, *index: int) -> Losses:
@@ -65,6 +66,7 @@ class BatchLosses:
                 self.train.min_snr_gamma,
                 diffusion_on_all=self.train.diffusion_rows == "all",
                 english=None if english is None else english_conditioning(english, batch, device),
+                attention=self.setup.attention,
                 pooled_from=None if pooled is None else self._states(pooled),
                 disturb=disturb,
             )

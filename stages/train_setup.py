@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pea.adapter import PEA
+from pea.attention import AttentionLayers
 from pea.batch import Batch
 from pea.cache import Cache
 from pea.cache.identity import reading_identity
@@ -19,14 +20,16 @@ from pea.dataset import BatchPlan, TrainingData
 from pea.draws import DrawRecipe
 from pea.encoders import EnglishEncoder, vae_scaling_factor
 from pea.errors import ConfigError
+from pea.queries import AttentionTargets
 from pea.selection import Selection
 from pea.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
+from pea.student import AttentionLoss
 from pea.teacher import Teacher
 from pea.text_states import TextStates
 from pea.trained import open_unet
 from stages.fingerprints import unet_fingerprint
 from stages.light_setup import untrained_adapter
-from stages.text_tables import DTYPES, TextTables, english_captions
+from stages.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
 
 
 @dataclass
@@ -51,6 +54,8 @@ class Setup:
     block_weights: dict[str, float]
     """Factor of each block's error in the feature loss."""
     fingerprint: dict[str, Any]
+    attention: AttentionLoss | None = None
+    """The loss on cached queries, where it has a weight."""
 
 
 def prepare(
@@ -92,6 +97,7 @@ def prepare(
         english_states=tables.english_means if config.train.text_weight else None,
         block_weights=_block_weights(config, parallel, blocks),
         fingerprint=unet_fingerprint(config, parallel, culture, former, num_processes),
+        attention=_attention(config, data, teacher, device) if config.train.attention_weight else None,
     )
 
 
@@ -147,7 +153,27 @@ def _training_data(
         config.corpora.parallel.source_language,
         keep_pooled=config.cache.caption_drop == "hidden_states",
         selection=None if selection == Selection() else selection,
+        empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
     )
+
+
+def _attention(config: Config, data: TrainingData, teacher: Teacher, device: torch.device) -> AttentionLoss | None:
+    """The loss on the cached queries, with the UNet's own layers; None where all rows are culture rows."""
+    if not data.batch(0).num_parallel:
+        return None
+
+    def take(name: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
+        module = teacher.unet.get_submodule(name)
+        return {each: module.get_parameter(each).detach() for each in names}
+
+    def targets(index: int) -> AttentionTargets:
+        found = data.batch(index).attention
+        assert found is not None
+        return found.to(device)
+
+    kept = config.cache.attention
+    layers = AttentionLayers.assemble(teacher.unet.config, take, kept.layers if kept else "all")
+    return AttentionLoss(layers, layers.first_powers(targets))
 
 
 def _source(config: Config, teacher: Teacher, blocks: tuple[str, ...], device: torch.device) -> SignalSource:

@@ -77,9 +77,9 @@ def test_batches_hold_each_records_own_layers(few: tuple[Config, Cache]) -> None
     assert data.num_records == 48
     for index in range(data.batches_per_epoch):
         batch = data.batch(index)
-        kept = torch.cat([queries.rows for queries in batch.queries.values()])
+        kept = torch.cat([queries.rows for queries in batch.targets.queries.values()])
         assert torch.bincount(kept, minlength=5).tolist() == [2] * 5
-        assert {queries.share for queries in batch.queries.values()} == {0.5}
+        assert {queries.share for queries in batch.targets.queries.values()} == {0.5}
 
 
 def test_dropped_captions_stay_in_the_pooled_text_where_the_cache_says_so(few: tuple[Config, Cache]) -> None:
@@ -90,7 +90,7 @@ def test_dropped_captions_stay_in_the_pooled_text_where_the_cache_says_so(few: t
     assert any(dropped) and not all(dropped) and other.native_captions == one.native_captions
     assert one.native_pooled_captions is None and other.native_pooled_captions is not None
     assert all(other.native_pooled_captions)
-    pooled = [batch.english.pooled_prompt_embeds for batch in (one, other)]
+    pooled = [batch.targets.english.pooled_prompt_embeds for batch in (one, other)]
     assert pooled[0] is not None and pooled[1] is not None and empty.pooled_prompt_embeds is not None
     for row, drop in enumerate(dropped):
         assert torch.equal(pooled[0][row], empty.pooled_prompt_embeds[0]) == drop

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from pea.adapter import PEA
 from pea.attention_data import AttentionBatch
-from pea.config import AttentionConfig, Config, PhaseConfig
+from pea.config import Config, PhaseConfig
 from pea.encoders import EnglishEncoder, on_device
 from pea.errors import CacheError, TrainingError
 from pea.losses import text_distance
@@ -22,7 +22,7 @@ from stages.light_setup import open_parallel, prepare_light
 from stages.text_tables import TextTables
 from stages.train_light import LightPhase
 from stages.train_phase import first_place
-from tests.tiny_setup import fill_cache
+from tests.tiny_setup import with_queries
 from tests.train_runs import log_rows, same, variant, weights
 
 QUIET = Console(quiet=True)
@@ -35,13 +35,7 @@ UNET = PhaseConfig(kind="unet", steps=2, batch_size=4)
 @pytest.fixture(scope="module")
 def config(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The tiny setup with a cache that holds queries."""
-    folder = tmp_path_factory.mktemp("phases")
-    cache = tiny_sdxl.cache.model_copy(update={"attention": AttentionConfig(num_queries=4)})
-    config = tiny_sdxl.model_copy(update={"run_dir": folder, "cache": cache})
-    source = Path(tiny_sdxl.corpora.parallel.tars[0]).parent
-    fill_cache(config, "parallel", source)
-    fill_cache(config, "culture", source)
-    return config
+    return with_queries(tiny_sdxl, tmp_path_factory.mktemp("phases"))
 
 
 def light_phase(config: Config) -> LightPhase:
@@ -160,10 +154,13 @@ def test_english_texts_are_the_same_from_the_cache_and_from_the_encoder(
     cached, encoded = (light_phase(variant(each, tmp_path, phases=(TEXT,))) for each in (config, tiny_sdxl))
     for index in range(3):
         one, other = cached.setup.data.batch(index), encoded.setup.data.batch(index)
-        assert one.native_captions == other.native_captions and not one.queries and not other.queries
-        assert other.english.encoder_hidden_states.shape[1] == 1, "averaged over the tokens"
-        nothing = on_device([torch.zeros_like(part) for part in one.english if part is not None], "cpu")
-        assert text_distance(one.english, other.english).max() < 1e-6 * text_distance(one.english, nothing).min()
+        assert one.native_captions == other.native_captions and not one.targets.queries and not other.targets.queries
+        assert other.targets.english.encoder_hidden_states.shape[1] == 1, "averaged over the tokens"
+        nothing = on_device([torch.zeros_like(part) for part in one.targets.english if part is not None], "cpu")
+        assert (
+            text_distance(one.targets.english, other.targets.english).max()
+            < 1e-6 * text_distance(one.targets.english, nothing).min()
+        )
     dropped = [text == "" for text in cached.setup.data.batch(0).native_captions]
     assert any(dropped) and not all(dropped)
 

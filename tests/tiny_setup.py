@@ -14,7 +14,7 @@ from PIL import Image
 
 from pea.cache import Cache, cache_identity
 from pea.collect import Collector, Task
-from pea.config import Config
+from pea.config import AttentionConfig, Config
 from tests.tiny_models import Shape, make_checkpoint, make_native_encoder
 
 _NATIVE = "一只猫狗红球大小在上下雪草"
@@ -80,6 +80,16 @@ def fill_cache(config: Config, corpus: Any, folder: Path) -> Cache:
         for _ in collector.collect(cache, Task(part, folder / f"{part.tar}.tar")):
             pass
     return Cache.open(directory)
+
+
+def with_queries(setup: Config, folder: Path, **attention: Any) -> Config:
+    """The same setup with caches in `folder` that hold queries."""
+    cache = setup.cache.model_copy(update={"attention": AttentionConfig(**{"num_queries": 4, **attention})})
+    config = setup.model_copy(update={"run_dir": folder, "cache": cache})
+    source = Path(setup.corpora.parallel.tars[0]).parent
+    fill_cache(config, "parallel", source)
+    fill_cache(config, "culture", source)
+    return config
 
 
 def write_tar(path: Path, numbers: range, languages: tuple[str, ...]) -> None:

@@ -4,7 +4,8 @@
 
 `parallel/*.tar` holds general images with captions in all six languages, `culture-<language>/*.tar` images of that
 language's culture concepts with their native caption, and `prompts/{general,culture-<language>}.jsonl` attribute
-combinations that no training image has.
+combinations that no training image has. Settings are chosen on others, `prompts/validation-*.jsonl`: general
+combinations that no image of this corpus has, and culture combinations that it has, with other phrasings and noise.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.progress import track
 from data_tools.world.captions import captions, translations
 from data_tools.world.languages import NATIVE_LANGUAGES
 from data_tools.world.paint import paint
-from data_tools.world.scenes import CONCEPTS, Scene, culture_scenes, general_scenes
+from data_tools.world.scenes import CONCEPTS, Scene, culture_scenes, general_scenes, unseen_general_scenes
 
 SAMPLES_PER_TAR = 512
 SAMPLES_PER_CONCEPT = 100
@@ -39,6 +40,9 @@ def write_corpora(
         written.append("parallel")
     if _write_prompts(folder / "prompts/general.jsonl", general_scenes(NUM_PROMPTS, seed + 1, held_out=True)):
         written.append("prompts/general")
+    unseen = unseen_general_scenes(NUM_PROMPTS, num_parallel, seed)
+    if unseen and _write_prompts(folder / "prompts/validation-general.jsonl", unseen):
+        written.append("prompts/validation-general")
     for language in languages:
         concepts = CONCEPTS[language]
         scenes = culture_scenes(concepts, per_concept * len(concepts), seed + 2)
@@ -47,6 +51,9 @@ def write_corpora(
         prompts = culture_scenes(concepts, NUM_PROMPTS, seed + 3, held_out=True)
         if _write_prompts(folder / f"prompts/culture-{language}.jsonl", prompts):
             written.append(f"prompts/culture-{language}")
+        scenes = culture_scenes(concepts, NUM_PROMPTS, seed + 4)
+        if _write_prompts(folder / f"prompts/validation-culture-{language}.jsonl", scenes):
+            written.append(f"prompts/validation-culture-{language}")
     return written
 
 

@@ -88,12 +88,23 @@ def is_held_out(scene: Scene) -> bool:
 
 def general_scenes(count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
     """`count` random general scenes, all of them held out or none."""
-    combinations = [
+    return _draw_scenes(_general_combinations(held_out=held_out), count, seed)
+
+
+def unseen_general_scenes(count: int, taken: int, seed: int) -> list[Scene]:
+    """Up to `count` scenes, none held out, of combinations that are not among `general_scenes(taken, seed)`."""
+    combinations = _general_combinations(held_out=False)
+    seen = set(_draw_scenes(combinations, taken, seed))
+    unseen = [scene for scene in combinations if scene not in seen]
+    return _draw_scenes(unseen, min(count, len(unseen)), seed)
+
+
+def _general_combinations(*, held_out: bool) -> list[Scene]:
+    return [
         scene
         for values in itertools.product(SHAPES, BACKGROUNDS, COLOURS, SIZES, POSITIONS)
         if is_held_out(scene := Scene(*values)) == held_out
     ]
-    return _draw_scenes(combinations, count, seed)
 
 
 def culture_scenes(concepts: tuple[str, ...], count: int, seed: int, *, held_out: bool = False) -> list[Scene]:

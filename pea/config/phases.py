@@ -42,11 +42,13 @@ class PhaseConfig(Section):
     """Share of a ``unet`` phase's batch that comes from the culture corpus."""
     text_weight: NonNegativeFloat | None = None
     """Weight of the distance between the text states, beside the losses of an ``attention`` or ``unet`` phase."""
+    attention_weight: NonNegativeFloat | None = None
+    """Weight of the loss on the teacher's cached queries, beside the losses of a ``unet`` phase."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         for name in _WITHOUT_MEANING[self.kind]:
-            if getattr(self, name, None) is not None:
+            if getattr(self, name) is not None:
                 raise ValueError(f"{name} has no meaning in a phase of kind {self.kind}")
         return self
 

@@ -66,6 +66,9 @@ class TrainConfig(Section):
     text_weight: NonNegativeFloat = 0.0
     """Weight of the distance between the adapter's text states and the teacher's English ones (text-encoder
     distillation); 0 needs no English encoder."""
+    attention_weight: NonNegativeFloat = 0.0
+    """Weight, in a phase of kind ``unet``, of the loss that a phase of kind ``attention`` has alone; needs
+    ``cache.attention``."""
     diffusion_rows: Literal["culture", "all"] = "culture"
     """Rows with the diffusion loss: those of the culture corpus (hybrid training), or all."""
     keep_text_states: bool = False
@@ -129,6 +132,9 @@ class TrainConfig(Section):
                 raise ValueError(f"method {self.method} trains the UNet, and needs a phase of kind unet")
             if self.ema_decay is not None:
                 raise ValueError("ema_decay needs a phase of kind unet")
+        weighted = self.attention_weight > 0 or any(phase.attention_weight for phase in self.phases)
+        if weighted and self.method != "adapter":
+            raise ValueError(f"method {self.method} changes the layers that attention_weight keeps frozen")
         return self
 
     @property

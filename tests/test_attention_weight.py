@@ -1,0 +1,96 @@
+"""The attention loss beside the losses of a UNet phase: the same loss, on the batch's own queries."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from pydantic import ValidationError
+from rich.console import Console
+
+from pea.config import Config, TrainConfig
+from pea.errors import CacheError
+from stages import train_adapter, train_rows
+from stages.train_losses import BatchLosses
+from stages.train_setup import Setup, prepare
+from tests.tiny_setup import with_queries
+from tests.train_runs import log_rows, variant, weights
+
+WEIGHT = 0.5
+
+
+@pytest.fixture(scope="module", params=[None, 2], ids=["every layer", "two layers a record"])
+def config(request: pytest.FixtureRequest, tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The tiny setup with a cache that holds queries."""
+    return with_queries(tiny_sdxl, tmp_path_factory.mktemp("queries"), layers_per_record=request.param)
+
+
+def losses_of(config: Config, folder: Path, **train: Any) -> tuple[Setup, BatchLosses]:
+    config = variant(config, folder, **train)
+    setup = prepare(config, torch.device("cpu"))
+    return setup, BatchLosses(config, setup, setup.adapter, Accelerator(cpu=True))
+
+
+def test_it_is_added_to_the_others(config: Config, tmp_path: Path) -> None:
+    _, plain = losses_of(config, tmp_path)
+    setup, beside = losses_of(config, tmp_path, attention_weight=WEIGHT)
+    batch = setup.data.batch(0)
+    one, other = plain(batch, 0), beside(batch, 0)
+    assert one.attention is None and other.attention is not None and setup.attention is not None
+    assert batch.attention is not None and 0 < batch.num_parallel < len(batch)
+    with torch.no_grad():
+        student = setup.adapter(*setup.native_states(batch.native_captions[: batch.num_parallel]))
+        alone = setup.attention.layers.losses(
+            batch.attention.queries, student, batch.attention.english, batch.time_ids[:6], setup.attention.powers
+        )
+    assert other.attention.item() == pytest.approx(alone.total.item() * batch.num_parallel / len(batch), rel=1e-5)
+    assert other.total.item() == pytest.approx(one.total.item() + WEIGHT * other.attention.item(), rel=1e-6)
+    assert other.report()["attention"] == other.attention
+
+
+def test_it_needs_no_unet_where_nothing_else_does(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "culture_fraction": 0.0, "attention_weight": WEIGHT}
+    setup, losses = losses_of(config, tmp_path, **alone)
+    monkeypatch.setattr(setup.teacher, "forward", None)
+    found = losses(setup.data.batch(0), 0)
+    assert found.attention is not None and found.total.item() == pytest.approx(WEIGHT * found.attention.item())
+    found.total.backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in setup.adapter.parameters())
+
+
+def test_a_culture_batch_has_none(config: Config, tmp_path: Path) -> None:
+    setup, losses = losses_of(config, tmp_path, culture_fraction=1.0, attention_weight=WEIGHT, feature_weight=0.0)
+    found = losses(setup.data.batch(0), 0)
+    assert found.attention is None and found.total.item() > 0
+
+
+def test_groups_of_rows_have_the_loss_of_the_whole_batch(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, runs = torch.get_num_threads(), {}
+    torch.set_num_threads(2)
+    try:
+        for name, fewest in (("grouped", 2), ("whole", 100)):
+            monkeypatch.setattr(train_rows, "MIN_ROWS", fewest)
+            runs[name] = variant(config, tmp_path / name, attention_weight=WEIGHT, learning_rate=1e-3)
+            train_adapter.run(runs[name], Console(quiet=True))
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*(log_rows(run) for run in runs.values()), strict=True):
+        assert math.isclose(one["attention"], other["attention"], rel_tol=1e-5)
+        assert math.isclose(one["loss"], other["loss"], rel_tol=1e-5)
+    for name, tensor in weights(runs["whole"]).items():
+        torch.testing.assert_close(weights(runs["grouped"])[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_what_cannot_be_is_refused(tiny_sdxl: Config, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"holds no attention queries.*Set cache\.attention"):
+        losses_of(tiny_sdxl, tmp_path, attention_weight=WEIGHT)
+    with pytest.raises(ValidationError, match="method kv changes the layers"):
+        TrainConfig(method="kv", attention_weight=WEIGHT)
