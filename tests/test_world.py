@@ -22,6 +22,7 @@ from data_tools.world.scenes import (
     culture_scenes,
     general_scenes,
     is_held_out,
+    unseen_general_scenes,
 )
 from data_tools.world.train_all import CHECKPOINTS, SHIPPED
 from data_tools.world.train_images import judge_accuracy, standardise_latents, train_decoder, training_scenes
@@ -37,6 +38,14 @@ def test_no_training_scene_is_held_out():
 def test_evaluation_scenes_are_all_held_out():
     scenes = general_scenes(200, 1, held_out=True) + culture_scenes(CONCEPTS["zh"], 50, 2, held_out=True)
     assert all(is_held_out(scene) for scene in scenes)
+
+
+def test_validation_scenes_are_neither_held_out_nor_in_the_corpus():
+    corpus = general_scenes(4096, 7)
+    unseen = unseen_general_scenes(160, 4096, 7)
+    assert len(set(unseen)) == 160 and not set(unseen) & set(corpus)
+    assert not any(is_held_out(scene) for scene in unseen)
+    assert unseen_general_scenes(160, 10**6, 7) == []
 
 
 def test_every_concept_keeps_some_backgrounds_for_training():
@@ -97,7 +106,7 @@ def test_corpora_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1, per_concept=4)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
-    assert len(files) == 4
+    assert len(files) == 6
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 

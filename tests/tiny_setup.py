@@ -71,11 +71,11 @@ def make_setup(
     return config
 
 
-def fill_cache(config: Config, corpus: Any, folder: Path) -> Cache:
-    """Cache one corpus in this process."""
+def fill_cache(config: Config, corpus: Any, folder: Path, device: torch.device | str = "cpu") -> Cache:
+    """Cache one corpus, whose tars are in `folder`, in this process."""
     directory = config.cache_dir(corpus)
     cache = Cache.create_or_resume(directory, cache_identity(config, corpus))
-    collector = Collector(config, corpus, torch.device("cpu"))
+    collector = Collector(config, corpus, torch.device(device))
     for part in cache.plan():
         for _ in collector.collect(cache, Task(part, folder / f"{part.tar}.tar")):
             pass

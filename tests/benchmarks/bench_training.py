@@ -1,8 +1,10 @@
 """A training step from the cache against its ceiling, against online distillation, and against the original's way.
 
     python -m tests.benchmarks.bench_training --config configs/demo.yaml
+    python -m tests.benchmarks.bench_training --big     (UNet and VAE of SD1.5's size, random weights, 512 px)
 
-Needs a filled cache (`make demo`). All kinds of step see the same rows:
+Needs a filled cache (`make demo`); `--big` needs the corpora, and fills a cache of its own with a few records. All
+kinds of step see the same rows:
 
 * *ceiling*: batches that lie in memory already; nothing is read.
 * *cached*: batches from the cache, read ahead by a thread as `train.num_workers` says (*read between*: by none).
@@ -19,6 +21,7 @@ from __future__ import annotations
 import copy
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -30,22 +33,26 @@ from pea.config import Config, load_config
 from pea.dataset import prefetch
 from pea.encoders import EnglishEncoder, NativeEncoder, VaeEncoder
 from pea.losses import LossWeights
+from pea.samples import expand_tars
 from pea.signals import CachedTeacher, LiveTeacher, SignalSource
 from pea.student import student_losses
 from pea.teacher import Teacher
 from stages.common import guarded
 from stages.train_setup import Setup, prepare
 from tests.benchmarks import harness
+from tests.benchmarks.big_unet import big_config, first_samples
+from tests.tiny_setup import fill_cache
 
 _STEPS = 4
+_BIG_SAMPLES = 2
 KINDS = ("ceiling", "cached", "cached, read between", "online", "original")
 
 
 class Steps:
     """Training steps of each kind, over the same rows."""
 
-    def __init__(self, config: Config, device: torch.device) -> None:
-        self.device, self.setup = device, prepare(config, device)
+    def __init__(self, config: Config, device: torch.device, num_steps: int) -> None:
+        self.device, self.setup, self.num_steps = device, prepare(config, device), num_steps
         self.weights = LossWeights(config.train.noise_pred_weight, config.train.feature_weight)
         checkpoint = config.teacher.checkpoint
         self.vae = VaeEncoder.from_checkpoint(checkpoint, device=device)
@@ -53,7 +60,7 @@ class Steps:
         self.native = NativeEncoder.from_pretrained(config.student.encoder, device=device)
         self.live = LiveTeacher(self.setup.teacher, self.english.encode, self.setup.teacher.blocks)
         self.own_unet = Teacher(copy.deepcopy(self.setup.teacher.unet), self.setup.teacher.scheduler)
-        self.batches = [self.setup.data.batch(index).to(device) for index in range(_STEPS)]
+        self.batches = [self.setup.data.batch(index).to(device) for index in range(num_steps)]
         self.num_workers = config.train.num_workers
         height, width = config.cache.buckets[0]
         self.pixels = torch.randn(len(self.batches[0]), 3, height, width, device=device)
@@ -67,7 +74,7 @@ class Steps:
         batches: Iterable[Batch] = self.batches
         if kind.startswith("cached"):
             ahead = self.num_workers if kind == "cached" else 0
-            batches = (batch.to(self.device) for batch in prefetch(self.setup.data.batch, range(_STEPS), ahead))
+            batches = (batch.to(self.device) for batch in prefetch(self.setup.data.batch, range(self.num_steps), ahead))
         for batch in batches:
             self.step(kind, batch)
 
@@ -139,16 +146,38 @@ class Steps:
         }
 
 
-def measure(config: Config, device: torch.device, rounds: int) -> tuple[str, dict[str, dict[str, list[float]]]]:
+def with_big_teacher(config: Config, folder: Path, device: torch.device) -> Config:
+    """The same recipe with a teacher of SD1.5's size at 512 px, and its cache, which is filled here."""
+    tar = first_samples(expand_tars(config.corpora.parallel.tars)[0], _BIG_SAMPLES, folder)
+    config = big_config(config, folder, whole_vae=True)
+    parallel = config.corpora.parallel.model_copy(update={"tars": (str(tar),)})
+    run = config.cache.run.model_copy(update={"batch_size": 1})
+    train = {"batch_size": 1, "culture_fraction": 0.0, "phases": (), "text_weight": 0.0, "num_workers": 1}
+    config = config.model_copy(
+        update={
+            "run_dir": folder,
+            "cache_root": None,
+            "corpora": config.corpora.model_copy(update={"parallel": parallel, "culture": None}),
+            "cache": config.cache.model_copy(update={"draws_per_sample": 2, "run": run}),
+            "train": config.train.model_copy(update=train),
+        }
+    )
+    fill_cache(config, "parallel", tar.parent, device)
+    return config
+
+
+def measure(
+    config: Config, device: torch.device, rounds: int, num_steps: int = _STEPS
+) -> tuple[str, dict[str, dict[str, list[float]]]]:
     """The tables, and the seconds behind them."""
-    steps = Steps(config, device)
+    steps = Steps(config, device, num_steps)
     kinds = harness.interleave(steps.kinds(), rounds)
     parts = harness.interleave(steps.components(), rounds)
     rows = [
         [kind, harness.spread(seconds), f"{harness.ratio(kinds['ceiling'], seconds):.3f}", _faster(kinds, kind)]
         for kind, seconds in kinds.items()
     ]
-    text = harness.table([f"{_STEPS} steps", "seconds", "speed, ceiling = 1", "times slower than cached"], rows)
+    text = harness.table([f"{num_steps} steps", "seconds", "speed, ceiling = 1", "times slower than cached"], rows)
     whole = parts["whole step (ceiling)"]
     shares = [
         [n, harness.spread(s), f"{100 * statistics.median(s) / statistics.median(whole):.1f} %"]
@@ -167,13 +196,17 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "training")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
+    parser.add_argument("--big", action="store_true", help="a teacher of SD1.5's size with random weights, at 512 px")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args(argv)
 
     def act() -> int:
-        config = load_config(arguments.config, arguments.overrides)
-        rounds = max(arguments.rounds, 7) if arguments.full else arguments.rounds
-        text, seconds = measure(config, torch.device(arguments.device), rounds)
+        config, device = load_config(arguments.config, arguments.overrides), torch.device(arguments.device)
+        rounds = max(arguments.rounds, 7) if arguments.full and not arguments.big else arguments.rounds
+        with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
+            if arguments.big:
+                config = with_big_teacher(config, Path(folder), device)
+            text, seconds = measure(config, device, rounds, 1 if arguments.big else _STEPS)
         harness.publish(arguments.out, text, {"seconds": seconds}, load)
         return 0
 

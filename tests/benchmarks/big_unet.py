@@ -1,4 +1,4 @@
-"""A teacher of real size where no real weights are at hand: SD1.5's UNet with random weights on a small checkpoint."""
+"""A teacher of real size where no real weights are at hand: SD1.5's UNet, and its VAE, with random weights."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import tarfile
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from pea.config import Config
+from stages.plan import PRESETS
 
 _SIZE_PX = 512
 
 
-def big_config(config: Config, folder: Path) -> Config:
-    """The same setup at 512 px, with SD1.5's UNet in place of the checkpoint's; the VAE and the encoders stay small."""
+def big_config(config: Config, folder: Path, *, whole_vae: bool = False) -> Config:
+    """The same setup at 512 px, with SD1.5's UNet in place of the checkpoint's; the text encoders stay small.
+
+    `whole_vae`: with a VAE of SD1.5's size too; else it stays small.
+    """
     checkpoint = config.teacher.checkpoint.parent / "sd15"
     big = folder / "big"
     shutil.copytree(checkpoint, big, ignore=shutil.ignore_patterns("diffusion_pytorch_model*.safetensors.index.json"))
@@ -31,6 +35,11 @@ def big_config(config: Config, folder: Path) -> Config:
         attention_head_dim=8,
     )
     unet.to(torch.float16).save_pretrained(big / "unet")
+    if whole_vae:
+        shutil.rmtree(big / "vae")
+        sizes = json.loads(PRESETS.read_text("utf-8"))["sd15"]["vae"]
+        vae = AutoencoderKL(**(sizes | {"latent_channels": small["in_channels"]}))
+        vae.to(torch.float16).save_pretrained(big / "vae")
     teacher = config.teacher.model_copy(update={"checkpoint": big})
     cache = config.cache.model_copy(update={"buckets": ((_SIZE_PX, _SIZE_PX),)})
     return config.model_copy(update={"teacher": teacher, "cache": cache})
