@@ -96,7 +96,7 @@ def unseen_general_scenes(count: int, taken: int, seed: int) -> list[Scene]:
     combinations = _general_combinations(held_out=False)
     seen = set(_draw_scenes(combinations, taken, seed))
     unseen = [scene for scene in combinations if scene not in seen]
-    return _draw_scenes(unseen, min(count, len(unseen)), seed)
+    return _draw_scenes(unseen, min(count, len(unseen)), seed) if unseen else []
 
 
 def _general_combinations(*, held_out: bool) -> list[Scene]:
