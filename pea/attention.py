@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from pea.adapter import pooled_dim_of
 from pea.encoders import Conditioning
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, ConfigError
 from pea.queries import AttentionTargets, LayerQueries
 from pea.teacher import Blocks, layer_names, unet_config
 from pea.weight_files import WeightFiles
@@ -157,6 +157,21 @@ class AttentionLayers(nn.Module):
             return cls(attention, None)
         return cls(attention, PooledEmbedding(unet.config, take("add_embedding", _POOLED_TENSORS)))
 
+    def check_weights(self, weights: Mapping[str, float]) -> None:
+        """Refuse weights that cannot be used.
+
+        Raises:
+            ConfigError: there is no such layer, or none has a weight.
+        """
+        unknown = sorted(set(weights) - set(self.names))
+        if unknown or not any(weights.get(name, 1.0) for name in self.names):
+            raise ConfigError(
+                "no such cross-attention layer" if unknown else "every cross-attention layer is left out",
+                where="train.attention_layer_weights",
+                expected=", ".join(self.names),
+                got=", ".join(unknown) if unknown else "weights of 0",
+            )
+
     def forward(self, queries: Mapping[str, LayerQueries], text: Tensor) -> dict[str, Tensor]:
         """Layer -> its output `[R, Q, C]` for the queries given, with the text states `[B, L, D]` of all records."""
         answers = {}
@@ -167,13 +182,14 @@ class AttentionLayers(nn.Module):
         return answers
 
     @torch.no_grad()
-    def powers(self, queries: Mapping[str, LayerQueries], english: Conditioning, time_ids: Tensor) -> Powers:
+    def powers(self, targets: AttentionTargets) -> Powers:
         """Mean squares of what the English text gives, the scale of the losses; taken once, from a few records."""
-        answers = self(queries, english.encoder_hidden_states)
+        english = targets.english
+        answers = self(targets.queries, english.encoder_hidden_states)
         layers = {name: _mean_square(answer) for name, answer in answers.items()}
         if self.pooled is None or english.pooled_prompt_embeds is None:
             return Powers(layers)
-        return Powers(layers, _mean_square(self.pooled(english.pooled_prompt_embeds, time_ids)))
+        return Powers(layers, _mean_square(self.pooled(english.pooled_prompt_embeds, targets.time_ids)))
 
     def first_powers(self, batch: Callable[[int], AttentionTargets]) -> Powers:
         """The powers of each layer in the first batches of a run, `batch(0)`, `batch(1)`, ...
@@ -182,8 +198,7 @@ class AttentionLayers(nn.Module):
         """
         layers, pooled = dict[str, float](), 1.0
         for index in range(_MAX_POWER_BATCHES):
-            targets = batch(index)
-            found = self.powers(targets.queries, targets.english, targets.time_ids)
+            found = self.powers(batch(index))
             layers, pooled = found.layers | layers, found.pooled if index == 0 else pooled
             if len(layers) == len(self.names):
                 break
@@ -191,10 +206,8 @@ class AttentionLayers(nn.Module):
 
     def losses(
         self,
-        queries: Mapping[str, LayerQueries],
+        targets: AttentionTargets,
         student: Conditioning,
-        english: Conditioning,
-        time_ids: Tensor,
         powers: Powers,
         layer_weights: Mapping[str, float] | None = None,
         pooled_weight: float = 1.0,
@@ -205,6 +218,7 @@ class AttentionLayers(nn.Module):
         that their expectation is the loss over all layers. A layer without a power is left out. Gradients flow to the
         student's conditioning only. `layer_weights`: layer -> factor, 1 where absent.
         """
+        queries, english, time_ids = targets.queries, targets.english, targets.time_ids
         factors = {name: (layer_weights or {}).get(name, 1.0) for name in self.names if name in powers.layers}
         asked = {name: queries[name] for name, factor in factors.items() if name in queries and factor > 0}
         with torch.no_grad():

@@ -18,7 +18,7 @@ from pea.attention import AttentionLayers, Powers, Take
 from pea.costs import query_bytes
 from pea.encoders import Conditioning
 from pea.layout import BucketLayout
-from pea.queries import LayerQueries, QueryLayout
+from pea.queries import AttentionTargets, LayerQueries, QueryLayout
 
 
 def attention_costs(unet: Mapping[str, Any], layout: BucketLayout, num_draws: int) -> dict[str, float] | None:
@@ -53,7 +53,7 @@ def _count(
     powers = Powers(dict.fromkeys(layout.positions, 1.0))
     student, english = text
     with FlopCounterMode(display=False) as counter:
-        losses = layers.losses(queries, student, english, torch.zeros(1, 6), powers)
+        losses = layers.losses(AttentionTargets(dict(queries), english, torch.zeros(1, 6)), student, powers)
         if losses.total.requires_grad:
             losses.total.backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())

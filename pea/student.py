@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,13 +23,15 @@ class AttentionLoss:
 
     layers: AttentionLayers
     powers: Powers
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Cross-attention layer -> factor, 1 where absent."""
 
     def errors(self, student: Conditioning, batch: Batch) -> Tensor:
         """Float32 `[P]`: the mean over the parallel rows, for each; `student`: the conditioning of those rows."""
         targets, rows = batch.attention, batch.num_parallel
         if targets is None or rows == 0:
             return student.encoder_hidden_states.new_zeros(0)
-        losses = self.layers.losses(targets.queries, student, targets.english, targets.time_ids, self.powers)
+        losses = self.layers.losses(targets, student, self.powers, self.weights)
         return losses.total.expand(rows)
 
 

@@ -20,7 +20,7 @@ _LIGHT = {
     "seed", "precision", "validation_fraction",
 }  # fmt: skip
 """Settings that decide the result of a phase without the UNet."""
-_OF_KIND = {"text": set[str](), "attention": {"text_weight"}}
+_OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights"}}
 
 
 def light_fingerprint(config: Config, parallel: Cache, phases: Sequence[Phase], num_processes: int) -> dict[str, Any]:

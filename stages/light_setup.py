@@ -61,6 +61,7 @@ def prepare_light(
             dtype = torch.float32
         names = attention.layers if attention else "all"
         layers = AttentionLayers.from_checkpoint(checkpoint, names, dtype, device)
+        layers.check_weights(config.train.attention_layer_weights)
     adapter = untrained_adapter(config, unet_config(checkpoint), tables.encoder, cache.identity)
     return LightSetup(
         data=_data(config, cache, tables, with_queries=with_queries),

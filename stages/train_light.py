@@ -193,7 +193,7 @@ class LightPhase:
         if self.setup.layers is None or self.powers is None:
             text = text_distance(student, english).mean()
             return {"loss": text, "text": text}
-        losses = self.setup.layers.losses(targets.queries, student, english, targets.time_ids, self.powers)
+        losses = self.setup.layers.losses(targets, student, self.powers, self.train.attention_layer_weights)
         found = {"loss": losses.total, "attention": losses.layers}
         if losses.pooled is not None:
             found["pooled"] = losses.pooled

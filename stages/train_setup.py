@@ -173,7 +173,8 @@ def _attention(config: Config, data: TrainingData, teacher: Teacher, device: tor
 
     kept = config.cache.attention
     layers = AttentionLayers.assemble(teacher.unet.config, take, kept.layers if kept else "all")
-    return AttentionLoss(layers, layers.first_powers(targets))
+    layers.check_weights(config.train.attention_layer_weights)
+    return AttentionLoss(layers, layers.first_powers(targets), config.train.attention_layer_weights)
 
 
 def _source(config: Config, teacher: Teacher, blocks: tuple[str, ...], device: torch.device) -> SignalSource:

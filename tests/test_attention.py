@@ -19,7 +19,7 @@ from pea.config import AttentionConfig, Config
 from pea.draws import DrawRecipe, query_positions
 from pea.encoders import Conditioning, EnglishEncoder
 from pea.errors import CheckpointError, ConfigError
-from pea.queries import LayerQueries, QueryLayout, encode_queries, read_queries
+from pea.queries import AttentionTargets, LayerQueries, QueryLayout, encode_queries, read_queries
 from pea.teacher import Teacher, query_shapes, unet_config
 from tests.test_collect import collect, contents, with_cache
 from tests.tiny_models import Shape, make_checkpoint
@@ -74,9 +74,9 @@ def test_english_text_has_no_loss_and_other_text_has(checkpoint: Path) -> None:
     text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
     queries, _ = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
-    powers = layers.powers(queries, text, TIME_IDS)
-    assert layers.losses(queries, text, text, TIME_IDS, powers).total.item() == 0
-    losses = layers.losses(queries, other, text, TIME_IDS, powers)
+    powers = layers.powers(AttentionTargets(queries, text, TIME_IDS))
+    assert layers.losses(AttentionTargets(queries, text, TIME_IDS), text, powers).total.item() == 0
+    losses = layers.losses(AttentionTargets(queries, text, TIME_IDS), other, powers)
     assert losses.total.item() > 1e-6 and (losses.pooled is None) == (text.pooled_prompt_embeds is None)
     assert set(losses.report()) == {"loss", "attention"} | ({"pooled"} if losses.pooled is not None else set())
 
@@ -98,8 +98,8 @@ def test_layer_weights_choose_layers(checkpoint: Path) -> None:
     queries, inside = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
     first, *rest = layers.names
-    powers = layers.powers(queries, text, TIME_IDS)
-    losses = layers.losses(queries, other, text, TIME_IDS, powers, dict.fromkeys(rest, 0.0))
+    powers = layers.powers(AttentionTargets(queries, text, TIME_IDS))
+    losses = layers.losses(AttentionTargets(queries, text, TIME_IDS), other, powers, dict.fromkeys(rest, 0.0))
     answer = layers(queries, other.encoder_hidden_states)[first]
     expected = (answer - inside[first]).square().mean() / inside[first].square().mean()
     torch.testing.assert_close(losses.layers, expected, atol=1e-6, rtol=1e-4)
@@ -109,15 +109,15 @@ def test_records_with_a_few_layers_each_expect_the_loss_over_all(checkpoint: Pat
     text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
     queries, _ = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
-    powers = layers.powers(queries, text, TIME_IDS)
-    whole = layers.losses(queries, other, text, TIME_IDS, powers).layers
+    powers = layers.powers(AttentionTargets(queries, text, TIME_IDS))
+    whole = layers.losses(AttentionTargets(queries, text, TIME_IDS), other, powers).layers
     names, parts = layers.names, []
     for kept in itertools.product(names, repeat=2):  # every way in which each of the two records keeps one layer
         few = {}
         for name in set(kept):
             rows = torch.tensor([row for row in range(2) if kept[row] == name])
             few[name] = LayerQueries(rows, queries[name].queries[rows], 1 / len(names))
-        parts.append(layers.losses(few, other, text, TIME_IDS, powers).layers)
+        parts.append(layers.losses(AttentionTargets(few, text, TIME_IDS), other, powers).layers)
     torch.testing.assert_close(torch.stack(parts).mean(), whole, atol=1e-6, rtol=1e-5)
 
 
@@ -126,8 +126,11 @@ def test_gradient_reaches_the_text_alone(checkpoint: Path) -> None:
     queries, _ = ask(checkpoint, text)
     layers = AttentionLayers.from_checkpoint(checkpoint)
     hidden = (text.encoder_hidden_states + 0.1).requires_grad_()
-    student, powers = Conditioning(hidden, text.pooled_prompt_embeds), layers.powers(queries, text, TIME_IDS)
-    layers.losses(queries, student, text, TIME_IDS, powers).total.backward()
+    student, powers = (
+        Conditioning(hidden, text.pooled_prompt_embeds),
+        layers.powers(AttentionTargets(queries, text, TIME_IDS)),
+    )
+    layers.losses(AttentionTargets(queries, text, TIME_IDS), student, powers).total.backward()
     assert hidden.grad is not None and hidden.grad.abs().sum() > 0
     assert not list(layers.parameters())
 

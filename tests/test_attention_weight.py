@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from pea.config import Config, TrainConfig
-from pea.errors import CacheError
+from pea.errors import CacheError, ConfigError
 from stages import train_adapter, train_rows
 from stages.train_losses import BatchLosses
 from stages.train_setup import Setup, prepare
@@ -44,9 +44,7 @@ def test_it_is_added_to_the_others(config: Config, tmp_path: Path) -> None:
     assert batch.attention is not None and 0 < batch.num_parallel < len(batch)
     with torch.no_grad():
         student = setup.adapter(*setup.native_states(batch.native_captions[: batch.num_parallel]))
-        alone = setup.attention.layers.losses(
-            batch.attention.queries, student, batch.attention.english, batch.time_ids[:6], setup.attention.powers
-        )
+        alone = setup.attention.layers.losses(batch.attention, student, setup.attention.powers)
     assert other.attention.item() == pytest.approx(alone.total.item() * batch.num_parallel / len(batch), rel=1e-5)
     assert other.total.item() == pytest.approx(one.total.item() + WEIGHT * other.attention.item(), rel=1e-6)
     assert other.report()["attention"] == other.attention
@@ -87,6 +85,18 @@ def test_groups_of_rows_have_the_loss_of_the_whole_batch(
         assert math.isclose(one["loss"], other["loss"], rel_tol=1e-5)
     for name, tensor in weights(runs["whole"]).items():
         torch.testing.assert_close(weights(runs["grouped"])[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_have_weights(config: Config, tmp_path: Path) -> None:
+    setup, plain = losses_of(config, tmp_path, attention_weight=WEIGHT)
+    assert setup.attention is not None
+    first, *others = setup.attention.layers.names
+    _, alone = losses_of(config, tmp_path, attention_weight=WEIGHT, attention_layer_weights={first: 0.0})
+    batch = setup.data.batch(0)
+    assert plain(batch, 0).report()["attention"] != alone(batch, 0).report()["attention"]
+    for wrong, message in (({"attic": 1.0}, "no such"), (dict.fromkeys([first, *others], 0.0), "every .* left out")):
+        with pytest.raises(ConfigError, match=rf"train\.attention_layer_weights.*{message}"):
+            losses_of(config, tmp_path, attention_weight=WEIGHT, attention_layer_weights=wrong)
 
 
 def test_what_cannot_be_is_refused(tiny_sdxl: Config, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ class TrainConfig(Section):
     attention_weight: NonNegativeFloat = 0.0
     """Weight, in a phase of kind ``unet``, of the loss that a phase of kind ``attention`` has alone; needs
     ``cache.attention``."""
+    attention_layer_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Cross-attention layer -> factor on its share of the loss on queries; 1 where absent, and 0 leaves it out."""
     diffusion_rows: Literal["culture", "all"] = "culture"
     """Rows with the diffusion loss: those of the culture corpus (hybrid training), or all."""
     keep_text_states: bool = False

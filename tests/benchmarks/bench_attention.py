@@ -36,7 +36,7 @@ from pea.config import AttentionConfig, CacheConfig
 from pea.costs import Models, flops
 from pea.encoders import Conditioning
 from pea.layout import layouts_of
-from pea.queries import QueryLayout, encode_queries, read_queries
+from pea.queries import AttentionTargets, QueryLayout, encode_queries, read_queries
 from stages.plan import PRESETS
 from tests.benchmarks import harness
 
@@ -118,7 +118,9 @@ class Steps:
         hidden, pooled = self.english
         english = Conditioning(hidden.float(), None if pooled is None else pooled.float())
         queries = read_queries(self.stored[self.number % len(self.stored)], self.specs)
-        losses = self.layers.losses(queries, self.adapter(self.native), english, self.time_ids, self.powers)
+        losses = self.layers.losses(
+            AttentionTargets(queries, english, self.time_ids), self.adapter(self.native), self.powers
+        )
         self.optimizer.zero_grad()
         losses.total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
