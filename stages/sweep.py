@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -151,7 +153,7 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
         return
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_begin_job, initargs=(threads,)) as pool:
         futures = {pool.submit(_carry_out_logged, run): run for run in to_do}
         try:
             for future in as_completed(futures):
@@ -163,6 +165,19 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin_job(num_threads: int) -> None:
+    """In a process of the pool: its share of the cores, and an end together with the sweep, however that ends."""
+    torch.set_num_threads(num_threads)
+    sweep = multiprocessing.parent_process()
+    assert sweep is not None
+
+    def end_with_it() -> None:
+        sweep.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_it, daemon=True).start()
 
 
 def _carry_out_logged(run: Run) -> dict[str, Any]:

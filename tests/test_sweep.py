@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -129,6 +133,24 @@ def test_jobs_side_by_side_give_what_one_after_the_other_gives(setup: Path, tmp_
     for one, other in zip(*adapters, strict=True):
         for name, tensor in one.items():
             torch.testing.assert_close(other[name], tensor)
+
+
+@pytest.mark.slow
+def test_jobs_end_with_a_sweep_that_is_killed(setup: Path, tmp_path: Path) -> None:
+    words = ["sweep", str(setup / "methods"), "--config", str(setup / "c.yaml"), "--jobs", "2", "train.steps=100000"]
+    settings = [f"run_dir={tmp_path}", f"cache_root={setup / 'run/cache'}"]
+    sweep = subprocess.Popen([sys.executable, "-m", "stages.cli", *words, *settings])
+    logs = [tmp_path / "sweep" / method / "seed0/log.txt" for method in ("both", "logits")]
+    deadline = time.monotonic() + 120
+    while not all(log.exists() for log in logs):
+        assert sweep.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    jobs = psutil.Process(sweep.pid).children(recursive=True)
+    assert len(jobs) >= 2
+    sweep.kill()
+    sweep.wait()
+    _, alive = psutil.wait_procs(jobs, timeout=30)
+    assert not alive
 
 
 def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
