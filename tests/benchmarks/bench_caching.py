@@ -42,7 +42,7 @@ from pea.samples import expand_tars
 from pea.teacher import Teacher
 from stages.common import guarded
 from tests.benchmarks import harness
-from tests.benchmarks.big_unet import big_config, first_samples
+from tests.benchmarks.big_unet import SIZE_PX, big_config, first_samples
 
 _QUICK_SAMPLES = 256
 
@@ -167,7 +167,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--samples", type=int, metavar="N", help="use the tar's first N samples (default: 256; all with --full)"
     )
-    parser.add_argument("--big", action="store_true", help="a UNet of SD1.5's size with random weights, at 512 px")
+    parser.add_argument("--big", action="store_true", help="a UNet of SD1.5's size with random weights")
+    parser.add_argument("--size-px", type=int, default=SIZE_PX, help="of its images (default: 512)")
     parser.add_argument("--stage", action="store_true", help="measure a whole run of the stage too, once")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args(argv)
@@ -176,7 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
             config = load_config(arguments.config, arguments.overrides)
             if arguments.big:
-                config = big_config(config, Path(folder))
+                config = big_config(config, Path(folder), arguments.size_px)
             num_samples = arguments.samples or (None if arguments.full else _QUICK_SAMPLES)
             caching = Caching(config, torch.device(arguments.device), Path(folder), num_samples)
             text, seconds = measure(caching, arguments.rounds)

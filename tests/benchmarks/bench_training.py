@@ -40,7 +40,7 @@ from pea.teacher import Teacher
 from stages.common import guarded
 from stages.train_setup import Setup, prepare
 from tests.benchmarks import harness
-from tests.benchmarks.big_unet import big_config, first_samples
+from tests.benchmarks.big_unet import SIZE_PX, big_config, first_samples
 from tests.tiny_setup import fill_cache
 
 _STEPS = 4
@@ -146,10 +146,10 @@ class Steps:
         }
 
 
-def with_big_teacher(config: Config, folder: Path, device: torch.device) -> Config:
-    """The same recipe with a teacher of SD1.5's size at 512 px, and its cache, which is filled here."""
+def with_big_teacher(config: Config, folder: Path, size_px: int, device: torch.device) -> Config:
+    """The same recipe with a teacher of SD1.5's size, and its cache, which is filled here."""
     tar = first_samples(expand_tars(config.corpora.parallel.tars)[0], _BIG_SAMPLES, folder)
-    config = big_config(config, folder, whole_vae=True)
+    config = big_config(config, folder, size_px, whole_vae=True)
     parallel = config.corpora.parallel.model_copy(update={"tars": (str(tar),)})
     run = config.cache.run.model_copy(update={"batch_size": 1})
     train = {"batch_size": 1, "culture_fraction": 0.0, "phases": (), "text_weight": 0.0, "num_workers": 1}
@@ -196,7 +196,8 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "training")
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
-    parser.add_argument("--big", action="store_true", help="a teacher of SD1.5's size with random weights, at 512 px")
+    parser.add_argument("--big", action="store_true", help="a teacher of SD1.5's size with random weights")
+    parser.add_argument("--size-px", type=int, default=SIZE_PX, help="of its images (default: 512)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     arguments = parser.parse_args(argv)
 
@@ -205,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         rounds = max(arguments.rounds, 7) if arguments.full and not arguments.big else arguments.rounds
         with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
             if arguments.big:
-                config = with_big_teacher(config, Path(folder), device)
+                config = with_big_teacher(config, Path(folder), arguments.size_px, device)
             text, seconds = measure(config, device, rounds, 1 if arguments.big else _STEPS)
         harness.publish(arguments.out, text, {"seconds": seconds}, load)
         return 0

@@ -13,11 +13,11 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from pea.config import Config
 from stages.plan import PRESETS
 
-_SIZE_PX = 512
+SIZE_PX = 512
 
 
-def big_config(config: Config, folder: Path, *, whole_vae: bool = False) -> Config:
-    """The same setup at 512 px, with SD1.5's UNet in place of the checkpoint's; the text encoders stay small.
+def big_config(config: Config, folder: Path, size_px: int = SIZE_PX, *, whole_vae: bool = False) -> Config:
+    """The same setup for larger images, with SD1.5's UNet in place of the checkpoint's; the text encoders stay small.
 
     `whole_vae`: with a VAE of SD1.5's size too; else it stays small.
     """
@@ -27,7 +27,7 @@ def big_config(config: Config, folder: Path, *, whole_vae: bool = False) -> Conf
     small = json.loads((checkpoint / "unet" / "config.json").read_text(encoding="utf-8"))
     shutil.rmtree(big / "unet")
     unet = UNet2DConditionModel(
-        sample_size=_SIZE_PX // 8,
+        sample_size=size_px // 8,
         in_channels=small["in_channels"],
         out_channels=small["out_channels"],
         cross_attention_dim=small["cross_attention_dim"],
@@ -41,7 +41,7 @@ def big_config(config: Config, folder: Path, *, whole_vae: bool = False) -> Conf
         vae = AutoencoderKL(**(sizes | {"latent_channels": small["in_channels"]}))
         vae.to(torch.float16).save_pretrained(big / "vae")
     teacher = config.teacher.model_copy(update={"checkpoint": big})
-    cache = config.cache.model_copy(update={"buckets": ((_SIZE_PX, _SIZE_PX),)})
+    cache = config.cache.model_copy(update={"buckets": ((size_px, size_px),)})
     return config.model_copy(update={"teacher": teacher, "cache": cache})
 
 
