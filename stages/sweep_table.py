@@ -52,7 +52,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 def picture(rows: Sequence[dict[str, Any]]) -> bytes:
     """Scores of each method with the spread over seeds: PNG."""
     names = list(rows[0]["scores"])
-    figure = Figure(figsize=(7, 0.45 * len(rows) * len(names) + 1), dpi=144, layout="constrained")
+    figure = Figure(figsize=(7, 0.19 * len(rows) * len(names) + 1), dpi=144, layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(names)
     for number, name in enumerate(names):
@@ -61,6 +61,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> bytes:
         spreads = [row["scores"][name]["spread"] for row in rows]
         axes.barh(places, means, height=0.9 * height, xerr=spreads, label=name)
     axes.set_yticks([index + 0.4 - height / 2 for index in range(len(rows))], [row["method"] for row in rows])
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set(xlabel="judge's accuracy", xlim=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
