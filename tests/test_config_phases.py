@@ -9,6 +9,7 @@ import pytest
 from pea.config import load_config, resolved_yaml, valid_names
 from pea.errors import ConfigError
 from pea.schedule import learning_rate
+from pea.teacher import query_shapes, unet_config
 from tests.test_config import MINIMAL
 
 ROOT = Path(__file__).parents[1]
@@ -82,3 +83,12 @@ def test_the_methods_fit_the_demo(path: Path) -> None:
     assert load_config(ROOT / "configs/demo.yaml", ["cache.attention={num_queries: 16}"]).cache == config.cache, (
         "a method that changed the cache would need one of its own"
     )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/attention_forms").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_forms_of_the_attention_phase_fit_the_demo(path: Path) -> None:
+    files = ["demo.yaml", "demo_phases.yaml", "phases/attention.yaml"]
+    config = load_config([*(ROOT / "configs" / name for name in files), path])
+    assert "attention" in [phase.kind for phase in config.train.all_phases] and config.cache.attention is not None
+    layers = query_shapes(unet_config(ROOT / config.teacher.checkpoint), (8, 8))
+    assert set(config.train.attention_layer_weights) <= set(layers)
