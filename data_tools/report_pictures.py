@@ -38,7 +38,7 @@ def loss_chart(log: Sequence[dict[str, Any]]) -> str:
     axes.set(xlabel="optimizer step", ylabel="mean squared error", yscale="log")
     axes.grid(visible=True, which="major", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=4, loc="upper right")
+    axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return data_url(buffer.getvalue())
