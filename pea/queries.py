@@ -67,7 +67,6 @@ class AttentionTargets:
     def of(self, picked: Tensor) -> AttentionTargets:
         """Those of some of the records, int64, rising."""
         hidden, pooled = self.english
-        assert hidden is not None
         english = Conditioning(hidden[picked], None if pooled is None else pooled[picked])
         num_records = len(self.time_ids)
         queries = {name: each.of(picked, num_records) for name, each in self.queries.items()}
