@@ -194,7 +194,7 @@ def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
         "no rows are left",
         where=cache.directory,
         got=selection,
-        remedy="Change train.validation_fraction, or lower train.curriculum_stages.",
+        remedy="Change train.validation_fraction or train.timesteps, or lower train.curriculum_stages.",
     )
 
 

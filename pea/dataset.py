@@ -28,7 +28,7 @@ from pea.cache_rows import CacheRows, Row, open_rows, stack
 from pea.captions import Captions, culture_languages
 from pea.draws import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
 from pea.encoders import Conditioning
-from pea.errors import ShardDamagedError
+from pea.errors import ConfigError, ShardDamagedError
 from pea.queries import AttentionTargets
 from pea.row_order import Schedule, shuffled_turns
 from pea.selection import Selection
@@ -44,6 +44,8 @@ class BatchPlan:
     seed: int
     culture_draws: int | None = None
     """Draws that a culture sample goes round on; None: a new one every time."""
+    culture_timesteps: tuple[int, int] | None = None
+    """Culture rows draw their timesteps from `first <= t < end`; None: from all."""
 
     @property
     def num_culture(self) -> int:
@@ -78,7 +80,9 @@ class TrainingData:
 
         Raises:
             CacheError: a cache has no rows, no captions in the student's languages, or none of the queries asked for.
+            ConfigError: culture rows are to draw timesteps that there are not.
         """
+        _check_timesteps(plan.culture_timesteps, recipe.num_train_timesteps)
         self.plan, self.recipe, self.scaling_factor, self.blocks = plan, recipe, scaling_factor, tuple(blocks)
         self.native_languages, self.english_language = tuple(native_languages), english_language
         self.keep_pooled, self.empty = keep_pooled, empty
@@ -172,7 +176,8 @@ class TrainingData:
         fresh = [draws(self.recipe, row.sample_id, row.draw, row.draw + 1) for row in culture]
         dropped = [bool(row.arrays["caption_dropped"]) for row in parallel]
         dropped += [bool(draw.caption_dropped[0]) for draw in fresh]
-        timesteps = [int(row.arrays["timestep"]) for row in parallel] + [int(draw.timestep[0]) for draw in fresh]
+        timesteps = [int(row.arrays["timestep"]) for row in parallel]
+        timesteps += [self._culture_timestep(int(draw.timestep[0])) for draw in fresh]
         latent_noise = torch.from_numpy(latent_noise_batch(self.recipe, ids, numbers, shape))
         native = [row.captions[self._language(row, index)] for row in rows]
         english = [row.captions[self.english_language] for row in parallel]
@@ -198,6 +203,11 @@ class TrainingData:
             record_ids=np.array([row.arrays["record_id"] for row in parallel], dtype=np.uint64),
             attention=self._attention(bucket, parallel),
         )
+
+    def _culture_timestep(self, drawn: int) -> int:
+        """A drawn timestep, moved into the range that is wanted: still stratified over a sample's draws."""
+        first, end = self.plan.culture_timesteps or (0, self.recipe.num_train_timesteps)
+        return first + drawn * (end - first) // self.recipe.num_train_timesteps
 
     def _attention(self, bucket: str, rows: list[Row]) -> AttentionTargets | None:
         if self.empty is None or not rows:
@@ -241,6 +251,16 @@ def prefetch(fetch: Callable[[int], Batch], indices: Iterable[int], num_ahead: i
 def _stack(rows: Sequence[Row], name: str) -> Tensor:
     tensor: Tensor = from_numpy(stack(rows, name))
     return tensor
+
+
+def _check_timesteps(wanted: tuple[int, int] | None, num_train_timesteps: int) -> None:
+    if wanted is not None and wanted[1] > num_train_timesteps:
+        raise ConfigError(
+            "the teacher has no such timesteps",
+            where="train.culture_timesteps",
+            expected=f"[first, end] up to {num_train_timesteps}",
+            got=list(wanted),
+        )
 
 
 def _check_noise(parallel: Sequence[Row], noise: npt.NDArray[np.float32]) -> None:

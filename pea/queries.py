@@ -73,6 +73,12 @@ class AttentionTargets:
         kept = {name: each for name, each in queries.items() if len(each.rows)}
         return AttentionTargets(kept, english, self.time_ids[picked])
 
+    def asking(self, queries: Mapping[str, Tensor]) -> AttentionTargets:
+        """The same text with other queries, layer -> float `[B, Q, C]`, those of the P records first; detached."""
+        rows = torch.arange(len(self.time_ids), device=self.time_ids.device)
+        asked = {name: LayerQueries(rows, each[: len(rows)].detach()) for name, each in queries.items()}
+        return AttentionTargets(asked, self.english, self.time_ids)
+
     def to(self, device: torch.device | str) -> AttentionTargets:
         """The same on `device`."""
         queries = {name: each.to(device) for name, each in self.queries.items()}

@@ -1,4 +1,4 @@
-"""Which rows of a cache are read: a held-out share of the samples, or the others, and from which timestep on."""
+"""Which rows of a cache are read: a held-out share of the samples, or the others, and records of which timesteps."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Selection:
     """Share of the samples that is held out for validation: by their ids, the same in every run."""
     held_out: bool = False
     """Keep the held-out samples, not the others."""
-    min_timestep: int = 0
-    """Keep records with at least this timestep: the noisiest, easiest ones. Says nothing about a culture cache, whose
-    timesteps are drawn afresh."""
+    timesteps: tuple[int, int] | None = None
+    """Keep records of the timesteps `first <= t < end`. Says nothing about a culture cache, whose timesteps are drawn
+    afresh."""
 
     def rows(self, bucket: Bucket, tar: str, first: int = 0, stop: int | None = None) -> npt.NDArray[np.int64] | None:
         """Kept rows of the samples `first..stop` of a bucket; None: all of them.
@@ -35,10 +35,14 @@ class Selection:
         if self.held_out_fraction:
             kept = is_held_out([sample_id(tar, key) for key in keys], self.held_out_fraction) == self.held_out
         kept = kept.repeat(max(1, draws))
-        if self.min_timestep and draws:
+        if self.timesteps and draws:
             timesteps = bucket.read(["timestep"], first * draws, (first + len(keys)) * draws)["timestep"]
-            kept = kept & (timesteps >= self.min_timestep)
+            kept = kept & (timesteps >= self.timesteps[0]) & (timesteps < self.timesteps[1])
         return None if kept.all() else np.flatnonzero(kept)
+
+    def unless_all(self) -> Selection | None:
+        """Itself, or None where it keeps every row."""
+        return None if self == Selection() else self
 
     def keeps_any(self, cache: Cache) -> bool:
         """Whether a cache has rows that are kept."""

@@ -25,12 +25,18 @@ class AttentionLoss:
     powers: Powers
     weights: Mapping[str, float] = field(default_factory=dict)
     """Cross-attention layer -> factor, 1 where absent."""
+    own_queries: bool = False
+    """Ask the queries of the student's own pass, at every position, in place of the teacher's cached ones."""
 
-    def errors(self, student: Conditioning, batch: Batch) -> Tensor:
-        """Float32 `[P]`: the mean over the parallel rows, for each; `student`: the conditioning of those rows."""
+    def errors(self, student: Conditioning, batch: Batch, queries: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Float32 `[P]`: the mean over the parallel rows, for each; `student`: the conditioning of those rows.
+
+        `queries`: of the student's pass over the batch, layer -> `[B, Q, C]`; None: those of the batch.
+        """
         targets, rows = batch.attention, batch.num_parallel
         if targets is None or rows == 0:
             return student.encoder_hidden_states.new_zeros(0)
+        targets = targets if queries is None else targets.asking(queries)
         losses = self.layers.losses(targets, student, self.powers, self.weights)
         return losses.total.expand(rows)
 
@@ -64,7 +70,7 @@ def student_losses(
         min_snr_gamma: γ of min-SNR weights of the rows; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
         english: the teacher's conditioning of the parallel rows, for the distance between the text states.
-        attention: for the loss on the batch's queries. Where only this or the distance between the text states has a
+        attention: for the loss on queries. Where only this or the distance between the text states has a
             weight and rows, the UNet is not asked and the other terms are 0.
         pooled_from: states and mask that the pooled embedding is made of, where they are others: a dropped caption
             may stay in it.
@@ -73,13 +79,17 @@ def student_losses(
     student = condition(adapter, hidden_states, attention_mask, pooled_from)
     first_rows = _first(student, batch.num_parallel)
     text = None if english is None else text_distance(first_rows, english)
-    asked = None if attention is None else attention.errors(first_rows, batch)
+    own_queries = attention is not None and attention.own_queries
+    asked = None if attention is None or own_queries else attention.errors(first_rows, batch)
     light = text if asked is None else asked
-    if light is not None and not _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all):
+    needed = own_queries or _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all)
+    if light is not None and not needed:
         return combine(light[:0], {}, light[:0], len(batch), weights, text=text, attention=asked)
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
     seen = student if disturb is None else disturb(student)
-    output = teacher.forward(noisy, batch.timesteps, seen, batch.time_ids)
+    output = teacher.forward(noisy, batch.timesteps, seen, batch.time_ids, "all" if own_queries else None)
+    if attention is not None and own_queries:
+        asked = attention.errors(first_rows, batch, output.queries)
     errors = source.errors(output, batch, noisy)
     target = teacher.target(batch.latents, batch.noise, batch.timesteps)
     first = 0 if diffusion_on_all else batch.num_parallel

@@ -20,6 +20,8 @@ from pea.encoders import Conditioning, load_part
 from pea.errors import CheckpointError, ConfigError
 
 Blocks = Literal["all"] | Sequence[str]
+Positions = Literal["all"] | Mapping[str, Tensor]
+"""Cross-attention layer -> int64 `[B, Q]`, where its queries are wanted; `all`: of every layer at every position."""
 
 
 class UNetOutput(NamedTuple):
@@ -38,7 +40,7 @@ class _Pass(threading.local):
 
     def __init__(self) -> None:
         self.captured: dict[str, Tensor] = {}
-        self.positions: Mapping[str, Tensor] = {}
+        self.positions: Positions = {}
 
 
 class Teacher:
@@ -97,11 +99,11 @@ class Teacher:
         timesteps: Tensor,
         conditioning: Conditioning,
         time_ids: Tensor | None = None,
-        positions: Mapping[str, Tensor] | None = None,
+        positions: Positions | None = None,
     ) -> UNetOutput:
         """One pass: latents float `[B, c, h, w]`, timesteps int64 `[B]`, `time_ids` int `[B, 6]` (SDXL only).
 
-        `positions`: cross-attention layer -> int64 `[B, Q]`, where its queries are wanted; None keeps no query.
+        `positions`: where queries of this UNet's `query_layers` are wanted; None keeps no query.
         Gradients flow to the conditioning only; what does not depend on text keeps no graph.
         """
         self._pass.captured, self._pass.positions = {}, positions or {}
@@ -114,7 +116,8 @@ class Teacher:
             return_dict=False,
         )[0]
         captured, self._pass.captured = self._pass.captured, {}
-        queries = {name: captured[f"{name}.to_q"] for name in self._pass.positions}
+        layers = self.query_layers if self._pass.positions == "all" else self._pass.positions
+        queries = {name: captured[f"{name}.to_q"] for name in layers}
         return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
@@ -153,7 +156,9 @@ class Teacher:
     def _capture_queries(self, name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             positions = self._pass.positions
-            if name in positions:  # only the few that are kept: all queries of SDXL are 200 MB a record
+            if positions == "all":
+                self._pass.captured[f"{name}.to_q"] = output
+            elif name in positions:  # only the few that are kept: all queries of SDXL are 200 MB a record
                 rows = positions[name].unsqueeze(-1).expand(-1, -1, output.shape[-1])
                 self._pass.captured[f"{name}.to_q"] = output.gather(1, rows)
 
@@ -233,7 +238,6 @@ def _meta_pass(
     config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks, layers: Blocks
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Features of blocks, and all queries of layers, as tensors without data."""
-    queries: dict[str, Tensor] = {}
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(dict(config))
         pooled_dim = pooled_dim_of(config)
@@ -242,13 +246,7 @@ def _meta_pass(
             None if pooled_dim is None else torch.zeros(1, pooled_dim),
         )
         latents = torch.zeros(1, int(config["in_channels"]), *latent_hw)
-        teacher = Teacher(unet, DDPMScheduler(), blocks)
-        for name in layer_names(unet, layers):
-
-            def keep(_module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
-                queries[name] = output
-
-            unet.get_submodule(f"{name}.to_q").register_forward_hook(keep)
+        teacher = Teacher(unet, DDPMScheduler(), blocks, query_layers=layers)
         with torch.no_grad():
-            features = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6)).features
-    return features, queries
+            output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), positions="all")
+    return output.features, output.queries

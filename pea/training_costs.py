@@ -24,6 +24,7 @@ from pea.costs import Models, read_models, unet_flops
 from pea.layout import latent_shape, query_layout
 from pea.samples import bucket_name
 
+_EVERY_POSITION = 1 << 30
 RowCounts = Mapping[str, tuple[int, int]]
 """Bucket -> rows of an epoch: parallel, culture."""
 
@@ -45,7 +46,8 @@ class RowFlops:
     @property
     def attention(self) -> float:
         """In a phase of kind attention."""
-        return self.adapter + self._mean({name: (each, each) for name, each in self._layers.items()})
+        layers = self._layers(self.config.cache.attention or AttentionConfig())
+        return self.adapter + self._mean({name: (each, each) for name, each in layers.items()})
 
     @property
     def unet(self) -> float:
@@ -55,7 +57,10 @@ class RowFlops:
             passes = 3 if self.train.gradient_checkpointing else 2
             total += self._mean({name: (passes * each, passes * each) for name, each in self._unet.items()})
         if self.train.attention_weight:
-            total += self._mean({name: (each, 0.0) for name, each in self._layers.items()})
+            asked = self.config.cache.attention or AttentionConfig()
+            if self.train.attention_queries == "student":
+                asked = asked.model_copy(update={"num_queries": _EVERY_POSITION, "layers_per_record": None})
+            total += self._mean({name: (each, 0.0) for name, each in self._layers(asked).items()})
         if self.train.targets == "live":
             total += self._mean({name: (each, 0.0) for name, each in self._unet.items()})
         return total
@@ -66,7 +71,8 @@ class RowFlops:
         distilled = self.train.noise_pred_weight > 0 or self.train.feature_weight > 0
         culture = self.train.diffusion_rows == "all" or any(count for _, count in self.rows.values())
         light = self.train.text_weight or self.train.attention_weight
-        return distilled or not light or (culture and self.train.diffusion_weight > 0)
+        own_queries = self.train.attention_weight > 0 and self.train.attention_queries == "student"
+        return distilled or own_queries or not light or (culture and self.train.diffusion_weight > 0)
 
     def _mean(self, flops: Mapping[str, tuple[float, float]]) -> float:
         """Bucket -> operations of a parallel and of a culture row, as the mean over all rows."""
@@ -89,12 +95,10 @@ class RowFlops:
         unet = self._models.unet
         return {name: unet_flops(unet, shape, self.num_tokens) for name, shape in self._latent_shapes.items()}
 
-    @cached_property
-    def _layers(self) -> dict[str, float]:
-        """Bucket -> the cross-attention layers' share of a record."""
-        unet, kept = json.dumps(dict(self._models.unet)), self.config.cache.attention or AttentionConfig()
-        shapes, num_tokens = self._latent_shapes, self._models.num_tokens
-        return {name: _layers_flops(unet, shape, kept, num_tokens) for name, shape in shapes.items()}
+    def _layers(self, asked: AttentionConfig) -> dict[str, float]:
+        """Bucket -> the cross-attention layers' share of a record with these queries."""
+        unet, shapes, num_tokens = json.dumps(dict(self._models.unet)), self._latent_shapes, self._models.num_tokens
+        return {name: _layers_flops(unet, shape, asked, num_tokens) for name, shape in shapes.items()}
 
 
 @cache

@@ -87,7 +87,7 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
         with_queries=with_queries,
         english=english,
         keep_pooled=config.cache.caption_drop == "hidden_states",
-        selection=Selection(train.validation_fraction) if train.validation_fraction else None,
+        selection=Selection(train.validation_fraction, timesteps=train.timesteps).unless_all(),
     )
 
 

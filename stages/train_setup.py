@@ -24,7 +24,7 @@ from pea.queries import AttentionTargets
 from pea.selection import Selection
 from pea.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.student import AttentionLoss
-from pea.teacher import Teacher
+from pea.teacher import Blocks, Teacher
 from pea.text_states import TextStates
 from pea.trained import open_unet
 from stages.fingerprints import unet_fingerprint
@@ -76,8 +76,14 @@ def prepare(
     culture = None
     if config.corpora.culture:
         culture = Cache.open(config.cache_dir("culture"), expect=reading_identity(config, "culture"))
+    own_queries = bool(config.train.attention_weight) and config.train.attention_queries == "student"
     teacher = Teacher.from_checkpoint(
-        config.teacher.checkpoint, config.cache.blocks, DTYPES[config.train.precision], device, channels_last=True
+        config.teacher.checkpoint,
+        config.cache.blocks,
+        DTYPES[config.train.precision],
+        device,
+        channels_last=True,
+        query_layers=_query_layers(config) if own_queries else (),
     )
     if config.train.gradient_checkpointing:
         teacher.recompute_activations()
@@ -116,15 +122,19 @@ def _data(
         spoken = culture if culture and selection.keeps_any(culture) else None
         return _training_data(config, parallel, spoken, teacher, blocks, selection)
 
-    data = open_data(Selection(fraction))
-    validation = open_data(Selection(fraction, held_out=True)) if fraction else None
+    data = open_data(Selection(fraction, timesteps=train.timesteps))
+    validation = open_data(Selection(fraction, held_out=True, timesteps=train.timesteps)) if fraction else None
     if not train.curriculum_steps:
         return data, data.batch, validation
     per_step = train.gradient_accumulation_steps * num_processes
     num_batches = train.curriculum_steps * per_step
-    plan = stages(num_batches, train.curriculum_stages, data.recipe.num_train_timesteps)
-    curriculum = Curriculum(plan, lambda timestep: open_data(Selection(fraction, min_timestep=timestep)))
-    return data, curriculum.batch, validation
+    end = data.recipe.num_train_timesteps
+    plan = stages(num_batches, train.curriculum_stages, end)
+
+    def open_stage(first: int) -> TrainingData:
+        return open_data(Selection(fraction, timesteps=(first, end) if first else None))
+
+    return data, Curriculum(plan, open_stage).batch, validation
 
 
 def _training_data(
@@ -145,14 +155,14 @@ def _training_data(
     return TrainingData(
         parallel,
         culture,
-        BatchPlan(train.batch_size, train.culture_fraction, train.seed, train.culture_draws),
+        BatchPlan(train.batch_size, train.culture_fraction, train.seed, train.culture_draws, train.culture_timesteps),
         recipe,
         vae_scaling_factor(config.teacher.checkpoint),
         blocks if train.targets == "cached" else (),
         config.student.caption_languages,
         config.corpora.parallel.source_language,
         keep_pooled=config.cache.caption_drop == "hidden_states",
-        selection=None if selection == Selection() else selection,
+        selection=selection.unless_all(),
         empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
     )
 
@@ -171,10 +181,15 @@ def _attention(config: Config, data: TrainingData, teacher: Teacher, device: tor
         assert found is not None
         return found.to(device)
 
-    kept = config.cache.attention
-    layers = AttentionLayers.assemble(teacher.unet.config, take, kept.layers if kept else "all")
+    layers = AttentionLayers.assemble(teacher.unet.config, take, _query_layers(config))
     layers.check_weights(config.train.attention_layer_weights)
-    return AttentionLoss(layers, layers.first_powers(targets), config.train.attention_layer_weights)
+    own_queries = config.train.attention_queries == "student"
+    return AttentionLoss(layers, layers.first_powers(targets), config.train.attention_layer_weights, own_queries)
+
+
+def _query_layers(config: Config) -> Blocks:
+    """The cross-attention layers whose queries the cache keeps."""
+    return config.cache.attention.layers if config.cache.attention else "all"
 
 
 def _source(config: Config, teacher: Teacher, blocks: tuple[str, ...], device: torch.device) -> SignalSource:

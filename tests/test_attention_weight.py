@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from pea.config import Config, TrainConfig
+from pea.encoders import Conditioning
 from pea.errors import CacheError, ConfigError
+from pea.queries import AttentionTargets, LayerQueries
 from stages import train_adapter, train_rows
 from stages.train_losses import BatchLosses
 from stages.train_setup import Setup, prepare
@@ -58,6 +60,40 @@ def test_it_needs_no_unet_where_nothing_else_does(
     monkeypatch.setattr(setup.teacher, "forward", None)
     found = losses(setup.data.batch(0), 0)
     assert found.attention is not None and found.total.item() == pytest.approx(WEIGHT * found.attention.item())
+    found.total.backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in setup.adapter.parameters())
+
+
+def test_it_asks_the_queries_of_the_students_own_pass(config: Config, tmp_path: Path) -> None:
+    setup, cached = losses_of(config, tmp_path, attention_weight=WEIGHT)
+    own_setup, own = losses_of(config, tmp_path, attention_weight=WEIGHT, attention_queries="student")
+    batch, attention = setup.data.batch(0), own_setup.attention
+    rows = batch.num_parallel
+    assert attention is not None and batch.attention is not None and 0 < rows < len(batch)
+    noisy = own_setup.teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
+    student = own_setup.adapter(*own_setup.native_states(batch.native_captions))
+    first = Conditioning(student.encoder_hidden_states[:rows], student.pooled_prompt_embeds[:rows])
+    with torch.no_grad():
+        seen = own_setup.teacher.forward(noisy, batch.timesteps, student, batch.time_ids, "all")
+        asked = {name: LayerQueries(torch.arange(rows), each[:rows]) for name, each in seen.queries.items()}
+    targets = AttentionTargets(asked, batch.attention.english, batch.attention.time_ids)
+    alone = attention.layers.losses(targets, first, attention.powers)
+    found = own(batch, 0)
+    assert found.attention is not None
+    assert found.attention.item() == pytest.approx(alone.total.item() * rows / len(batch), rel=1e-5)
+    assert found.attention.item() != pytest.approx(cached(batch, 0).report()["attention"].item(), rel=1e-4)
+    parameters = list(own_setup.adapter.parameters())
+    gradients = torch.autograd.grad(found.attention, parameters, allow_unused=True)
+    for one, other in zip(gradients, torch.autograd.grad(alone.total, parameters, allow_unused=True), strict=True):
+        torch.testing.assert_close(one, other * rows / len(batch), rtol=1e-4, atol=1e-8)
+
+
+def test_own_queries_cost_a_pass_of_the_unet_but_not_the_way_back(config: Config, tmp_path: Path) -> None:
+    alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "culture_fraction": 0.0, "attention_weight": WEIGHT}
+    setup, losses = losses_of(config, tmp_path, **alone, attention_queries="student")
+    found = losses(setup.data.batch(0), 0)
+    assert found.attention is not None and found.total.item() == pytest.approx(WEIGHT * found.attention.item())
+    assert found.noise_pred.item() > 0, "the student's pass is reported"
     found.total.backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in setup.adapter.parameters())
 

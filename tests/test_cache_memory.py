@@ -69,7 +69,7 @@ def test_a_bucket_that_is_held_stays_open(cache: Cache, monkeypatch: pytest.Monk
     assert cache.shards[0].buckets["24x32"] is not first
 
 
-@pytest.mark.parametrize("selection", [Selection(0.4), Selection(0.4, held_out=True), Selection(min_timestep=500)])
+@pytest.mark.parametrize("selection", [Selection(0.4), Selection(0.4, held_out=True), Selection(timesteps=(500, 1000))])
 def test_pieces_find_their_kept_rows_again(cache: Cache, selection: Selection) -> None:
     everything = {(row.sample_id, row.draw): row for row in rows_of(cache)}
     chosen = {(row.sample_id, row.draw): row for row in rows_of(cache, selection)}
@@ -77,7 +77,7 @@ def test_pieces_find_their_kept_rows_again(cache: Cache, selection: Selection) -
     for name, row in chosen.items():
         assert equal([row], [everything[name]])
     rest = {name for name, row in everything.items() if name not in chosen}
-    if selection.min_timestep:
+    if selection.timesteps:
         assert all(everything[name].arrays["timestep"] < 500 for name in rest)
         assert all(row.arrays["timestep"] >= 500 for row in chosen.values())
     else:

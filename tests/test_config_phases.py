@@ -48,6 +48,8 @@ def test_what_a_phase_leaves_out_is_as_in_train(minimal: Path, tmp_path: Path) -
         ("[{kind: unet}, {kind: unet}]", "a phase of kind unet can only be the last one"),
         ("[{kind: text, text_weight: 1.0}]", "text_weight has no meaning in a phase of kind text"),
         ("[{kind: attention, culture_fraction: 0.5}]", "culture_fraction has no meaning in a phase of kind attention"),
+        ("[{kind: text, timesteps: [0, 500]}]", "timesteps has no meaning in a phase of kind text"),
+        ("[{kind: attention, timesteps: [500, 500]}]", "the first timestep has to be below the second"),
         ("[{kind: text, stepz: 3}]", r"unknown key train\.phases\.0\.stepz \(did you mean train\.phases\.steps\?\)"),
         ("[{kind: text, steps: 0}]", r"train\.phases\.0\.steps: input should be greater than 0"),
         ("[{steps: 3}]", r"train\.phases\.0\.kind is missing"),

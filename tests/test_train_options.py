@@ -14,7 +14,7 @@ from pea.config import Config
 from pea.curriculum import Curriculum, Stage, stages
 from pea.draws import DrawRecipe, noise, noise_batch
 from pea.encoders import Conditioning
-from pea.errors import CacheError, IdentityError
+from pea.errors import CacheError, ConfigError, IdentityError
 from pea.selection import Selection, is_held_out
 from pea.student import disturbed
 from stages import train_adapter
@@ -160,6 +160,20 @@ def test_a_selection_of_everything_is_no_selection(tiny_sdxl: Config, tmp_path: 
     whole = prepare(variant(tiny_sdxl, tmp_path), CPU).data
     piece = next(iter(whole.parallel.values())).pieces[0]
     assert Selection().rows(piece.bucket, piece.tar) is None
-    kept = Selection(min_timestep=500).rows(piece.bucket, piece.tar)
+    kept = Selection(timesteps=(200, 500)).rows(piece.bucket, piece.tar)
     timesteps = piece.bucket.read(["timestep"], 0, piece.bucket.num_records)["timestep"]
-    assert kept is not None and kept.tolist() == [row for row, each in enumerate(timesteps) if each >= 500]
+    assert kept is not None and kept.tolist() == [row for row, each in enumerate(timesteps) if 200 <= each < 500]
+
+
+def test_rows_of_chosen_timesteps(tiny_sdxl: Config, tmp_path: Path) -> None:
+    whole = prepare(variant(tiny_sdxl, tmp_path), CPU).data
+    data = prepare(variant(tiny_sdxl, tmp_path, timesteps=(100, 600), culture_timesteps=(900, 950)), CPU).data
+    batches = [data.batch(index) for index in range(20)]
+    parallel = torch.cat([batch.timesteps[: batch.num_parallel] for batch in batches])
+    culture = torch.cat([batch.timesteps[batch.num_parallel :] for batch in batches])
+    assert parallel.min() >= 100 and parallel.max() < 600 and data.num_records < whole.num_records
+    assert culture.min() >= 900 and culture.max() < 950 and len(culture.unique()) > 10
+    with pytest.raises(ConfigError, match=r"culture_timesteps: the teacher has no such.*up to 1000; got \[900, 1001\]"):
+        prepare(variant(tiny_sdxl, tmp_path, culture_timesteps=(900, 1001)), CPU)
+    with pytest.raises(CacheError, match=r"no rows are left.*train\.timesteps"):
+        prepare(variant(tiny_sdxl, tmp_path, timesteps=(2000, 2001)), CPU)

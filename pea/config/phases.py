@@ -6,12 +6,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from pea.config.section import Fraction, Section
+from pea.config.section import Fraction, Section, Timesteps
 
 PhaseKind = Literal["text", "attention", "unet"]
-_WITHOUT_MEANING = {
-    "text": ("text_weight", "attention_weight", "culture_fraction"),
-    "attention": ("attention_weight", "culture_fraction"),
+_WITHOUT_MEANING: dict[str, tuple[str, ...]] = {
+    "text": (
+        "text_weight",
+        "attention_weight",
+        "attention_queries",
+        "culture_fraction",
+        "timesteps",
+        "culture_timesteps",
+    ),
+    "attention": ("attention_weight", "attention_queries", "culture_fraction", "culture_timesteps"),
     "unet": (),
 }
 """Settings that a kind of phase does not have."""
@@ -40,10 +47,16 @@ class PhaseConfig(Section):
     """Decay per step of AdamW's mean square of the gradient."""
     culture_fraction: Fraction | None = None
     """Share of a ``unet`` phase's batch that comes from the culture corpus."""
+    timesteps: Timesteps | None = None
+    """Timesteps of the parallel records of an ``attention`` or ``unet`` phase, ``[first, end]``."""
+    culture_timesteps: Timesteps | None = None
+    """Timesteps of the culture rows of a ``unet`` phase, ``[first, end]``."""
     text_weight: NonNegativeFloat | None = None
     """Weight of the distance between the text states, beside the losses of an ``attention`` or ``unet`` phase."""
     attention_weight: NonNegativeFloat | None = None
-    """Weight of the loss on the teacher's cached queries, beside the losses of a ``unet`` phase."""
+    """Weight of the loss on queries, beside the losses of a ``unet`` phase."""
+    attention_queries: Literal["cached", "student"] | None = None
+    """Whose queries that loss asks: the teacher's, from the cache, or the student's own."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

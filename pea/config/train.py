@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pea.config.phases import PhaseConfig, PhaseKind
-from pea.config.section import Fraction, Section
+from pea.config.section import Fraction, Section, Timesteps
 
 
 class Phase(NamedTuple):
@@ -39,6 +39,10 @@ class TrainConfig(Section):
     """Share of a batch that comes from the culture corpus, where there is one."""
     culture_draws: PositiveInt | None = None
     """Draws (timestep, noise, caption drop) that a culture sample goes round on; null: a new one every time."""
+    timesteps: Timesteps | None = None
+    """Parallel records are read from these timesteps only, ``[first, end]``; null: from all."""
+    culture_timesteps: Timesteps | None = None
+    """Culture rows draw these timesteps only, ``[first, end]``; null: all."""
     learning_rate: PositiveFloat = 1e-4
     """Peak learning rate of AdamW."""
     weight_decay: NonNegativeFloat = 0.01
@@ -69,6 +73,9 @@ class TrainConfig(Section):
     attention_weight: NonNegativeFloat = 0.0
     """Weight, in a phase of kind ``unet``, of the loss that a phase of kind ``attention`` has alone; needs
     ``cache.attention``."""
+    attention_queries: Literal["cached", "student"] = "cached"
+    """Whose queries that loss asks in a phase of kind ``unet``: the teacher's, from the cache, or those of the
+    student's own pass, of every layer that the cache keeps and at every position."""
     attention_layer_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Cross-attention layer -> factor on its share of the loss on queries; 1 where absent, and 0 leaves it out."""
     diffusion_rows: Literal["culture", "all"] = "culture"
@@ -126,6 +133,8 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         if self.sample_every_steps and not self.sample_prompts:
             raise ValueError("sample_every_steps needs sample_prompts")
+        if self.curriculum_steps and (self.timesteps or any(phase.timesteps for phase in self.phases)):
+            raise ValueError("curriculum_steps chooses the timesteps itself, and cannot be set beside timesteps")
         kinds = [phase.kind for phase in self.phases]
         if "unet" in kinds[:-1]:
             raise ValueError("a phase of kind unet can only be the last one")
