@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -43,15 +43,25 @@ SETTINGS: tuple[AnySketchConfig, ...] = (
 )
 
 
-def measure(config: Config, console: Console, num_records: int) -> tuple[list[Point], dict[str, Any]]:
-    """The points, and what they were measured on."""
+class Measured(NamedTuple):
+    """What `measure` found."""
+
+    points: list[Point]
+    weights: dict[str, float]
+    """Block -> its factor in the loss, relative to that of the features."""
+    facts: dict[str, Any]
+    """What it was measured on."""
+
+
+def measure(config: Config, console: Console, num_records: int) -> Measured:
+    """Every sketch of every block, on so many records."""
     train = config.train.model_copy(
         update={"targets": "live", "culture_fraction": 0.0, "feature_weight": 1.0, "block_weights": {}}
     )
     device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
     setup = prepare(config.model_copy(update={"train": train}), device)
     trained = (config.adapter_dir / "config.json").exists()
-    adapter = (PEA.load(config.adapter_dir) if trained else setup.adapter).to(device)
+    adapter = (PEA.load(config.adapter_dir).requires_grad_() if trained else setup.adapter).to(device)
     assert isinstance(setup.source, LiveTeacher)
     errors, parameters = GradientErrors(SETTINGS, config.cache.seed), list(adapter.parameters())
     done = 0
@@ -70,7 +80,11 @@ def measure(config: Config, console: Console, num_records: int) -> tuple[list[Po
             errors.add(maps, {**answer.features, NOISE_PRED: answer.noise_pred}, batch.record_ids, parameters)
             done += len(batch)
             progress.update(done, num_records, done)
-    return errors.points(), {"records": done, "adapter": "trained" if trained else "new"}
+    weights = {
+        block: scale * config.train.block_weights.get(block, 1.0) for block, scale in setup.block_weights.items()
+    }
+    weights[NOISE_PRED] = config.train.noise_pred_weight / max(config.train.feature_weight, 1e-12)
+    return Measured(errors.points(), weights, {"records": done, "adapter": "trained" if trained else "new"})
 
 
 def describe(sketch: AnySketchConfig) -> str:
@@ -140,10 +154,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records", highlight=False)
         return 0
     save_resolved(config)
-    points, facts = measure(config, console, arguments.records)
+    points, weights, facts = measure(config, console, arguments.records)
     folder = config.run_dir / "rate_distortion"
-    weights = dict(config.train.block_weights)
-    weights[NOISE_PRED] = config.train.noise_pred_weight / max(config.train.feature_weight, 1e-12)
     chosen = None if arguments.budget is None else recommend(points, arguments.budget, weights)
     _write(folder, points, facts | {"budget_bytes": arguments.budget}, chosen)
     _show(console, points)

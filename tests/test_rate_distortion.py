@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from pea.cache import Cache
 from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
 from pea.rate_distortion import GradientErrors, Point, recommend
 from stages.cli import main
-from stages.rate_distortion import SETTINGS
+from stages.rate_distortion import SETTINGS, measure
+from stages.train_setup import prepare
+from tests.train_runs import variant
 
 
 def point(block: str, size: int, error: float, norm: float = 1.0) -> Point:
@@ -64,3 +67,12 @@ def test_the_command_writes_table_figure_and_recommendation(
     assert (config.run_dir / "rate_distortion" / "rd.png").read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert "recommended for 2000 bytes a record" in out and "cache.noise_pred_sketch: {" in out
+
+
+def test_it_measures_the_trained_adapter_and_weighs_blocks_as_the_loss_does(tiny_sdxl: Config, tmp_path: Path) -> None:
+    run = variant(tiny_sdxl, tmp_path, feature_scale="relative", block_weights={"mid_block": 3.0}, feature_weight=0.5)
+    setup = prepare(run, torch.device("cpu"))
+    setup.adapter.save_pretrained(run.adapter_dir)
+    points, weights, facts = measure(run, Console(quiet=True), 8)
+    assert facts["adapter"] == "trained" and len(points) == len(SETTINGS) * len(weights)
+    assert weights == {**setup.block_weights, "noise_pred": 2.0} and setup.block_weights["mid_block"] != 3.0
