@@ -16,6 +16,8 @@ from pea.errors import CacheError
 
 Rows = Mapping[str, npt.NDArray[Any]]
 _TEXT_CHUNK_BYTES = 1 << 20
+_FINITE_BLOCK = 1 << 16
+"""Values that are looked at together: what is made of them stays in the processor's cache."""
 
 
 class BucketWriter:
@@ -167,6 +169,8 @@ def _as_spec(spec: ArraySpec, rows: npt.NDArray[Any], count: int) -> npt.NDArray
 
 
 def _all_finite(rows: npt.NDArray[Any]) -> bool:
-    if rows.dtype == np.float16:  # by their bits: numpy would widen every value
-        return bool(((rows.view(np.uint16) & 0x7FFF) < 0x7C00).all())
-    return bool(np.isfinite(rows).all())
+    if rows.dtype != np.float16:
+        return bool(np.isfinite(rows).all())
+    bits = np.ascontiguousarray(rows).view(np.uint16).reshape(-1)  # numpy would widen every value
+    blocks = (bits[start : start + _FINITE_BLOCK] for start in range(0, len(bits), _FINITE_BLOCK))
+    return all(bool(((block & 0x7FFF) < 0x7C00).all()) for block in blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -133,8 +134,10 @@ class ShardWriter:
                 for writer in self._buckets.values():
                     writer.finish()
                 kept = {name: writer.keys for name, writer in sorted(self._buckets.items())}
-                record = make_record(self._summary(), self._temporary, kept, self._dropped)
-                fsync_tree(self._temporary)
+                with ThreadPoolExecutor(1, thread_name_prefix="pea-sync") as behind:  # waits for the disk
+                    syncing = behind.submit(fsync_tree, self._temporary)
+                    record = make_record(self._summary(), self._temporary, kept, self._dropped)
+                    syncing.result()
                 self._publish()
                 write_record(self._directory / f"{self._plan.part}.json", record)
             self._finished = True

@@ -20,6 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import count as count_up
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,17 @@ class PeaCache(Store):
     def write(self, records: Records) -> None:
         identity_ = identity(_TARS, draws=1, blocks=_BLOCKS)
         cache = Cache.create_or_resume(self.folder / "cache", identity_)
-        parts = np.array_split(np.arange(len(records["timestep"])), len(_TARS))
-        for plan, numbers in zip(cache.plan(), parts, strict=True):
+        ends = [len(records["timestep"]) * (number + 1) // len(_TARS) for number in range(len(_TARS))]
+        levels = {spec.name: spec.level for spec in _specs(records)}
+        for plan, first, end in zip(cache.plan(), [0, *ends], ends, strict=False):
             with ShardWriter(cache, plan.tar, plan.part, ShardSchema(1, (), {"b": _specs(records)})) as writer:
-                for start in range(0, len(numbers), _BATCH):
-                    chosen = numbers[start : start + _BATCH]
-                    levels = {spec.name: spec.level for spec in _specs(records)}
+                for start in range(first, end, _BATCH):
+                    stop = min(start + _BATCH, end)
                     rows = {
-                        level: {name: values[chosen] for name, values in records.items() if levels[name] == level}
+                        level: {name: values[start:stop] for name, values in records.items() if levels[name] == level}
                         for level in ("sample", "record")
                     }
-                    keys = [f"{number:07d}" for number in chosen]
+                    keys = [f"{number:07d}" for number in range(start, stop)]
                     captions: list[dict[str, str]] = [{}] * len(keys)
                     writer.append("b", keys=keys, captions=captions, samples=rows["sample"], records=rows["record"])
                 writer.finish()
@@ -136,8 +137,16 @@ def measure(
     records = make_records(size_bytes, count)
     all_stores = list(stores(folder, left_out))
 
+    former: list[Path] = []
+    fresh = count_up()
+
+    def clear() -> None:
+        while former:
+            shutil.rmtree(former.pop())
+
     def write(store: Store) -> None:
-        shutil.rmtree(store.folder)
+        former.append(store.folder)
+        store.folder = store.folder.with_name(f"{type(store).__name__}-{next(fresh)}")
         store.folder.mkdir()
         store.write(records)
         fsync_tree(store.folder)
@@ -146,7 +155,7 @@ def measure(
         consume(store.batches(_BATCH, workers), count)
 
     writing: dict[str, Callable[[], object]] = {s.name: partial(write, s) for s in all_stores}
-    found = {"write and sync": harness.interleave(writing, rounds)}
+    found = {"write and sync": harness.interleave(writing, rounds, clear)}
     for workers in (0, 1, 2):
         able = [store for store in all_stores if store.forks or not workers]
         cases: dict[str, Callable[[], object]] = {s.name: partial(read, s, workers) for s in able}
