@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 
 from pea.config import Config, load_config
@@ -68,7 +69,11 @@ class Run:
         if not self.result_path.exists():
             return None
         found: dict[str, Any] = json.loads(self.result_path.read_text("utf-8"))
-        return found if found["settings"] == self.settings else None
+        try:  # settings that are newer than the result had their defaults then
+            settings = Config.model_validate_json(json.dumps(found["settings"]))
+        except ValidationError:
+            return None
+        return found if settings == self.config else None
 
 
 def plan(files: Sequence[Path], overrides: Sequence[str], methods: Path, seeds: Sequence[int]) -> list[Run]:

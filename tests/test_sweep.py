@@ -11,13 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from pea.cache import Cache
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from stages import cache_teacher, evaluate
 from stages.cli import main
-from stages.sweep import plan
+from stages.sweep import carry_out, plan
 from stages.sweep_table import markdown, summarize
 from tests.tiny_setup import fill_cache, make_setup
 
@@ -81,6 +82,26 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     rows = json.loads((folder / "table.json").read_text())
     assert rows[0]["trained_parameters"] > 0
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_result_is_kept_when_the_program_gets_new_settings(
+    setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "run", lambda *_: {"translation.general": 0.5})
+    (tmp_path / "words.yaml").write_text("evaluate: {rows: [translation]}")
+    files, overrides = [setup / "c.yaml"], [f"run_dir={json.dumps(str(tmp_path / 'run'))}"]
+    [run] = plan(files, overrides, tmp_path / "words.yaml", [0])
+    carry_out(run, Console(quiet=True))
+    written = json.loads(run.result_path.read_text("utf-8"))
+    assert run.result() == written
+    for change, kept in (({"culture_timesteps": None}, True), ({"steps": 77}, False), ({"sleeps": 1}, False)):
+        older = json.loads(json.dumps(written))
+        if kept:
+            del older["settings"]["train"][next(iter(change))]
+        else:
+            older["settings"]["train"] |= change
+        run.result_path.write_text(json.dumps(older), encoding="utf-8")
+        assert (run.result() is not None) == kept, change
 
 
 def test_a_method_without_training_is_scored_alone(
