@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench_growth            (10, 100 and 1,000 shards)
     python -m tests.benchmarks.bench_growth --full     (10, 1,000 and 100,000 shards; `rows` and `check` up to 1,000)
+    python -m tests.benchmarks.bench_growth --shards 10000 --most-read 10000
 
 One real shard is written; the others have a completion record of their own, and a link to its arrays. Each task runs
 in a process of its own, so that its peak memory is its own; a median of several, in turn.
@@ -24,7 +25,6 @@ from pea.cache.completion import read_record, write_record
 from tests.benchmarks import harness
 from tests.cache_helpers import CacheMaker, identity
 
-_MOST_READ = 1000
 _TASK = """
 import io, resource, sys, time
 from contextlib import redirect_stdout
@@ -87,13 +87,16 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "growth")
     parser.add_argument("--shards", type=int, nargs="+", help="numbers of shards")
+    parser.add_argument(
+        "--most-read", type=int, default=1000, metavar="N", help="measure `rows` and `check` up to here"
+    )
     arguments = parser.parse_args(argv)
     result: dict[str, Any] = {}
     rows = []
     for num_shards in arguments.shards or ([10, 1000, 100_000] if arguments.full else [10, 100, 1000]):
         with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
             make_cache(Path(folder), num_shards)
-            tasks = ["open", "plan", "info"] + ["rows", "check"] * (num_shards <= _MOST_READ)
+            tasks = ["open", "plan", "info"] + ["rows", "check"] * (num_shards <= arguments.most_read)
             found = result[str(num_shards)] = measure(Path(folder), tasks, arguments.rounds)
         for task, each in found.items():
             seconds = statistics.median(each["seconds"])
