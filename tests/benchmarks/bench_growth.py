@@ -87,9 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     load = harness.load()
     parser = harness.parser(__doc__, "growth")
     parser.add_argument("--shards", type=int, nargs="+", help="numbers of shards")
-    parser.add_argument(
-        "--most-read", type=int, default=1000, metavar="N", help="measure `rows` and `check` up to here"
-    )
+    parser.add_argument("--most-read", type=int, default=1000, metavar="N", help="shards up to which all is read")
     arguments = parser.parse_args(argv)
     result: dict[str, Any] = {}
     rows = []
