@@ -28,8 +28,6 @@ from pea.sketch import to_numpy
 from pea.stopwatch import Stopwatch
 from pea.teacher import Teacher, UNetOutput
 
-_VAE_PIXELS_PER_PASS = 4 << 20
-
 
 @dataclass(frozen=True)
 class Decoded:
@@ -130,15 +128,8 @@ class FrozenModels:
 
     def _moments(self, batch: Sequence[Decoded]) -> tuple[Tensor, Tensor, Arrays, Mask]:
         """Mean and std float32 ``[S, c, h, w]``, what is stored of them, and which samples' are finite ``[S]``."""
-        height, width = batch[0].placed.bucket
-        step = max(1, _VAE_PIXELS_PER_PASS // (height * width))
         with self.stopwatch("vae"):
-            pixels = np.stack([item.placed.pixels for item in batch])
-            pieces = [
-                self._vae.encode(torch.from_numpy(pixels[start : start + step]).to(self.device))
-                for start in range(0, len(pixels), step)
-            ]
-            mean, std = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
+            mean, std = self._vae.encode(torch.from_numpy(np.stack([item.placed.pixels for item in batch])))
             dtype = getattr(torch, self.config.cache.moments_dtype)
             stored = {"latents_mean": mean.to(dtype), "latents_std": std.to(dtype)}
             healthy = finite(*stored.values()).cpu().numpy()

@@ -23,6 +23,10 @@ from pea.errors import CheckpointError
 
 MAX_NATIVE_TOKENS = 77
 """Longest native caption in tokens, where the encoder itself allows more."""
+_VAE_PIXELS_PER_PASS = 4 << 20
+"""On a GPU: bounds the memory of a batch of large images."""
+_VAE_PIXELS_PER_PASS_CPU = 1 << 16
+"""On a CPU: a pass over few small images stays in the processor's cache; 1.5 times as fast as one over 64."""
 
 
 class Conditioning(NamedTuple):
@@ -65,6 +69,15 @@ class VaeEncoder:
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Images float `[B, 3, H, W]` in [-1, 1] -> float32 mean and standard deviation `[B, c, h, w]`, unscaled."""
+        at_once = max(1, self._pixels_per_pass // (pixels.shape[2] * pixels.shape[3]))
+        means, stds = zip(*map(self._encode, torch.split(pixels, at_once)), strict=True)
+        return torch.cat(means), torch.cat(stds)
+
+    @property
+    def _pixels_per_pass(self) -> int:
+        return _VAE_PIXELS_PER_PASS_CPU if self.vae.device.type == "cpu" else _VAE_PIXELS_PER_PASS
+
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
         moments = self.vae.encode(pixels).latent_dist
         return moments.mean.float(), moments.std.float()

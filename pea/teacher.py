@@ -248,5 +248,5 @@ def _meta_pass(
         latents = torch.zeros(1, int(config["in_channels"]), *latent_hw)
         teacher = Teacher(unet, DDPMScheduler(), blocks, query_layers=layers)
         with torch.no_grad():
-            output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), positions="all")
+            output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), "all")
     return output.features, output.queries

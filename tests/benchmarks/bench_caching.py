@@ -105,9 +105,7 @@ class Caching:
         """One batch's VAE and text encodes, and its passes."""
         vae: VaeEncoder = self.models._vae
         english: EnglishEncoder = self.models._english
-        pixels = torch.stack([torch.from_numpy(item.placed.pixels) for item in batch])
-        for piece in pixels.split(max(1, (4 << 20) // pixels[0, 0].numel())):
-            vae.encode(piece.to(self.device))
+        vae.encode(torch.stack([torch.from_numpy(item.placed.pixels) for item in batch]))
         english.encode([item.captions[self.config.corpora.parallel.source_language] for item in batch])
         self.passes(batch)
 
