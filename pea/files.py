@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from pea.cache.files import remove_tree, temporary_sibling
 
 
 def write_text(path: Path, text: str) -> None:
@@ -17,9 +20,9 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file's content in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_sibling(path)
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -30,23 +33,37 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which becomes `path` when the block ends well; a former `path` is replaced."""
+def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` when the block ends well.
+
+    A `path` that somebody else made first is replaced, or, where `replace` is false, kept: then what was filled goes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_sibling(path)
     temporary.mkdir()
     try:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        _publish(temporary, path, replace=replace)
         sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(folder: Path, path: Path, *, replace: bool) -> None:
+    """Give a folder its name, whoever else does the same at the same time."""
+    while True:
+        try:
+            folder.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not replace:
+            return
+        remove_tree(path)
 
 
 def sync_folder(folder: Path) -> None:
