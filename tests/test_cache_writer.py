@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -42,6 +44,16 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
             FileLock(tmp_path / "x.lock")
         process.kill()
     FileLock(tmp_path / "x.lock").release()
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(CacheError, match=r"cannot lock the file; got .*No locks available") as caught:
+        FileLock(tmp_path / "x.lock")
+    assert not isinstance(caught.value, ShardLockedError), "nobody waits for a lock that never comes"
 
 
 def test_rows_are_written_in_blocks(make_cache: CacheMaker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pea.errors import DiskFullError, ShardLockedError, is_disk_full
+from pea.errors import CacheError, DiskFullError, ShardLockedError, is_disk_full
 
 _BLOCK_BYTES = 1 << 22
 _FSYNC_THREADS = 16
@@ -145,6 +145,7 @@ class FileLock:
 
         Raises:
             ShardLockedError: somebody else holds it.
+            CacheError: the file system has no locks.
         """
         self._path = path
         while True:
@@ -153,14 +154,17 @@ class FileLock:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 os.close(self._descriptor)
-                raise ShardLockedError(
-                    "another writer is busy with it",
-                    where=path.with_suffix(""),
-                    remedy="Wait for it, or end it.",
-                ) from error
+                raise self._refused(error) from error
             if self._is_current():
                 return
             os.close(self._descriptor)  # the holder before deleted the file between our open and our lock
+
+    def _refused(self, error: OSError) -> CacheError:
+        if isinstance(error, BlockingIOError):
+            what, remedy = "another writer is busy with it", "Wait for it, or end it."
+            return ShardLockedError(what, where=self._path.with_suffix(""), remedy=remedy)
+        remedy = "Mount the file system with locks (flock), or choose another folder."
+        return CacheError("cannot lock the file", where=self._path, got=error, remedy=remedy)
 
     @property
     def held(self) -> bool:
