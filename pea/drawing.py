@@ -25,6 +25,8 @@ from pea.trained import LORA_FILE
 
 Images = npt.NDArray[np.uint8]
 _GRID_COLUMNS = 16
+_GRID_WIDTH_PX = 4096
+"""Of a sheet: 16 images in a row are at most 256 px wide each."""
 
 
 class Drawer:
@@ -100,14 +102,16 @@ class Drawer:
 
 
 def save_grid(path: Path, images: Images) -> None:
-    """Images uint8 `[B, H, W, 3]` side by side, `_GRID_COLUMNS` in a row, as one PNG."""
+    """Images uint8 `[B, H, W, 3]` side by side, `_GRID_COLUMNS` in a row, as one PNG; large ones as thumbnails."""
     count, height, width, _ = images.shape
     columns = min(_GRID_COLUMNS, count)
-    grid = np.full((-(-count // columns) * height, columns * width, 3), 255, dtype=np.uint8)
+    shown_width = min(width, _GRID_WIDTH_PX // columns)
+    shown_height = max(1, height * shown_width // width)
+    grid = Image.new("RGB", (columns * shown_width, -(-count // columns) * shown_height), "white")
     for index, image in enumerate(images):
-        top, left = index // columns * height, index % columns * width
-        grid[top : top + height, left : left + width] = image
-    Image.fromarray(grid).save(path)
+        shown = Image.fromarray(image).resize((shown_width, shown_height))
+        grid.paste(shown, (index % columns * shown_width, index // columns * shown_height))
+    grid.save(path)
 
 
 def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:
@@ -131,6 +135,8 @@ def image_seed(seed: int, name: str) -> int:
 def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DConditionModel | None = None) -> Any:
     """The diffusers pipeline in a folder, float32, silent; with `unet` in place of its own, where given.
 
+    Its VAE decodes one image at a time: a batch of large images does not fit a GPU's memory.
+
     Raises:
         CheckpointError: the folder is missing or is no pipeline.
     """
@@ -151,4 +157,5 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DC
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError("cannot load the pipeline", where=checkpoint, got=str(error).splitlines()[0]) from error
     pipe.set_progress_bar_config(disable=True)
+    pipe.vae.enable_slicing()
     return pipe

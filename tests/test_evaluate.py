@@ -12,8 +12,8 @@ from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 from PIL import Image
 from rich.console import Console
 
-from pea.config import Config, EvaluateConfig, resolved_yaml
-from pea.drawing import Drawer
+from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
+from pea.drawing import Drawer, save_grid
 from pea.encoders import Conditioning, EnglishEncoder
 from pea.errors import CheckpointError, EvaluationError
 from pea.overlap import side_by_side
@@ -24,7 +24,8 @@ from tests.tiny_setup import make_setup
 QUIET = Console(quiet=True)
 
 
-WORLD = Path(__file__).parents[1] / "data_tools/world/checkpoints"
+ROOT = Path(__file__).parents[1]
+WORLD = ROOT / "data_tools/world/checkpoints"
 
 
 class _Judge:
@@ -140,6 +141,35 @@ def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
     options = {"height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "np"}
     theirs = pipe("a cat", negative_prompt="", latents=latents, **options).images
     assert np.abs(ours[0] / 255 - theirs[0]).max() < 0.01
+
+
+def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:
+    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=1, guidance_scale=3.0)
+    sizes: list[int] = []
+    drawer.pipe.vae.decoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    encode = EnglishEncoder.from_checkpoint(config.teacher.checkpoint).encode
+    drawer.draw(encode(["a cat", "a dog", "a cat"]), encode([""]), [1, 2, 3])
+    assert sizes == [1, 1, 1]
+
+
+def test_the_setups_for_large_images_draw_few_at_a_time() -> None:
+    sizes = [load_config(ROOT / f"configs/{name}.yaml").evaluate.batch_size for name in ("sd15", "sdxl")]
+    assert sizes == [16, 4] and EvaluateConfig().batch_size > max(sizes)
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width", "expected"),
+    [(17, 600, 512, (16 * 256, 2 * 300)), (2, 600, 512, (2 * 512, 600)), (16, 2, 4000, (16 * 256, 1))],
+)
+def test_a_sheet_is_of_reasonable_width(
+    tmp_path: Path, count: int, height: int, width: int, expected: tuple[int, int]
+) -> None:
+    images = np.zeros((count, height, width, 3), np.uint8)
+    images[0] = 200
+    save_grid(tmp_path / "grid.png", images)
+    assert _size(tmp_path / "grid.png") == expected
+    with Image.open(tmp_path / "grid.png") as sheet:
+        assert sheet.getpixel((0, 0)) == (200, 200, 200) and sheet.getpixel((expected[0] - 1, 0)) == (0, 0, 0)
 
 
 def test_generate(config: Config, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class EvaluateConfig(Section):
     seed: NonNegativeInt = 0
     """Seed of the initial noise."""
     batch_size: PositiveInt = 32
-    """Images generated at a time."""
+    """Images generated at a time, in float32; fewer where a GPU's memory is short."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     max_prompts: PositiveInt | None = None
