@@ -2,7 +2,8 @@
 
 A folder `<root>/<key>/` holds the states of one set of captions, in the order of their digests, as plain `.npy` files,
 one for each part of the encoder's answer, and `states.json` with their checksums. The key is a digest of encoder and
-captions, so that another encoder or corpus has another folder and nothing is ever stale.
+captions, so that another encoder or corpus has another folder and nothing is ever stale. Of several processes that
+want the same states at once, one encodes and the others wait for its folder; once there, it is never replaced.
 
 Shapes: N captions.
 """
@@ -11,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +25,15 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from pea.errors import CacheError, DiskFullError
+from pea.cache.files import FileLock, remove_temporaries, remove_tree
+from pea.errors import CacheError, DiskFullError, PeaError, ShardLockedError, is_disk_full
 from pea.files import new_folder
 
 _FORMAT = 2
 _INDEX = "states.json"
 _PIECE_BYTES = 16 << 20
+_POLL_S = 0.5
+"""Between two looks at whether another process has finished."""
 Parts = tuple[Tensor | None, ...]
 Digests = npt.NDArray[np.bytes_]
 
@@ -47,7 +53,7 @@ class TextFiles:
         Raises:
             CacheError: a file is missing, or is not what was written.
         """
-        if not (self.folder / _INDEX).is_file():
+        if not self._is_stored():
             return None
         try:
             index = json.loads((self.folder / _INDEX).read_text("utf-8"))
@@ -55,26 +61,62 @@ class TextFiles:
         except (OSError, ValueError, KeyError) as error:
             raise self._damaged(error) from error
 
-    def write(self, groups: Iterable[Parts]) -> Parts:
-        """Store what the encoder gives for consecutive groups of the captions, then `read` it.
+    def read_or_write(self, groups: Iterable[Parts]) -> Parts:
+        """The parts, as `read` gives them; what is in no store yet is first stored from `groups`.
+
+        `groups`: what the encoder gives for consecutive groups of the captions; gone through only where nobody else
+        has stored it. While another process does, it is waited for; if that process dies, the work is done here.
 
         Raises:
+            CacheError: a file is missing, or is not what was written, or cannot be written.
             DiskFullError: there is no room; nothing half-written is ever read.
         """
+        while (stored := self.read()) is None:
+            with self._as_own_errors():
+                if not self._write_unless_locked(groups):
+                    time.sleep(_POLL_S)
+        return stored
+
+    def _write_unless_locked(self, groups: Iterable[Parts]) -> bool:
+        """Store the parts unless somebody else does or has done so. Returns whether they are stored."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with new_folder(self.folder) as temporary:
-                entries = self._fill(temporary, groups)
-                (temporary / _INDEX).write_text(json.dumps({"format": _FORMAT, "parts": entries}), "utf-8")
+            lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"))
+        except ShardLockedError:
+            return False
+        try:
+            remove_temporaries(self.folder.parent, self.folder.name)
+            if not self._is_stored():
+                remove_tree(self.folder)  # without its index it is no store
+                self._write(groups)
+        finally:
+            lock.release()
+        return True
+
+    def _write(self, groups: Iterable[Parts]) -> None:
+        with new_folder(self.folder, replace=False) as temporary:
+            entries = self._fill(temporary, groups)
+            (temporary / _INDEX).write_text(json.dumps({"format": _FORMAT, "parts": entries}), "utf-8")
+
+    def _is_stored(self) -> bool:
+        return (self.folder / _INDEX).is_file()
+
+    @contextmanager
+    def _as_own_errors(self) -> Iterator[None]:
+        """Turn what the system refuses into one line; those of the encoder stay what they are."""
+        try:
+            yield
+        except PeaError:
+            raise
         except OSError as error:
-            raise DiskFullError(
+            kind = DiskFullError if is_disk_full(error) else CacheError
+            need = "Make room" if is_disk_full(error) else "Make the folder writable"
+            raise kind(
                 "cannot store the text states",
                 where=self.folder,
                 got=error,
-                remedy="Make room, or set train.keep_text_states to false.",
+                remedy=f"{need}, or set train.keep_text_states to false.",
             ) from error
-        stored = self.read()
-        assert stored is not None
-        return stored
 
     def _fill(self, folder: Path, groups: Iterable[Parts]) -> list[dict[str, Any] | None]:
         files: list[Any] = []

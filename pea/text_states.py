@@ -46,11 +46,12 @@ class TextStates:
     ) -> None:
         """`known`: captions, some perhaps several times; gone through more than once, and not kept.
 
-        `store`: where the table is kept on disk, whatever its size, from the first run that needs it on.
+        `store`: where the table is kept on disk, whatever its size, from the first run that needs it on. Of several
+        processes that need it at once the first one makes it, and the others wait.
 
         Raises:
-            CacheError: what is stored is damaged.
-            DiskFullError: it cannot be stored.
+            CacheError: what is stored is damaged, or it cannot be stored.
+            DiskFullError: there is no room to store it.
         """
         self._encode = encode
         self._digests: Digests = np.empty(0, dtype="S16")
@@ -58,7 +59,7 @@ class TextStates:
         if store is not None:
             self._digests = digests(chain([""], known))
             files = TextFiles(store.folder, store.encoder, self._digests)
-            self._table = files.read() or files.write(self._groups(known))
+            self._table = files.read_or_write(self._groups(known))
         elif (texts := distinct(known, max_bytes // self._row_bytes())) is not None:
             self._digests = digests(texts)
             self._table = _joined(self._groups(texts))

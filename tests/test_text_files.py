@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import multiprocessing
+import time
 from collections.abc import Sequence
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 import torch
 
-from pea.errors import CacheError
+from pea.cache.files import FileLock
+from pea.errors import CacheError, CheckpointError, DiskFullError
 from pea.text_files import TextFiles
 from pea.text_states import Store, TextStates, digests
 
@@ -73,3 +78,67 @@ def test_a_broken_off_run_leaves_nothing(tmp_path: Path) -> None:
         TextStates(break_off, CAPTIONS, store=Store(tmp_path, "a"))
     assert list(tmp_path.iterdir()) == []
     assert TextFiles(tmp_path, "a", digests(["", *CAPTIONS])).read() is None
+
+
+class SlowEncoder(Encoder):
+    """Takes long enough for every other process to want the states meanwhile."""
+
+    def __call__(self, texts: Sequence[str]) -> tuple[torch.Tensor, None, torch.Tensor]:
+        time.sleep(0.05)
+        return super().__call__(texts)
+
+
+def wait_then_ask(folder: Path, barrier: Barrier, calls: multiprocessing.SimpleQueue[int]) -> None:
+    """What each of several processes does: asks several stores at the same time as the others."""
+    for round_ in range(3):
+        encoder = SlowEncoder()
+        barrier.wait()
+        states(folder, encoder, str(round_))(CAPTIONS)
+        calls.put(encoder.num_calls)
+
+
+def test_of_processes_that_want_the_same_states_at_once_one_encodes_and_all_read(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, calls = context.Barrier(3, timeout=60), context.SimpleQueue()
+    processes = [context.Process(target=wait_then_ask, args=(tmp_path, barrier, calls)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 3
+    assert sorted(calls.get() for _ in range(9)) == [0] * 6 + [2] * 3
+    assert len(list(tmp_path.iterdir())) == 3, "no lock and nothing half-written is left"
+
+
+def test_what_a_killed_process_left_is_no_store_and_goes(tmp_path: Path) -> None:
+    folder = TextFiles(tmp_path, "a", digests(["", *CAPTIONS])).folder
+    for name in (folder.name, f".{folder.name}.tmp-0123456789ab"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part-0.npy").write_bytes(b"half")
+    (tmp_path / f"{folder.name}.lock").touch()
+    states(tmp_path, Encoder())
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_finished_states_need_no_lock(tmp_path: Path) -> None:
+    states(tmp_path, Encoder())
+    [folder] = tmp_path.iterdir()
+    lock = FileLock(tmp_path / f"{folder.name}.lock")
+    states(tmp_path, Encoder())
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), DiskFullError, "cannot store the text states.*Make room"),
+        (PermissionError(errno.EACCES, "denied"), CacheError, "cannot store the text states.*denied.*writable"),
+        (CheckpointError("no such encoder"), CheckpointError, "^no such encoder$"),
+    ],
+)
+def test_only_a_full_disk_is_called_one(tmp_path: Path, error: OSError, kind: type[Exception], message: str) -> None:
+    def fail(texts: Sequence[str]) -> tuple[torch.Tensor]:
+        raise error
+
+    with pytest.raises(kind, match=message):
+        TextStates(fail, CAPTIONS, store=Store(tmp_path, "a"))
