@@ -19,7 +19,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
-from pea.encoders import Conditioning, quiet_loading
+from pea.encoders import Conditioning, only_fp16, quiet_loading
 from pea.errors import CheckpointError
 from pea.trained import LORA_FILE
 
@@ -149,6 +149,8 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DC
         parts["unet"] = unet
     if without_text:
         parts |= {"text_encoder": None, "tokenizer": None}
+    if any(only_fp16(folder) for folder in checkpoint.iterdir() if folder.name not in parts):
+        parts["variant"] = "fp16"
     try:
         with quiet_loading():
             pipe = DiffusionPipeline.from_pretrained(
@@ -156,6 +158,8 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DC
             )
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError("cannot load the pipeline", where=checkpoint, got=str(error).splitlines()[0]) from error
+    if unet is None:
+        pipe.to(torch.float32)  # a text encoder comes in its file's
     pipe.set_progress_bar_config(disable=True)
     pipe.vae.enable_slicing()
     return pipe

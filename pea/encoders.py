@@ -203,7 +203,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
     if dtype is not None:
         name = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
         options |= {name: dtype, "use_safetensors": True}
-        if not list(folder.glob("*model.safetensors*")) and list(folder.glob("*.fp16.safetensors")):
+        if only_fp16(folder):
             options["variant"] = "fp16"
     try:
         with quiet_loading():
@@ -215,6 +215,11 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
             got=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             remedy="Give a complete folder in the standard layout with safetensors weights.",
         ) from error
+
+
+def only_fp16(folder: Path) -> bool:
+    """Whether a model's folder holds weights in the `fp16` variant alone, as a download with `variant="fp16"` does."""
+    return not list(folder.glob("*model.safetensors*")) and bool(list(folder.glob("*.fp16.safetensors")))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
-from pea.drawing import Drawer, save_grid
+from pea.drawing import Drawer, load_pipeline, save_grid
 from pea.encoders import Conditioning, EnglishEncoder
 from pea.errors import CheckpointError, EvaluationError
 from pea.overlap import side_by_side
@@ -141,6 +141,20 @@ def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
     options = {"height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "np"}
     theirs = pipe("a cat", negative_prompt="", latents=latents, **options).images
     assert np.abs(ours[0] / 255 - theirs[0]).max() < 0.01
+
+
+@pytest.mark.parametrize("without_text", [True, False])
+def test_a_checkpoint_of_fp16_weights_alone_is_drawn_from(config: Config, tmp_path: Path, without_text: bool) -> None:
+    half = load_pipeline(config.teacher.checkpoint)
+    for model in (half.unet, half.vae, half.text_encoder, half.text_encoder_2):
+        model.half()
+    half.save_pretrained(tmp_path, variant="fp16")
+    assert not list(tmp_path.glob("*/*model.safetensors"))
+    pipe = load_pipeline(tmp_path, without_text=without_text)
+    models = [pipe.unet, pipe.vae] + ([] if without_text else [pipe.text_encoder, pipe.text_encoder_2])
+    assert {model.dtype for model in models} == {torch.float32}
+    plain = load_pipeline(config.teacher.checkpoint).unet.state_dict()
+    assert all(torch.equal(each, plain[name].half().float()) for name, each in pipe.unet.state_dict().items())
 
 
 def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:
