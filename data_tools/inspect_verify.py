@@ -22,9 +22,10 @@ from pea.answers import Decoded, FrozenModels, Rows
 from pea.cache import Bucket, Cache, PartPlan, Shard
 from pea.cache.certificate import Certificate
 from pea.cache.identity import model_identity
-from pea.cache.schema import FEATURES, QUERIES, block_of
+from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
 from pea.config import Config
 from pea.errors import CacheError, CorpusError, IdentityError
+from pea.layout import BucketLayout
 from pea.queries import decode_queries
 from pea.samples import Sample, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
 from pea.sketch import Sketch, from_numpy
@@ -65,7 +66,7 @@ def verify(
             if rows is None:
                 problems.append(f"{item.sample_id}: the models' answer is not finite now")
                 continue
-            problems += _compare(bucket, row, rows, models.layouts[bucket.name].sketches, errors)
+            problems += _compare(bucket, row, rows, _sketches(models.layouts[bucket.name]), errors)
             done += 1
             progress(done, total)
     if done < total:
@@ -145,6 +146,12 @@ def _answer(models: FrozenModels, cache: Cache, item: Decoded) -> Rows | None:
     return rows
 
 
+def _sketches(layout: BucketLayout) -> dict[str, Sketch]:
+    """Prefix of its arrays -> sketch, of the blocks and of the noise prediction where that has one."""
+    found = {f"{FEATURES}/{block}": sketch for block, sketch in layout.sketches.items()}
+    return found | ({} if layout.noise_pred_sketch is None else {NOISE_PRED: layout.noise_pred_sketch})
+
+
 def _compare(
     bucket: Bucket, row: int, again: Rows, sketches: dict[str, Sketch], errors: dict[str, list[float]]
 ) -> Iterator[str]:
@@ -163,22 +170,23 @@ def _compare(
     fresh = {**again.samples, **again.records}
     for name, rows in cached.items():
         kind, _, group = name.partition("/")
+        if name.rpartition("/")[0] in sketches:
+            continue
         if kind == QUERIES:  # of int8, one that lies between two steps may be rounded to either
             pair = (decode_queries(arrays, group).double().numpy() for arrays in (fresh, cached))
             errors[name] += _relative(*pair)
-        elif block_of(name) is None and rows.dtype.kind != "f" and bucket.arrays[name].attributes.get("bits") is None:
+        elif rows.dtype.kind != "f" and bucket.arrays[name].attributes.get("bits") is None:
             if not np.array_equal(rows, fresh[name]):
                 yield f"{where}: {name} differs"
-        elif block_of(name) is None:
+        else:
             bits = bucket.arrays[name].attributes.get("bits")
             errors[name] += _relative(_floats(fresh[name], bits), _floats(rows, bits))
-    for block, sketch in sketches.items():
-        stored = [_decode_block(sketch, block, rows) for rows in (fresh, cached)]
-        errors[f"{FEATURES}/{block}"] += _relative(*stored)
+    for prefix, sketch in sketches.items():
+        errors[prefix] += _relative(*(_decoded(sketch, prefix, rows) for rows in (fresh, cached)))
 
 
-def _decode_block(sketch: Sketch, block: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
-    stored = {suffix: from_numpy(rows[f"{FEATURES}/{block}/{suffix}"]) for suffix in sketch.arrays}
+def _decoded(sketch: Sketch, prefix: str, rows: dict[str, npt.NDArray[Any]]) -> npt.NDArray[np.float64]:
+    stored = {suffix: from_numpy(rows[f"{prefix}/{suffix}"]) for suffix in sketch.arrays}
     return sketch.decode(stored).double().numpy()
 
 

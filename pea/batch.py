@@ -65,6 +65,10 @@ class Batch:
         culture = np.array_split(np.arange(first, num_rows), count)[::-1]
         return [self._of(a, b) for a, b in zip(parallel, culture, strict=True) if len(a) + len(b)]
 
+    def culture_alone(self) -> Batch:
+        """The same batch without its parallel rows."""
+        return self._of(np.arange(0), np.arange(self.num_parallel, len(self)))
+
     def _of(self, parallel: npt.NDArray[np.int64], culture: npt.NDArray[np.int64]) -> Batch:
         rows = np.concatenate([parallel, culture])
         picked, first = torch.from_numpy(rows), torch.from_numpy(parallel)

@@ -122,9 +122,12 @@ def combine(
 
     noise_term, diffusion_term = mean(noise_pred, parallel_weights), mean(diffusion, diffusion_weights)
     block_terms = {name: mean(rows, parallel_weights) for name, rows in blocks.items()}
-    total = weights.noise_pred * noise_term + weights.diffusion * diffusion_term
+    total = noise_term.new_zeros(())
+    for factor, term in ((weights.noise_pred, noise_term), (weights.diffusion, diffusion_term)):
+        total = total + factor * term if factor else total  # without a weight, no way back through the UNet either
     for name, term in block_terms.items():
-        total = total + weights.features * weights.blocks.get(name, 1.0) * term
+        factor = weights.features * weights.blocks.get(name, 1.0)
+        total = total + factor * term if factor else total
     text_term = None if text is None else mean(text, None)
     if text_term is not None:
         total = total + weights.text * text_term

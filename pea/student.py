@@ -70,11 +70,13 @@ def student_losses(
         min_snr_gamma: γ of min-SNR weights of the rows; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
         english: the teacher's conditioning of the parallel rows, for the distance between the text states.
-        attention: for the loss on queries. Where only this or the distance between the text states has a
-            weight and rows, the UNet is not asked and the other terms are 0.
+        attention: for the loss on queries.
         pooled_from: states and mask that the pooled embedding is made of, where they are others: a dropped caption
             may stay in it.
         disturb: changes the student's text states on their way to the UNet.
+
+    The UNet is asked about the rows that a loss with a weight looks at: where only culture rows are left, about those,
+    and where there are none, not at all. The other terms are 0 then.
     """
     student = condition(adapter, hidden_states, attention_mask, pooled_from)
     first_rows = _first(student, batch.num_parallel)
@@ -82,18 +84,21 @@ def student_losses(
     own_queries = attention is not None and attention.own_queries
     asked = None if attention is None or own_queries else attention.errors(first_rows, batch)
     light = text if asked is None else asked
-    needed = own_queries or _asks_unet(batch, weights, diffusion_on_all=diffusion_on_all)
-    if light is not None and not needed:
+    first = _first_row(batch, weights, diffusion_on_all=diffusion_on_all)
+    if light is not None and first == len(batch):
         return combine(light[:0], {}, light[:0], len(batch), weights, text=text, attention=asked)
-    noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
-    seen = student if disturb is None else disturb(student)
-    output = teacher.forward(noisy, batch.timesteps, seen, batch.time_ids, "all" if own_queries else None)
+    shown = batch.culture_alone() if 0 < first < len(batch) and not own_queries else batch
+    seen = _last(student if disturb is None else disturb(student), len(shown))
+    noisy = teacher.add_noise(shown.latents, shown.noise, shown.timesteps)
+    # Where the pass serves for its queries alone, nothing has to find the way back through it.
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not (own_queries and first == len(batch))):
+        output = teacher.forward(noisy, shown.timesteps, seen, shown.time_ids, "all" if own_queries else None)
     if attention is not None and own_queries:
         asked = attention.errors(first_rows, batch, output.queries)
-    errors = source.errors(output, batch, noisy)
-    target = teacher.target(batch.latents, batch.noise, batch.timesteps)
-    first = 0 if diffusion_on_all else batch.num_parallel
-    diffusion = row_mse(output.noise_pred[first:], target[first:])
+    errors = source.errors(output, shown, noisy)
+    target = teacher.target(shown.latents, shown.noise, shown.timesteps)
+    start = 0 if diffusion_on_all else shown.num_parallel
+    diffusion = row_mse(output.noise_pred[start:], target[start:])
     row_weights = _row_weights(batch, teacher, min_snr_gamma)
     return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text, asked)
 
@@ -139,13 +144,19 @@ def condition(
     return Conditioning(hidden[:rows], None if pooled is None else pooled[rows:])
 
 
-def _asks_unet(batch: Batch, weights: LossWeights, *, diffusion_on_all: bool) -> bool:
-    """Whether a term of the loss needs the student's UNet pass."""
+def _first_row(batch: Batch, weights: LossWeights, *, diffusion_on_all: bool) -> int:
+    """The first row that a loss on the student's UNet pass looks at, and with it all that follow; B: none."""
     distilled = batch.num_parallel > 0 and (weights.noise_pred > 0 or weights.features > 0)
-    diffused = diffusion_on_all or len(batch) > batch.num_parallel
-    return distilled or (diffused and weights.diffusion > 0)
+    if distilled or (diffusion_on_all and weights.diffusion > 0):
+        return 0
+    return batch.num_parallel if weights.diffusion > 0 else len(batch)
 
 
 def _first(conditioning: Conditioning, count: int) -> Conditioning:
     hidden, pooled = conditioning
     return Conditioning(hidden[:count], None if pooled is None else pooled[:count])
+
+
+def _last(conditioning: Conditioning, count: int) -> Conditioning:
+    hidden, pooled = conditioning
+    return Conditioning(hidden[-count:], None if pooled is None else pooled[-count:])

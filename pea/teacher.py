@@ -41,6 +41,7 @@ class _Pass(threading.local):
     def __init__(self) -> None:
         self.captured: dict[str, Tensor] = {}
         self.positions: Positions = {}
+        self.running = False
 
 
 class Teacher:
@@ -106,17 +107,21 @@ class Teacher:
         `positions`: where queries of this UNet's `query_layers` are wanted; None keeps no query.
         Gradients flow to the conditioning only; what does not depend on text keeps no graph.
         """
-        self._pass.captured, self._pass.positions = {}, positions or {}
+        wanted = positions or {}
+        self._pass.captured, self._pass.positions, self._pass.running = {}, wanted, True
         dtype = self.unet.dtype
-        noise_pred = self.unet(
-            noisy_latents.to(dtype),
-            timesteps,
-            encoder_hidden_states=conditioning.encoder_hidden_states.to(dtype),
-            added_cond_kwargs=self._added(conditioning, time_ids),
-            return_dict=False,
-        )[0]
-        captured, self._pass.captured = self._pass.captured, {}
-        layers = self.query_layers if self._pass.positions == "all" else self._pass.positions
+        try:
+            noise_pred = self.unet(
+                noisy_latents.to(dtype),
+                timesteps,
+                encoder_hidden_states=conditioning.encoder_hidden_states.to(dtype),
+                added_cond_kwargs=self._added(conditioning, time_ids),
+                return_dict=False,
+            )[0]
+            captured = self._pass.captured
+        finally:  # what others ask of the UNet, or compute again on the way back, is not for us
+            self._pass.captured, self._pass.positions, self._pass.running = {}, {}, False
+        layers = self.query_layers if wanted == "all" else wanted
         queries = {name: captured[f"{name}.to_q"] for name in layers}
         return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
 
@@ -149,7 +154,8 @@ class Teacher:
     def _capture(self, name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
             # A down block returns its output together with the skip connections inside it.
-            self._pass.captured[name] = output[0] if isinstance(output, tuple) else output
+            if self._pass.running:
+                self._pass.captured[name] = output[0] if isinstance(output, tuple) else output
 
         return hook
 

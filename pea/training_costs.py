@@ -52,10 +52,8 @@ class RowFlops:
     @property
     def unet(self) -> float:
         """In a phase of kind unet."""
-        total = self.adapter
-        if self._asks_unet:
-            passes = 3 if self.train.gradient_checkpointing else 2
-            total += self._mean({name: (passes * each, passes * each) for name, each in self._unet.items()})
+        parallel, culture = self._unet_passes
+        total = self.adapter + self._mean({name: (parallel * f, culture * f) for name, f in self._unet.items()})
         if self.train.attention_weight:
             asked = self.config.cache.attention or AttentionConfig()
             if self.train.attention_queries == "student":
@@ -66,13 +64,19 @@ class RowFlops:
         return total
 
     @property
-    def _asks_unet(self) -> bool:
-        """Whether a loss needs the student's UNet."""
-        distilled = self.train.noise_pred_weight > 0 or self.train.feature_weight > 0
-        culture = self.train.diffusion_rows == "all" or any(count for _, count in self.rows.values())
-        light = self.train.text_weight or self.train.attention_weight
-        own_queries = self.train.attention_weight > 0 and self.train.attention_queries == "student"
-        return distilled or own_queries or not light or (culture and self.train.diffusion_weight > 0)
+    def _unet_passes(self) -> tuple[int, int]:
+        """Passes of a parallel and of a culture row, there and back, as `student_losses` asks for them."""
+        train, passes = self.train, 3 if self.train.gradient_checkpointing else 2
+        culture = passes if train.diffusion_weight > 0 else 0
+        own_queries = train.attention_weight > 0 and train.attention_queries == "student"
+        if train.noise_pred_weight > 0 or train.feature_weight > 0 or (train.diffusion_rows == "all" and culture):
+            return passes, passes
+        if own_queries:  # with culture rows, one pass has them all
+            alone = not culture or not any(count for _, count in self.rows.values())
+            return (1, 1) if alone else (passes, passes)
+        if not (culture or train.text_weight or train.attention_weight):
+            return passes, passes
+        return 0, culture
 
     def _mean(self, flops: Mapping[str, tuple[float, float]]) -> float:
         """Bucket -> operations of a parallel and of a culture row, as the mean over all rows."""

@@ -9,6 +9,7 @@ from typing import Any
 from pea.cache import Cache
 from pea.cache.identity import sha256_folder
 from pea.config import Config, Phase, TrainConfig
+from pea.train_state import differing_names
 
 _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
@@ -17,10 +18,10 @@ _NOT_DECIDING = {
 """Settings of `train` that do not change the result."""
 _LIGHT = {
     "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay", "adam_beta2", "max_grad_norm",
-    "seed", "precision", "validation_fraction", "timesteps",
+    "seed", "precision", "validation_fraction",
 }  # fmt: skip
 """Settings that decide the result of a phase without the UNet."""
-_OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights"}}
+_OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
 
 
 def light_fingerprint(config: Config, parallel: Cache, phases: Sequence[Phase], num_processes: int) -> dict[str, Any]:
@@ -44,6 +45,21 @@ def unet_fingerprint(
         "num_processes": num_processes,
     }
     return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
+
+
+def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Dotted names at which the fingerprint of a saved state differs; what is newer than it had its default then."""
+    defaults = TrainConfig().model_dump(mode="json")
+
+    def completed(settings: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+        return {name: defaults[name] for name in like if name in defaults} | settings
+
+    saved = dict(saved)
+    if "train" in saved and "train" in current:
+        saved["train"] = completed(saved["train"], current["train"])
+    if "phases" in saved and len(saved["phases"]) == len(current.get("phases", ())):
+        saved["phases"] = [completed(*both) for both in zip(saved["phases"], current["phases"], strict=True)]
+    return differing_names(saved, current)
 
 
 def _light_settings(phase: Phase) -> dict[str, Any]:

@@ -87,7 +87,9 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
         with_queries=with_queries,
         english=english,
         keep_pooled=config.cache.caption_drop == "hidden_states",
-        selection=Selection(train.validation_fraction, timesteps=train.timesteps).unless_all(),
+        selection=Selection(
+            train.validation_fraction, timesteps=train.timesteps if with_queries else None
+        ).unless_all(),
     )
 
 

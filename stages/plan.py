@@ -134,7 +134,8 @@ def _records_used(config: Config) -> float:
     """Parallel records in the UNet's passes of one run."""
     kind, train = config.train.all_phases[-1]
     culture = train.culture_fraction if config.corpora.culture else 0.0
-    return train.steps * train.batch_size * (1 - culture) if kind == "unet" else 0.0
+    per_step = train.batch_size * train.gradient_accumulation_steps
+    return train.steps * per_step * (1 - culture) if kind == "unet" else 0.0
 
 
 def _preset(name: str) -> Any:

@@ -15,11 +15,11 @@ from pea.train_state import (
     MovingAverage,
     TrainState,
     TrainStates,
-    differing_names,
     optimizer_tensors,
     restore_optimizer,
 )
 from pea.trained import Trained
+from stages.fingerprints import differing_settings
 from stages.train_output import LossMeter, TrainLog
 from stages.train_validation import Validation
 
@@ -66,7 +66,7 @@ class Checkpoints:
             TrainingError: `train.resume` is `must` and there is no such state.
         """
         state = None if self.resume == "never" else self.states.newest()
-        differing = differing_names(state.record["fingerprint"], self.fingerprint) if state else []
+        differing = differing_settings(state.record["fingerprint"], self.fingerprint) if state else []
         said = ""
         if state is None or differing:
             why = f"the saved state is of another run ({', '.join(differing)})" if differing else "no saved state"

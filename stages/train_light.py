@@ -24,9 +24,9 @@ from pea.errors import TrainingError
 from pea.losses import text_distance
 from pea.schedule import learning_rate
 from pea.student import condition
-from pea.train_state import TrainState, TrainStates, differing_names, optimizer_tensors, restore_optimizer
+from pea.train_state import TrainState, TrainStates, optimizer_tensors, restore_optimizer
 from pea.training_costs import RowFlops
-from stages.fingerprints import light_fingerprint
+from stages.fingerprints import differing_settings, light_fingerprint
 from stages.light_setup import LightSetup, open_parallel, prepare_light
 from stages.progress import StageProgress
 from stages.text_tables import TextTables
@@ -90,7 +90,7 @@ def _checked(
     state: TrainState | None, fingerprint: dict[str, Any], config: Config, place: Place, states: TrainStates
 ) -> TrainState | None:
     """The saved state, if it is of this phase."""
-    differing = differing_names(state.record["fingerprint"], fingerprint) if state else []
+    differing = differing_settings(state.record["fingerprint"], fingerprint) if state else []
     if state is not None and not differing:
         return state
     if config.train.resume == "must":

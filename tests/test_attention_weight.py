@@ -16,6 +16,7 @@ from pea.config import Config, TrainConfig
 from pea.encoders import Conditioning
 from pea.errors import CacheError, ConfigError
 from pea.queries import AttentionTargets, LayerQueries
+from pea.teacher import UNetOutput
 from stages import train_adapter, train_rows
 from stages.train_losses import BatchLosses
 from stages.train_setup import Setup, prepare
@@ -88,14 +89,51 @@ def test_it_asks_the_queries_of_the_students_own_pass(config: Config, tmp_path: 
         torch.testing.assert_close(one, other * rows / len(batch), rtol=1e-4, atol=1e-8)
 
 
-def test_own_queries_cost_a_pass_of_the_unet_but_not_the_way_back(config: Config, tmp_path: Path) -> None:
-    alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "culture_fraction": 0.0, "attention_weight": WEIGHT}
+class Passes:
+    """Notes the passes of a UNet: rows, and whether there is a way back."""
+
+    def __init__(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: list[tuple[int, bool]] = []
+        self.forward = setup.teacher.forward
+        monkeypatch.setattr(setup.teacher, "forward", self)
+
+    def __call__(self, latents: torch.Tensor, *given: Any) -> UNetOutput:
+        output = self.forward(latents, *given)
+        self.seen.append((len(latents), output.noise_pred.requires_grad))
+        return output
+
+
+def test_own_queries_cost_a_pass_of_the_unet_but_not_the_way_back(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "diffusion_weight": 0.0, "attention_weight": WEIGHT}
     setup, losses = losses_of(config, tmp_path, **alone, attention_queries="student")
-    found = losses(setup.data.batch(0), 0)
+    batch, passes = setup.data.batch(0), Passes(setup, monkeypatch)
+    found = losses(batch, 0)
+    assert passes.seen == [(len(batch), False)]
     assert found.attention is not None and found.total.item() == pytest.approx(WEIGHT * found.attention.item())
     assert found.noise_pred.item() > 0, "the student's pass is reported"
+    assert setup.teacher._pass.captured == {}, "nothing is kept of a pass that is over"
     found.total.backward()  # type: ignore[no-untyped-call]
     assert all(parameter.grad is not None for parameter in setup.adapter.parameters())
+
+
+def test_the_unet_sees_culture_rows_alone_where_no_other_loss_looks(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, every = losses_of(config, tmp_path, attention_weight=WEIGHT)
+    batch = setup.data.batch(0)
+    wanted = every(batch, 0)
+    undistilled = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "attention_weight": WEIGHT}
+    setup, losses = losses_of(config, tmp_path, **undistilled)
+    passes = Passes(setup, monkeypatch)
+    found = losses(batch, 0)
+    assert passes.seen == [(len(batch) - batch.num_parallel, True)] and batch.num_parallel > 0
+    assert found.diffusion.item() == pytest.approx(wanted.diffusion.item(), rel=1e-5)
+    assert found.attention is not None and wanted.attention is not None
+    assert found.attention.item() == pytest.approx(wanted.attention.item(), rel=1e-6)
+    total = losses.weights.diffusion * found.diffusion + WEIGHT * found.attention
+    assert found.total.item() == pytest.approx(total.item(), rel=1e-6)
 
 
 def test_a_culture_batch_has_none(config: Config, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from pea.answers import FrozenModels
 from pea.cache import Cache
 from pea.cache.audit import audit
 from pea.cache.certificate import read_certificate
-from pea.config import Config, resolved_yaml
+from pea.config import Config, FoldSketch, resolved_yaml
 from pea.errors import CacheError, IdentityError
 from stages.cli import main
-from tests.tiny_setup import make_setup
+from tests.tiny_setup import fill_cache, make_setup
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,27 @@ def test_the_live_teacher_agrees(setup: Config, tmp_path: Path, capsys: pytest.C
     assert [each.kind for each in audit(setup.cache_dir("parallel")).problems] == ["manifest"]
     path.unlink()
     assert main([*words, "--corpus", "culture"]) == 0
+
+
+@pytest.mark.parametrize("values", ["int8", "int4", "bfloat16"])
+def test_a_sketched_noise_prediction_is_compared_by_what_it_says(setup: Config, tmp_path: Path, values: Any) -> None:
+    cache = setup.cache.model_copy(update={"noise_pred_sketch": FoldSketch(kind="fold", ratio=16, values=values)})
+    config = setup.model_copy(update={"run_dir": tmp_path, "cache": cache})
+    fill_cache(config, "parallel", Path(setup.corpora.parallel.tars[0]).parent)
+    original = FrozenModels.answer
+
+    def nearly(self: FrozenModels, *given: object) -> object:
+        rows, rejected = original(self, *given)  # type: ignore[arg-type]
+        assert rows is not None
+        for name in ("noise_pred/offset", "noise_pred/squared_norm"):  # small differences of large sums
+            if name in rows.records:
+                rows.records[name] = rows.records[name] + np.float32(0.1)
+        return rows, rejected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FrozenModels, "answer", nearly)
+        found = verify(config, "parallel", num_samples=3, threshold=0.01)
+    assert found.passed and found.errors["noise_pred"]["largest"] < 1e-5, found.problems
 
 
 def test_another_answer_is_noticed(setup: Config, monkeypatch: pytest.MonkeyPatch) -> None:

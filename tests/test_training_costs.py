@@ -46,10 +46,18 @@ def test_rows_cost_what_their_passes_cost(tiny_sdxl: Config) -> None:
     assert mixed.unet == pytest.approx((cached.unet + wide.unet) / 2)
 
 
-def test_alignment_in_text_space_asks_no_unet(tiny_sdxl: Config) -> None:
+def test_the_unet_is_counted_for_the_rows_that_a_loss_looks_at(tiny_sdxl: Config) -> None:
+    one = unet_flops(read_models(tiny_sdxl.teacher.checkpoint).unet, (4, 8, 8), 10)
     alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "text_weight": 1.0}
     assert row_flops(tiny_sdxl, {"16x16": (8, 0)}, **alone).unet == row_flops(tiny_sdxl).adapter
-    assert row_flops(tiny_sdxl, **alone).unet == row_flops(tiny_sdxl).unet, "culture rows do"
+    culture = row_flops(tiny_sdxl, **alone)
+    assert culture.unet == pytest.approx(culture.adapter + 2 * one * 2 / 8)
+    asked = alone | {"attention_weight": 1.0, "diffusion_weight": 0.0}
+    cached = row_flops(tiny_sdxl, **asked)
+    own = row_flops(tiny_sdxl, **asked, attention_queries="student")
+    assert own.unet >= cached.unet + one, "one pass, and every position"
+    every = row_flops(tiny_sdxl, **asked | {"diffusion_weight": 1.0}, attention_queries="student")
+    assert every.unet == pytest.approx(own.unet + one), "with culture rows there is a way back"
 
 
 def test_a_run_reports_the_sum_of_its_phases(tiny_sdxl: Config, tmp_path: Path) -> None:

@@ -34,13 +34,14 @@ class TrainConfig(Section):
     max_minutes: PositiveFloat | None = None
     """End after this time in the loops of all phases, resumed parts included; the adapter is published as it is."""
     batch_size: PositiveInt = 32
-    """Records per optimizer step and process, parallel and culture together."""
+    """Records per batch and process, parallel and culture together."""
     culture_fraction: Fraction = 0.25
     """Share of a batch that comes from the culture corpus, where there is one."""
     culture_draws: PositiveInt | None = None
     """Draws (timestep, noise, caption drop) that a culture sample goes round on; null: a new one every time."""
     timesteps: Timesteps | None = None
-    """Parallel records are read from these timesteps only, ``[first, end]``; null: from all."""
+    """Phases of kind ``attention`` and ``unet`` read parallel records of these timesteps only, ``[first, end]``; null:
+    all."""
     culture_timesteps: Timesteps | None = None
     """Culture rows draw these timesteps only, ``[first, end]``; null: all."""
     learning_rate: PositiveFloat = 1e-4
@@ -102,8 +103,8 @@ class TrainConfig(Section):
     """Seed of the adapter's initial weights and of the order of the records."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision."""
-    device: str = "auto"
-    """``auto`` or ``cpu``."""
+    device: Literal["auto", "cpu"] = "auto"
+    """``auto``: a GPU where there is one."""
     gradient_accumulation_steps: PositiveInt = 1
     """Batches per optimizer step."""
     gradient_checkpointing: bool = False
@@ -133,8 +134,6 @@ class TrainConfig(Section):
     def _check(self) -> Self:
         if self.sample_every_steps and not self.sample_prompts:
             raise ValueError("sample_every_steps needs sample_prompts")
-        if self.curriculum_steps and (self.timesteps or any(phase.timesteps for phase in self.phases)):
-            raise ValueError("curriculum_steps chooses the timesteps itself, and cannot be set beside timesteps")
         kinds = [phase.kind for phase in self.phases]
         if "unet" in kinds[:-1]:
             raise ValueError("a phase of kind unet can only be the last one")
@@ -143,7 +142,15 @@ class TrainConfig(Section):
                 raise ValueError(f"method {self.method} trains the UNet, and needs a phase of kind unet")
             if self.ema_decay is not None:
                 raise ValueError("ema_decay needs a phase of kind unet")
+        last = self.all_phases[-1]
+        if self.curriculum_steps and last.kind == "unet" and last.train.timesteps:
+            raise ValueError("curriculum_steps chooses the timesteps itself, and cannot be set beside timesteps")
         weighted = self.attention_weight > 0 or any(phase.attention_weight for phase in self.phases)
+        losses = ("noise_pred_weight", "feature_weight", "diffusion_weight", "text_weight", "attention_weight")
+        if last.kind == "unet" and not any(getattr(last.train, name) for name in losses):
+            raise ValueError(f"no loss is left: {', '.join(losses)} are all 0")
+        if not weighted and any(phase.train.attention_queries == "student" for phase in self.all_phases):
+            raise ValueError("attention_queries: student needs an attention_weight")
         if weighted and self.method != "adapter":
             raise ValueError(f"method {self.method} changes the layers that attention_weight keeps frozen")
         return self
