@@ -15,14 +15,14 @@ import json
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from torch import Tensor
 
 from pea.cache.files import FileLock, remove_temporaries, remove_tree
@@ -119,28 +119,31 @@ class TextFiles:
             ) from error
 
     def _fill(self, folder: Path, groups: Iterable[Parts]) -> list[dict[str, Any] | None]:
-        files: list[Any] = []
-        start = 0
-        for group in groups:
-            if not files:
-                files = [self._create(folder / f"part-{i}.npy", part) for i, part in enumerate(group)]
-            stop = start + next(len(part) for part in group if part is not None)
-            for file, part in zip(files, group, strict=True):
-                if part is not None:
-                    file[start:stop] = part.cpu().numpy()
-            start = stop
-        assert start == self.num_texts
-        for file in files:
-            if file is not None:
-                file.flush()
-        paths = [None if file is None else folder / f"part-{i}.npy" for i, file in enumerate(files)]
+        """Written in sequence, not through a mapping: on a full disk that would be SIGBUS, and no error."""
+        files: list[BinaryIO | None] = []
+        num_texts = 0
+        with ExitStack() as stack:
+            for group in groups:
+                if not files:
+                    files = [self._create(folder / f"part-{i}.npy", part, stack) for i, part in enumerate(group)]
+                num_texts += next(len(part) for part in group if part is not None)
+                for file, part in zip(files, group, strict=True):
+                    if file is not None and part is not None:
+                        file.write(part.cpu().numpy().tobytes())
+        assert num_texts == self.num_texts
+        paths = [None if file is None else Path(file.name) for file in files]
         return [None if path is None else {"file": path.name, "crc32": _crc32(path)} for path in paths]
 
-    def _create(self, path: Path, part: Tensor | None) -> Any:
+    def _create(self, path: Path, part: Tensor | None, stack: ExitStack) -> BinaryIO | None:
+        """An `.npy` file as far as its header; the rows follow."""
         if part is None:
             return None
-        dtype = part[:0].cpu().numpy().dtype
-        return open_memmap(path, mode="w+", dtype=dtype, shape=(self.num_texts, *part.shape[1:]))
+        rows = part[:0].cpu().numpy()
+        file = stack.enter_context(path.open("wb"))
+        shape = (self.num_texts, *rows.shape[1:])
+        header = {"descr": dtype_to_descr(rows.dtype), "fortran_order": False, "shape": shape}
+        write_array_header_1_0(file, header)
+        return file
 
     def _map(self, entry: dict[str, Any]) -> Tensor:
         path = self.folder / entry["file"]

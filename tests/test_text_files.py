@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import subprocess
 import time
 from collections.abc import Sequence
 from multiprocessing.synchronize import Barrier
@@ -142,3 +143,18 @@ def test_only_a_full_disk_is_called_one(tmp_path: Path, error: OSError, kind: ty
 
     with pytest.raises(kind, match=message):
         TextStates(fail, CAPTIONS, store=Store(tmp_path, "a"))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(tmp_path)]
+    try:
+        subprocess.run(mounting, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small disk takes root")
+    try:
+        with pytest.raises(DiskFullError, match=r"cannot store the text states.*Make room"):
+            TextStates(lambda texts: (torch.zeros(len(texts), 2000),), CAPTIONS, store=Store(tmp_path, "a"))
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
