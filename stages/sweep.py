@@ -14,9 +14,10 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from rich.console import Console
 
 from pea.config import Config, load_config
 from pea.config_text import parse_yaml
-from pea.errors import ConfigError
+from pea.errors import ConfigError, PeaError, TrainingError
 from pea.files import write_bytes, write_text
 from stages.common import add_config_arguments, config_from, save_resolved
 from stages.sweep_table import markdown, picture, summarize
@@ -138,9 +139,10 @@ def carry_out(run: Run, console: Console) -> dict[str, Any]:
     return result
 
 
-def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[tuple[Run, dict[str, Any]]]:
+def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[tuple[Run, dict[str, Any] | None]]:
     """Each run with its result, in the order in which they finish; `jobs` at the same time.
 
+    None is the result of a run that failed by an error that a user can meet; the others go on.
     With more than one job, each has a process and its share of the cores, and prints into `log.txt` of its run folder.
     """
     to_do = []
@@ -154,7 +156,7 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
     if jobs == 1:
         for run in to_do:
             console.print(f"[bold]{run.name}[/bold]", highlight=False)
-            yield run, carry_out(run, console)
+            yield run, _result_of(run, partial(carry_out, run, console), console)
         return
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
@@ -162,7 +164,11 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
         futures = {pool.submit(_carry_out_logged, run): run for run in to_do}
         try:
             for future in as_completed(futures):
-                run, result = futures[future], future.result()
+                run = futures[future]
+                result = _result_of(run, future.result, console)
+                if result is None:
+                    yield run, None
+                    continue
                 values = [f"{name} {value:.3f}" for name, value in result["scores"].items()]
                 said = ", ".join([*values, f"{result['seconds']:.0f} s of training"])
                 console.print(f"{run.name}: {said}", highlight=False, soft_wrap=True)
@@ -170,6 +176,14 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _result_of(run: Run, result: Callable[[], dict[str, Any]], console: Console) -> dict[str, Any] | None:
+    try:
+        return result()
+    except PeaError as error:
+        console.print(f"{run.name} failed: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return None
 
 
 def _begin_job(num_threads: int) -> None:
@@ -216,16 +230,32 @@ def run_arguments(arguments: argparse.Namespace) -> int:
             console.print(f"{run.name}: {run.config.run_dir}", highlight=False, soft_wrap=True)
         return 0
     fill_caches(runs, console)
-    folder, results = base.run_dir / "sweep", []
+    folder, results, failed = base.run_dir / "sweep", [], []
     for run, result in carry_out_all(runs, arguments.jobs, console):
+        if result is None:
+            failed.append(run.name)
+            continue
         results.append((run.method, result))
         console.print(f"{len(results)} of {len(runs)} runs", highlight=False)
         rows = summarize(results)
         write_text(folder / "table.json", json.dumps(rows, indent=1) + "\n")
         write_text(folder / "table.md", markdown(rows))
+    if results:
+        _show(rows, folder, console)
+    if failed:
+        raise TrainingError(
+            f"{len(failed)} of {len(runs)} runs failed",
+            where=folder,
+            got="; ".join(failed),
+            remedy="The errors are above. The same command goes on with what is left.",
+        )
+    return 0
+
+
+def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> None:
+    """The figure and the table of what is finished."""
     if rows[0]["scores"]:
         write_bytes(folder / "figure.png", picture(rows))
     else:
         console.print(f"neither judge nor CLIP is configured: images only, in {folder}", highlight=False)
     console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
-    return 0

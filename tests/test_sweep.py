@@ -84,6 +84,21 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_that_fails_does_not_end_the_others(
+    setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: int
+) -> None:
+    (tmp_path / "bad.yaml").write_text("train: {block_weights: {attic: 1.0}}")
+    (tmp_path / "good.yaml").write_text("train: {steps: 1}")
+    settings = [f"run_dir={tmp_path / str(jobs)}", f"cache_root={setup / 'run/cache'}"]
+    settings.append("evaluate.num_inference_steps=1")
+    words = ["sweep", str(tmp_path), "--config", str(setup / "c.yaml"), "--jobs", str(jobs), *settings]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert "bad, seed 0 failed: train.block_weights: no such block" in said.out and "| good |" in said.out
+    assert "1 of 2 runs failed; got bad, seed 0" in said.err
+
+
 def test_a_result_is_kept_when_the_program_gets_new_settings(
     setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
