@@ -4,8 +4,9 @@
 
 Rows: `teacher` (English captions: the upper bound), `translation` (word-for-word English of the native caption),
 `no_adapter` (native states through an untrained adapter: the lower bound), `adapter`. All start from the same noise;
-`evaluate.rows` leaves some out; an adapter of several languages has a row `adapter_<language>` for each after the
-first. Every image is kept in `run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to `run_dir/metrics.json`.
+`evaluate.rows` leaves some out, and by default so does a prompt set without translations; an adapter of several
+languages has a row `adapter_<language>` for each after the first. Every image is kept in
+`run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to `run_dir/metrics.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from PIL import Image
 from rich.console import Console
 
 from pea.adapter import PEA, new_adapter
-from pea.config import Config
+from pea.config import Config, EvaluateConfig
 from pea.cpu import shared_threads
 from pea.drawing import Drawer, Images, image_seed, save_grid
 from pea.encoders import Conditioning, EnglishEncoder, NativeEncoder
@@ -58,7 +59,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     With neither a judge nor a CLIP, images are drawn and nothing is scored.
 
     Raises:
-        EvaluationError: there are no prompts, or one lacks a caption.
+        EvaluationError: there are no prompts, or one lacks a caption that a row reads.
         CheckpointError: a model folder is missing, or there is no trained adapter yet.
     """
     evaluate = config.evaluate
@@ -66,6 +67,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         raise EvaluationError("nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...")
     device = pick_device(evaluate.device)
     sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
+    check_translations(config, console, sets)
     rows = make_rows(config, device)
     drawer = Drawer(
         config.teacher.checkpoint,
@@ -107,9 +109,36 @@ def _draw_and_score(
             scoring.add(row.name, name, language, prompts, drawn)
 
 
+def check_translations(config: Config, console: Console, sets: dict[str, list[Prompt]]) -> None:
+    """Say which prompt sets the row `translation` leaves out, because prompts have no translation.
+
+    `evaluate.rows` as it is by default asks for what can be drawn; any other value names its rows on purpose.
+
+    Raises:
+        EvaluationError: `evaluate.rows` names `translation` on purpose.
+    """
+    evaluate, caption = config.evaluate, f"translation_{config.student.languages[0]}"
+    if "translation" not in evaluate.rows:
+        return
+    for name, prompts in sets.items():
+        missing = [prompt.id for prompt in prompts if caption not in prompt.captions]
+        if missing and evaluate.rows != EvaluateConfig.model_fields["rows"].default:
+            raise EvaluationError(
+                "the row `translation` of evaluate.rows cannot be drawn",
+                where=evaluate.prompts[name],
+                expected=f"a caption {caption} in every prompt",
+                got=f"none in {len(missing)} of {len(prompts)}, first {missing[0]}",
+                remedy="Add these captions, or leave translation out of evaluate.rows.",
+            )
+        if missing:
+            said = f"{len(missing)} of {len(prompts)} prompts have no caption {caption}"
+            console.print(f"row translation, prompts {name}: left out, {said}", highlight=False, soft_wrap=True)
+
+
 def _is_asked(row: Row, prompts: list[Prompt]) -> bool:
-    """Whether a row draws a prompt set: an adapter's further languages draw those sets that have them."""
-    return not row.name.startswith("adapter_") or all(row.language in prompt.captions for prompt in prompts)
+    """Whether a row draws a prompt set: translation and an adapter's further languages, where all prompts have them."""
+    optional = row.name == "translation" or row.name.startswith("adapter_")
+    return not optional or all(row.language in prompt.captions for prompt in prompts)
 
 
 def make_rows(config: Config, device: torch.device) -> list[Row]:
@@ -148,10 +177,7 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
 
 def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Prompt]) -> Iterator[Images]:
     """The row's images of one prompt set, in batches of uint8 `[B, H, W, 3]`."""
-    language = row.language
-    if row.name == "translation" and language not in prompts[0].captions:
-        language = config.corpora.parallel.source_language  # where no translation is given, English says it all
-    texts = texts_in(prompts, language, config.evaluate.prompts[name])
+    texts = texts_in(prompts, row.language, config.evaluate.prompts[name])
     seeds = [image_seed(config.evaluate.seed, prompt.id) for prompt in prompts]
     size, empty = config.evaluate.batch_size, row.encode([""])
 

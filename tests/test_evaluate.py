@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -71,16 +72,49 @@ def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> 
     (config.run_dir / "metrics.json").write_text('{"cache.records": 48, "teacher.general": 9}')
     returned = evaluate.run(config, QUIET)
     metrics = json.loads((config.run_dir / "metrics.json").read_text())
-    names = {f"{row}.{name}" for row in ("translation", "no_adapter", "adapter") for name in ("general", "culture")}
-    names |= {"teacher.general", "teacher.culture_described"}
+    names = {f"{row}.{name}" for row in ("no_adapter", "adapter") for name in ("general", "culture")}
+    names |= {"teacher.general", "teacher.culture_described", "translation.culture"}
     assert set(metrics) == names | {"details", "cache.records", "seconds.train", "seconds.evaluate"}
     assert metrics["cache.records"] == 48 and metrics["teacher.general"] == returned["teacher.general"] <= 1
     detail = metrics["details"]["adapter.culture"]
     assert detail["mean"]["n"] == 3 and detail["attributes"]["light"]["n"] == 3
     for row in evaluate.ROWS:
-        folder = config.run_dir / "evaluate" / row / "general"
-        assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"p{n}.png" for n in range(5))]
+        folder = config.run_dir / "evaluate" / row / "culture"
+        assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"p{n}.png" for n in range(3))]
     assert _size(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
+
+
+def _rows_drawn(config: Config, folder: Path, rows: tuple[str, ...] | None, console: Console = QUIET) -> set[str]:
+    """`row/prompt set` of each sheet that a short evaluation leaves; `rows`: None is the default."""
+    (folder / "adapter").symlink_to(config.adapter_dir)
+    settings = {"judge": None, "num_inference_steps": 1} | ({} if rows is None else {"rows": rows})
+    changed = {"run_dir": folder, "evaluate": config.evaluate.model_copy(update=settings)}
+    evaluate.run(config.model_copy(update=changed), console)
+    return {path.parent.relative_to(folder / "evaluate").as_posix() for path in folder.rglob("grid.png")}
+
+
+def test_prompts_without_a_translation_leave_that_row_out(config: Config, tmp_path: Path) -> None:
+    said = io.StringIO()
+    drawn = _rows_drawn(config, tmp_path, None, Console(file=said))
+    assert "translation/culture" in drawn and "translation/general" not in drawn and "teacher/general" in drawn
+    notice = "row translation, prompts general: left out, 5 of 5 prompts have no caption translation_zh\n"
+    assert notice in said.getvalue() and said.getvalue().count("left out") == 1
+
+
+def test_a_translation_that_is_asked_for_has_to_be_there(config: Config, tmp_path: Path) -> None:
+    wanted = (
+        r"general.jsonl: the row `translation` .* expected a caption translation_zh .* got none in 5 of 5, first p0"
+    )
+    with pytest.raises(EvaluationError, match=wanted) as caught:
+        _rows_drawn(config, tmp_path, ("teacher", "translation"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "evaluate").exists()
+
+
+def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(resolved_yaml(config), encoding="utf-8")
+    sets = {"general": read_prompts(config.evaluate.prompts["general"])}
+    evaluate.check_translations(load_config(tmp_path / "c.yaml"), QUIET, sets)
 
 
 def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -> None:

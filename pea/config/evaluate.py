@@ -17,7 +17,8 @@ class EvaluateConfig(Section):
         default=("teacher", "translation", "no_adapter", "adapter"), min_length=1
     )
     """Ways to draw the prompts: the teacher with English, with a word-for-word translation, an untrained adapter, the
-    adapter."""
+    adapter. As it is by default, ``translation`` leaves out prompt sets without captions ``translation_<language>``;
+    where another value names it, they are an error."""
     prompts: dict[str, Path] = Field(default_factory=dict)
     """Prompt set (``general``, ``culture``) -> jsonl file."""
     judge: Path | None = None
