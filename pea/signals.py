@@ -137,10 +137,6 @@ class LiveTeacher:
         errors = {block: row_mse(student.features[block][:rows], answer.features[block]) for block in self.blocks}
         return RowErrors(row_mse(student.noise_pred[:rows], answer.noise_pred), errors)
 
-    def conditioning(self, captions: Sequence[str]) -> Conditioning:
-        """What the teacher is told of captions, on its device."""
-        return on_device(self.encode(captions), self.teacher.unet.device)
-
 
 def english_conditioning(encode: Encode, batch: Batch, device: torch.device) -> Conditioning:
     """What the teacher is told of the P parallel rows, on `device`."""

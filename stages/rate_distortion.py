@@ -22,13 +22,17 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from pea.adapter import PEA
 from pea.cache.schema import NOISE_PRED
 from pea.config import Config, CountSketch, ExactSketch, FoldSketch, PositionsSketch, QuantizedSketch
+from pea.errors import ConfigError
 from pea.files import write_bytes, write_text
 from pea.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
-from pea.signals import LiveTeacher
+from pea.signals import LiveTeacher, english_conditioning
+from pea.student import condition
+from pea.trained import LORA_FILE
 from stages.common import add_config_arguments, config_from, save_resolved
 from stages.progress import StageProgress
 from stages.train_setup import prepare
@@ -54,10 +58,21 @@ class Measured(NamedTuple):
 
 
 def measure(config: Config, console: Console, num_records: int) -> Measured:
-    """Every sketch of every block, on so many records."""
-    train = config.train.model_copy(
-        update={"targets": "live", "culture_fraction": 0.0, "feature_weight": 1.0, "block_weights": {}}
-    )
+    """Every sketch of every block, on so many records.
+
+    Raises:
+        ConfigError: a UNet was trained beside the adapter.
+    """
+    if (config.adapter_dir / LORA_FILE).exists():
+        raise ConfigError(
+            "the UNet was trained as well, and sketches are measured with the teacher's own",
+            where=config.adapter_dir,
+            expected="an adapter of train.method=adapter",
+            remedy="Give another run_dir (and cache_root) to measure with a new adapter.",
+        )
+    plain = {"method": "adapter", "phases": (), "curriculum_steps": 0, "text_weight": 0.0, "attention_weight": 0.0}
+    asked = {"targets": "live", "culture_fraction": 0.0, "feature_weight": 1.0, "block_weights": {}}
+    train = config.train.model_copy(update=plain | asked)
     device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
     setup = prepare(config.model_copy(update={"train": train}), device)
     trained = (config.adapter_dir / "config.json").exists()
@@ -68,13 +83,16 @@ def measure(config: Config, console: Console, num_records: int) -> Measured:
     with StageProgress(console, "gradients", "records") as progress:
         while done < num_records:
             batch = setup.data.batch(done // train.batch_size).to(device)
-            hidden, mask = setup.native_states(batch.native_captions)
-            assert hidden is not None
+            states, pooled_from = (
+                None if captions is None else _on(device, setup.native_states(captions))
+                for captions in (batch.native_captions, batch.native_pooled_captions)
+            )
+            assert states is not None
             noisy = setup.teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
             with torch.no_grad():
-                conditioning = setup.source.conditioning(batch.english_captions)
+                conditioning = english_conditioning(setup.source.encode, batch, device)
                 answer = setup.teacher.forward(noisy, batch.timesteps, conditioning, batch.time_ids)
-            text = adapter(hidden.to(device), None if mask is None else mask.to(device))
+            text = condition(adapter, *states, pooled_from)
             student = setup.teacher.forward(noisy, batch.timesteps, text, batch.time_ids)
             maps = {**student.features, NOISE_PRED: student.noise_pred}
             errors.add(maps, {**answer.features, NOISE_PRED: answer.noise_pred}, batch.record_ids, parameters)
@@ -85,6 +103,12 @@ def measure(config: Config, console: Console, num_records: int) -> Measured:
     }
     weights[NOISE_PRED] = config.train.noise_pred_weight / max(config.train.feature_weight, 1e-12)
     return Measured(errors.points(), weights, {"records": done, "adapter": "trained" if trained else "new"})
+
+
+def _on(device: torch.device, states: tuple[Tensor | None, ...]) -> tuple[Tensor, Tensor | None]:
+    hidden, mask = states
+    assert hidden is not None
+    return hidden.to(device), None if mask is None else mask.to(device)
 
 
 def describe(sketch: AnySketchConfig) -> str:

@@ -77,7 +77,11 @@ def test_the_rate_rises_then_stays_or_falls_to_zero(minimal: Path) -> None:
     assert [learning_rate(step, constant) for step in (0, 1, 39)] == [0.5, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs/phases").rglob("*.yaml")), ids=lambda path: path.stem)
+def method_files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", method_files("phases", "phase_options", "long"), ids=lambda path: path.stem)
 def test_the_methods_fit_the_demo(path: Path) -> None:
     config = load_config([ROOT / "configs/demo.yaml", path], ["cache.attention={num_queries: 16}"])
     kinds = [phase.kind for phase in config.train.all_phases]
@@ -87,7 +91,7 @@ def test_the_methods_fit_the_demo(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs/attention_forms").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", method_files("attention_forms", "layer_weights"), ids=lambda path: path.stem)
 def test_the_forms_of_the_attention_phase_fit_the_demo(path: Path) -> None:
     files = ["demo.yaml", "demo_phases.yaml", "phases/attention.yaml"]
     config = load_config([*(ROOT / "configs" / name for name in files), path])

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from pea.cache import Cache
 from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
+from pea.errors import ConfigError
 from pea.rate_distortion import GradientErrors, Point, recommend
+from pea.trained import LORA_FILE
 from stages.cli import main
 from stages.rate_distortion import SETTINGS, measure
 from stages.train_setup import prepare
@@ -75,4 +77,7 @@ def test_it_measures_the_trained_adapter_and_weighs_blocks_as_the_loss_does(tiny
     setup.adapter.save_pretrained(run.adapter_dir)
     points, weights, facts = measure(run, Console(quiet=True), 8)
     assert facts["adapter"] == "trained" and len(points) == len(SETTINGS) * len(weights)
+    (run.adapter_dir / LORA_FILE).write_bytes(b"")
+    with pytest.raises(ConfigError, match="the UNet was trained as well"):
+        measure(run, Console(quiet=True), 8)
     assert weights == {**setup.block_weights, "noise_pred": 2.0} and setup.block_weights["mid_block"] != 3.0

@@ -15,7 +15,7 @@ from pea.batch import Batch
 from pea.cache import Cache
 from pea.config import CacheConfig, Config, SketchConfig
 from pea.losses import Losses, LossWeights
-from pea.signals import CachedTeacher, LiveTeacher, feature_powers
+from pea.signals import CachedTeacher, LiveTeacher, english_conditioning, feature_powers
 from pea.student import student_losses
 from pea.teacher import UNetOutput
 from stages.train_setup import Setup, prepare
@@ -115,7 +115,7 @@ class TestEverySource:
         rows = batch.num_parallel
         assert isinstance(pair.live.source, LiveTeacher)
         with torch.no_grad():
-            conditioning = pair.live.source.conditioning(batch.english_captions)
+            conditioning = english_conditioning(pair.live.source.encode, batch, torch.device("cpu"))
             answer = setup.teacher.forward(noisy[:rows], batch.timesteps[:rows], conditioning, batch.time_ids[:rows])
         errors = setup.source.errors(answer, batch, noisy)
         assert errors.noise_pred.max() < 1e-10

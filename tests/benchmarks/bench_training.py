@@ -34,7 +34,7 @@ from pea.dataset import prefetch
 from pea.encoders import EnglishEncoder, NativeEncoder, VaeEncoder
 from pea.losses import LossWeights
 from pea.samples import expand_tars
-from pea.signals import CachedTeacher, LiveTeacher, SignalSource
+from pea.signals import CachedTeacher, LiveTeacher, SignalSource, english_conditioning
 from pea.student import student_losses
 from pea.teacher import Teacher
 from stages.common import guarded
@@ -115,7 +115,7 @@ class Steps:
 
         @torch.no_grad()
         def teacher() -> None:
-            text = self.live.conditioning(batch.english_captions)
+            text = english_conditioning(self.live.encode, batch, self.live.teacher.unet.device)
             setup.teacher.forward(noisy[:rows], batch.timesteps[:rows], text, ids[:rows])
 
         with torch.no_grad():
