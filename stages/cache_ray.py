@@ -5,11 +5,12 @@ Nothing else of the stage knows where the work runs.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from pea.errors import (
 )
 from pea.news import Done, Finished, News, Started, Task
 from stages.cache_jobs import Job
+from stages.cache_places import Need, fewer_places, no_place, num_places
 from stages.progress import StageProgress
 
 _OBJECT_STORE_BYTES = 100 << 20  # only short messages travel through it
@@ -78,16 +80,45 @@ def _device(name: str) -> Any:
 
 
 class Actors:
-    """The actors that have no job. Joins or starts Ray when the first one is asked for, and leaves it at the end."""
+    """The actors that have no job. Joins or starts Ray when the first one is asked for, and leaves it at the end.
+
+    No more of them are made than the cluster's nodes have room for, since Ray would wait in silence for a place. A
+    cluster that tells Ray how far it scales (as KubeRay's does) is left to make the places; of any other, nodes that
+    come or go are noticed, but one that starts without a node for even one actor is refused.
+    """
 
     def __init__(self, config: Config) -> None:
         self._config = _with_absolute_paths(config)
         self._idle: list[Any] = []
         self._all: list[Any] = []
         self._started_ray = False
+        self._made_any = False
+        self._places_said = config.cache.run.num_actors
+
+    def has_one(self, say: Callable[[str], None]) -> bool:
+        """Whether `take` would give one that runs or can be placed; `say` is told when fewer fit than are asked for.
+
+        Raises:
+            CacheError: Ray cannot be started or joined.
+            DeviceError, ConfigError: the cluster has no room for even one actor, and never had.
+        """
+        if self._idle:
+            return True
+        self._started_ray = _start_ray(self._config) or self._started_ray
+        if _scales():
+            return True
+        need, num_actors = self._need(), self._config.cache.run.num_actors
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        places = num_places(need, nodes, num_actors)
+        if not places and not self._made_any:
+            raise no_place(need, nodes)
+        if places < num_actors and places != self._places_said:
+            say(f"  {fewer_places(need, num_actors, places)}")
+        self._places_said = places
+        return len(self._all) < max(1, places)
 
     def take(self) -> Any:
-        """An actor that is ready for a job, or soon will be."""
+        """An actor that is ready for a job, or soon will be; ask `has_one` first."""
         return self._idle.pop() if self._idle else self._new()
 
     def give_back(self, actor: Any) -> None:
@@ -99,16 +130,18 @@ class Actors:
         self._all.remove(actor)
         ray.kill(actor)
 
-    def _new(self) -> Any:
-        self._started_ray = _start_ray(self._config) or self._started_ray
+    def _need(self) -> Need:
         run = self._config.cache.run
         num_gpus = run.num_gpus_per_actor
         if not num_gpus and run.device in ("auto", "cuda") and ray.cluster_resources().get("GPU"):
             num_gpus = 1.0
-        options = {"num_cpus": run.num_cpus_per_actor, "num_gpus": num_gpus}
-        num_threads = max(1, int(run.num_cpus_per_actor))
-        actor = TeacherActor.options(**options).remote(self._config.model_dump_json(), num_threads)
+        return Need(run.num_cpus_per_actor, num_gpus)
+
+    def _new(self) -> Any:
+        num_threads = max(1, int(self._config.cache.run.num_cpus_per_actor))
+        actor = TeacherActor.options(**self._need()._asdict()).remote(self._config.model_dump_json(), num_threads)
         self._all.append(actor)
+        self._made_any = True
         return actor
 
     def __enter__(self) -> Self:
@@ -133,13 +166,25 @@ def _start_ray(config: Config) -> bool:
         options["address"] = address
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options["num_cpus"] = max(os.cpu_count() or 1, round(run.num_actors * run.num_cpus_per_actor))
+        options["num_cpus"] = max(os.cpu_count() or 1, math.ceil(run.num_actors * run.num_cpus_per_actor))
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise CacheError("cannot start or join Ray", where=address or "local", got=_first_line(error)) from error
     return True
+
+
+def _scales() -> bool:
+    """Whether the cluster has told Ray that it adds nodes when they are asked for; Ray Data asks it in the same way."""
+    try:
+        from ray._private.state import state
+
+        cluster = state.get_cluster_config()
+    except (ImportError, AttributeError, RayError):  # not a public name; and a Ray client cannot ask
+        return False
+    groups = cluster.node_group_configs if cluster else ()
+    return any(group.max_count == -1 or group.max_count > group.min_count for group in groups)
 
 
 def _with_absolute_paths(config: Config) -> Config:
@@ -166,10 +211,11 @@ class Pool:
 
         Raises:
             DiskFullError: the disk is full.
+            DeviceError, ConfigError: the cluster has no room for an actor.
             PeaError: an error that another try cannot mend.
         """
         while self._waiting or self._running:
-            while self._waiting and len(self._running) < self._num_actors:
+            while self._waiting and len(self._running) < self._num_actors and self._actors.has_one(progress.print):
                 self._start(self._waiting.popleft())
             for stream in ray.wait(list(self._running), num_returns=1, timeout=_POLL_S)[0]:
                 self._follow(stream, progress)

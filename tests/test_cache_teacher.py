@@ -18,7 +18,7 @@ from rich.console import Console
 from pea.cache import Cache
 from pea.cache.files import FileLock
 from pea.config import Config
-from pea.errors import CacheError, CheckpointError, CorpusError, IdentityError
+from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from stages import cache_ray, cache_teacher
 from tests.test_collect import assert_same, with_cache
 from tests.tiny_setup import write_tar
@@ -87,6 +87,15 @@ def test_bad_input_is_named_and_the_next_run_completes(fresh_run: Config, tmp_pa
     summaries, shown = run(with_cache(config, max_dropped_fraction=0.1))
     assert list(summaries["parallel"]["dropped"].values()) == [1]
     assert "dropped 1 (" in shown
+
+
+def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
+    with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
+        run(with_workers(fresh_run, num_gpus_per_actor=64.0))
+    _, shown = run(with_workers(fresh_run, num_actors=3, num_cpus_per_actor=1.5))
+    assert not cache_ray._scales()
+    assert shown.count("has room for 1 of 3 actors") == 1
+    assert_same(Cache.open(fresh_run.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
 
 
 def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
