@@ -5,6 +5,7 @@ pea report --config configs/demo.yaml
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -16,11 +17,13 @@ from rich.console import Console
 from data_tools.pages import render_page
 from data_tools.report_pictures import data_url, decoded_sample, heat_map, loss_chart, sketch_map
 from pea.cache import Cache
+from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.config import Config
 from pea.errors import EvaluationError
 from pea.files import write_text
 from pea.prompts import Prompt, read_prompts
 from stages.common import stage_main
+from stages.train_output import TrainLog
 
 PROMPTS_SHOWN = 8
 DRAWS_SHOWN = 4
@@ -35,6 +38,12 @@ LEAD = (
     "and from images of native culture. Everything on this page comes from the run folder."
 )
 COLUMNS = ("teacher", "translation", "adapter")
+"""Rows whose images are shown side by side, where there are any."""
+MEASURES = {
+    "": ("accuracy", "Accuracy of an independent judge, mean over the attributes that a prompt names."),
+    ".clip": ("CLIP score", "CLIP score: the cosine between image and prompt."),
+}
+"""End of a metric's name -> what it is called, and what it is."""
 
 
 def run(config: Config, console: Console) -> Path:
@@ -48,18 +57,20 @@ def run(config: Config, console: Console) -> Path:
         raise EvaluationError("nothing to report yet", where=metrics_path, remedy="Run `pea eval` first.")
     metrics = json.loads(metrics_path.read_text("utf-8"))
     summary = _read_json(config.adapter_dir / "train_summary.json")
-    log = [json.loads(line) for line in (config.adapter_dir / "train_log.jsonl").read_text("utf-8").splitlines()]
     sets = {name: read_prompts(path) for name, path in config.evaluate.prompts.items()}
+    scores = _scores(metrics.get("details", {}), list(sets))
+    groups = [_group(config, name, prompts) for name, prompts in sets.items()]
     page = render_page(
         "page_report.html",
         title=f"A {config.student.languages[0]} adapter for {config.teacher.checkpoint.name}",
         lead=LEAD,
         language=config.student.languages[0],
         cards=_cards(metrics),
-        scores=_scores(metrics, list(sets)),
-        groups=[_group(config, name, prompts) for name, prompts in sets.items()],
+        scores=scores,
+        score_notes=[note for name, note in MEASURES.values() if any(score["measure"] == name for score in scores)],
+        groups=[group for group in groups if group["rows"]],
         training_note=_training_note(summary),
-        loss_chart=loss_chart(log),
+        loss_chart=loss_chart(TrainLog(config.adapter_dir / "train_log.jsonl").rows()),
         cached=_cached(config),
         facts=_facts(config, metrics, summary),
     )
@@ -80,47 +91,56 @@ def _cards(metrics: dict[str, Any]) -> list[dict[str, str]]:
         ("teacher.general", "teacher with English (upper bound)", "{:.1%}"),
         ("adapter.culture", "adapter, culture prompts", "{:.1%}"),
         ("translation.culture", "culture prompts by translation", "{:.1%}"),
+        ("adapter.general.clip", "adapter, general prompts, CLIP score", "{:.3f}"),
+        ("adapter.culture.clip", "adapter, culture prompts, CLIP score", "{:.3f}"),
         ("cache.bytes_per_record", "bytes cached per record", "{:,.0f}"),
         ("seconds.train", "seconds of training", "{:,.0f}"),
     ]
     return [{"label": label, "value": form.format(metrics[key])} for key, label, form in wanted if key in metrics]
 
 
-def _scores(metrics: dict[str, Any], sets: Sequence[str]) -> list[dict[str, str]]:
+def _scores(details: dict[str, Any], sets: Sequence[str]) -> list[dict[str, str]]:
     scores = []
-    for prompt_set in sets:
-        for row, label in ROWS.items():
-            names = [f"{row}.{prompt_set}", f"{row}.{prompt_set}_described"]
-            detail = next((metrics["details"][name] for name in names if name in metrics["details"]), None)
-            if detail is None:
-                continue
-            mean = detail["mean"]
-            scores.append(
-                {
-                    "prompts": prompt_set,
-                    "row": row,
-                    "label": label,
-                    "percent": f"{100 * mean['accuracy']:.1f}",
-                    "value": f"{mean['accuracy']:.3f}",
-                    "interval": f"{mean['low']:.3f} to {mean['high']:.3f}, n = {mean['n']}",
-                    "attributes": ", ".join(f"{n} {a['accuracy']:.2f}" for n, a in detail["attributes"].items()),
-                }
-            )
+    for prompt_set, (end, (measure, _)), row in itertools.product(sets, MEASURES.items(), ROWS):
+        names = [f"{row}.{prompt_set}{end}", f"{row}.{prompt_set}_described{end}"]
+        detail = next((details[name] for name in names if name in details), None)
+        if detail is None:
+            continue
+        mean, attributes = detail["mean"], detail.get("attributes", {})
+        scores.append(
+            {
+                "prompts": prompt_set,
+                "row": row,
+                "label": ROWS[row],
+                "measure": measure,
+                "percent": f"{max(0.0, 100 * mean['accuracy']):.1f}",
+                "value": f"{mean['accuracy']:.3f}",
+                "interval": f"{mean['low']:.3f} to {mean['high']:.3f}, n = {mean['n']}",
+                "attributes": ", ".join(f"{n} {a['accuracy']:.2f}" for n, a in attributes.items()),
+            }
+        )
     return scores
 
 
 def _group(config: Config, name: str, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """The side-by-side table of one prompt set: the first prompts, and for culture one of each concept first."""
+    """The side-by-side table of one prompt set: the first prompts, and for culture one of each concept first.
+
+    Only prompts and rows that were drawn are in it; null: this row was not drawn for this prompt.
+    """
     language = config.student.languages[0]
     folder = config.run_dir / "evaluate"
+    drawn = {row: {path.stem: path for path in (folder / row / name).glob("*.png")} for row in COLUMNS}
+    columns = [row for row in COLUMNS if any(prompt.id in drawn[row] for prompt in prompts)]
     rows = [
         {
-            "prompt": prompt.captions[language],
+            "prompt": prompt.captions.get(language, ""),
             "translation": prompt.captions.get(f"translation_{language}", ""),
             "english": prompt.captions.get(config.corpora.parallel.source_language, ""),
-            "images": [data_url((folder / row / name / f"{prompt.id}.png").read_bytes()) for row in COLUMNS],
+            "images": [
+                data_url(drawn[row][prompt.id].read_bytes()) if prompt.id in drawn[row] else None for row in columns
+            ],
         }
-        for prompt in _varied(prompts)
+        for prompt in _varied([prompt for prompt in prompts if any(prompt.id in drawn[row] for row in columns)])
     ]
     notes = {
         "general": "Combinations of attributes that no training image has.",
@@ -132,7 +152,7 @@ def _group(config: Config, name: str, prompts: Sequence[Prompt]) -> dict[str, An
     return {
         "title": f"Prompts: {name}",
         "note": notes.get(name, ""),
-        "columns": [ROWS[row] for row in COLUMNS],
+        "columns": [ROWS[row] for row in columns],
         "rows": rows,
     }
 
@@ -159,7 +179,12 @@ def _training_note(summary: dict[str, Any]) -> str:
 
 
 def _cached(config: Config) -> dict[str, Any] | None:
-    """Pictures of the first sample of the cache: its decoded latents, and what is kept of each draw."""
+    """Pictures of the first sample of the cache: its decoded latents, and what is kept of each draw.
+
+    None: there is no cache, as where the adapter was converted, or nothing in it.
+    """
+    if not (config.cache_dir("parallel") / MANIFEST).exists():
+        return None
     cache = Cache.open(config.cache_dir("parallel"), partial=True)
     bucket = next((b for shard in cache.shards for b in shard.buckets.values() if b.num_samples), None)
     if bucket is None:
@@ -213,7 +238,7 @@ def _facts(config: Config, metrics: dict[str, Any], summary: dict[str, Any]) -> 
             {"name": "training", "value": f"{summary['seconds']:,.0f} s", "note": f"{summary['steps']:,} steps"}
         )
     if "seconds.evaluate" in metrics:
-        facts.append({"name": "evaluation", "value": f"{metrics['seconds.evaluate']:,.0f} s", "note": "four rows"})
+        facts.append({"name": "evaluation", "value": f"{metrics['seconds.evaluate']:,.0f} s", "note": "all rows"})
     return facts
 
 

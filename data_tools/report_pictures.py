@@ -27,14 +27,16 @@ def data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def loss_chart(log: Sequence[dict[str, Any]]) -> str:
-    """The training log's losses over steps, on a logarithmic scale."""
+def loss_chart(log: Sequence[dict[str, Any]]) -> str | None:
+    """The training log's losses over steps, on a logarithmic scale; None where it has none."""
     figure = Figure(figsize=(10, 3.6), dpi=144, layout="constrained")
     axes = figure.subplots()
     for name, label in _CURVES.items():
         points = [(row["step"], row[name]) for row in log if row.get(name, 0) > 0]
         if points:
             axes.plot(*zip(*points, strict=True), label=label, linewidth=1.6)
+    if not axes.lines:
+        return None
     axes.set(xlabel="optimizer step", ylabel="mean squared error", yscale="log")
     axes.grid(visible=True, which="major", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
