@@ -190,7 +190,8 @@ def _scales() -> bool:
 def _with_absolute_paths(config: Config) -> Config:
     """A worker may have another working directory."""
     teacher = config.teacher.model_copy(update={"checkpoint": config.teacher.checkpoint.resolve()})
-    return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve()})
+    cache_root = config.cache_root.resolve() if config.cache_root else None
+    return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve(), "cache_root": cache_root})
 
 
 class Pool:

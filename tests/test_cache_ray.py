@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -115,3 +116,13 @@ def test_a_local_ray_has_cpus_for_all_actors(fresh_run: Config, monkeypatch: pyt
     monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
     cache_ray._start_ray(with_workers(fresh_run, num_actors=1001, num_cpus_per_actor=0.5))
     assert asked["num_cpus"] == 501
+
+
+@pytest.mark.parametrize("cache_root", [Path("shared/caches"), None])
+def test_a_worker_elsewhere_finds_the_same_cache(
+    fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_root: Path | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = fresh_run.model_copy(update={"run_dir": Path("run"), "cache_root": cache_root})
+    sent = cache_ray._with_absolute_paths(config)
+    assert sent.cache_dir("parallel") == tmp_path / config.cache_dir("parallel")
