@@ -15,6 +15,7 @@ def test_every_option_of_the_trainer_has_a_line() -> None:
     named = set(re.findall(r"`((?:train|student|cache)\.[a-z_0-9]+)", TEXT))
     assert {f"train.{name}" for name in TrainConfig.model_fields} <= named
     assert named <= set(valid_names())
+    assert not re.search(r"\| [A-Z_]{3,} \|", TEXT), "a cell that is still to be filled"
 
 
 def test_every_method_has_a_line() -> None:
