@@ -14,16 +14,23 @@ from pea.files import write_text
 from stages.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--config FILE [--config FILE ...] [section.key=value ...] [--dry-run]``."""
+def add_config_option(
+    parser: argparse.ArgumentParser, meaning: str = "the setup's YAML file", *, required: bool = True
+) -> None:
+    """``--config FILE [--config FILE ...]``."""
     parser.add_argument(
         "--config",
         type=Path,
         action="append",
-        required=True,
+        required=required,
         metavar="FILE",
-        help="the setup's YAML file; settings of a second one replace those of the first",
+        help=f"{meaning}; settings of a second one replace those of the first",
     )
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--config FILE [--config FILE ...] [section.key=value ...] [--dry-run]``."""
+    add_config_option(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings that replace those of the file"
@@ -76,6 +83,7 @@ __all__ = [
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "add_config_arguments",
+    "add_config_option",
     "command_main",
     "config_from",
     "guarded",

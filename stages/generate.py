@@ -1,6 +1,8 @@
 """Draw images for prompts in the adapter's language.
 
-pea generate --config configs/demo.yaml "一只猫" "雪地上的红球" --out pictures
+    pea generate --config configs/demo.yaml "一只猫" "雪地上的红球" evaluate.guidance_scale=4 --out pictures
+
+A word `name=value` is a setting where the configuration has one of that name; every other word is a prompt.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from pathlib import Path
 from PIL import Image
 from rich.console import Console
 
-from pea.config import Config, load_config, resolved_yaml
+from pea.config import Config, load_config, resolved_yaml, valid_names
 from pea.drawing import Drawer, image_seed
+from pea.errors import ConfigError
 from pea.pipeline import PEAPrompt
-from stages.common import command_main
+from stages.common import add_config_option, command_main
 from stages.evaluate import pick_device
 
 
@@ -60,9 +63,15 @@ def file_name(prompt: str) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea generate`."""
-    parser.add_argument("prompts", nargs="+", metavar="PROMPT", help="what to draw")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the setup's YAML file")
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="PROMPT | section.key=value",
+        help="what to draw; a word that begins with the name of a setting and = replaces that setting",
+    )
+    add_config_option(parser)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="replace a setting")
+    parser.set_defaults(overrides=[])  # settings that follow options are collected there
     parser.add_argument(
         "--out", type=Path, default=Path("generated"), help="folder for the images (default: generated)"
     )
@@ -71,16 +80,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
 
 
+def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Prompts, and settings: words `name=value` with the name of a setting."""
+    names = set(valid_names())
+    settings = [word for word in words if "=" in word and word.partition("=")[0] in names]
+    return [word for word in words if word not in settings], settings
+
+
 def run_arguments(arguments: argparse.Namespace) -> int:
-    """Run with parsed arguments."""
-    config = load_config(arguments.config, arguments.set)
+    """Run with parsed arguments.
+
+    Raises:
+        ConfigError: the configuration is wrong, or there is nothing but settings.
+    """
+    prompts, settings = split_words(arguments.words)
+    config = load_config(arguments.config, [*settings, *arguments.set, *arguments.overrides])
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
+    if not prompts:
+        raise ConfigError("nothing to draw", expected="a prompt beside the settings", got=" ".join(settings))
     run(
         config,
         Console(),
-        arguments.prompts,
+        prompts,
         arguments.out,
         num_images=arguments.num_images,
         seed=arguments.seed,

@@ -20,6 +20,7 @@ from pea.errors import CheckpointError, EvaluationError
 from pea.overlap import side_by_side
 from pea.prompts import read_prompts, texts_in
 from stages import evaluate, generate, scoring, train_adapter
+from stages.cli import main
 from tests.tiny_setup import make_setup
 
 QUIET = Console(quiet=True)
@@ -233,6 +234,27 @@ def test_generate(config: Config, tmp_path: Path) -> None:
         "003-红球-上.png",
     ]
     assert _size(out / "000-一只猫.png") == (16, 16)
+
+
+def test_generate_takes_settings_as_other_commands_do(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, over = tmp_path / "setup.yaml", tmp_path / "over.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    over.write_text("evaluate: {guidance_scale: 4}")
+    drawn: list[tuple[Config, list[str]]] = []
+    monkeypatch.setattr(generate, "run", lambda config, _, prompts, *__, **___: drawn.append((config, prompts)))
+    files = ["--config", str(path), "--config", str(over)]
+    words = ["a=b", "run_dir=x", "cat", "--out", "y", "evaluate.num_inference_steps=7", "--set", "evaluate.seed=3"]
+    assert main(["generate", *files, *words]) == 0
+    [(found, prompts)] = drawn
+    assert prompts == ["a=b", "cat"], "a is no setting"
+    assert found.run_dir == Path("x") and found.evaluate.num_inference_steps == 7 and found.evaluate.seed == 3
+    assert found.evaluate.guidance_scale == 4 and found.teacher == config.teacher
+    assert main(["generate", *files, "run_dir=x"]) == 2
+    assert capsys.readouterr().err == (
+        "pea: error: nothing to draw; expected a prompt beside the settings; got run_dir=x\n"
+    )
 
 
 def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
