@@ -13,10 +13,10 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
@@ -24,11 +24,15 @@ from pea.cache.files import canonical_json, sha256_text
 from pea.config import Config, load_config
 from pea.errors import ConfigError, PeaError
 from pea.files import write_text
+from stages.common import add_config_option
 from stages.digests import Digests
 
 
 class Stage(BaseModel):
-    """One step of a pipeline. In every text ``{config}`` is the configuration's file and ``{run_dir}`` its run_dir."""
+    """One step of a pipeline. In every text ``{config}`` is the configuration's file and ``{run_dir}`` its run_dir.
+
+    Of several files, a text with ``{config}`` is repeated for each, and in a command so is the option before it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,12 +47,17 @@ class Stage(BaseModel):
     """Files and folders that it leaves."""
 
 
+def _as_several(given: Any) -> Any:
+    return given if isinstance(given, list | tuple) else [given]
+
+
 class Pipeline(BaseModel):
     """A pipeline file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    config: Path
+    config: Annotated[tuple[Path, ...], BeforeValidator(_as_several), Field(min_length=1)]
+    """A file, or several, of which later ones replace settings of earlier ones."""
     stages: list[Stage]
 
 
@@ -150,14 +159,22 @@ class Runner:
 
     def command(self, stage: Stage) -> list[str]:
         """What is executed for a stage."""
-        words = self._filled(stage.run)
+        words: list[str] = []
+        for option, text in zip(["", *stage.run], stage.run, strict=False):
+            first, *others = self._filled([text])
+            words.append(first)
+            for other in others:
+                words += [option, other] if text == "{config}" else [other]
         if words[0] == "pea":
             return [sys.executable, "-m", "stages.cli", *words[1:], *self.overrides]
         return [sys.executable, *words[1:]] if words[0] == "python" else words
 
     def _filled(self, texts: list[str]) -> list[str]:
-        values: dict[str, Any] = {"config": self.pipeline.config, "run_dir": self.config.run_dir}
-        return [text.format(**values) for text in texts]
+        filled = []
+        for text in texts:
+            files = self.pipeline.config if "{config}" in text else self.pipeline.config[:1]
+            filled += [text.format(config=file, run_dir=self.config.run_dir) for file in files]
+        return filled
 
     def _record_path(self, stage: Stage) -> Path:
         return self._state / f"{stage.name}.json"
@@ -167,7 +184,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea run``."""
     parser.add_argument("pipeline", type=Path, metavar="PIPELINE", help="the pipeline's YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="passed on to every `pea` stage")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="use this setup instead of the pipeline's own")
+    add_config_option(parser, "use this setup instead of the pipeline's own", required=False)
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and why, and stop")
 
@@ -176,7 +193,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     """Run the pipeline that the command line names."""
     pipeline = load_pipeline(arguments.pipeline)
     if arguments.config:
-        pipeline = pipeline.model_copy(update={"config": arguments.config})
+        pipeline = pipeline.model_copy(update={"config": tuple(arguments.config)})
     config = load_config(pipeline.config, arguments.overrides)
     runner = Runner(pipeline, config, arguments.overrides, Console(), arguments.force)
     if arguments.dry_run:

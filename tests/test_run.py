@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from pea.config import load_config
 from pea.errors import ConfigError
-from stages.run import Pipeline, Runner, StageFailedError, load_pipeline, run_arguments
+from stages.run import Pipeline, Runner, Stage, StageFailedError, load_pipeline, run_arguments
 from stages.run import add_arguments as add_run_arguments
 
 ROOT = Path(__file__).parents[1]
@@ -140,13 +141,44 @@ def test_a_killed_stage_has_the_shells_code(folder: Path) -> None:
 
 
 def test_dry_run_says_what_would_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_run_arguments(parser)
-    assert run_arguments(parser.parse_args(["pipeline.yaml", "--dry-run"])) == 0
+    assert run_arguments(_arguments("pipeline.yaml", "--dry-run")) == 0
     assert capsys.readouterr().out == "first: not run yet\nsecond: not run yet\n"
     assert not (folder / "b.txt").exists()
+
+
+def _arguments(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_of_several_setups_none_is_lost(folder: Path) -> None:
+    """As in every other command, later files are laid over earlier ones, here and in what the stages are told."""
+    told = "import json, sys; json.dump(sys.argv[2:], open(sys.argv[1], 'w'))"
+    stage = {
+        "name": "only",
+        "run": ["python", "-c", told, "{run_dir}.json", "--config", "{config}", "--with={config}", "end"],
+        "reads": ["{config}"],
+    }
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"config": "setup.yaml", "stages": [stage]}))
+    Path("over.yaml").write_text("run_dir: other")
+    files = ["--config", "setup.yaml", "--config", "over.yaml"]
+    assert run_arguments(_arguments("pipeline.yaml", *files)) == 0
+    expected = [*files, "--with=setup.yaml", "--with=over.yaml", "end"]
+    assert json.loads(Path("other.json").read_text()) == expected
+    assert set(json.loads(Path("other/state/only.json").read_text())["digest"]) == {
+        "its command", "setup.yaml", "over.yaml",
+    }  # fmt: skip
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"config": ["setup.yaml", "over.yaml"], "stages": [stage]}))
+    assert _run() == ["1/1 only: unchanged, skipped"]
+
+
+def test_a_pea_stage_is_told_every_setup(folder: Path) -> None:
+    files = (Path("setup.yaml"), Path("setup.yaml"))
+    pipeline = Pipeline(config=files, stages=[Stage(name="a", run=["pea", "eval", "--config", "{config}"])])
+    runner = Runner(pipeline, load_config(files), ["train.steps=3"], Console(quiet=True))
+    words = ["eval", "--config", "setup.yaml", "--config", "setup.yaml", "train.steps=3"]
+    assert runner.command(pipeline.stages[0])[3:] == words
 
 
 @pytest.mark.parametrize(
