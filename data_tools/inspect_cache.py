@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_tools.inspect_commands import COMMANDS, find_cache
 from data_tools.tables import human_bytes, table
+from stages.common import add_config_option
 
 _VERIFY = (
     "Make some samples again, from the tar through every frozen model, and compare them with the cache. "
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = commands.add_parser(
         "verify", help="make samples again with the live teacher and compare", description=_VERIFY
     )
-    verify.add_argument("--config", type=Path, required=True, metavar="FILE", help="the setup's YAML file")
+    add_config_option(verify)
     verify.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
     verify.add_argument("--corpus", choices=("parallel", "culture"), default="parallel", help="which cache")
     verify.add_argument("--samples", type=int, default=8, metavar="N", help="samples to make again (default: 8)")

@@ -77,6 +77,17 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words",
+    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "inspect")]
+    + [["run", "pipeline.yaml"], ["sweep", "methods"], ["generate", "cat"], ["inspect", "verify"]],
+)
+def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:
+    files = [Path("a.yaml"), Path("b.yaml")]
+    arguments = cli.parse([*words, *(word for file in files for word in ("--config", str(file)))])
+    assert arguments.config == files
+
+
 def test_missing_configuration_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--config", "no/such.yaml"]) == 2
     assert capsys.readouterr().err == (
