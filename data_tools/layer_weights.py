@@ -63,16 +63,13 @@ def measure(config: Config, num_records: int) -> dict[str, LayerMeasure]:
         return teacher.forward(noisy[rows], batch.timesteps[rows], english, batch.time_ids[rows]).noise_pred.float()
 
     def change_through(name: str) -> float:
-        def disturb(_module: object, _inputs: object, output: Tensor) -> Tensor:
+        def disturbed(output: Tensor) -> Tensor:
             powers[name] = float(output.float().square().mean())
             noise = torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)
             return output + _NOISE * powers[name] ** 0.5 * noise
 
-        handle = teacher.unet.get_submodule(name).register_forward_hook(disturb)
-        try:
+        with teacher.changing(name, disturbed):
             return float((noise_pred() - calm).square().mean()) / _NOISE**2
-        finally:
-            handle.remove()
 
     calm = noise_pred()
     return {name: LayerMeasure(change_through(name), powers[name]) for name in layer_names(teacher.unet)}

@@ -6,7 +6,8 @@ Shapes: B batch, c,h,w latents, C,H,W the feature map of a block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
@@ -124,6 +125,15 @@ class Teacher:
         layers = self.query_layers if wanted == "all" else wanted
         queries = {name: captured[f"{name}.to_q"] for name in layers}
         return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
+
+    @contextmanager
+    def changing(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Within the block, the output of a layer (a module path) is what `change` makes of it."""
+        handle = self.unet.get_submodule(layer).register_forward_hook(lambda _module, _inputs, output: change(output))
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Noisy latents float `[B, c, h, w]` at timesteps int64 `[B]`."""

@@ -11,10 +11,6 @@ from pea.errors import PeaError, is_disk_full
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# Both libraries warn at import about packages that are not used here; a user who wants to hear them sets these.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-
 
 def guarded(action: Callable[[], int]) -> int:
     """The exit code of ``action``; an error that a user can meet becomes one line on stderr."""
