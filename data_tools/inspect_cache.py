@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_tools.inspect_commands import COMMANDS, find_cache
 from data_tools.tables import human_bytes, table
-from stages.common import add_config_option
+from stages.arguments import add_config_option
 
 _VERIFY = (
     "Make some samples again, from the tar through every frozen model, and compare them with the cache. "

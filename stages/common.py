@@ -4,28 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from pea.config import Config, load_config, resolved_yaml
 from pea.files import write_text
+from stages.arguments import add_config_option
 from stages.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
-
-
-def add_config_option(
-    parser: argparse.ArgumentParser, meaning: str = "the setup's YAML file", *, required: bool = True
-) -> None:
-    """``--config FILE [--config FILE ...]``."""
-    parser.add_argument(
-        "--config",
-        type=Path,
-        action="append",
-        required=required,
-        metavar="FILE",
-        help=f"{meaning}; settings of a second one replace those of the first",
-    )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +69,6 @@ __all__ = [
     "EXIT_ERROR",
     "EXIT_INTERRUPTED",
     "add_config_arguments",
-    "add_config_option",
     "command_main",
     "config_from",
     "guarded",

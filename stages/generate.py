@@ -20,7 +20,8 @@ from pea.config import Config, load_config, resolved_yaml, valid_names
 from pea.drawing import Drawer, image_seed
 from pea.errors import ConfigError
 from pea.pipeline import PEAPrompt
-from stages.common import add_config_option, command_main
+from stages.arguments import add_config_option
+from stages.common import command_main
 from stages.evaluate import pick_device
 
 

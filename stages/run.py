@@ -24,7 +24,7 @@ from pea.cache.files import canonical_json, sha256_text
 from pea.config import Config, load_config
 from pea.errors import ConfigError, PeaError
 from pea.files import write_text
-from stages.common import add_config_option
+from stages.arguments import add_config_option
 from stages.digests import Digests
 
 
