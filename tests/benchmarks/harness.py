@@ -64,10 +64,9 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
 
 def publish(path: Path, text: str, result: Mapping[str, Any], load_before: float) -> None:
     """Print a table, and write the result as JSON with the machine that it was measured on."""
+    argv = sys.orig_argv
     circumstances = {
-        "command": " ".join(
-            ["python", *sys.orig_argv[sys.orig_argv.index("-m") :]] if "-m" in sys.orig_argv else sys.argv
-        ),
+        "command": " ".join(["python", *argv[argv.index("-m") :]] if "-m" in argv else sys.argv),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpus": os.cpu_count(),
         "load_before": round(load_before, 2),
