@@ -20,7 +20,7 @@ install: $(STAMP)  ## Set up .venv.
 demo: $(STAMP)  ## The whole pipeline on the small world; results in runs/demo.
 	$(BIN)/pea run pipeline.yaml
 
-test: $(STAMP)  ## The quick tests (two minutes on two cores).
+test: $(STAMP)  ## The quick tests (three to four minutes on two cores).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## Every test, the slow ones too (kills, full disks, whole pipelines).
