@@ -27,7 +27,7 @@ from pea.files import write_text
 from pea.signals import english_conditioning
 from pea.teacher import layer_names
 from stages.common import add_config_arguments, config_from, guarded
-from stages.train_setup import prepare
+from stages.train_setup import distilling_alone, prepare
 
 _NOISE = 0.1
 
@@ -48,8 +48,7 @@ def measure(config: Config, num_records: int) -> dict[str, LayerMeasure]:
     Raises:
         CacheError, IdentityError, CheckpointError: cache or models cannot be read, or do not fit the configuration.
     """
-    plain = {"method": "adapter", "phases": (), "curriculum_steps": 0, "text_weight": 0.0, "attention_weight": 0.0}
-    train = config.train.model_copy(update=plain | {"batch_size": num_records, "culture_fraction": 0.0})
+    train = distilling_alone(config.train, batch_size=num_records)
     device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
     setup = prepare(config.model_copy(update={"train": train}), device)
     teacher, batch = setup.teacher, setup.data.batch(0).to(device)

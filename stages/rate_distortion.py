@@ -35,7 +35,7 @@ from pea.student import condition
 from pea.trained import LORA_FILE
 from stages.common import add_config_arguments, config_from, save_resolved
 from stages.progress import StageProgress
-from stages.train_setup import prepare
+from stages.train_setup import distilling_alone, prepare
 
 RATIOS = (16, 64, 256, 1024)
 SETTINGS: tuple[AnySketchConfig, ...] = (
@@ -70,9 +70,7 @@ def measure(config: Config, console: Console, num_records: int) -> Measured:
             expected="an adapter of train.method=adapter",
             remedy="Give another run_dir (and cache_root) to measure with a new adapter.",
         )
-    plain = {"method": "adapter", "phases": (), "curriculum_steps": 0, "text_weight": 0.0, "attention_weight": 0.0}
-    asked = {"targets": "live", "culture_fraction": 0.0, "feature_weight": 1.0, "block_weights": {}}
-    train = config.train.model_copy(update=plain | asked)
+    train = distilling_alone(config.train, targets="live", feature_weight=1.0, block_weights={})
     device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
     setup = prepare(config.model_copy(update={"train": train}), device)
     trained = (config.adapter_dir / "config.json").exists()

@@ -14,7 +14,7 @@ from pea.attention import AttentionLayers
 from pea.batch import Batch
 from pea.cache import Cache
 from pea.cache.identity import reading_identity
-from pea.config import Config, Phase
+from pea.config import Config, Phase, TrainConfig
 from pea.curriculum import Curriculum, stages
 from pea.dataset import BatchPlan, TrainingData
 from pea.draws import DrawRecipe
@@ -56,6 +56,12 @@ class Setup:
     fingerprint: dict[str, Any]
     attention: AttentionLoss | None = None
     """The loss on cached queries, where it has a weight."""
+
+
+def distilling_alone(train: TrainConfig, **changes: Any) -> TrainConfig:
+    """Settings for a look at parallel records: the adapter alone, no phases, and no loss but distillation."""
+    off = {"culture_fraction": 0.0, "curriculum_steps": 0, "text_weight": 0.0, "attention_weight": 0.0}
+    return train.model_copy(update={"method": "adapter", "phases": (), **off, **changes})
 
 
 def prepare(
