@@ -1,24 +1,29 @@
 """Which record of a part, or of the manifest, counts: records are created and never changed, the newest one counts.
 
-``p000.json`` is the first generation of a record, ``p000.g1.json`` the second, and so on; a file of format 1 is thus a
+``p000.json`` is the first generation of a record, ``p000.1.json`` the second, and so on; a file of format 1 is thus a
 first generation. Each is made by *create if absent*, so of several writers one wins. What no counting record names is
 garbage, which nobody sees.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-from pea.errors import LocationExistsError
+from pea.errors import LocationExistsError, LocationMissingError, ShardUnfinishedError
+from pea.storage.failures import translated
 from pea.storage.location import Location
 
-_NAME = re.compile(r"([A-Za-z0-9_]+)(?:\.g([1-9][0-9]{0,8}))?\.json")
+Content = TypeVar("Content")
+
+_NAME = re.compile(r"([A-Za-z0-9_]+)(?:\.([1-9][0-9]{0,8}))?\.json")
 
 
 def generation_name(name: str, generation: int) -> str:
     """The file of one generation of a record."""
-    return f"{name}.g{generation}.json" if generation else f"{name}.json"
+    return f"{name}.{generation}.json" if generation else f"{name}.json"
 
 
 def names_in(folder: Location) -> list[str]:
@@ -27,7 +32,13 @@ def names_in(folder: Location) -> list[str]:
     Raises:
         StorageError: it cannot be listed.
     """
-    return [entry.name for entry in folder.entries()]
+    if not folder.is_local:
+        return [entry.name for entry in folder.entries()]
+    with translated("cannot list", folder):  # thousands of times: the state of each file would cost more than its name
+        try:
+            return os.listdir(folder.local_path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
 
 def generations(names: Iterable[str], name: str | None = None) -> dict[str, list[int]]:
@@ -49,8 +60,24 @@ def newest(folder: Location, name: str) -> int | None:
     return generations(names_in(folder), name).get(name, [None])[-1]
 
 
+def read_newest(folder: Location, name: str, read: Callable[[Location], Content]) -> Content:
+    """What ``read`` makes of the generation of a record that counts; of the first one where there is none.
+
+    Raises:
+        LocationMissingError: there is none, or none stays for long enough.
+    """
+    generation = newest(folder, name)
+    while True:
+        try:
+            return read(folder / generation_name(name, generation or 0))
+        except (LocationMissingError, ShardUnfinishedError):
+            before, generation = generation, newest(folder, name)
+            if before == generation:
+                raise
+
+
 def publish(folder: Location, name: str, generation: int, data: bytes) -> bool:
-    """Create one generation of a record, durably. False: somebody else did, or a newer one was there by then.
+    """Create one generation of a record, durably. False: somebody else did, or a newer one is there.
 
     Raises:
         StorageError: it cannot be written.
@@ -60,7 +87,4 @@ def publish(folder: Location, name: str, generation: int, data: bytes) -> bool:
         place.create_bytes(data)
     except LocationExistsError:
         return False
-    if newest(folder, name) == generation:
-        return True
-    place.delete()  # of a slow writer: it would be garbage
-    return False
+    return newest(folder, name) == generation  # a slow writer creates what others have made and replaced since

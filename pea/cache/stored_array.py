@@ -6,6 +6,7 @@ the completion record: which files must be there, how long they are, and the dig
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -16,10 +17,8 @@ import numpy.typing as npt
 
 from pea.cache.array_layout import ArrayLayout, check_files, read_layout
 from pea.cache.completion import FileEntry
-from pea.cache.store_files import check_inside, size_of
 from pea.cache.strict_json import parse
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, StorageError
-from pea.storage.digests import sha256_text
 from pea.storage.location import Location
 
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
@@ -32,15 +31,23 @@ _reading_pids: set[int] = set()
 class StoredArray:
     """One array of a finished store."""
 
-    def __init__(self, store: Location, name: str, files: Mapping[str, FileEntry]) -> None:
+    def __init__(
+        self,
+        store: Location,
+        name: str,
+        files: Mapping[str, FileEntry],
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         """Check the array's metadata and that its files are there.
+
+        ``files``: what the completion record lists; ``sizes``: what is there, where a listing was made already.
 
         Raises:
             ShardDamagedError: a file is missing, of another size, or the metadata was changed.
             CacheError: the array is not laid out as this format version says.
             StorageError: the storage cannot be read.
         """
-        self._store, self._name, self._files = store, name, files
+        self._store, self._name, self._files, self._sizes = store, name, files, sizes
         metadata = self._read_metadata()
         try:
             self.layout = read_layout(metadata)
@@ -115,6 +122,7 @@ class StoredArray:
     def _explain(self, error: Exception, start: int, stop: int) -> NoReturn:
         """Tell damage from a storage that cannot be read."""
         layout = self.layout
+        self._sizes = None  # look again
         for number in range(start // layout.file_rows, -(-stop // layout.file_rows)):
             self._check_file(f"{self._name}/{layout.file_name(number)}")
         text = str(error)
@@ -131,22 +139,31 @@ class StoredArray:
         if entry.size_bytes > _MOST_METADATA_BYTES:
             raise CacheError("not an array of this format", where=path, got=f"metadata of {entry.size_bytes} bytes")
         self._check_file(f"{self._name}/zarr.json")
+        data = self._read_file(path)
+        if hashlib.sha256(data).hexdigest() != entry.digest:
+            self._damaged(path, "other metadata than were written (sha256)")
         try:
-            text = path.read_bytes().decode("utf-8")
-            if sha256_text(text) != entry.digest:
-                self._damaged(path, "other metadata than were written (sha256)")
-            return parse(text)
-        except LocationMissingError as error:
-            self._damaged(path, error)
+            return parse(data)
         except ValueError as error:
-            self._damaged(path, error)
+            raise CacheError("not an array of this format", where=path, got=error) from None
+
+    def _read_file(self, path: Location) -> bytes:
+        try:
+            return path.read_bytes()
+        except LocationMissingError:
+            self._damaged(path, "No such file")
 
     def _check_file(self, name: str) -> None:
+        """Make sure that a file is there, below the store also where links lead, and as long as it was."""
         path, expected = self._store / name, self._files[name].size_bytes
-        check_inside(self._store, path)
-        try:
-            size = size_of(path)
-        except LocationMissingError:
+        if self._sizes is not None:
+            size = self._sizes.get(name, -1)
+        else:
+            try:
+                size = self._store.below(name).status().size_bytes
+            except LocationMissingError:
+                size = -1
+        if size < 0:
             self._damaged(path, "No such file")
         if size != expected:
             self._damaged(path, f"{size} bytes instead of {expected}")
