@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pea.errors import ContentChangedError, LocationError
-from pea.storage.durable import TEMPORARY, atomic_write, disk_full_as_error, fsync_path, remove_tree, temporary_sibling
+from pea.storage.durable import (
+    atomic_write,
+    disk_full_as_error,
+    fsync_path,
+    is_temporary,
+    remove_tree,
+    temporary_sibling,
+)
 from pea.storage.failures import translated
 from pea.storage.status import Entry, Status
 
@@ -155,7 +162,7 @@ def _walk(folder: Path, prefix: str, recursive: bool) -> Iterator[Entry]:
     except (FileNotFoundError, NotADirectoryError):
         return
     for item in found:
-        if item.name.startswith(".") and TEMPORARY in item.name:
+        if is_temporary(item.name):
             continue  # not published yet
         try:
             if not item.is_dir():

@@ -66,7 +66,7 @@ def _of_the_system(error: OSError, action: str, where: object) -> PeaError:
         translation: PeaError = LocationMissingError("there is nothing", where=where, got=_code(str(error)))
     elif isinstance(error, FileExistsError):
         translation = LocationExistsError("exists already", where=where)
-    elif isinstance(error, PermissionError):
+    elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
         translation = AccessDeniedError(f"{action}: not allowed", where=where)
     else:
         translation = StorageError(action, where=where, got=error.strerror or shown(str(error)))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import unquote
-
 
 from pea.errors import LocationError
 from pea.storage.clients import Bucket, client, tensorstore_bucket
@@ -18,15 +15,11 @@ from pea.storage.durable import fsync_tree
 from pea.storage.objects import StoredObject
 from pea.storage.options import StorageOptions, options_for
 from pea.storage.status import Entry, Status
+from pea.storage.urls import normal_key, parse_url
 
 if TYPE_CHECKING:  # slow to import, and looking into a cache does without
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import core_schema
-
-SCHEMES = ("s3", "gs", "az")
-_KNOWN = "a path, file://, s3://, gs:// or az://"
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://?(.*)", re.DOTALL)
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,221}")
 
 
 @dataclass(frozen=True, order=True)
@@ -53,40 +46,7 @@ class Location:
         Raises:
             LocationError: an unknown scheme, a malformed URL, or one that holds credentials.
         """
-        if isinstance(text, Location):
-            return text
-        if str(text).startswith("pipe:"):
-            raise LocationError("`pipe:` is refused: it runs a shell command", expected=_KNOWN)
-        url = _URL.fullmatch(str(text))
-        if url is None or (url.group(1) not in SCHEMES and "://" not in str(text)):
-            if not str(text) or "\0" in str(text):
-                raise LocationError("names nothing", expected=_KNOWN)
-            return cls("file", "", str(Path(text)))
-        scheme, rest = url.group(1), url.group(2)
-        if scheme not in (*SCHEMES, "file"):
-            raise LocationError(f"unknown scheme {scheme}://", expected=_KNOWN)
-        if not str(text).startswith(f"{scheme}://"):
-            raise LocationError("a URL with one slash, as Path makes it", where=f"{scheme}:/...", expected=_KNOWN)
-        return cls._of_file_url(rest) if scheme == "file" else cls._of_object_url(scheme, rest)
-
-    @classmethod
-    def _of_file_url(cls, rest: str) -> Location:
-        host, slash, path = rest.partition("/")
-        if host not in ("", "localhost") or not slash:
-            raise LocationError("not a file on this machine", where=f"file://{rest}", expected="file:///path")
-        return cls("file", "", str(Path("/" + unquote(path))))
-
-    @classmethod
-    def _of_object_url(cls, scheme: str, rest: str) -> Location:
-        bucket, _, key = rest.partition("/")
-        if "@" in bucket:
-            remedy = "Credentials belong in the environment or a profile."
-            raise LocationError("a URL must not hold credentials", where=f"{scheme}://...", remedy=remedy)
-        if not _BUCKET.fullmatch(bucket):
-            raise LocationError(
-                "not the name of a bucket", where=f"{scheme}://{bucket}", expected=f"{scheme}://name/key"
-            )
-        return cls(scheme, bucket, _normal_key(key, f"{scheme}://{rest}"))
+        return text if isinstance(text, Location) else cls(*parse_url(str(text)))
 
     def __str__(self) -> str:
         if self.is_local:
@@ -124,7 +84,7 @@ class Location:
             return self._at(str(Path(self.key) / name))
         if str(name).startswith("/"):
             raise LocationError("cannot go from a URL to an absolute path", where=self, got=name)
-        return self._at(_normal_key(f"{self.key}/{name}", str(self)))
+        return self._at(normal_key(f"{self.key}/{name}", str(self)))
 
     def below(self, name: str) -> Location:
         """What a *stored* name means: a place below this folder, links resolved, and nowhere else.
@@ -311,10 +271,3 @@ def _validated(value: Any) -> Location:
         return Location.parse(value)
     except LocationError as error:
         raise PydanticCustomError("location", "{message}", {"message": str(error)}) from None
-
-
-def _normal_key(key: str, where: str) -> str:
-    parts = [part for part in key.split("/") if part not in ("", ".")]
-    if ".." in parts or any(not part.isprintable() for part in parts):
-        raise LocationError("a URL must not hold `..` or control characters", where=where)
-    return "/".join(parts)

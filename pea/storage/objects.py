@@ -13,6 +13,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError
 
 from pea.errors import ContentChangedError, LocationError, LocationMissingError, StorageError
 from pea.storage.clients import Bucket, ObjectStoreClient, client
+from pea.storage.durable import is_temporary
 from pea.storage.failures import translated
 from pea.storage.status import Entry, Status
 from pea.storage.streams import PieceStream
@@ -92,6 +93,11 @@ class StoredObject:
 
     def entries(self, recursive: bool) -> Iterator[Entry]:
         """What is in the folder, by name."""
+        for entry in self._entries(recursive):
+            if entry.name and not is_temporary(entry.name.rpartition("/")[2]):
+                yield entry
+
+    def _entries(self, recursive: bool) -> Iterator[Entry]:
         prefix = f"{self.key}/" if self.key else ""
         with translated("cannot list", self):
             if recursive:
@@ -101,7 +107,7 @@ class StoredObject:
             found = _repeated(lambda: obstore.list_with_delimiter(self._client, prefix or None))
         entries = [Entry(meta["path"].removeprefix(prefix), _status(meta)) for meta in found["objects"]]
         entries += [Entry(name.removeprefix(prefix).rstrip("/"), None) for name in found["common_prefixes"]]
-        yield from sorted((entry for entry in entries if entry.name), key=lambda entry: entry.name)
+        yield from sorted(entries, key=lambda entry: entry.name)
 
     def write(self, data: bytes) -> None:
         """Replace the content as a whole."""
