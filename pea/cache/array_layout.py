@@ -12,7 +12,20 @@ import numpy as np
 from pea.cache import strict_json as must
 from pea.cache.completion import FileEntry
 
-DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+DTYPES = (
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+)
 _INNER_CODECS = (["bytes", "crc32c"], ["bytes", "zstd", "crc32c"])
 _MOST_DIMENSIONS = 8
 _CRC_BYTES = 4

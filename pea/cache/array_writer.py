@@ -61,7 +61,7 @@ class StoreArrays:
         ``chunk_rows``: rows that are checksummed and read together; it divides ``file_rows``.
         """
         assert file_rows % chunk_rows == 0, (file_rows, chunk_rows)
-        compressed = gains_by_compression(dtype.kind, dtype.itemsize, row_shape)
+        compressed = gains_by_compression(dtype, row_shape)
         with zarr.config.set(_FASTEST):
             array = zarr.create_array(
                 self._memory,

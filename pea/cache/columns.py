@@ -96,7 +96,9 @@ class BucketWriter:
         }
         limit = most_text_bytes(len(texts))
         if len(data) > limit:
-            raise CacheError("texts too long to be stored", where=f"{self._bucket}/{name}", expected=limit, got=len(data))
+            raise CacheError(
+                "texts too long to be stored", where=f"{self._bucket}/{name}", expected=limit, got=len(data)
+            )
         for suffix, dimension, values in (("bytes", "byte", data), ("offsets", "offset", offsets)):
             chunk = max(1, min(len(values), _TEXT_CHUNK_BYTES // values.itemsize))
             array = self._arrays.create_array(

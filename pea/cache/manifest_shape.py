@@ -1,4 +1,4 @@
-"""What a manifest may say: kinds and bounds of its entries, and of those fields of an identity that are computed with."""
+"""What a manifest may say: kinds and bounds of its entries, and of those identity fields that are computed with."""
 
 from __future__ import annotations
 

@@ -93,7 +93,9 @@ class Cache:
         places: dict[str, list[PartPlace]] = {}
         for plan, record, _ in self._finished():
             places.setdefault(plan.tar, []).append(PartPlace(plan, record))
-        whole = ((tar, places[tar]) for tar, plans in self._plans_by_tar.items() if len(places.get(tar, ())) == len(plans))
+        whole = (
+            (tar, places[tar]) for tar, plans in self._plans_by_tar.items() if len(places.get(tar, ())) == len(plans)
+        )
         return [Shard(self.identity.tars_by_name[tar], found, self.draws_per_sample) for tar, found in whole]
 
     def shard(self, tar: str) -> Shard:

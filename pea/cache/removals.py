@@ -1,8 +1,8 @@
 """Samples that were taken down: remembered by digest, so that rebuilding a shard does not bring them back.
 
-Each is an object of its own, ``removed/<digest of tar and key>.json``, created if absent: removals at the same time lose
-nothing, and no key is kept in clear. A list of format 1 (``removed.json``, keys in clear) is still read, and converted
-by the next removal.
+Each is an object of its own, ``removed/<digest of tar and key>.json``, created if absent: removals at the same time
+lose nothing, and no key is kept in clear. A list of format 1 (``removed.json``, keys in clear) is still read, and
+converted by the next removal.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pea.cache import strict_json as must
+from pea.cache.completion import CompletionRecord
 from pea.cache.publication import names_in
 from pea.corpus.tars import sample_id
 from pea.errors import CacheError, LocationExistsError, LocationMissingError
@@ -25,9 +26,7 @@ REASON = "removed"
 _MOST_BYTES = 64 << 20
 _PREFIX, _SUFFIX = "sha256-", ".json"
 _name = must.text(128, f"{_PREFIX}[0-9a-f]{{64}}")
-_list = must.fields(
-    {"removed": must.map_of(must.plain_name, must.list_of(must.text(4096))), "sha256": must.text(64)}
-)
+_list = must.fields({"removed": must.map_of(must.plain_name, must.list_of(must.text(4096))), "sha256": must.text(64)})
 
 
 def removal_name(tar: str, key: str) -> str:
@@ -93,6 +92,13 @@ def add_removed(directory: Location, tar: str, keys: Iterable[str]) -> None:
             _create(directory / FOLDER / (name + _SUFFIX), name)
     if old:
         (directory / FILE_NAME).delete()
+
+
+def removed_in(record: CompletionRecord, removed: frozenset[str]) -> set[str]:
+    """Keys in a record, kept or dropped, that must not be there any more."""
+    kept = (key for keys in record.kept.values() for key in keys)
+    dropped = (key for key, reason, _ in record.dropped if reason != REASON or key not in removed)
+    return {key for key in (*kept, *dropped) if removed and removal_name(record.tar, key) in removed}
 
 
 def _create(place: Location, name: str) -> None:

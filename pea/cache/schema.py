@@ -189,12 +189,9 @@ def _sketch_arrays(path: str, layouts: Mapping[str, Layout], meaning: Mapping[st
     ]
 
 
-def gains_by_compression(kind: str, item_bytes: int, row_shape: Sequence[int]) -> bool:
-    """Whether an array is compressed: numbers of 8 bytes, truth values, and rows of a single value.
-
-    ``kind``: as of a numpy dtype.
-    """
-    return kind == "b" or item_bytes == 8 or not row_shape
+def gains_by_compression(dtype: np.dtype[Any], row_shape: Sequence[int]) -> bool:
+    """Whether an array is compressed: numbers of 8 bytes, truth values, and rows of a single value."""
+    return dtype.kind == "b" or dtype.itemsize == 8 or not row_shape
 
 
 def block_of(name: str) -> str | None:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from pea.cache.completion import CompletionRecord, read_record, read_summary
 from pea.cache.manifest import PartPlace, PartPlan
+from pea.cache.publication import generations
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, Level, decode_texts, most_text_bytes
 from pea.cache.stored_array import StoredArray
 from pea.corpus.tars import TarIdentity
-from pea.errors import CacheError, PeaError, ShardDamagedError, ShardUnfinishedError
+from pea.errors import CacheError, PeaError, ShardDamagedError
 from pea.storage.location import Location
 
 _MOST_OPEN = 256
@@ -95,6 +96,8 @@ class Part:
             LocationError: the store lies outside of the cache.
         """
         self.plan = plan
+        self.generation = generations([record.name])[plan.part][-1]
+        """Of the record."""
         self.record = read_record(record)
         self.store = store_location(record, self.record.store)
         self._arrays: dict[str, StoredArray] = {}

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from pea.cache.array_layout import ArrayLayout, check_files, read_layout
+from pea.cache.array_layout import check_files, read_layout
 from pea.cache.completion import FileEntry
 from pea.cache.strict_json import parse
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, StorageError
@@ -128,7 +128,10 @@ class StoredArray:
         text = str(error)
         if not text.startswith(_DAMAGE):
             raise StorageError("cannot read", where=self._store / self._name, got=_first_line(text)) from None
-        known = {"Digest mismatch": "other bytes than were written (crc32c)", "is missing": "a chunk that was never written"}
+        known = {
+            "Digest mismatch": "other bytes than were written (crc32c)",
+            "is missing": "a chunk that was never written",
+        }
         got = next((ours for theirs, ours in known.items() if theirs in text), _first_line(text))
         self._damaged(self._store / self._name, got)
 

@@ -161,7 +161,9 @@ def map_of(key: Check, item: Check, most: int = _MOST_ITEMS) -> Check:
     return check
 
 
-def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, others: bool = False) -> Check:
+def fields(
+    required: Mapping[str, Check], optional: Mapping[str, Check] | None = None, *, others: bool = False
+) -> Check:
     """An object with these keys; ``others``: it may have more, which nobody reads."""
     optional = optional or {}
 
