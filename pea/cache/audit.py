@@ -13,12 +13,12 @@ from pea.cache.certificate import read_certificate
 from pea.cache.checks import check_draws, check_keys, check_rows, compare_files, recipe_of
 from pea.cache.completion import CompletionRecord, read_record, record_to_bytes, withdrawal
 from pea.cache.garbage import clear_garbage, garbage_in, part_of
-from pea.cache.manifest import NAME, PartPlan, read_manifest
+from pea.cache.manifest import NAME, PartPlan, damaged_generations, read_manifest
 from pea.cache.publication import generation_name, generations, names_in, newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import FILE_NAME as OLD_REMOVALS_FILE_NAME
 from pea.cache.removals import FOLDER as REMOVALS_FOLDER
-from pea.cache.removals import REASON, removal_name, removed_in
+from pea.cache.removals import REASON, damaged_removals, removal_name, removed_in
 from pea.cache.shard import Part, store_location
 from pea.cache.takedown import remove_samples
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
@@ -118,6 +118,8 @@ def audit(
     if not totals_intact(directory):
         what = "other bytes than were written; `pea inspect info` makes it anew"
         found.problems.append(Problem("damaged", str(directory / TOTALS_FILE_NAME), what))
+    for place in (*damaged_generations(directory), *damaged_removals(directory)):
+        found.problems.append(Problem("manifest", str(place), "other bytes than were written, or missing"))
     found.problems += _strays(cache)
     healthy = {plan.tar for plan in plans} - {tar for tar, _ in found.damaged_parts}
     by_tar = _by_tar(plans)

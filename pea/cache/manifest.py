@@ -150,6 +150,16 @@ def read_manifest(directory: Location) -> Manifest:
         raise CacheError("no cache here", where=directory, remedy="Fill it with `pea cache`.") from None
     except ValueError as error:
         raise _damaged(directory, error) from None
+    raw = _parse(path, data)
+    plans = [
+        PartPlan(tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"]))
+        for entry in raw["parts"]
+        for tar in entry["tars"]
+    ]
+    return Manifest(Identity(raw["identity"]), tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
+
+
+def _parse(path: Location, data: bytes) -> dict[str, Any]:
     try:
         body, _, tail = data.decode("utf-8").rpartition(_SEAL)
         if tail != f'{sha256_text(body)}"\n}}\n':
@@ -162,12 +172,25 @@ def read_manifest(directory: Location) -> Manifest:
         raise _damaged(path, error) from None
     if version != FORMAT_VERSION:
         raise CacheError("a cache of another format version", where=path, expected=FORMAT_VERSION, got=version)
-    plans = [
-        PartPlan(tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"]))
-        for entry in raw["parts"]
-        for tar in entry["tars"]
-    ]
-    return Manifest(Identity(raw["identity"]), tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
+    return raw  # type: ignore[no-any-return]
+
+
+def damaged_generations(directory: Location) -> list[Location]:
+    """The manifests from before a cache was grown that are missing or damaged; nobody reads them but other programs.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    places = [directory / generation_name(NAME, number) for number in range(newest(directory, NAME) or 0)]
+    return [place for place in places if not _is_intact(place)]
+
+
+def _is_intact(place: Location) -> bool:
+    try:
+        _parse(place, read_at_most(place, _MOST_BYTES))
+    except (LocationMissingError, ValueError):
+        return False
+    return True
 
 
 def _damaged(where: object, got: object) -> CacheError:

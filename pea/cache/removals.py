@@ -53,6 +53,16 @@ def read_removed(directory: Location) -> frozenset[str]:
     return frozenset(names | {removal_name(tar, key) for tar, keys in old.items() for key in keys})
 
 
+def damaged_removals(directory: Location) -> list[Location]:
+    """Objects of removals that do not hold what was written; their names count all the same.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    places = ((directory / FOLDER / each, each.removesuffix(_SUFFIX)) for each in sorted(names_in(directory / FOLDER)))
+    return [place for place, name in places if place.read_bytes(0, _MOST_BYTES) != _to_bytes(name)]
+
+
 def read_old_list(directory: Location) -> dict[str, list[str]]:
     """Tar -> keys, of the list of format 1; empty where there is none.
 
@@ -103,9 +113,13 @@ def removed_in(record: CompletionRecord, removed: frozenset[str]) -> set[str]:
 
 def _create(place: Location, name: str) -> None:
     try:
-        place.create_bytes((canonical_json({REASON: name}) + "\n").encode())
+        place.create_bytes(_to_bytes(name))
     except LocationExistsError:
         return  # somebody else takes the same sample down
+
+
+def _to_bytes(name: str) -> bytes:
+    return (canonical_json({REASON: name}) + "\n").encode()
 
 
 def _to_text(removed: dict[str, list[str]]) -> str:

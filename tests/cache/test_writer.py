@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pea.cache.zarr_files import ArrayFiles
 
 from pea.cache import Cache, ShardWriter
-from pea.cache.zarr_files import ArrayFiles
 from pea.errors import CacheError, ShardLockedError
 from pea.storage.durable import atomic_write
 from pea.storage.locks import FileLock
