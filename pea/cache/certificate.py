@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pea.cache import strict_json as must
@@ -49,24 +50,24 @@ class Certificate:
         return not self.problems
 
 
-def write_certificate(directory: Location, certificate: Certificate) -> None:
+def write_certificate(directory: str | Path | Location, certificate: Certificate) -> None:
     """Store the certificate beside the manifest, in place of an older one.
 
     Raises:
         DiskFullError: no room.
         StorageError: it cannot be written.
     """
-    (directory / FILE_NAME).write_text(_to_text(asdict(certificate)))
+    (Location.parse(directory) / FILE_NAME).write_text(_to_text(asdict(certificate)))
 
 
-def read_certificate(directory: Location) -> Certificate | None:
+def read_certificate(directory: str | Path | Location) -> Certificate | None:
     """The certificate of a cache, if there is one.
 
     Raises:
         CacheError: it is damaged.
         StorageError: it cannot be read.
     """
-    path = directory / FILE_NAME
+    path = Location.parse(directory) / FILE_NAME
     try:
         text = must.read_at_most(path, _MOST_BYTES).decode("utf-8")
         document = must.parse(text)

@@ -29,7 +29,7 @@ def compare_files(store: Location, record: CompletionRecord) -> Iterator[tuple[s
         yield name, "a file that the completion record does not list"
     for name, entry in record.files.items():
         if name not in sizes:
-            yield name, "No such file"
+            yield name, "No such file or directory"
         elif sizes[name] != entry.size_bytes:
             yield name, f"{sizes[name]} bytes instead of {entry.size_bytes}"
         elif not has_digest(store.below(name), entry.digest):

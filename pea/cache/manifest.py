@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pea.cache.differences import check_extends, check_same
@@ -137,13 +138,14 @@ def manifest_location(directory: Location) -> Location:
     return directory / generation_name(NAME, newest(directory, NAME) or 0)
 
 
-def read_manifest(directory: Location) -> Manifest:
+def read_manifest(directory: str | Path | Location) -> Manifest:
     """Read and verify the manifest of a cache.
 
     Raises:
         CacheError: there is no cache, or its manifest is damaged or of another format version.
         StorageError: the storage cannot be read.
     """
+    directory = Location.parse(directory)
     try:
         path, data = read_newest(directory, NAME, lambda path: (path, read_at_most(path, _MOST_BYTES)))
     except LocationMissingError:

@@ -154,7 +154,7 @@ class StoredArray:
         try:
             return path.read_bytes()
         except LocationMissingError:
-            self._damaged(path, "No such file")
+            self._damaged(path, "No such file or directory")
 
     def _check_file(self, name: str) -> None:
         """Make sure that a file is there, below the store also where links lead, and as long as it was."""
@@ -167,7 +167,7 @@ class StoredArray:
             except LocationMissingError:
                 size = -1
         if size < 0:
-            self._damaged(path, "No such file")
+            self._damaged(path, "No such file or directory")
         if size != expected:
             self._damaged(path, f"{size} bytes instead of {expected}")
 

@@ -13,7 +13,6 @@ from pea.cache.reader import Cache
 from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
 from pea.cache.shard import Part
-from pea.cache.writer import ShardWriter
 from pea.errors import CacheError, ShardUnfinishedError
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ def _without_key(name: str, removed: frozenset[str]) -> str:
 
 def _rewrite(cache: Cache, part: Part) -> None:
     """Copy a part through a writer, which leaves out what is removed."""
+    from pea.cache.writer import ShardWriter  # brings zarr, which is slow to import, and a check does without
+
     plan = part.plan
     arrays = {bucket: _specs(part, bucket) for bucket in part.record.kept}
     schema = ShardSchema(plan.num_draws, (), arrays, plan.draw_start)

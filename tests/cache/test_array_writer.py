@@ -1,4 +1,4 @@
-"""Arrays written file by file: what zarr, tensorstore and the cache's own reader find, and how they are cut and packed."""
+"""Arrays written file by file: what zarr and the cache's own reader find in them, and how they are cut and packed."""
 
 from __future__ import annotations
 
