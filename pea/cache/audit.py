@@ -199,7 +199,8 @@ def _check_generation(
         raise
     except PeaError as error:
         problems = [problem("content", store, error)]
-    for _ in removed_in(record, removed):
+    in_format_1 = {key for key, reason, _ in record.dropped if reason == REASON}  # as its list of removals: in clear
+    for _ in removed_in(record, removed) - in_format_1:
         what = "a sample that was removed is still stored; `--repair` ends its removal"
         problems.append(Problem("removed", str(path), what, plan.tar))
     problems += [problem("coverage", path, what) for what in check_keys(record)]

@@ -92,7 +92,7 @@ def test_growing_at_the_same_time_loses_nothing(make_cache: CacheMaker) -> None:
         while True:  # as a driver that lists what is there: another one may have grown the cache since
             known = Cache.open(make_cache.directory, partial=True).identity.tars
             try:
-                Cache.create_or_resume(make_cache.directory, identity([*known, tar]), extend=True)
+                Cache.create_or_resume(make_cache.directory, identity(sorted({*known, tar})), extend=True)
                 return
             except IdentityError:
                 continue
