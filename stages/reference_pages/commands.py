@@ -33,7 +33,7 @@ def commands() -> str:
 def _arguments(name: str, parser: argparse.ArgumentParser) -> list[str]:
     """The table of a parser, and a heading and a table for each of its subcommands."""
     below = _subparsers(parser)
-    rows = [_row(action) for action in _actions(parser) if action.help != argparse.SUPPRESS]
+    rows = [row(action) for action in _actions(parser) if action.help != argparse.SUPPRESS]
     parts = [] if below or not rows else [table(("argument", "what it is"), rows)]
     for each, sub in below.items():
         parts.append(f"### {name} {each}\n\n{prose(sub.description or '')}\n")
@@ -53,7 +53,8 @@ def _subparsers(parser: argparse.ArgumentParser) -> Mapping[str, argparse.Argume
     return {}
 
 
-def _row(action: argparse.Action) -> tuple[str, str]:
+def row(action: argparse.Action) -> tuple[str, str]:
+    """An argument, and what it is."""
     value = str(action.metavar or (action.dest.upper() if action.nargs != 0 else ""))
     if action.choices:
         value = "|".join(map(str, action.choices))

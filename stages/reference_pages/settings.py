@@ -25,13 +25,14 @@ def settings() -> str:
     """Every setting, a table for each section of the configuration."""
     schema = Config.model_json_schema()
     definitions = schema["$defs"]
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}  # dicts keep the order, and each path once
     for path, name in _sections("", "", schema, definitions):
-        places.setdefault(name, []).append(path)
+        places.setdefault(name, {})[path] = None
     parts = [_SETTINGS]
-    for name, paths in places.items():
+    for name, found in places.items():
+        paths = list(found)
         section = definitions.get(name, schema)
-        prefix = f"{paths[0]}." if len(paths) == 1 and paths[0] and "[" not in paths[0] else ""
+        prefix = f"{paths[0]}." if len(paths) == 1 and paths[0] and paths[0][-1] not in "]}" else ""
         rows = [
             (
                 f"`{prefix}{field}`",
@@ -42,6 +43,7 @@ def settings() -> str:
             for field, about in section["properties"].items()
         ]
         title = ", ".join(f"`{path}`" for path in paths) if paths[0] else "The root"
+        title = f"A sketch of {title}" if paths[0].startswith("{") else title
         below = table(("setting", "type", "default", "meaning"), rows)
         parts.append(f"## {title}\n\n{prose(section['description'])}\n\n{below}")
     return "\n".join(parts)
@@ -54,8 +56,9 @@ def _sections(
     yield path, name
     for key, field in section["properties"].items():
         below = f"{path}.{key}".lstrip(".")
-        for kind, reference in field.get("discriminator", {}).get("mapping", {}).items():
-            yield f"{below}={{kind: {kind}}}", _last(reference)
+        for choice in (field, *field.get("anyOf", ())):
+            for kind, reference in choice.get("discriminator", {}).get("mapping", {}).items():
+                yield f"{{kind: {kind}}}", _last(reference)
         for found in _references(field):
             yield from _sections(below + "[]" * ("items" in field), found, definitions[found], definitions)
 
