@@ -35,7 +35,7 @@ lint: $(STAMP)  ## Style and types.
 bench: $(STAMP)  ## Every benchmark in its quick form (after make demo); results in runs/bench.
 	$(BIN)/python -m tests.benchmarks.run
 
-bench-full: $(STAMP)  ## Every benchmark in the sizes of the README's figures.
+bench-full: $(STAMP)  ## Every benchmark in the sizes of the figures in docs/results.
 	$(BIN)/python -m tests.benchmarks.run --full
 
 reference: $(STAMP)  ## Write docs/reference anew from the settings and parsers.

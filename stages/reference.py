@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pea.files import write_text
-from pea.samples import REASONS
-from stages.common import command_main
+from pea.storage.durable import write_text
+
+from pea.corpus.samples import REASONS
+from stages.command.common import command_main
 from stages.reference_pages.commands import commands
 from stages.reference_pages.markdown import table
 from stages.reference_pages.settings import settings

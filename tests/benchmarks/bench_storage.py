@@ -1,7 +1,7 @@
 """Reading and writing the same records: this cache against what one would pick instead, side by side.
 
     python -m tests.benchmarks.bench_storage
-    python -m tests.benchmarks.bench_storage --full        (the sizes of the README)
+    python -m tests.benchmarks.bench_storage --full        (the sizes of docs/results)
 
 A record is a dozen arrays, 60 KB or 2 MB together. Reading gives shuffled batches of 32 as torch tensors, an epoch
 per measurement, opening included, with 0, 1 and 2 workers (for the cache: batches read ahead by a thread). Cold: the
@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from pea.batches.dataset import prefetch
+from pea.batches.rows import CacheRows, open_rows, stack
 from pea.cache import ArraySpec, Cache, ShardSchema, ShardWriter, base_arrays
-from pea.cache.files import fsync_tree
-from pea.cache_rows import CacheRows, open_rows, stack
-from pea.dataset import prefetch
-from pea.sketch import from_numpy
+from pea.sketch.sketch import from_numpy
+from pea.storage.durable import fsync_tree
 from tests.benchmarks import harness
 from tests.benchmarks.stores import OTHERS
 from tests.benchmarks.stores_base import Batches, Records, Store

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from pea.config import TrainConfig, valid_names
-from pea.samples import REASONS
+from pea.corpus.samples import REASONS
 from stages import reference
 from stages.cli import COMMANDS
 from stages.reference_pages import commands
