@@ -45,9 +45,13 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_pages_that_sources_name_are_there() -> None:
     sources = [path for folder in FOLDERS for suffix in ("py", "yaml") for path in (ROOT / folder).rglob(f"*.{suffix}")]
-    for source in [*sources, ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "pipeline.yaml"]:
-        for page in re.findall(r"docs/[\w/]+\.(?:md|png)", source.read_text("utf-8")):
-            assert (ROOT / page).exists(), f"{name(source)} names {page}, which is not there"
+    sources += [ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "pipeline.yaml"]
+    named = [
+        (name(source), page)
+        for source in sources
+        for page in re.findall(r"docs/[\w/]+\.(?:md|png)", source.read_text("utf-8"))
+    ]
+    assert [(source, page) for source, page in named if not (ROOT / page).exists()] == []
 
 
 def test_the_readme_is_one_screen_and_a_half() -> None:
