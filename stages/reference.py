@@ -12,9 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pea.storage.durable import write_text
-
 from pea.corpus.samples import REASONS
+from pea.storage.durable import write_text
 from stages.command.common import command_main
 from stages.reference_pages.commands import commands
 from stages.reference_pages.markdown import table
