@@ -17,14 +17,13 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from rich.console import Console
-from rich.markup import escape
 
 from pea.config import Config, load_config
 from pea.errors import ConfigError, PeaError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
+from stages.command.console import Console, bold
 from stages.command.digests import Digests
 
 
@@ -105,11 +104,11 @@ class Runner:
         for number, stage in enumerate(self.pipeline.stages, 1):
             digest = self.digest(stage)
             reason = self.reason_to_run(stage, digest)
-            title = f"[bold]{number}/{len(self.pipeline.stages)} {stage.name}[/bold]"
+            title = f"{number}/{len(self.pipeline.stages)} {stage.name}"
             if reason is None:
-                self.console.print(f"{title}: unchanged, skipped", highlight=False)
+                self.console.print(bold(title, ": unchanged, skipped"))
                 continue
-            self.console.print(f"{title}: {escape(reason)}", highlight=False)
+            self.console.print(bold(title, f": {reason}"))
             started = time.monotonic()
             self._execute(stage)
             record = {"digest": digest, "seconds": round(time.monotonic() - started, 3)}
@@ -119,7 +118,7 @@ class Runner:
         """Say what would run, and why."""
         for stage in self.pipeline.stages:
             reason = self.reason_to_run(stage, self.digest(stage))
-            self.console.print(f"{stage.name}: {escape(reason or 'unchanged, would be skipped')}", highlight=False)
+            self.console.print(f"{stage.name}: {reason or 'unchanged, would be skipped'}")
 
     def reason_to_run(self, stage: Stage, digest: dict[str, str]) -> str | None:
         """Why a stage must run; None if it need not."""

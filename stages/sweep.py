@@ -23,13 +23,13 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from rich.console import Console
 
 from pea.config import Config, load_config
 from pea.config.yaml_text import parse_yaml
 from pea.errors import ConfigError, PeaError, TrainingError
 from pea.storage.durable import write_bytes, write_text
 from stages.command.common import add_config_arguments, config_from, save_resolved
+from stages.command.console import Console, bold
 from stages.sweep_table import markdown, picture, summarize
 
 _DONE = "sweep.json"
@@ -114,7 +114,7 @@ def fill_caches(runs: Sequence[Run], console: Console) -> None:
     from stages import cache_teacher
 
     for run in {run.method: run for run in runs if run.own_cache and run.result() is None}.values():
-        console.print(f"[bold]{run.method}[/bold]: a cache of its own", highlight=False)
+        console.print(bold(run.method, ": a cache of its own"))
         cache_teacher.run(run.config, console)
 
 
@@ -151,11 +151,11 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
         if known is None:
             to_do.append(run)
         else:
-            console.print(f"{run.name}: finished already", highlight=False)
+            console.print(f"{run.name}: finished already")
             yield run, known
     if jobs == 1:
         for run in to_do:
-            console.print(f"[bold]{run.name}[/bold]", highlight=False)
+            console.print(bold(run.name))
             yield run, _result_of(run, partial(carry_out, run, console), console)
         return
     threads = max(1, torch.get_num_threads() // jobs)
@@ -171,7 +171,7 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
                     continue
                 values = [f"{name} {value:.3f}" for name, value in result["scores"].items()]
                 said = ", ".join([*values, f"{result['seconds']:.0f} s of training"])
-                console.print(f"{run.name}: {said}", highlight=False, soft_wrap=True)
+                console.print(f"{run.name}: {said}")
                 yield run, result
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -182,7 +182,7 @@ def _result_of(run: Run, result: Callable[[], dict[str, Any]], console: Console)
     try:
         return result()
     except PeaError as error:
-        console.print(f"{run.name} failed: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{run.name} failed: {error}", style="red")
         return None
 
 
@@ -227,7 +227,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         raise ConfigError("nothing to score the methods on", where="evaluate.prompts", expected="general: FILE.jsonl")
     if arguments.dry_run:
         for run in runs:
-            console.print(f"{run.name}: {run.config.run_dir}", highlight=False, soft_wrap=True)
+            console.print(f"{run.name}: {run.config.run_dir}")
         return 0
     fill_caches(runs, console)
     folder, results, failed = base.run_dir / "sweep", [], []
@@ -236,7 +236,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
             failed.append(run.name)
             continue
         results.append((run.method, result))
-        console.print(f"{len(results)} of {len(runs)} runs", highlight=False)
+        console.print(f"{len(results)} of {len(runs)} runs")
         rows = summarize(results)
         write_text(folder / "table.json", json.dumps(rows, indent=1) + "\n")
         write_text(folder / "table.md", markdown(rows))
@@ -257,5 +257,5 @@ def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> Non
     if rows[0]["scores"]:
         write_bytes(folder / "figure.png", picture(rows))
     else:
-        console.print(f"neither judge nor CLIP is configured: images only, in {folder}", highlight=False)
-    console.print(markdown(rows), highlight=False, markup=False, soft_wrap=True)
+        console.print(f"neither judge nor CLIP is configured: images only, in {folder}")
+    console.print(markdown(rows))

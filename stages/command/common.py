@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from pea.config import Config, load_config, resolved_yaml
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
+from stages.command.console import Console
 from stages.command.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
 from pea.config import load_config
 from pea.errors import ConfigError
+from stages.command.console import Console
 from stages.run import Pipeline, Runner, Stage, StageFailedError, load_pipeline, run_arguments
 from stages.run import add_arguments as add_run_arguments
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from pea.cache import Cache
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from stages import cache_teacher, evaluate
 from stages.cli import main
+from stages.command.console import Console
 from stages.sweep import carry_out, plan
 from stages.sweep_table import markdown, summarize
 from tests.tiny_setup import fill_cache, make_setup
