@@ -28,8 +28,8 @@ import torch
 from rich.console import Console
 
 from pea.errors import ConfigError, PeaError, TrainingError
-from pea.files import write_bytes, write_text
-from stages.common import add_config_arguments, save_resolved
+from pea.storage.durable import write_bytes, write_text
+from stages.command.common import add_config_arguments, save_resolved
 from stages.sweep_plan import Plan, Run, plan
 from stages.sweep_study import read_study
 from stages.sweep_table import markdown, picture, summarize

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeInt, StringConstraints, ValidationError, model_validator
 
 from pea.config import Section
-from pea.config_text import describe_problems, names_in, parse_yaml
+from pea.config.yaml_text import describe_problems, names_in, parse_yaml
 from pea.errors import ConfigError
 
 _OF_THE_SWEEP = ("run_dir", "cache_root", "train.seed")

@@ -17,7 +17,7 @@ from pea.config.placeholders import RunDir, SetupPath, run_dir_context
 from pea.config.section import Section
 from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
-from pea.config_text import describe_problems, merge_files, merge_overrides, merge_settings, parse_yaml
+from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, parse_yaml
 from pea.errors import ConfigError
 
 
