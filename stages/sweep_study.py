@@ -39,6 +39,8 @@ class StudyFile(Section):
         problems = []
         if len(set(self.seeds)) < len(self.seeds):
             problems.append("a seed occurs twice")
+        if "train.seed" in names_in(self.settings):
+            problems.append("settings: train.seed is given to each run by the sweep; use seeds")
         for variant, settings in self.variants.items():
             taken = [name for name in names_in(settings) if name in _OF_THE_SWEEP]
             problems += [f"variants.{variant}: {name} is given to each run by the sweep" for name in taken]

@@ -61,6 +61,9 @@ def test_paths_follow_the_sweeps_run_dir_and_not_each_runs() -> None:
         runs = plan(study, overrides=overrides).runs
         assert {run.config.corpora.parallel.tars for run in runs} == {(data,)}
     assert len({run.config.run_dir for run in runs}) == len(runs)
+    Path("method.yaml").write_text("run_dir: its_own\ntrain: {steps: 3}")
+    [run] = plan(read_study(Path("method.yaml")), [Path("setup.yaml")]).runs
+    assert run.config.corpora.parallel.tars == ("runs/test/data/*.tar",) and not run.own_cache
 
 
 def test_the_command_line_replaces_setup_and_seeds_and_chooses_variants() -> None:
@@ -124,6 +127,7 @@ def test_problems_of_all_variants_come_at_once() -> None:
         ("variants: {a: {}}\nseeds: []", "seeds: tuple should have at least 1 item"),
         ("variants: {a: {}}\nseeds: [1, 1]", "a seed occurs twice"),
         ("variants: {a: {train: {seed: 3}}}", "variants.a: train.seed is given to each run by the sweep"),
+        ("variants: {a: {}}\nsettings: {train.seed: 3}", "settings: train.seed is given to each run by the sweep"),
         ("variants: {a: {run_dir: x}, b: {cache_root: y}}", "variants.b: cache_root is given to each run by the sweep"),
     ],
 )
