@@ -30,7 +30,7 @@ def _is_obeyed(char: str) -> bool:
 
 
 def file_name(text: str) -> str:
-    """A name of one path component for any text: itself where it is harmless, else its words with a digest of the whole.
+    """A name of one path component for any text: itself where it is harmless, else words and a digest.
 
     Different texts have different names (a harmless one has no ``~``); none is hidden, climbs (``..``), holds a
     separator, or is longer than 200 bytes.

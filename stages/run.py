@@ -7,6 +7,7 @@ digests are recorded in ``run_dir/state`` when the stage has succeeded.
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pea.config import Config, load_config
+from pea.config.placeholders import fill_placeholders
 from pea.errors import ConfigError, PeaError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
@@ -30,7 +32,8 @@ from stages.command.digests import Digests
 class Stage(BaseModel):
     """One step of a pipeline. In every text ``{config}`` is the configuration's file and ``{run_dir}`` its run_dir.
 
-    Of several files, a text with ``{config}`` is repeated for each, and in a command so is the option before it.
+    Any other word in braces is refused; other braces stay as they are. Of several files, a text with ``{config}`` is
+    repeated for each, and in a command so is the option before it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,6 +97,11 @@ class Runner:
     def __post_init__(self) -> None:
         self._state = self.config.run_dir / "state"
         self._digests = Digests(self._state / "digests.json")
+        for stage in self.pipeline.stages:
+            try:
+                self._filled([*stage.run, *stage.reads, *stage.writes])
+            except ValueError as error:
+                raise ConfigError("not a pipeline", where=f"stage {stage.name}", got=error) from None
 
     def run(self) -> None:
         """Run or skip each stage in order.
@@ -143,7 +151,10 @@ class Runner:
             raise ConfigError("no such section", where=f"stage {stage.name}: uses", got=", ".join(unknown))
         digests = {"its command": sha256_text(canonical_json(stage.run))}
         digests |= {f"{name} settings": sha256_text(canonical_json(settings[name])) for name in stage.uses}
-        return digests | {name: self._digests.of(name) for name in self._filled(stage.reads)}
+        patterns = self._filled(stage.reads, as_pattern=True)
+        return digests | {
+            name: self._digests.of(pattern) for name, pattern in zip(self._filled(stage.reads), patterns, strict=True)
+        }
 
     def _execute(self, stage: Stage) -> None:
         code = subprocess.run(self.command(stage), check=False).returncode
@@ -168,11 +179,12 @@ class Runner:
             return [sys.executable, "-m", "stages.cli", *words[1:], *self.overrides]
         return [sys.executable, *words[1:]] if words[0] == "python" else words
 
-    def _filled(self, texts: list[str]) -> list[str]:
-        filled = []
+    def _filled(self, texts: list[str], *, as_pattern: bool = False) -> list[str]:
+        plain = glob.escape if as_pattern else str
+        run_dir, filled = plain(str(self.config.run_dir)), []
         for text in texts:
             files = self.pipeline.config if "{config}" in text else self.pipeline.config[:1]
-            filled += [text.format(config=file, run_dir=self.config.run_dir) for file in files]
+            filled += [fill_placeholders(text, {"config": plain(str(file)), "run_dir": run_dir}) for file in files]
         return filled
 
     def _record_path(self, stage: Stage) -> Path:
