@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib
 import importlib.util
 import re
@@ -112,6 +113,7 @@ def quoted(text: str) -> Iterator[str]:
     yield from (" ".join(span.split()) for span in re.findall(r"`(pea [a-z][^`]*|python -m [^`]+)`", text))
 
 
+@functools.cache
 def problem_of(command: str) -> str:
     """What is wrong with a command that may leave out its arguments; empty: nothing."""
     words = [word.strip("(),;") for word in command.split()]

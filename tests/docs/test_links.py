@@ -10,6 +10,7 @@ import pytest
 from pea.config import valid_names
 from tests.docs.pages import FOLDERS, PAGES, ROOT, anchors, code_spans, links, name
 
+SETTINGS = set(valid_names())
 SECTIONS = ("teacher", "corpora", "cache", "student", "train", "evaluate")
 
 
@@ -33,7 +34,7 @@ def test_settings_in_code_spans_exist(page: Path) -> None:
     for span in code_spans(page):
         found = re.fullmatch(rf"((?:{'|'.join(SECTIONS)})(?:\.[a-z_0-9]+)+)(?:[=:].*)?", span)
         if found:
-            assert found[1] in valid_names(), f"{name(page)} names the setting {found[1]}, which does not exist"
+            assert found[1] in SETTINGS, f"{name(page)} names the setting {found[1]}, which does not exist"
 
 
 def test_every_page_is_in_the_index() -> None:
