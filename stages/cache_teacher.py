@@ -19,7 +19,7 @@ from rich.console import Console
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import check_tar, expand_tars, tar_name
+from pea.corpus.tars import check_tars, expand_tars, tar_name
 from stages.cluster.pool import Actors, Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
@@ -54,8 +54,10 @@ def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> lis
     directory = config.cache_dir(corpus)
     console.print(f"[bold]{corpus}[/bold]: {len(tars)} tars -> {directory}", highlight=False)
     if extend or not (directory / "manifest.json").exists():
-        for path in tars.values():  # a damaged tar must not become part of the cache's identity
-            check_tar(path)
+        # a damaged tar must not become part of the cache's identity
+        extensions = getattr(config.corpora, corpus).reading_rules(config.cache).image_extensions
+        if empty := check_tars(tars.values(), extensions):
+            console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}", highlight=False, markup=False)
     cache = Cache.create_or_resume(directory, cache_identity(config, corpus), extend=extend)
     journals = config.run_dir.resolve() / "state" / "in_flight" / corpus
     jobs = [

@@ -12,6 +12,7 @@ from pea.cache.certificate import FILE_NAME as CERTIFICATE_FILE_NAME
 from pea.cache.certificate import read_certificate
 from pea.cache.checks import check_draws, check_keys, check_rows, compare_files, recipe_of
 from pea.cache.completion import CompletionRecord, read_record
+from pea.cache.identity import READING
 from pea.cache.manifest import FILE_NAME, PartPlan, read_manifest
 from pea.cache.reader import Cache
 from pea.cache.removals import FILE_NAME as REMOVED_FILE_NAME
@@ -202,7 +203,7 @@ def _compare_with_tars(cache: Cache, tars: Sequence[Path], healthy: Iterable[str
             plan = by_tar[tar][0]
             record = read_record(cache.record_path(plan))
             stored = {key for keys in record.kept.values() for key in keys} | {key for key, _, _ in record.dropped}
-            keys = set(tar_keys(path))
+            keys = set(tar_keys(path, cache.identity.fields.get(READING)))
             for key in sorted(keys - stored):
                 yield Problem("coverage", f"{tar}/{key}", "in the tar, but neither kept nor dropped", tar, plan.part)
             for key in sorted(stored - keys):

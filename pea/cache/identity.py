@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # what checks configurations is slow to import, and looking i
     from pea.config import CacheConfig, Config, CorpusConfig
 
 TARS = "corpus.tars"
+READING = "corpus.reading"
+"""How tars are read; caches without this field were made by older rules."""
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
@@ -178,6 +180,7 @@ def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
         "corpus.captions": dict(sorted(source.caption_fields().items())),
         "cache.max_aspect_ratio": cache.max_aspect_ratio,
         "cache.max_image_pixels": cache.max_image_pixels,
+        READING: source.reading_rules(cache).identity(),
     }
 
 
