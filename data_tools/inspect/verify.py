@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +29,7 @@ from pea.config import Config, CorpusConfig
 from pea.corpus.samples import ReadingRules, Sample, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
+from pea.storage import Location
 
 Corpus = Literal["parallel", "culture"]
 _MAX_TARS = 4
@@ -132,7 +132,7 @@ def _decode(
             return
 
 
-def _find_tar(paths: Iterable[Path], shard: Shard) -> Path:
+def _find_tar(paths: Iterable[Location], shard: Shard) -> Location:
     path = next((path for path in paths if tar_name(path) == shard.tar), None)
     if path is None:
         raise CorpusError("the tar of a cached shard is not in the configuration", got=shard.tar)

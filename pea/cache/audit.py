@@ -20,7 +20,7 @@ from pea.cache.removals import read_removed
 from pea.cache.shard import Part
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact
-from pea.corpus.tars import tar_keys, tar_name
+from pea.corpus.tars import Place, tar_keys, tar_name
 from pea.errors import CacheError, PeaError, ShardUnfinishedError
 from pea.storage.durable import TEMPORARY
 
@@ -67,7 +67,7 @@ def audit(
     directory: Path,
     *,
     jobs: int | None = None,
-    tars: Sequence[Path] = (),
+    tars: Sequence[Place] = (),
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Audit:
     """Check everything in a cache directory.
@@ -193,7 +193,7 @@ def _lost_removals(cache: Cache, removed: Mapping[str, Sequence[str]]) -> Iterat
                 yield Problem("manifest", where, f"{plan.tar}/{key} was removed but is not listed")
 
 
-def _compare_with_tars(cache: Cache, tars: Sequence[Path], healthy: Iterable[str]) -> Iterator[Problem]:
+def _compare_with_tars(cache: Cache, tars: Sequence[Place], healthy: Iterable[str]) -> Iterator[Problem]:
     wanted, by_tar = set(healthy), _by_tar(cache.manifest.parts)
     for path in tars:
         tar = tar_name(path)

@@ -4,9 +4,10 @@ A reader that takes the first block of zeros for the end loses whatever lies beh
 ends as the programs that write tars end it, or the whole tar is refused: two blocks (of 512 bytes) of zeros behind the
 last member, then nothing but zeros, and those no farther than the next multiple of 10,240 bytes, where the file ends.
 
-What this cannot see is named, because it is the format's: a hole that begins between two members, no more than 10,240
-bytes before the end of the file, looks like padding; and the format has no checksum over what is *in* a member. The
-first is closed by a count beside the tar, both by a digest there (``pea.corpus.sidecars``), or by the cache's manifest.
+What this cannot see is the format's, and named: members that *begin* in the last 10,240 bytes of the file, where zeros
+reach from one of them to the end, for that is how padding looks; and what is *in* a member, over which the format has
+no checksum. A count beside the tar closes the first, a digest there (``pea.corpus.sidecars``) both; and once a cache
+is begun, its manifest holds the digest of every tar.
 
 Headers are parsed by ``tarfile``. Its iterators, which webdataset uses, are not used here: they end in silence at a
 damaged header and at any block of zeros.
@@ -25,6 +26,7 @@ BLOCK_BYTES = 512
 RECORD_BYTES = 10_240
 _ZEROS = bytes(BLOCK_BYTES)
 _MAX_EXTENDED_BYTES = 1 << 20  # of one extended header; real ones have a path and some times
+_MAX_SIZE_BYTES = 1 << 60
 _LONG_NAME, _LONG_LINK, _GLOBAL = b"L", b"K", b"g"
 _EXTENDED = (b"x", b"X")
 _HEADER_CONTINUED, _MAP_CONTINUED = 482, 504  # where old GNU tars say that a sparse file's map goes on
@@ -62,8 +64,9 @@ class TarReader:
         Raises:
             CorpusError: truncated, damaged between its members, or its end is not proven.
         """
-        own: dict[str, str] = {}
+        own, extends = dict[str, str](), False
         while (header := self._next_header()) is not None:
+            extends = header.type in (*_EXTENDED, _LONG_NAME, _LONG_LINK)
             if header.type == _GLOBAL:
                 self._shared |= self._fields(header)
             elif header.type in _EXTENDED:
@@ -74,7 +77,7 @@ class TarReader:
             else:
                 yield self._member(header, {**self._shared, **own})
                 own = {}
-        if own:
+        if extends:
             raise self._damaged("the last header belongs to no member")
         self._prove_end()
 
@@ -143,8 +146,8 @@ class TarReader:
         """A size that a header or an extended header states, in bytes."""
         if isinstance(size, str) and not (size.isascii() and size.isdigit() and len(size) < 20):
             raise self._damaged(f"a size of {size[:20]!a}")
-        if int(size) < 0:
-            raise self._damaged("a negative size")
+        if not 0 <= int(size) < _MAX_SIZE_BYTES:
+            raise self._damaged("a size that no file has")
         return int(size)
 
     def _prove_end(self) -> None:

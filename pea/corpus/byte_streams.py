@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
-from pea.errors import CorpusError, PeaError
+from pea.errors import ContentChangedError, CorpusError, LocationMissingError, StorageError
 
 _PIECE_BYTES = 1 << 20
 _GZIP_HEADER = 31  # zlib's word for: a gzip header and trailer, with checksum and length
@@ -21,6 +23,25 @@ _REFUSED = {
     b"\x04\x22\x4d\x18": ("lz4", "lz4 -d"),
     b"PK\x03\x04": ("zip", "unzip"),
 }
+
+
+@contextmanager
+def read_errors(where: object) -> Iterator[None]:
+    """Say of what the storage refuses that it is a tar.
+
+    Raises:
+        CorpusError: it is missing, cannot be read, or changes while it is read.
+    """
+    try:
+        yield
+    except LocationMissingError as error:
+        raise CorpusError("no such tar", where=where) from error
+    except ContentChangedError as error:
+        remedy = "Let it be, and run again."
+        raise CorpusError("the tar changed while it was read", where=where, remedy=remedy) from error
+    except (StorageError, OSError) as error:
+        got = error if isinstance(error, StorageError) else error.strerror or error
+        raise CorpusError("cannot read the tar", where=where, got=got) from error
 
 
 class ByteStream(Protocol):
@@ -76,12 +97,8 @@ class StoredBytes:
     def _read(self, count: int) -> bytes:
         pieces: list[bytes] = []
         while count > 0:
-            try:
+            with read_errors(self._where):
                 piece = self._stream.read(min(count, _PIECE_BYTES))
-            except PeaError:
-                raise
-            except OSError as error:
-                raise CorpusError("cannot read the tar", where=self._where, got=error.strerror or error) from error
             if not piece:
                 break
             pieces.append(piece)

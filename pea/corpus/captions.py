@@ -79,7 +79,7 @@ def read_captions(
         raise BadSampleError("caption_missing", ", ".join(missing))
     if len(known | texts.keys()) > MAX_LANGUAGES:
         raise BadSampleError("languages_too_many", f"{len(texts)} here, {len(known)} in the tar before")
-    known |= texts.keys()
+    known.update(texts)
     return texts
 
 

@@ -44,6 +44,10 @@ class Group:
         """Whether there is such a file."""
         return extension in self.files or extension in self.others
 
+    def forget_bytes(self) -> None:
+        """It can be no sample."""
+        self.files = {name: each if isinstance(each, Unread) else Unread("") for name, each in self.files.items()}
+
     @property
     def complete(self) -> bool:
         """Whether it has an image and a json."""
@@ -102,11 +106,13 @@ def key_groups(
 
 
 class _Family:
-    """A key, and those that are it with a dot and something more."""
+    """The keys, one after the other, that are the same up to the first dot of the file's name."""
 
     def __init__(self) -> None:
+        self._name: str | None = None
         self._root: Group | None = None
         self._nested: Group | None = None
+        self._complete: set[str] = set()
         self._undecided: list[Group] = []
 
     @property
@@ -118,47 +124,54 @@ class _Family:
 
     def place(self, stem: str, extension: str) -> list[Group]:
         """Find the group of a member; returns those that end before it."""
+        closed, name = [], _up_to_first_dot(stem)
+        if name != self._name:
+            closed, self._name = self.close(), name
         if self._nested and self._nested.key == stem and not self._nested.has(extension):
-            return []
-        closed = self._close_nested()
+            return closed
+        closed += self._end(self._nested)
+        self._nested = None
         root = self._root
-        if root and _is_longer(stem, root.key):
+        if root and stem.startswith(f"{root.key}."):
             self._nested = Group(stem)
-        elif root and _is_longer(root.key, stem) and not root.complete:
-            self._undecided += [_without_content(root)] if root.files else []
-            self._root = Group(stem)
         elif not root or root.key != stem or root.has(extension):
-            closed += self.close()
+            closed += self._end(root)
             self._root = Group(stem)
         return closed
 
     def close(self) -> list[Group]:
-        """Everything that has not been returned."""
-        closed, root, undecided = self._close_nested(), self._root, self._undecided
-        self._root, self._undecided = None, []
-        if root is None:
-            return closed
-        return [*closed, root, *(() if root.complete else undecided)]
+        """Everything that has not been returned, but for the further files of keys that are complete."""
+        closed = [*self._end(self._nested), *self._end(self._root)]
+        closed += [group for group in self._undecided if not self._is_extra(group.key)]
+        self._root = self._nested = None
+        self._complete.clear()
+        self._undecided.clear()
+        return closed
 
-    def _close_nested(self) -> list[Group]:
-        nested, self._nested = self._nested, None
-        if nested is None or nested.complete:
-            return [nested] if nested else []
-        if nested.files:
-            self._undecided.append(_without_content(nested))
+    def _end(self, group: Group | None) -> list[Group]:
+        """A complete group is returned; another may turn out to be further files of one that is."""
+        if group is None:
+            return []
+        if group.complete:
+            self._complete.add(group.key)
+            return [group]
+        if not (self._root and self._root.complete and group is self._nested):
+            self._undecided.append(group)
+            group.forget_bytes()
         return []
+
+    def _is_extra(self, key: str) -> bool:
+        parts = key.split(".")
+        return any(".".join(parts[:count]) in self._complete for count in range(1, len(parts)))
+
+
+def _up_to_first_dot(stem: str) -> str:
+    folder, slash, base = stem.rpartition("/")
+    return folder + slash + base.partition(".")[0]
 
 
 def _complete(files: Collection[str]) -> bool:
     return JSON in files and len(files) > 1
-
-
-def _is_longer(stem: str, key: str) -> bool:
-    return stem.startswith(f"{key}.") and "/" not in stem[len(key) :]
-
-
-def _without_content(group: Group) -> Group:
-    return Group(group.key, dict.fromkeys(group.files, Unread("")), group.others)
 
 
 class SeenKeys:

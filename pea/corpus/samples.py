@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from PIL import Image
 
@@ -29,6 +28,7 @@ from pea.corpus.reasons import REASONS, BadSampleError
 from pea.corpus.rules import JSON, MAX_JSON_BYTES, ReadingRules
 from pea.corpus.tars import (
     OpenTar,
+    Place,
     TarIdentity,
     check_tars,
     expand_tars,
@@ -76,7 +76,7 @@ class Rejected:
 
 
 def read_tar(
-    path: str | Path,
+    place: Place,
     captions: Mapping[str, str],
     *,
     required: Sequence[str] = (),
@@ -98,8 +98,8 @@ def read_tar(
         ConfigError: a decoder is missing.
     """
     check_formats(rules)
-    with open_tar(path, digest=expect is not None) as tar:
-        reader = _Reader(tar, tar_name(path), captions, required, rules, skip, in_flight)
+    with open_tar(place, digest=expect is not None) as tar:
+        reader = _Reader(tar, tar_name(place), captions, required, rules, skip, in_flight)
         for group in key_groups(tar.members, rules.image_extensions, reader.content):
             yield reader.sample(group)
             reader.told = None

@@ -68,22 +68,26 @@ def sidecar_text(num_samples: int, size_bytes: int, sha256: str) -> str:
     return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **said}) + "\n"
 
 
-def read_sidecars(tar: str, read: Callable[[str], bytes | None]) -> list[Sidecar]:
-    """What is said beside a tar. ``read``: path of a file beside it -> its bytes, if it is there.
+def read_sidecars(tar: str, folder: str, read: Callable[[str], bytes | None]) -> list[Sidecar]:
+    """What is said beside a tar of that file name. ``read``: name of a file in its folder -> its bytes, or None.
 
     Raises:
         CorpusError: a file of ours, or img2dataset's, says nothing that can be understood.
     """
-    found = []
-    own, stats = f"{tar}.json", f"{TAR_ENDING.sub('', tar)}_stats.json"
-    if (data := read(own)) is not None:
-        found.append(_own(own, _document(own, data)))
-    if (data := read(stats)) is not None and "successes" in (document := _document(stats, data)):
-        found.append(Sidecar(stats, num_samples=_count(stats, document["successes"])))
+    found, name = [], f"{tar}.json"
+    if (data := read(name)) is not None:
+        found.append(_own(f"{folder}/{name}", data))
+    name = f"{TAR_ENDING.sub('', tar)}_stats.json"
+    if (data := read(name)) is not None:
+        where = f"{folder}/{name}"
+        document = _document(where, data)
+        if "successes" in document:
+            found.append(Sidecar(where, num_samples=_count(where, document["successes"])))
     return found
 
 
-def _own(where: str, document: dict[str, Any]) -> Sidecar:
+def _own(where: str, data: bytes) -> Sidecar:
+    document = _document(where, data)
     if document.get("format") != FORMAT or document.get("format_version") != FORMAT_VERSION:
         raise _unreadable(where, f"format {str(document.get('format'))[:40]!a}")
     sha256 = document.get("sha256")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import glob
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pea.corpus.archive import TarReader
-from pea.corpus.byte_streams import RESTORE, StoredBytes, unpacked
+from pea.corpus.byte_streams import RESTORE, StoredBytes, read_errors, unpacked
 from pea.corpus.grouping import SeenKeys, Unread, key_groups
 from pea.corpus.rules import DEFAULT_FORMATS, extensions_of
 from pea.corpus.sidecars import MAX_BYTES, TAR_ENDING, Sidecar, read_sidecars
-from pea.errors import CorpusError
+from pea.errors import AccessDeniedError, CorpusError, LocationMissingError
+from pea.storage.location import Location
+from pea.storage.patterns import find
 
+Place = str | Path | Location
 _FIRST_DOT = re.compile(r"^((?:.*/|)[^.]+)[.][^/]*$")
 _SAMPLE_BYTES = 100_000  # to guess a number of samples from the size of a tar
 
@@ -42,15 +43,33 @@ class TarContents:
     """Every key once, in order of first appearance, as it is recorded."""
     num_samples: int
     """Keys with an image or a json."""
+    identity: TarIdentity | None = None
+    """What the tar is, where that was asked for."""
 
 
 class OpenTar:
     """A tar that is being read, from its first byte to its last."""
 
-    def __init__(self, path: Path, stored: StoredBytes, sidecars: Sequence[Sidecar]) -> None:
-        self._path, self._stored, self._sidecars = path, stored, sidecars
-        self.members = TarReader(unpacked(stored, path), path)
-        self.seen = SeenKeys(path)
+    def __init__(self, location: Location, stored: StoredBytes, sidecars: Sequence[Sidecar]) -> None:
+        self._location, self._stored, self._sidecars = location, stored, sidecars
+        self.seen = SeenKeys(location)
+
+    @property
+    def members(self) -> TarReader:
+        """Its members, once."""
+        return TarReader(unpacked(self._stored, self._location), self._location)
+
+    def identity(self) -> TarIdentity:
+        """What it is; reads what was not read. Needs ``digest``.
+
+        Raises:
+            CorpusError: it is not what is said beside it.
+        """
+        while self._stored.read(1 << 22):
+            pass
+        for sidecar in self._sidecars:
+            sidecar.check_bytes(self._stored.num_read, self._stored.sha256)
+        return TarIdentity(tar_name(self._location), self._stored.num_read, self._stored.sha256)
 
     def finish(self, expect: TarIdentity | None = None) -> None:
         """All members have been read: compare with what is known of the tar. ``expect`` needs ``digest``.
@@ -63,37 +82,30 @@ class OpenTar:
             sidecar.check_count(self.seen.num_samples)
         if expect is None:
             return
-        if (self._stored.num_read, self._stored.sha256) != (expect.size_bytes, expect.sha256):
+        found = self.identity()
+        if (found.size_bytes, found.sha256) != (expect.size_bytes, expect.sha256):
             raise CorpusError(
                 "the tar has changed since the cache was begun",
-                where=self._path,
+                where=self._location,
                 expected=f"sha256 {expect.sha256[:12]}…",
-                got=f"{self._stored.sha256[:12]}…",
+                got=f"{found.sha256[:12]}…",
                 remedy=RESTORE,
             )
 
 
 @contextmanager
-def open_tar(path: str | Path, *, digest: bool = False) -> Iterator[OpenTar]:
+def open_tar(place: Place, *, digest: bool = False) -> Iterator[OpenTar]:
     """Open a tar for one pass. ``digest``: read every byte, so that the tar can be compared with its identity.
 
     Raises:
         CorpusError: it is missing or unreadable, or changes while it is open.
     """
-    path = Path(path)
-    sidecars = _sidecars(path)
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise CorpusError("no such tar", where=path) from error
-    except OSError as error:
-        raise CorpusError("cannot read the tar", where=path, got=error.strerror) from error
+    location = Location.parse(place)
+    sidecars = _sidecars(location)
+    with read_errors(location):
+        stream = location.open_stream()
     with stream:
-        before = os.fstat(stream.fileno())
-        yield OpenTar(path, StoredBytes(stream, path, digest=digest), sidecars)
-        after = os.fstat(stream.fileno())
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise CorpusError("the tar changed while it was read", where=path, remedy="Let it be, and try again.")
+        yield OpenTar(location, StoredBytes(stream, location, digest=digest), sidecars)
 
 
 def sample_id(tar: str, key: str) -> str:
@@ -101,76 +113,78 @@ def sample_id(tar: str, key: str) -> str:
     return f"{tar}/{key}"
 
 
-def tar_name(path: str | Path) -> str:
+def tar_name(place: Place) -> str:
     """The name of a tar: its file name without ``.tar``, ``.tar.gz`` or ``.tgz``."""
-    return TAR_ENDING.sub("", Path(path).name)
+    return TAR_ENDING.sub("", Location.parse(place).name)
 
 
-def expand_tars(patterns: Sequence[str]) -> list[Path]:
-    """The tars that paths and glob patterns name, sorted by name. A path that exists is never taken for a pattern.
+def expand_tars(patterns: Sequence[str]) -> list[Location]:
+    """The tars that paths, URLs and patterns name, sorted by name. What exists is never taken for a pattern.
 
     Raises:
         CorpusError: a pattern matches nothing, or two tars have one name.
+        StorageError: a store cannot be listed.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Location] = {}
     for pattern in patterns:
-        literal = Path(pattern)
-        matches = [literal] if literal.exists() else [Path(each) for each in sorted(glob.glob(pattern, recursive=True))]
-        if not matches:
-            raise CorpusError(
-                "no such tar",
-                where=pattern,
-                remedy="Correct corpora.*.tars, or run the stage that writes them.",
-            )
-        for path in matches:
-            other = found.setdefault(tar_name(path), path)
-            if other.resolve() != path.resolve():
-                raise CorpusError(f"two tars are named {tar_name(path)}", got=f"{other} and {path}")
+        for location in _matches(pattern):
+            other = found.setdefault(tar_name(location), location)
+            if other.resolve() != location.resolve():
+                raise CorpusError(
+                    f"two tars are named {tar_name(location)}",
+                    got=f"{other} and {location}",
+                    remedy="Rename one: samples are known by the name of their tar.",
+                )
     return [found[name] for name in sorted(found)]
 
 
-def tar_identity(path: str | Path) -> TarIdentity:
+def _matches(pattern: str) -> list[Location]:
+    literal = Location.parse(pattern)
+    with suppress(LocationMissingError):
+        if found := [literal] if literal.is_local and literal.exists() else find(pattern):
+            return found
+    raise CorpusError(
+        "no such tar",
+        where=pattern,
+        remedy="Correct corpora.*.tars, or run the stage that writes them.",
+    )
+
+
+def tar_identity(place: Place) -> TarIdentity:
     """Name, size and sha256 of a tar, which agree with what is said beside it.
 
     Raises:
         CorpusError: the file cannot be read, or is not what is said beside it.
     """
-    path = Path(path)
-    sidecars = _sidecars(path)
-    try:
-        with path.open("rb") as stream:
-            stored = StoredBytes(stream, path, digest=True)
-            while stored.read(1 << 22):
-                pass
-    except OSError as error:
-        raise CorpusError("cannot read the tar", where=path, got=error.strerror) from error
-    for sidecar in sidecars:
-        sidecar.check_bytes(stored.num_read, stored.sha256)
-    return TarIdentity(tar_name(path), stored.num_read, stored.sha256)
+    with open_tar(place, digest=True) as tar:
+        return tar.identity()
 
 
-def scan_tar(path: str | Path, image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS)) -> TarContents:
+def scan_tar(
+    place: Place, image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS), *, digest: bool = False
+) -> TarContents:
     """Look at every header of a tar, by the code that reads it, without reading images and jsons.
+
+    ``digest``: find the tar's identity in the same pass.
 
     Raises:
         CorpusError: what reading it would raise, as far as that does not need the files' bytes.
     """
-    with open_tar(path) as tar:
+    with open_tar(place, digest=digest) as tar:
         for group in key_groups(tar.members, image_extensions, lambda _member, _key: Unread("")):
             tar.seen.note(group)
         tar.finish()
-    return TarContents(tuple(tar.seen.keys), tar.seen.num_samples)
+        identity = tar.identity() if digest else None
+    return TarContents(tuple(tar.seen.keys), tar.seen.num_samples, identity)
 
 
-def check_tars(
-    paths: Iterable[str | Path], image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS)
-) -> list[str]:
+def check_tars(places: Iterable[Place], image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS)) -> list[str]:
     """Make sure that the tars of a corpus are whole, before anything is spent; returns the names of empty ones.
 
     Raises:
         CorpusError: one is missing, truncated, or damaged between its members, or no tar has a sample.
     """
-    num_samples = {tar_name(path): scan_tar(path, image_extensions).num_samples for path in paths}
+    num_samples = {tar_name(place): scan_tar(place, image_extensions).num_samples for place in places}
     if not any(num_samples.values()):
         raise CorpusError(
             "the corpus has no samples",
@@ -180,22 +194,23 @@ def check_tars(
     return [name for name, count in num_samples.items() if not count]
 
 
-def expected_samples(path: str | Path) -> int:
+def expected_samples(place: Place) -> int:
     """How many samples a tar has, without reading much: as said beside it, or counted, or guessed from the size.
 
     Raises:
         CorpusError: the tar is missing or damaged between its members.
     """
-    path = Path(path)
-    for sidecar in _sidecars(path):
+    location = Location.parse(place)
+    for sidecar in _sidecars(location):
         if sidecar.num_samples is not None:
             return sidecar.num_samples
-    if path.suffix == ".tar":
-        return scan_tar(path).num_samples
-    return -(-path.stat().st_size // _SAMPLE_BYTES)
+    if location.is_local and location.suffix == ".tar":
+        return scan_tar(location).num_samples
+    with read_errors(location):
+        return -(-location.status().size_bytes // _SAMPLE_BYTES)
 
 
-def tar_keys(path: str | Path, reading: Mapping[str, Any] | None) -> list[str]:
+def tar_keys(place: Place, reading: Mapping[str, Any] | None) -> list[str]:
     """Every key of a tar once, in order of first appearance, without reading the files.
 
     ``reading``: the identity's field ``corpus.reading``; None: keys as caches without that field have them.
@@ -204,22 +219,27 @@ def tar_keys(path: str | Path, reading: Mapping[str, Any] | None) -> list[str]:
         CorpusError: what ``scan_tar`` raises.
     """
     if reading is not None:
-        return list(scan_tar(path, extensions_of(tuple(reading["image_formats"]))).keys)
-    with open_tar(path) as tar:
+        return list(scan_tar(place, extensions_of(tuple(reading["image_formats"]))).keys)
+    with open_tar(place) as tar:
         names = [member.name for member in tar.members if member.kind in ("file", "sparse")]
     matches = (_FIRST_DOT.match(name) for name in names)
     keys = dict.fromkeys(match.group(1) for match in matches if match)
     return [key.encode("utf-8", "backslashreplace").decode() for key in keys]
 
 
-def _sidecars(path: Path) -> list[Sidecar]:
-    def read(beside: str) -> bytes | None:
+def _sidecars(location: Location) -> list[Sidecar]:
+    def read(name: str) -> bytes | None:
+        beside = location.with_name(name)
         try:
-            with Path(beside).open("rb") as file:
-                return file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
+            if beside.status().size_bytes > MAX_BYTES:
+                raise CorpusError("too long for what is said beside a tar", where=beside, expected=f"{MAX_BYTES} bytes")
+            return beside.read_bytes()
+        except LocationMissingError:
             return None
-        except OSError as error:
-            raise CorpusError("cannot read what is said beside the tar", where=beside, got=error.strerror) from error
+        except AccessDeniedError:
+            if not location.is_local:  # what a bucket that may not be listed says of an object that is not there
+                return None
+            raise
 
-    return read_sidecars(str(path), read)
+    with read_errors(location):
+        return read_sidecars(location.name, str(location.parent), read)
