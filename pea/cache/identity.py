@@ -24,7 +24,8 @@ if TYPE_CHECKING:  # what checks configurations is slow to import, and looking i
 
 TARS = "corpus.tars"
 READING = "corpus.reading"
-"""How tars are read; caches without this field were made by older rules."""
+"""How tars are read. Caches without this field were made by older rules: what is finished stays as it is, and no other
+tar is read for them."""
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
@@ -86,6 +87,13 @@ class Identity:
     def tars_by_name(self) -> dict[str, TarIdentity]:
         """``tars``, made once."""
         return self.tars
+
+
+def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
+    """What can be asked of a cache that is older than the field ``corpus.reading``."""
+    if READING in cached.fields:
+        return wanted
+    return Identity({name: value for name, value in wanted.fields.items() if name != READING})
 
 
 def cache_identity(

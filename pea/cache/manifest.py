@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pea.cache.differences import check_extends, check_same
-from pea.cache.identity import Identity
+from pea.cache.identity import Identity, without_newer_fields
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
 from pea.errors import CacheError
 from pea.storage.digests import canonical_json, sha256_text
@@ -177,7 +177,7 @@ def create_or_resume(directory: Path, identity: Identity, *, extend: bool) -> Ma
         pass
     manifest = read_manifest(directory)
     if not extend:
-        check_same(manifest.identity, identity, where=directory)
+        check_same(manifest.identity, without_newer_fields(identity, manifest.identity), where=directory)
         return manifest
     extended = extend_manifest(manifest, identity, where=directory)
     if extended != manifest:

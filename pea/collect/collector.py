@@ -19,6 +19,7 @@ from itertools import chain
 import torch
 
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
+from pea.cache.identity import READING
 from pea.collect.events import Done, Finished, News, Started, Task
 from pea.collect.overlap import Behind, ahead, side_by_side
 from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
@@ -26,6 +27,7 @@ from pea.config import Config
 from pea.corpus.samples import Rejected, Sample, TarIdentity, place_in_bucket, read_tar
 from pea.corpus.tars import expected_samples
 from pea.cpu import shared_threads
+from pea.errors import IdentityError
 
 _DECODED_AHEAD = 64
 _BATCHES_BEHIND = 2
@@ -52,8 +54,10 @@ class Collector:
 
         Raises:
             CorpusError: the tar cannot be read to its end, or is not the one that the cache was begun with.
+            IdentityError: the cache was begun by older reading rules.
             DiskFullError: the shard cannot be written; nothing half-written looks finished.
         """
+        check_reading(cache)
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
         num_expected = expected_samples(task.tar)
@@ -154,6 +158,20 @@ class Collector:
                 samples={name: rows for name, rows in item.samples.items() if part.holds(name, "sample")},
                 records={name: rows for name, rows in item.records.items() if part.holds(name, "record")},
             )
+
+
+def check_reading(cache: Cache) -> None:
+    """Make sure that what is added to a cache is read by the rules of what is there.
+
+    Raises:
+        IdentityError: it was begun before the rules were written down.
+    """
+    if READING not in cache.identity.fields:
+        raise IdentityError(
+            "the cache was begun by older rules of reading tars, and is not finished",
+            where=cache.directory,
+            remedy="Use what is there as it is, finish it with the release that began it, or choose another run_dir.",
+        )
 
 
 __all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]
