@@ -19,7 +19,7 @@ from rich.console import Console
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import check_tars, expand_tars, tar_name
+from pea.corpus.tars import check_tars, expand_tars
 from stages.cluster.pool import Actors, Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
@@ -50,7 +50,7 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
 
 def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> list[Job]:
     """Write or check the manifest, and list the tars that are still to be done."""
-    tars = {tar_name(path): path for path in expand_tars(getattr(config.corpora, corpus).tars)}
+    tars = {tar.name: tar.location for tar in expand_tars(getattr(config.corpora, corpus).tars)}
     directory = config.cache_dir(corpus)
     console.print(f"[bold]{corpus}[/bold]: {len(tars)} tars -> {directory}", highlight=False)
     if extend or not (directory / "manifest.json").exists():

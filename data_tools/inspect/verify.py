@@ -26,10 +26,9 @@ from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
 from pea.collect.layout import BucketLayout
 from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
 from pea.config import Config, CorpusConfig
-from pea.corpus.samples import ReadingRules, Sample, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
+from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
-from pea.storage import Location
 
 Corpus = Literal["parallel", "culture"]
 _MAX_TARS = 4
@@ -132,7 +131,7 @@ def _decode(
             return
 
 
-def _find_tar(paths: Iterable[Location], shard: Shard) -> Location:
+def _find_tar(paths: Iterable[Tar], shard: Shard) -> Tar:
     path = next((path for path in paths if tar_name(path) == shard.tar), None)
     if path is None:
         raise CorpusError("the tar of a cached shard is not in the configuration", got=shard.tar)

@@ -24,7 +24,8 @@ class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
 
     tars: tuple[str, ...] = Field(min_length=1)
-    """Paths or glob patterns of the tars, plain or with gzip. The order does not matter; tars are used by name."""
+    """Paths and URLs of the tars, plain or with gzip; ``*`` and ``{00000..00099}`` stand for many. Tars are used by
+    name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its tars."""
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
     captions: dict[str, str] = Field(default_factory=dict)

@@ -29,6 +29,7 @@ from pea.corpus.rules import JSON, MAX_JSON_BYTES, ReadingRules
 from pea.corpus.tars import (
     OpenTar,
     Place,
+    Tar,
     TarIdentity,
     check_tars,
     expand_tars,
@@ -99,7 +100,7 @@ def read_tar(
     """
     check_formats(rules)
     with open_tar(place, digest=expect is not None) as tar:
-        reader = _Reader(tar, tar_name(place), captions, required, rules, skip, in_flight)
+        reader = _Reader(tar, expect.name if expect else tar_name(place), captions, required, rules, skip, in_flight)
         for group in key_groups(tar.members, rules.image_extensions, reader.content):
             yield reader.sample(group)
             reader.told = None
@@ -180,6 +181,7 @@ __all__ = [
     "ReadingRules",
     "Rejected",
     "Sample",
+    "Tar",
     "TarIdentity",
     "bucket_name",
     "check_tars",

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pea.corpus.archive import TarReader
 from pea.corpus.byte_streams import RESTORE, StoredBytes, read_errors, unpacked
 from pea.corpus.grouping import SeenKeys, Unread, key_groups
+from pea.corpus.places import Place, Tar, expand_tars, location_of, sample_id, tar_name
 from pea.corpus.rules import DEFAULT_FORMATS, extensions_of
-from pea.corpus.sidecars import MAX_BYTES, TAR_ENDING, Sidecar, read_sidecars
+from pea.corpus.sidecars import MAX_BYTES, Sidecar, read_sidecars
 from pea.errors import AccessDeniedError, CorpusError, LocationMissingError
 from pea.storage.location import Location
-from pea.storage.patterns import find
 
-Place = str | Path | Location
 _FIRST_DOT = re.compile(r"^((?:.*/|)[^.]+)[.][^/]*$")
 _SAMPLE_BYTES = 100_000  # to guess a number of samples from the size of a tar
 
@@ -28,7 +26,7 @@ class TarIdentity:
     """What makes two tars the same."""
 
     name: str
-    """File name without ``.tar``, ``.tar.gz`` or ``.tgz``."""
+    """What it is called; see ``pea.corpus.places``."""
     size_bytes: int
     """Size of the file."""
     sha256: str
@@ -50,14 +48,14 @@ class TarContents:
 class OpenTar:
     """A tar that is being read, from its first byte to its last."""
 
-    def __init__(self, location: Location, stored: StoredBytes, sidecars: Sequence[Sidecar]) -> None:
-        self._location, self._stored, self._sidecars = location, stored, sidecars
-        self.seen = SeenKeys(location)
+    def __init__(self, tar: Tar, stored: StoredBytes, sidecars: Sequence[Sidecar]) -> None:
+        self._tar, self._stored, self._sidecars = tar, stored, sidecars
+        self.seen = SeenKeys(tar)
 
     @property
     def members(self) -> TarReader:
         """Its members, once."""
-        return TarReader(unpacked(self._stored, self._location), self._location)
+        return TarReader(unpacked(self._stored, self._tar), self._tar)
 
     def identity(self) -> TarIdentity:
         """What it is; reads what was not read. Needs ``digest``.
@@ -69,7 +67,7 @@ class OpenTar:
             pass
         for sidecar in self._sidecars:
             sidecar.check_bytes(self._stored.num_read, self._stored.sha256)
-        return TarIdentity(tar_name(self._location), self._stored.num_read, self._stored.sha256)
+        return TarIdentity(self._tar.name, self._stored.num_read, self._stored.sha256)
 
     def finish(self, expect: TarIdentity | None = None) -> None:
         """All members have been read: compare with what is known of the tar. ``expect`` needs ``digest``.
@@ -86,7 +84,7 @@ class OpenTar:
         if (found.size_bytes, found.sha256) != (expect.size_bytes, expect.sha256):
             raise CorpusError(
                 "the tar has changed since the cache was begun",
-                where=self._location,
+                where=self._tar,
                 expected=f"sha256 {expect.sha256[:12]}…",
                 got=f"{found.sha256[:12]}…",
                 remedy=RESTORE,
@@ -100,54 +98,12 @@ def open_tar(place: Place, *, digest: bool = False) -> Iterator[OpenTar]:
     Raises:
         CorpusError: it is missing or unreadable, or changes while it is open.
     """
-    location = Location.parse(place)
+    location = location_of(place)
     sidecars = _sidecars(location)
     with read_errors(location):
         stream = location.open_stream()
     with stream:
-        yield OpenTar(location, StoredBytes(stream, location, digest=digest), sidecars)
-
-
-def sample_id(tar: str, key: str) -> str:
-    """The id of a sample, from which its draws follow."""
-    return f"{tar}/{key}"
-
-
-def tar_name(place: Place) -> str:
-    """The name of a tar: its file name without ``.tar``, ``.tar.gz`` or ``.tgz``."""
-    return TAR_ENDING.sub("", Location.parse(place).name)
-
-
-def expand_tars(patterns: Sequence[str]) -> list[Location]:
-    """The tars that paths, URLs and patterns name, sorted by name. What exists is never taken for a pattern.
-
-    Raises:
-        CorpusError: a pattern matches nothing, or two tars have one name.
-        StorageError: a store cannot be listed.
-    """
-    found: dict[str, Location] = {}
-    for pattern in patterns:
-        for location in _matches(pattern):
-            other = found.setdefault(tar_name(location), location)
-            if other.resolve() != location.resolve():
-                raise CorpusError(
-                    f"two tars are named {tar_name(location)}",
-                    got=f"{other} and {location}",
-                    remedy="Rename one: samples are known by the name of their tar.",
-                )
-    return [found[name] for name in sorted(found)]
-
-
-def _matches(pattern: str) -> list[Location]:
-    literal = Location.parse(pattern)
-    with suppress(LocationMissingError):
-        if found := [literal] if literal.is_local and literal.exists() else find(pattern):
-            return found
-    raise CorpusError(
-        "no such tar",
-        where=pattern,
-        remedy="Correct corpora.*.tars, or run the stage that writes them.",
-    )
+        yield OpenTar(Tar(tar_name(place), location), StoredBytes(stream, location, digest=digest), sidecars)
 
 
 def tar_identity(place: Place) -> TarIdentity:
@@ -200,7 +156,7 @@ def expected_samples(place: Place) -> int:
     Raises:
         CorpusError: the tar is missing or damaged between its members.
     """
-    location = Location.parse(place)
+    location = location_of(place)
     for sidecar in _sidecars(location):
         if sidecar.num_samples is not None:
             return sidecar.num_samples
@@ -243,3 +199,21 @@ def _sidecars(location: Location) -> list[Sidecar]:
 
     with read_errors(location):
         return read_sidecars(location.name, str(location.parent), read)
+
+
+__all__ = [
+    "OpenTar",
+    "Place",
+    "Tar",
+    "TarContents",
+    "TarIdentity",
+    "check_tars",
+    "expand_tars",
+    "expected_samples",
+    "open_tar",
+    "sample_id",
+    "scan_tar",
+    "tar_identity",
+    "tar_keys",
+    "tar_name",
+]

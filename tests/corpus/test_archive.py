@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import shutil
 import subprocess
@@ -297,6 +298,13 @@ def test_tars_of_the_tar_program(tmp_path: Path) -> None:
         subprocess.run(["tar", *options, "-cf", path, *without], cwd=tmp_path, check=True)
         assert path.stat().st_size < 1 << 20
         assert (kept(path), dropped(path)) == (["a", "b"], [("c", "file_not_stored")])
+
+
+def test_a_member_that_is_cut_is_never_handed_out(tmp_path: Path) -> None:
+    data = good_tar(tmp_path / "a.tar", 1).read_bytes()
+    (member,) = itertools.islice(TarReader(StoredBytes(io.BytesIO(data[:900]), "a"), "a"), 1)
+    with pytest.raises(CorpusError, match="truncated"):
+        member.read()
 
 
 def test_a_member_is_read_by_pieces_of_a_stream_that_can_do_nothing_else() -> None:
