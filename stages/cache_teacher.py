@@ -15,15 +15,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import check_tar, expand_tars, tar_name
+from pea.corpus.tars import check_tars, expand_tars
 from stages.cluster.pool import Actors, Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
 from stages.command.common import add_config_arguments, command_main, run_stage
+from stages.command.console import Console, bold
 from stages.command.progress import StageProgress
 
 
@@ -50,12 +49,14 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
 
 def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> list[Job]:
     """Write or check the manifest, and list the tars that are still to be done."""
-    tars = {tar_name(path): path for path in expand_tars(getattr(config.corpora, corpus).tars)}
+    tars = {tar.name: tar.location for tar in expand_tars(getattr(config.corpora, corpus).tars)}
     directory = config.cache_dir(corpus)
-    console.print(f"[bold]{corpus}[/bold]: {len(tars)} tars -> {directory}", highlight=False)
+    console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
     if extend or not (directory / "manifest.json").exists():
-        for path in tars.values():  # a damaged tar must not become part of the cache's identity
-            check_tar(path)
+        # a damaged tar must not become part of the cache's identity
+        extensions = getattr(config.corpora, corpus).reading_rules(config.cache).image_extensions
+        if empty := check_tars(tars.values(), extensions):
+            console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}", highlight=False, markup=False)
     cache = Cache.create_or_resume(directory, cache_identity(config, corpus), extend=extend)
     journals = config.run_dir.resolve() / "state" / "in_flight" / corpus
     jobs = [
@@ -64,9 +65,9 @@ def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> lis
     ]
     num_finished = len(cache.manifest.parts) - len(jobs)
     if not jobs:
-        console.print(f"  all {num_finished} shards are finished already", highlight=False)
+        console.print(f"  all {num_finished} shards are finished already")
     elif num_finished:
-        console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do", highlight=False)
+        console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
     return jobs
 
 
@@ -81,7 +82,7 @@ def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, cons
         failed = {job.name: job.error for job in jobs if job.error}
         seconds = time.monotonic() - started
         summary = summarize(config.cache_dir(corpus), len(jobs), failed, seconds, pool.stage_seconds)
-    console.print(f"  {describe(summary)}", highlight=False)
+    console.print(f"  {describe(summary)}")
     return summary
 
 

@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from pea.config import Config, resolved_yaml
 from pea.errors import ConfigError, CorpusError
 from stages.command.common import add_config_arguments, config_from
+from stages.command.console import Console
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
 _GB = 1e9
@@ -147,17 +146,14 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int]:
     """(samples, tars): as given, or counted in the tars."""
-    from pea.corpus.samples import expand_tars
+    from pea.corpus.tars import expand_tars, expected_samples
 
     if given is not None:
         return given, max(1, given // 10_000)
     try:
         tars = expand_tars(config.corpora.parallel.tars)
-        count = 0
-        for path in tars:
-            with tarfile.open(path, "r:") as archive:
-                count += sum(member.name.endswith(".json") for member in archive)
-    except (CorpusError, OSError, tarfile.TarError) as error:
+        count = sum(expected_samples(path) for path in tars)
+    except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
         ) from error
@@ -192,7 +188,7 @@ def show(plan: Plan, console: Console) -> None:
     table.add_row("with noise_pred, latents", "", f"{plan.bytes_per_record:,.0f}", "")
     console.print(table)
     for line in _lines(plan):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        console.print(f"  {line}")
 
 
 def _lines(plan: Plan) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import ray
-from rich.console import Console
 
 from pea.cache import Cache
 from pea.config import Config
@@ -21,6 +20,7 @@ from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, Id
 from pea.storage.locks import FileLock
 from stages import cache_teacher
 from stages.cluster import pool
+from stages.command.console import Console
 from tests.collect.test_collector import assert_same, with_cache
 from tests.tiny_setup import write_tar
 
@@ -88,6 +88,16 @@ def test_bad_input_is_named_and_the_next_run_completes(fresh_run: Config, tmp_pa
     summaries, shown = run(with_cache(config, max_dropped_fraction=0.1))
     assert list(summaries["parallel"]["dropped"].values()) == [1]
     assert "dropped 1 (" in shown
+
+
+def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w"):
+            pass
+    config = with_tars(fresh_run, parallel=tmp_path / "*.tar")
+    with pytest.raises(CorpusError, match="the corpus has no samples; got 2 tars"):
+        run(config)
+    assert not config.cache_dir("parallel").exists()
 
 
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
