@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=None, help="length that captions were padded to in training")
     parser.add_argument("--encoder", type=Path, metavar="FOLDER", help="text encoder that it was trained for")
     parser.add_argument("--base", metavar="NAME|FOLDER", help="diffusion model that it was trained for")
-    parser.add_argument("--language", action="append", metavar="CODE", help="language of its prompts; may be repeated")
+    parser.add_argument("--language", action="append", metavar="CODE", help="language of its prompts")
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
