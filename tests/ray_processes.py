@@ -1,10 +1,15 @@
-"""`pea cache` as a user starts it, in processes that a test can kill."""
+"""`pea cache` as a user starts it, and clusters for it, in processes that a test can kill; all on loopback."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +18,88 @@ import psutil
 
 from pea.config import Config, resolved_yaml
 
-PATIENCE_S = 300
+PATIENCE_S = 600
+_START_S = 120
+# `ray start` takes loopback for an address that others cannot reach and replaces it; here there are no others.
+_RAY_START = """
+import ray._private.services as services
+services.resolve_ip_for_localhost = lambda host: host
+services.get_node_ip_address = lambda *_: "127.0.0.1"
+from ray.scripts.scripts import main
+main()
+"""
+RAY_COMMAND = [sys.executable, "-c", _RAY_START]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RayCluster:
+    """A head without CPUs, and nodes that come and go: each a raylet on this machine, with a token, on loopback."""
+
+    def __init__(self, folder: Path, *, dashboard_port: int | None = None) -> None:
+        """``folder``: for what they print."""
+        self._folder = folder
+        self._sessions = tempfile.mkdtemp(prefix="pea-")  # sockets go here, and their paths must be short
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        options = ["--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self._sessions}"]
+        if dashboard_port is None:
+            options.append("--include-dashboard=false")
+        else:
+            options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}"]
+        try:
+            self.head = self._start(options)
+        except BaseException:
+            self.end()
+            raise
+
+    def add_node(self, num_cpus: int = 1) -> subprocess.Popen[bytes]:
+        """Another node."""
+        return self._start([f"--address={self.address}", f"--num-cpus={num_cpus}"])
+
+    @property
+    def for_drivers(self) -> dict[str, str]:
+        """Environment variables with which a driver finds the cluster and is let in."""
+        token = {name: value for name, value in self.environment.items() if name.startswith("RAY_AUTH_")}
+        return {"RAY_ADDRESS": self.address, **token}
+
+    def end(self) -> None:
+        """SIGKILL everything, and remove what it left."""
+        for process in reversed(self.processes):
+            end_with_descendants(process)
+        shutil.rmtree(self._sessions, ignore_errors=True)
+
+    def _start(self, options: list[str]) -> subprocess.Popen[bytes]:
+        common = ["--block", "--node-ip-address=127.0.0.1", "--object-store-memory=80000000", "--disable-usage-stats"]
+        log = self._folder / f"ray{len(self.processes)}.log"
+        with log.open("wb") as file:
+            command = [*RAY_COMMAND, "start", *options, *common]
+            node = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=self.environment)
+        self.processes.append(node)
+        deadline = time.monotonic() + _START_S
+        while "Ray runtime started." not in log.read_text("utf-8"):
+            assert node.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < deadline, "the node does not start"
+            time.sleep(0.1)
+        return node
+
+
+def is_actor(process: psutil.Process) -> bool:
+    """Whether a process is a worker that holds the teacher."""
+    return any("TeacherActor" in word for word in process.cmdline())
+
+
+def is_raylet(process: psutil.Process) -> bool:
+    """Whether a process is Ray's own on a node."""
+    return process.name() == "raylet"
 
 
 @contextmanager

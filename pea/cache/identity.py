@@ -6,7 +6,7 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,9 +87,15 @@ class Identity:
 
 
 def cache_identity(
-    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
+    config: Config,
+    corpus: Literal["parallel", "culture"],
+    blocks: Sequence[str] | None = None,
+    *,
+    identify: Callable[[Path], TarIdentity] = tar_identity,
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
+
+    ``identify``: what makes a tar the same, for those who need not read it again.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -100,7 +106,7 @@ def cache_identity(
     if source is None:
         raise ConfigError(f"corpora.{corpus} is not set")
     fields = {**model_identity(config, corpus, blocks).fields, **_corpus_fields(source, config.cache)}
-    fields[TARS] = [vars(tar_identity(path)) for path in expand_tars(source.tars)]
+    fields[TARS] = [vars(identify(path)) for path in expand_tars(source.tars)]
     return Identity(dict(sorted(fields.items())))
 
 
