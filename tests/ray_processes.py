@@ -61,9 +61,9 @@ class RayCluster:
             self.end()
             raise
 
-    def add_node(self, num_cpus: int = 1) -> subprocess.Popen[bytes]:
-        """Another node."""
-        return self._start([f"--address={self.address}", f"--num-cpus={num_cpus}"])
+    def add_node(self, num_cpus: int = 1, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Another node; ``environment``: more variables, which its workers get too."""
+        return self._start([f"--address={self.address}", f"--num-cpus={num_cpus}"], environment)
 
     @property
     def for_drivers(self) -> dict[str, str]:
@@ -77,12 +77,14 @@ class RayCluster:
             end_with_descendants(process)
         shutil.rmtree(self._sessions, ignore_errors=True)
 
-    def _start(self, options: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, options: list[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         common = ["--block", "--node-ip-address=127.0.0.1", "--object-store-memory=80000000", "--disable-usage-stats"]
         log = self._folder / f"ray{len(self.processes)}.log"
         with log.open("wb") as file:
             command = [*RAY_COMMAND, "start", *options, *common]
-            node = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=self.environment)
+            node = subprocess.Popen(
+                command, stdout=file, stderr=subprocess.STDOUT, env=self.environment | dict(environment or {})
+            )
         self.processes.append(node)
         deadline = time.monotonic() + _START_S
         while "Ray runtime started." not in log.read_text("utf-8"):
@@ -106,14 +108,13 @@ def is_raylet(process: psutil.Process) -> bool:
 def caching(
     config: Config, folder: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`pea cache` in a process of its own, its stderr in a file; nothing that it started outlives the block."""
+    """`pea cache` in a process of its own, its output in files; nothing that it started outlives the block."""
     path = folder / "config.yaml"
     path.write_text(resolved_yaml(config), encoding="utf-8")
     command = [sys.executable, "-m", "stages.cli", "cache", "--config", str(path)]
-    with (folder / "stderr").open("wb") as errors:  # a pipe would stay open as long as any of Ray's processes
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | dict(environment or {})
-        )
+    said, errors = folder / "stdout", folder / "stderr"
+    with said.open("wb") as out, errors.open("wb") as err:  # a pipe would stay open as long as any of Ray's processes
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=os.environ | dict(environment or {}))
     try:
         yield process
     finally:
@@ -130,6 +131,25 @@ def run_to_the_end(config: Config, folder: Path, environment: Mapping[str, str] 
 def stderr(folder: Path) -> str:
     """What the last `pea cache` of a folder said on stderr."""
     return (folder / "stderr").read_text("utf-8")
+
+
+def stdout(folder: Path) -> str:
+    """What the last `pea cache` of a folder said on stdout."""
+    return (folder / "stdout").read_text("utf-8")
+
+
+def wait_for_work(process: subprocess.Popen[bytes], config: Config, since_ns: int = 0) -> bool:
+    """Until a worker has begun a tar after a moment; False if everything is over before."""
+    deadline = time.monotonic() + PATIENCE_S
+    while process.poll() is None:
+        assert time.monotonic() < deadline, "no worker began"
+        with suppress(FileNotFoundError):  # what a writer has done with is deleted
+            for corpus in ("parallel", "culture"):
+                for path in (config.cache_dir(corpus) / "shards").rglob("*"):
+                    if path.stat().st_mtime_ns > since_ns:
+                        return True
+        time.sleep(0.02)
+    return False
 
 
 def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
