@@ -15,6 +15,7 @@ from pathlib import Path
 from pea.errors import CheckpointError
 from pea.models.adapter import convert_official
 from pea.storage.durable import new_folder
+from stages.command.arguments import at_least_one
 from stages.command.common import command_main
 
 
@@ -22,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea convert`."""
     parser.add_argument("checkpoint", type=Path, metavar="FILE", help="pytorch_model.bin of the official release")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="adapter folder to write")
-    parser.add_argument("--max-tokens", type=int, default=None, help="length that captions were padded to in training")
+    parser.add_argument(
+        "--max-tokens", type=at_least_one, default=None, help="length that captions were padded to in training"
+    )
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
