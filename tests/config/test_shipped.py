@@ -64,8 +64,10 @@ def test_the_commands_in_its_first_lines_can_be_run(path: Path, tmp_path: Path) 
 def test_a_study_says_how_its_table_was_made_and_where_it_is(path: Path) -> None:
     assert any(words[:3] == ["pea", "sweep", str(path)] for words in _commands(path))
     head = path.read_text(encoding="utf-8").partition("\nconfig:")[0]
-    [(page, heading)] = re.findall(r'^# Results: (docs/\S+\.md), "([^"]+)"', head, re.MULTILINE)
-    assert re.search(rf"^#+ {re.escape(heading)}$", Path(page).read_text(encoding="utf-8"), re.MULTILINE)
+    [(page, heading)] = re.findall(r'^# Results: (docs/[\w/]+\.md)(?:, "([^"]+)")?', head, re.MULTILINE)
+    text = Path(page).read_text(encoding="utf-8")
+    assert f"\npea sweep {path}" in text
+    assert not heading or re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=str)
