@@ -86,3 +86,10 @@ def test_the_kind_of_file_system_is_that_of_the_deepest_mount(tmp_path: Path, mo
     )
     kinds = [file_system(tmp_path / name) for name in ("with space/a", "with", "other", "")]
     assert kinds == ["nfs4", "ext4", "tmpfs", "ext4"]
+
+
+def test_every_kind_of_place_is_good(root: Location) -> None:
+    found = probe(root)
+    assert found.refused == {}
+    assert found.is_shared is not root.is_local
+    assert list(root.list()) == []
