@@ -17,7 +17,8 @@ from importlib import metadata
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray._private import ray_constants
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pea.errors import PeaError
@@ -67,27 +68,31 @@ def _exists(place: Location) -> bool:
 def ask_nodes(tokens: dict[str, tuple[str, str]]) -> list[dict[str, Any]]:
     """What each living node of the joined cluster answers, or that it is silent."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    remote = ray.remote(look).options(num_cpus=0, max_retries=0)
-    asked = []
-    for node in nodes:
-        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        asked.append((node, time.time(), remote.options(scheduling_strategy=strategy).remote(tokens)))
-    found, deadline = [], time.monotonic() + _NODE_S
-    for node, _, answer in asked:
-        known = {"node": node["NodeManagerHostname"] or node["NodeManagerAddress"]}
-        resources = node.get("Resources", {})
-        known |= {"cpus": resources.get("CPU", 0), "gpus": resources.get("GPU", 0)}
-        try:
-            ray.get(answer, timeout=max(0.1, deadline - time.monotonic()))  # its worker is warm now
-            sent = time.time()
-            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            said = ray.get(remote.options(scheduling_strategy=strategy).remote(tokens), timeout=_NODE_S)
-            error = (time.time() - sent) / 2
-            known |= said | {"clock_ahead_s": said["time"] - sent - error, "clock_error_s": error}
-        except (RayError, TimeoutError) as failure:
-            known["silent"] = " ".join(str(failure).split())[:200]
-        found.append(known)
-    return found
+    warming = [_ask(node, tokens) for node in nodes]  # all at once: a first worker takes seconds to start
+    deadline = time.monotonic() + _NODE_S
+    return [_answer(node, first, tokens, deadline) for node, first in zip(nodes, warming, strict=True)]
+
+
+def _ask(node: dict[str, Any], tokens: dict[str, tuple[str, str]]) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(look).remote(tokens)
+
+
+def _answer(node: dict[str, Any], first: Any, tokens: dict[str, tuple[str, str]], deadline: float) -> dict[str, Any]:
+    """What a node says when it is asked again, its worker warm: so the way there and back is short."""
+    resources = node.get("Resources", {})
+    known = {"node": node["NodeManagerHostname"] or node["NodeManagerAddress"]}
+    known |= {"cpus": resources.get("CPU", 0), "gpus": resources.get("GPU", 0)}
+    try:
+        ray.get(first, timeout=max(0.1, deadline - time.monotonic()))
+        sent = time.time()
+        said = ray.get(_ask(node, tokens), timeout=_NODE_S)
+        one_way = (time.time() - sent) / 2
+        return known | said | {"clock_ahead_s": said["time"] - sent - one_way, "clock_error_s": one_way}
+    except RayTaskError as error:
+        return known | {"silent": str(error).strip().splitlines()[-1][:200]}
+    except (RayError, TimeoutError) as error:
+        return known | {"silent": " ".join(str(error).split())[:200]}
 
 
 def leave_tokens(places: dict[str, str]) -> dict[str, tuple[str, str]]:
@@ -115,6 +120,8 @@ def join(address: str) -> None:
     host, separator, port = address.rpartition(":")
     if separator and "://" not in address and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+        if host in ("127.0.0.1", "localhost"):  # or Ray would look for the head at the machine's outward address
+            ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(address=address, logging_level="ERROR", log_to_driver=False)
 
 

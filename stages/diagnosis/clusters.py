@@ -55,7 +55,7 @@ def findings_of(
     address: str, here: dict[str, Any], nodes: Sequence[dict[str, Any]], places: dict[str, Location]
 ) -> Iterator[Finding]:
     """What the nodes' answers mean. A node's: see ``stages.cluster.diagnosis.look``."""
-    silent = [node["node"] for node in nodes if "silent" in node]
+    silent = [f"{node['node']} ({node['silent']})" for node in nodes if "silent" in node]
     said = [node for node in nodes if "silent" not in node]
     gpus = sum(node["gpus"] for node in said)
     what = f"{address}: {len(nodes)} nodes, {sum(node['cpus'] for node in said):g} CPUs, {gpus:g} GPUs"
