@@ -2,7 +2,7 @@
 
     pea doctor
     pea doctor --config configs/demo.yaml
-    pea doctor --config configs/demo.yaml --json > report.json
+    pea doctor --config configs/demo.yaml --json
 
 Folders are tried out by writing small files, which are removed again. Exit code 0: everything that is needed is
 usable; 2: something is not. `--json` is for bug reports: of environment variables it holds names, never values.
