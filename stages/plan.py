@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -148,17 +147,14 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int]:
     """(samples, tars): as given, or counted in the tars."""
-    from pea.corpus.samples import expand_tars
+    from pea.corpus.tars import expand_tars, expected_samples
 
     if given is not None:
         return given, max(1, given // 10_000)
     try:
         tars = expand_tars(config.corpora.parallel.tars)
-        count = 0
-        for path in tars:
-            with tarfile.open(path, "r:") as archive:
-                count += sum(member.name.endswith(".json") for member in archive)
-    except (CorpusError, OSError, tarfile.TarError) as error:
+        count = sum(expected_samples(path) for path in tars)
+    except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
         ) from error

@@ -13,6 +13,7 @@ from pea.cache.certificate import read_certificate
 from pea.cache.checks import check_draws, check_keys, check_rows, compare_files, recipe_of
 from pea.cache.completion import CompletionRecord, read_record, record_to_bytes, withdrawal
 from pea.cache.garbage import clear_garbage, garbage_in, part_of
+from pea.cache.identity import READING
 from pea.cache.manifest import NAME, PartPlan, damaged_generations, read_manifest
 from pea.cache.publication import generation_name, generations, names_in, newest, publish
 from pea.cache.reader import Cache
@@ -23,7 +24,7 @@ from pea.cache.shard import Part, store_location
 from pea.cache.takedown import remove_samples
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact
-from pea.corpus.tars import tar_keys, tar_name
+from pea.corpus.tars import Place, tar_keys, tar_name
 from pea.errors import PeaError, ShardUnfinishedError, StorageError
 from pea.storage.durable import TEMPORARY
 from pea.storage.location import Location
@@ -82,7 +83,7 @@ def audit(
     directory: str | Path | Location,
     *,
     jobs: int | None = None,
-    tars: Sequence[Path] = (),
+    tars: Sequence[Place] = (),
     progress: Callable[[int, int], object] = lambda _done, _total: None,
 ) -> Audit:
     """Check everything in a cache.
@@ -256,7 +257,7 @@ def _lost_removals(cache: Cache, record: CompletionRecord, removed: frozenset[st
             yield Problem("manifest", where, f"a sample of {record.tar} was removed, its removal is not there")
 
 
-def _compare_with_tars(cache: Cache, tars: Sequence[Path], healthy: Iterable[str]) -> Iterator[Problem]:
+def _compare_with_tars(cache: Cache, tars: Sequence[Place], healthy: Iterable[str]) -> Iterator[Problem]:
     wanted, by_tar = set(healthy), _by_tar(cache.manifest.parts)
     for path in tars:
         tar = tar_name(path)
@@ -267,7 +268,8 @@ def _compare_with_tars(cache: Cache, tars: Sequence[Path], healthy: Iterable[str
             generation = newest(cache.shard_dir(tar), plan.part)
             record = read_record(cache.record_path(plan))
             stored = {key for keys in record.kept.values() for key in keys} | {key for key, _, _ in record.dropped}
-            keys = {name if (name := removal_name(tar, key)) in stored else key for key in tar_keys(path)}
+            named = tar_keys(path, cache.identity.fields.get(READING))
+            keys = {name if (name := removal_name(tar, key)) in stored else key for key in named}
             for key in sorted(keys - stored):
                 what = "in the tar, but neither kept nor dropped"
                 yield Problem("coverage", f"{tar}/{key}", what, tar, plan.part, generation)

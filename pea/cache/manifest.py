@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pea.cache.differences import check_extends, check_same
-from pea.cache.identity import Identity
+from pea.cache.identity import Identity, without_newer_fields
 from pea.cache.manifest_shape import check_manifest
 from pea.cache.publication import generation_name, newest, publish, read_newest
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
@@ -219,7 +219,7 @@ def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -
             continue
         manifest = read_manifest(directory)
         if not extend:
-            check_same(manifest.identity, identity, where=directory)
+            check_same(manifest.identity, without_newer_fields(identity, manifest.identity), where=directory)
             return manifest
         extended = extend_manifest(manifest, identity, where=directory)
         if extended == manifest or _publish(directory, generation + 1, extended):
