@@ -1,0 +1,251 @@
+"""The crash walk: disturb a command at its n-th storage operation, run it again, and compare.
+
+    with forked_walk("tests.faults.cache_scenarios:FILL") as walk:
+        faults = walk.faults("kill", "fail", sample=100, seed=1)
+        report = walk.run(faults, seconds=60)
+    assert not report.findings, report
+
+A step starts from a copy of the scenario's prepared folder. After the fault the same command is run again and must end
+well; then what can be read must equal what an undisturbed command left.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import re
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.control import FAILING, ControlFile, Cut, Fault, Kind, Operation
+from tests.faults.disk import Disk, Tree, read_tree, write_tree
+from tests.faults.runners import Call, Ended, Forked, Runner
+
+CUTS: tuple[Cut, ...] = ("lost", "empty", "mixed")
+EXIT_ERROR = 2
+_ERROR_LINE = re.compile(r"^pea: error: .+$", re.MULTILINE)
+_UNIQUE = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{8,}|(?<=tmp)\w{8}|(?<=\.publish-)\w+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that went wrong."""
+
+    fault: Fault
+    operation: Operation | None
+    """What was struck."""
+    what: str
+    """``rude``: the error was not one line. ``between``: a reader was shown something else than old or new.
+    ``again``: the command did not complete when it was run again. ``different``: it did, and the result differs.
+    ``not durable``: it had ended well, and then a power cut took the result. ``leftover``: what must not be there."""
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fault}: {self.operation}: {self.detail}"
+
+
+@dataclass
+class Report:
+    """What a walk found."""
+
+    num_operations: int
+    num_planned: int
+    findings: list[Finding] = field(default_factory=list)
+    num_steps: int = 0
+    num_unreached: int = 0
+    """Steps whose operation never came: another order of threads, or fewer tries."""
+    litter: Counter[str] = field(default_factory=Counter)
+    """Names that stay after the command was run again, and are not there undisturbed -> in how many steps."""
+    seconds: float = 0.0
+
+    def of(self, *whats: str) -> list[Finding]:
+        """The findings of some kinds."""
+        return [each for each in self.findings if each.what in whats]
+
+    def __str__(self) -> str:
+        head = (
+            f"{self.num_steps} of {self.num_planned} steps over {self.num_operations} operations in {self.seconds:.0f} s, "
+            f"{self.num_unreached} not reached; {len(self.findings)} findings"
+        )
+        kinds = Counter(each.what for each in self.findings)
+        lines = [head, *(f"  {what}: {count}" for what, count in kinds.most_common())]
+        lines += [f"  litter in {count} steps: {name}" for name, count in self.litter.most_common(10)]
+        return "\n".join([*lines, *(f"- {finding}" for finding in self.findings[:40])])
+
+
+class Walk:
+    """The walks over one scenario."""
+
+    def __init__(self, runners: Sequence[Runner], scratch: Path) -> None:
+        """Prepare the start, and run the command undisturbed. One step at a time goes through each of the runners.
+
+        Raises:
+            AssertionError: the command does not end well undisturbed, or does what the library cannot see.
+        """
+        self._runners: queue.SimpleQueue[tuple[Runner, Path]] = queue.SimpleQueue()
+        for number, runner in enumerate(runners):
+            place = scratch / f"worker{number}"
+            place.mkdir()
+            self._runners.put((runner, place))
+        self._num_runners = len(runners)
+        self.start = scratch / "start"
+        self.start.mkdir()
+        self._call(runners[0], "prepare", self.start)
+        place = scratch / "undisturbed"
+        place.mkdir()
+        self.operations, self.expected, self._names = self._undisturbed(runners[0], place)
+
+    def faults(self, *kinds: Kind, sample: int | None = None, seed: int = 0) -> list[Fault]:
+        """Every fault of some kinds that can happen, in an order by the seed; ``sample``: no more than so many."""
+        chance = random.Random(seed)
+        found = []
+        for operation in self.operations:
+            for kind in kinds:
+                faults = _faults_at(kind, operation.number, chance)
+                found += [fault for fault in faults if fault.can_hit(operation.op)]
+        if "power" in kinds:
+            found += [Fault("power", len(self.operations) + 1, cut=cut) for cut in CUTS]
+        chance.shuffle(found)
+        return found[:sample]
+
+    def run(
+        self,
+        faults: Sequence[Fault],
+        *,
+        seconds: float | None = None,
+        progress: Callable[[Report], object] = lambda _: None,
+    ) -> Report:
+        """Take a step for each fault, or for as many as there is time for."""
+        report = Report(len(self.operations), len(faults))
+        begun = time.monotonic()
+
+        def step(fault: Fault) -> None:
+            if seconds is not None and time.monotonic() - begun > seconds:
+                return
+            runner, place = self._runners.get()
+            try:
+                self._step(runner, place, fault, report)
+            finally:
+                self._runners.put((runner, place))
+            report.num_steps += 1
+            report.seconds = time.monotonic() - begun
+            progress(report)
+
+        with ThreadPoolExecutor(self._num_runners) as pool:
+            list(pool.map(step, faults))
+        return report
+
+    def _undisturbed(self, runner: Runner, place: Path) -> tuple[list[Operation], Any, Counter[str]]:
+        folder, control, ended = self._disturbed(runner, place, None)
+        assert ended.status == 0, f"undisturbed, the command ends with {ended.status}: {ended.output}"
+        operations = list(control.operations())
+        disk = Disk(self.start, folder)
+        disk.replay(operations)
+        differing = _differing_names(disk.now(), read_tree(folder))
+        assert not differing, f"written unseen by the interposing library: {differing[:5]}"
+        counted = [operation for operation in operations if operation.number]
+        assert counted, "the command does nothing that can be disturbed"
+        expected = self._call(runner, "result", folder)
+        return counted, expected, _names(folder)
+
+    def _disturbed(self, runner: Runner, place: Path, fault: Fault | None) -> tuple[Path, ControlFile, Ended]:
+        """Run the command on a fresh copy of the start; a power cut is done to what it leaves."""
+        folder, path = place / "folder", place / "control"
+        shutil.rmtree(folder, ignore_errors=True)
+        path.unlink(missing_ok=True)
+        shutil.copytree(self.start, folder, symlinks=True)
+        control = ControlFile(path, folder, fault)
+        ended = runner.run("command", folder, control)
+        if fault is not None and fault.kind == "power":
+            disk = Disk(self.start, folder)
+            disk.replay(control.operations())
+            tree = disk.after_power_cut(fault.cut, seed=fault.at)
+            shutil.rmtree(folder)
+            write_tree(tree, folder)
+        return folder, control, ended
+
+    def _step(self, runner: Runner, place: Path, fault: Fault, report: Report) -> None:
+        folder, control, ended = self._disturbed(runner, place, fault)
+        hit = control.hit
+
+        def found(what: str, detail: str) -> None:
+            report.findings.append(Finding(fault, hit, what, detail.strip()))
+
+        ended_before = hit is None and ended.status == 0
+        if hit is None:
+            report.num_unreached += fault.at <= len(self.operations)
+        if fault.kind in ("fail", "short") and not _is_polite(ended):
+            found("rude", f"exit code {ended.status}: {ended.output[-400:]}")
+        looked = runner.run("between", folder)
+        if looked.status:
+            found("between", looked.output[-400:])
+        if not ended_before:
+            again = runner.run("command", folder)
+            if again.status:
+                found("again", f"exit code {again.status}: {again.output[-400:]}")
+                return
+        result = runner.run("result", folder)
+        if result.status or result.value != self.expected:
+            detail = result.output[-400:] if result.status else _difference(self.expected, result.value)
+            found("not durable" if ended_before else "different", detail)
+        for leftover in runner.run("leftovers", folder).value or ():
+            found("leftover", leftover)
+        report.litter.update((_names(folder) - self._names).keys())
+
+    def _call(self, runner: Runner, call: Call, folder: Path) -> Any:
+        ended = runner.run(call, folder)
+        assert ended.status == 0, f"{call} of the scenario fails: {ended.output}"
+        return ended.value
+
+
+@contextmanager
+def forked_walk(scenario: str, jobs: int = 1) -> Iterator[Walk]:
+    """A walk in forks of ``jobs`` warm processes, in a temporary folder (in memory, where there is one)."""
+    memory = Path("/dev/shm")  # nothing is durable there, and nothing needs to be
+    with ExitStack() as stack:
+        parent = memory if os.access(memory, os.W_OK) else None
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-", dir=parent)))
+        runners = [stack.enter_context(Forked(scenario, scratch / f"server{number}")) for number in range(jobs)]
+        yield Walk(runners, scratch)
+
+
+def _faults_at(kind: Kind, number: int, chance: random.Random) -> list[Fault]:
+    if kind == "fail":
+        return [Fault(kind, number, error, lasting=lasting) for error in FAILING for lasting in (False, True)]
+    if kind == "power":
+        return [Fault(kind, number, cut=cut) for cut in CUTS]
+    return [Fault(kind, number, part=chance.randrange(256))]
+
+
+def _is_polite(ended: Ended) -> bool:
+    """Whether a command that met an error went on, or said so in one line."""
+    if ended.status == 0:
+        return True
+    lines = [line for line in ended.output.splitlines() if line.strip()]
+    return ended.status == EXIT_ERROR and len(lines) == 1 and _ERROR_LINE.match(lines[0]) is not None
+
+
+def _names(folder: Path) -> Counter[str]:
+    """The names in a folder; what makes a name unique is left out."""
+    return Counter(_UNIQUE.sub("*", name) for name in read_tree(folder))
+
+
+def _differing_names(a: Tree, b: Tree) -> list[str]:
+    missing = object()
+    return sorted(name for name in {*a, *b} if a.get(name, missing) != b.get(name, missing))
+
+
+def _difference(expected: Any, got: Any) -> str:
+    if isinstance(expected, dict) and isinstance(got, dict):
+        names = sorted(name for name in {*expected, *got} if expected.get(name) != got.get(name))
+        return ", ".join(f"{name}: {got.get(name)} in place of {expected.get(name)}" for name in names[:3])[:400]
+    return f"{got} in place of {expected}"[:400]
