@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pea.adapter import PEA
-from pea.drawing import prompt_arguments
-from pea.encoders import Conditioning, NativeEncoder
 from pea.errors import CheckpointError
+from pea.evaluation.drawing import prompt_arguments
+from pea.models.adapter import PEA
+from pea.models.conditioning import Conditioning
+from pea.models.native import NativeEncoder
 
 
 class PEAPrompt:

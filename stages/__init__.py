@@ -1,7 +1,3 @@
 """The stages of the pipeline, one thin file each, and the command ``pea`` that starts them."""
 
-import os
-
-# Both libraries warn at import about packages that are not used here; a user who wants to hear them sets these.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+import data_tools  # noqa: F401  (keeps libraries quiet about packages that nobody needs here)

@@ -19,12 +19,12 @@ from rich.console import Console
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.tars import check_tar, expand_tars, tar_name
-from stages.cache_jobs import Job
-from stages.cache_ray import Actors, Pool
-from stages.cache_summary import check, describe, summarize
-from stages.common import add_config_arguments, command_main, run_stage
-from stages.progress import StageProgress
+from pea.corpus.tars import check_tar, expand_tars, tar_name
+from stages.cluster.pool import Actors, Pool
+from stages.cluster.retries import Job
+from stages.cluster.summary import check, describe, summarize
+from stages.command.common import add_config_arguments, command_main, run_stage
+from stages.command.progress import StageProgress
 
 
 def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, Any]:

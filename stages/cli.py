@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stages.guard import guarded
+from stages.command.guard import guarded
 
 _EXIT_CODES = "exit codes: 0 success, 1 damage or a difference was found, 2 error, 130 interrupted"
 
@@ -37,8 +37,8 @@ COMMANDS = {
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
-    "report": Command("data_tools.report", "write report.html from what the other stages left"),
-    "inspect": Command("data_tools.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),
+    "report": Command("stages.report", "write report.html from what the other stages left"),
+    "inspect": Command("stages.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),
 }
 
 
@@ -53,7 +53,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
         if name != wanted:
             continue
-        source = command.module if command.own_arguments else "stages.common"
+        source = command.module if command.own_arguments else "stages.command.common"
         module = importlib.import_module(source)
         (module.add_arguments if command.own_arguments else module.add_config_arguments)(sub)
     return parser
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(command.module)
         if command.own_arguments:
             return int(module.run_arguments(arguments))
-        return int(importlib.import_module("stages.common").run_stage(module.run, arguments))
+        return int(importlib.import_module("stages.command.common").run_stage(module.run, arguments))
 
     return guarded(act)
 

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pea.adapter import convert_official
 from pea.errors import CheckpointError
-from pea.files import new_folder
-from stages.common import command_main
+from pea.models.adapter import convert_official
+from pea.storage.durable import new_folder
+from stages.command.common import command_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,19 +24,21 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from pea.adapter import PEA, new_adapter
+from pea.collect.overlap import side_by_side
 from pea.config import Config, EvaluateConfig
 from pea.cpu import shared_threads
-from pea.drawing import Drawer, Images, image_seed, save_grid
-from pea.encoders import Conditioning, EnglishEncoder, NativeEncoder
 from pea.errors import EvaluationError
-from pea.files import write_text
-from pea.overlap import side_by_side
+from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid
+from pea.evaluation.prompts import Prompt, read_prompts, texts_in
+from pea.models.adapter import PEA, new_adapter
+from pea.models.conditioning import Conditioning
+from pea.models.english import EnglishEncoder
+from pea.models.native import NativeEncoder
+from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
-from pea.prompts import Prompt, read_prompts, texts_in
-from pea.teacher import unet_config
-from stages.common import stage_main
-from stages.progress import StageProgress
+from pea.storage.durable import write_text
+from stages.command.common import stage_main
+from stages.command.progress import StageProgress
 from stages.scoring import Scoring
 
 Encode = Callable[[Sequence[str]], Conditioning]

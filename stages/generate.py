@@ -17,11 +17,11 @@ from PIL import Image
 from rich.console import Console
 
 from pea.config import Config, load_config, resolved_yaml, valid_names
-from pea.drawing import Drawer, image_seed
 from pea.errors import ConfigError
+from pea.evaluation.drawing import Drawer, image_seed
 from pea.pipeline import PEAPrompt
-from stages.arguments import add_config_option
-from stages.common import command_main
+from stages.command.arguments import add_config_option
+from stages.command.common import command_main
 from stages.evaluate import pick_device
 
 

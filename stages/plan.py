@@ -21,7 +21,7 @@ from rich.table import Table
 
 from pea.config import Config, resolved_yaml
 from pea.errors import ConfigError, CorpusError
-from stages.common import add_config_arguments, config_from
+from stages.command.common import add_config_arguments, config_from
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
 _GB = 1e9
@@ -74,15 +74,15 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         CheckpointError: the checkpoint has no configurations, and no preset is named.
         ConfigError: the number of samples is unknown, or the bucket does not fit the models.
     """
-    from pea import costs
-    from pea.attention_costs import attention_costs
-    from pea.layout import layouts_of
+    from pea.collect.layout import layouts_of
+    from pea.costs import caching
+    from pea.costs.attention import attention_costs
 
-    models = _preset(arguments.preset) if arguments.preset else costs.read_models(config.teacher.checkpoint)
+    models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.checkpoint)
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
     [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()
-    size, flops = costs.sizes(layout), costs.flops(models, layout, bucket)
+    size, flops = caching.sizes(layout), caching.flops(models, layout, bucket)
     num_draws = config.cache.draws_per_sample
     num_samples, num_tars = _corpus_size(config, arguments.samples)
     num_records = num_samples * num_draws
@@ -90,7 +90,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     student_rate = None if rate is None else rate * flops.caching(num_draws) / flops.student
     used = _records_used(config)
     planned = used * arguments.languages * arguments.runs / max(1, num_records)
-    even = costs.break_even(flops, num_draws, planned)
+    even = caching.break_even(flops, num_draws, planned)
     per_record = size.record + size.sample / num_draws
     return Plan(
         bucket=name,
@@ -139,7 +139,7 @@ def _records_used(config: Config) -> float:
 
 
 def _preset(name: str) -> Any:
-    from pea.costs import Models
+    from pea.costs.caching import Models
 
     raw = json.loads(PRESETS.read_text(encoding="utf-8"))[name]
     return Models(raw["unet"], raw["vae"], raw["text"])
@@ -147,7 +147,7 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int]:
     """(samples, tars): as given, or counted in the tars."""
-    from pea.samples import expand_tars
+    from pea.corpus.samples import expand_tars
 
     if given is not None:
         return given, max(1, given // 10_000)

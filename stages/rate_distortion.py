@@ -24,18 +24,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from pea.adapter import PEA
 from pea.cache.schema import NOISE_PRED
 from pea.config import Config, CountSketch, ExactSketch, FoldSketch, PositionsSketch, QuantizedSketch
 from pea.errors import ConfigError
-from pea.files import write_bytes, write_text
-from pea.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
-from pea.signals import LiveTeacher, english_conditioning
-from pea.student import condition
-from pea.trained import LORA_FILE
-from stages.common import add_config_arguments, config_from, save_resolved
-from stages.progress import StageProgress
-from stages.train_setup import distilling_alone, prepare
+from pea.models.adapter import PEA
+from pea.models.trainable import LORA_FILE
+from pea.sketch.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
+from pea.storage.durable import write_bytes, write_text
+from pea.training.signals import LiveTeacher, english_conditioning
+from pea.training.student import condition
+from stages.command.common import add_config_arguments, config_from, save_resolved
+from stages.command.progress import StageProgress
+from stages.training.setup import distilling_alone, prepare
 
 RATIOS = (16, 64, 256, 1024)
 SETTINGS: tuple[AnySketchConfig, ...] = (

@@ -20,12 +20,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rich.console import Console
 from rich.markup import escape
 
-from pea.cache.files import canonical_json, sha256_text
 from pea.config import Config, load_config
 from pea.errors import ConfigError, PeaError
-from pea.files import write_text
-from stages.arguments import add_config_option
-from stages.digests import Digests
+from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.durable import write_text
+from stages.command.arguments import add_config_option
+from stages.command.digests import Digests
 
 
 class Stage(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +9,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pea.clip_score import ClipScorer
 from pea.config import Config
-from pea.drawing import Images
-from pea.errors import CheckpointError
-from pea.metrics import Accuracy, average, score
-from pea.prompts import Prompt, texts_in
+from pea.evaluation.clip_score import ClipScorer
+from pea.evaluation.drawing import Images
+from pea.evaluation.judge import load_judge
+from pea.evaluation.metrics import Accuracy, average, score
+from pea.evaluation.prompts import Prompt, texts_in
 
 _BATCH = 64
 
@@ -62,16 +61,3 @@ class Scoring:
 def metric_name(row: str, prompt_set: str) -> str:
     """Key in `metrics.json`; the teacher reads a culture concept's description, not its name."""
     return f"{row}.culture_described" if (row, prompt_set) == ("teacher", "culture") else f"{row}.{prompt_set}"
-
-
-def load_judge(folder: Path) -> Any:
-    """The judge of the small world.
-
-    Raises:
-        CheckpointError: the folder is missing.
-    """
-    from data_tools.world.judge import Judge
-
-    if not (folder / "config.json").is_file():
-        raise CheckpointError("no judge here", where=folder)
-    return Judge.load(folder)

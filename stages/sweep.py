@@ -26,10 +26,10 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from pea.config import Config, load_config
-from pea.config_text import parse_yaml
+from pea.config.yaml_text import parse_yaml
 from pea.errors import ConfigError, PeaError, TrainingError
-from pea.files import write_bytes, write_text
-from stages.common import add_config_arguments, config_from, save_resolved
+from pea.storage.durable import write_bytes, write_text
+from stages.command.common import add_config_arguments, config_from, save_resolved
 from stages.sweep_table import markdown, picture, summarize
 
 _DONE = "sweep.json"

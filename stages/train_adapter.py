@@ -21,16 +21,17 @@ from rich.console import Console
 from torch import Tensor
 
 from pea.config import Config
-from pea.teacher import unet_config
-from stages.common import stage_main
-from stages.light_setup import open_parallel, untrained_adapter
-from stages.text_tables import TextTables
-from stages.train_light import run_light
-from stages.train_output import TrainLog, publish
-from stages.train_phase import Place, first_place, whole_summary
-from stages.train_setup import prepare
-from stages.train_trackers import chosen_trackers, finish_trackers, start_trackers
-from stages.train_unet import UnetPhase, peak_gpu_memory_bytes
+from pea.models.unet import unet_config
+from pea.training.train_log import TrainLog
+from stages.command.common import stage_main
+from stages.training.output import publish
+from stages.training.phase import Place, first_place, whole_summary
+from stages.training.setup import prepare
+from stages.training.text_tables import TextTables
+from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
+from stages.training.with_unet import UnetPhase, peak_gpu_memory_bytes
+from stages.training.without_unet import run_light
+from stages.training.without_unet_setup import open_parallel, untrained_adapter
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:

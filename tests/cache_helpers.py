@@ -12,7 +12,7 @@ import numpy as np
 
 from pea.cache import ArraySpec, Cache, Identity, PartPlan, ShardSchema, ShardWriter, base_arrays
 from pea.cache.schema import feature_arrays
-from pea.draws import DrawRecipe, checksum, draws, noise_batch, record_ids
+from pea.draws.recipe import DrawRecipe, checksum, draws, noise_batch, record_ids
 
 LATENT = (2, 3, 4)
 FEATURE_SHAPE = (5, 2, 2)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-from pea.adapter import new_adapter
 from pea.errors import CheckpointError
+from pea.models.adapter import new_adapter
+from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
-from pea.teacher import unet_config
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
 

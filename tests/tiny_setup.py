@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from pea.cache import Cache, cache_identity
-from pea.collect import Collector, Task
+from pea.collect.collector import Collector, Task
 from pea.config import AttentionConfig, Config
 from tests.tiny_models import Shape, make_checkpoint, make_native_encoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from data_tools.world.paint import INK, Colour, Pen, Point, arc, shade
+from data_tools.world.pen import INK, Colour, Pen, Point, arc, shade
 
 _WHITE: Colour = (250, 250, 248)
 _BROWN: Colour = (120, 70, 40)

@@ -38,7 +38,7 @@ from data_tools.world.languages import LANGUAGES, NATIVE_LANGUAGES
 from data_tools.world.scenes import ALL_CONCEPTS, Scene, culture_scenes
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
-from pea.files import write_text
+from pea.storage.durable import write_text
 
 MAX_TOKENS = {"english": 32, "chinese": 24, "multilingual": 40}
 """Longest caption of the world in tokens of each tokenizer, with room for foreign words."""

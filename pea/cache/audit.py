@@ -12,16 +12,16 @@ from pea.cache.certificate import FILE_NAME as CERTIFICATE_FILE_NAME
 from pea.cache.certificate import read_certificate
 from pea.cache.checks import check_draws, check_keys, check_rows, compare_files, recipe_of
 from pea.cache.completion import CompletionRecord, read_record
-from pea.cache.files import TEMPORARY
 from pea.cache.manifest import FILE_NAME, PartPlan, read_manifest
 from pea.cache.reader import Cache
-from pea.cache.shard import Part, Shard
-from pea.cache.takedown import FILE_NAME as REMOVED_FILE_NAME
-from pea.cache.takedown import read_removed
+from pea.cache.removals import FILE_NAME as REMOVED_FILE_NAME
+from pea.cache.removals import read_removed
+from pea.cache.shard import Part
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact
+from pea.corpus.tars import tar_keys, tar_name
 from pea.errors import CacheError, PeaError, ShardUnfinishedError
-from pea.tars import tar_keys, tar_name
+from pea.storage.durable import TEMPORARY
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _check_part(cache: Cache, plan: PartPlan, removed: Iterable[str]) -> tuple[l
     if problems:
         return problems, record
     try:
-        part = Part(cache, plan)
+        part = Part(plan, cache.record_path(plan))
         problems = [problem("content", store, what) for what in check_rows(part)]
     except PeaError as error:
         problems = [problem("content", store, error)]
@@ -152,7 +152,7 @@ def _by_tar(plans: Iterable[PartPlan]) -> dict[str, list[PartPlan]]:
 def _check_shard(cache: Cache, tar: str, plans: Sequence[PartPlan]) -> Iterator[Problem]:
     """What only shows when all parts of a tar are seen together: their order, and the draws."""
     try:
-        shard = Shard(cache, tar, plans)
+        shard = cache.shard(tar)
         for bucket in shard.buckets.values():
             for what in check_draws(tar, bucket, recipe_of(cache.identity)):
                 yield Problem("content", f"{tar}/{bucket.name}", what, tar, plans[0].part)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pea.cache.files import atomic_write, canonical_json, sha256_text
 from pea.errors import CacheError
+from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.durable import atomic_write
 
 FILE_NAME = "certificate.json"
 

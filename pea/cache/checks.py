@@ -11,8 +11,8 @@ import numpy as np
 from pea.cache.completion import CompletionRecord, has_digest
 from pea.cache.identity import Identity, noise_offset_of
 from pea.cache.shard import Bucket, Part
-from pea.draws import DrawRecipe, checksum, draws, noise, record_id
-from pea.tars import sample_id
+from pea.corpus.tars import sample_id
+from pea.draws.recipe import DrawRecipe, checksum, draws, noise, record_id
 
 _ROWS = 512
 _NOISES_PER_BUCKET = 8

@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pea.cache.completion import FileEntry
-from pea.cache.files import sha256_text
 from pea.errors import CacheError, ShardDamagedError
+from pea.storage.digests import sha256_text
 
 _MISSING = (1 << 64) - 1
 _CRC_BYTES = 4

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pea.cache.files import atomic_write, canonical_json, crc32_file, sha256_file, sha256_text
 from pea.cache.schema import FORMAT_VERSION
 from pea.errors import ShardDamagedError, ShardUnfinishedError
+from pea.storage.digests import canonical_json, crc32_file, sha256_file, sha256_text
+from pea.storage.durable import atomic_write
 
 _HEAD_BYTES = 16 << 10
 _SHA256_LENGTH = 64

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pea.cache.files import canonical_json
 from pea.cache.identity import BLOCKS, DRAWS, SKETCHES, TARS, Identity
 from pea.errors import IdentityError
+from pea.storage.digests import canonical_json
 
 MISSING = "(nothing)"
 """Stands for a field, tar or block that one side does not have."""

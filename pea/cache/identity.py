@@ -12,12 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pea.cache.files import canonical_json, sha256_text
 from pea.cache.model_digest import read_json
 from pea.cache.model_digest import sha256_folder as sha256_folder
 from pea.cache.schema import FORMAT_VERSION
+from pea.corpus.tars import TarIdentity, expand_tars, tar_identity
 from pea.errors import ConfigError
-from pea.tars import TarIdentity, expand_tars, tar_identity
+from pea.storage.digests import canonical_json, sha256_text
 
 if TYPE_CHECKING:  # what checks configurations is slow to import, and looking into a cache does without
     from pea.config import CacheConfig, Config, CorpusConfig

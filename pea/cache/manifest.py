@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pea.cache.differences import check_extends, check_same
-from pea.cache.files import atomic_write, canonical_json, sha256_text
 from pea.cache.identity import Identity
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
 from pea.errors import CacheError
+from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.durable import atomic_write
 
 FILE_NAME = "manifest.json"
 _SEAL = ',\n "sha256": "'  # what stands between the manifest and its digest
@@ -57,6 +58,13 @@ class PartPlan:
     def select(self, arrays: Sequence[ArraySpec]) -> tuple[ArraySpec, ...]:
         """Those arrays that this part stores."""
         return tuple(spec for spec in arrays if self.holds(spec.name, spec.level))
+
+
+class PartPlace(NamedTuple):
+    """A part and where its completion record is."""
+
+    plan: PartPlan
+    record: Path
 
 
 @dataclass(frozen=True)

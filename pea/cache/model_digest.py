@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pea.cache.files import canonical_json, sha256_file, sha256_text
 from pea.errors import CheckpointError
+from pea.storage.digests import canonical_json, sha256_file, sha256_text
 
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
 _VOLATILE_KEYS = ("transformers_version", "torch_dtype", "dtype")  # of config.json; and those that start with _

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pea.cache import takedown
 from pea.cache.completion import read_summary
 from pea.cache.differences import check_same
 from pea.cache.identity import Identity
-from pea.cache.manifest import Manifest, PartPlan, create_or_resume, read_manifest
+from pea.cache.manifest import Manifest, PartPlace, PartPlan, create_or_resume, read_manifest
+from pea.cache.removals import removed_keys
 from pea.errors import CacheError, IdentityError, ShardUnfinishedError
 
 if TYPE_CHECKING:  # reads arrays, which a look at the summaries does without
@@ -76,10 +76,15 @@ class Cache:
     @cached_property
     def shards(self) -> list[Shard]:
         """The complete shards, one per tar, in the order of the manifest."""
+        unfinished = {plan.tar for plan in self.plan()}
+        return [self.shard(tar) for tar in self._plans_by_tar if tar not in unfinished]
+
+    def shard(self, tar: str) -> Shard:
+        """The shard of one tar, whose parts must be finished when it is opened."""
         from pea.cache.shard import Shard
 
-        unfinished = {plan.tar for plan in self.plan()}
-        return [Shard(self, tar, plans) for tar, plans in self._plans_by_tar.items() if tar not in unfinished]
+        places = [PartPlace(plan, self.record_path(plan)) for plan in self._plans_by_tar[tar]]
+        return Shard(self.identity.tars_by_name[tar], places, self.draws_per_sample)
 
     @cached_property
     def num_samples(self) -> int:
@@ -138,7 +143,7 @@ class Cache:
 
     def removed_keys(self, tar: str) -> frozenset[str]:
         """Keys of a tar that were taken down and must not come back."""
-        return takedown.removed_keys(self.directory, tar)
+        return removed_keys(self.directory, tar)
 
     @cached_property
     def _plans_by_tar(self) -> dict[str, list[PartPlan]]:

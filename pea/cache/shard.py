@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pea.cache.chunks import StoredArray
 from pea.cache.completion import CompletionRecord, read_record, read_summary
-from pea.cache.manifest import PartPlan
+from pea.cache.manifest import PartPlace, PartPlan
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, Level, decode_texts
+from pea.corpus.tars import TarIdentity
 from pea.errors import CacheError, ShardDamagedError
-
-if TYPE_CHECKING:
-    from pea.cache.reader import Cache
-    from pea.tars import TarIdentity
 
 _MOST_OPEN = 256
 """Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
@@ -27,26 +25,22 @@ _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 class Shard:
     """The finished parts of one tar; opened when they are asked for, and let go when many others were since."""
 
-    def __init__(self, cache: Cache, tar: str, plans: Sequence[PartPlan]) -> None:
-        self.tar = tar
-        self._cache, self._plans = cache, plans
+    def __init__(self, tar: TarIdentity, places: Sequence[PartPlace], draws_per_sample: int) -> None:
+        """``tar``: what it was made from; ``draws_per_sample``: of all its parts together."""
+        self.tar_identity, self.tar = tar, tar.name
+        self._places, self._draws_per_sample = places, draws_per_sample
 
     @cached_property
     def num_samples(self) -> int:
         """Samples that every part kept."""
-        if len(self._plans) == 1:
-            return int(read_summary(self._cache.record_path(self._plans[0]))["num_samples"])
+        if len(self._places) == 1:
+            return int(read_summary(self._places[0].record)["num_samples"])
         return sum(bucket.num_samples for bucket in self.buckets.values())
 
     @property
     def num_records(self) -> int:
         """Records."""
-        return self.num_samples * self._cache.draws_per_sample
-
-    @property
-    def tar_identity(self) -> TarIdentity:
-        """The tar that it was made from."""
-        return self._cache.identity.tars_by_name[self.tar]
+        return self.num_samples * self._draws_per_sample
 
     @property
     def record(self) -> CompletionRecord:
@@ -65,7 +59,7 @@ class Shard:
 
     def open(self) -> OpenShard:
         """Read and check the completion records."""
-        return OpenShard(self.tar, [Part(self._cache, plan) for plan in self._plans], self._cache.draws_per_sample)
+        return OpenShard(self.tar, [Part(plan, record) for plan, record in self._places], self._draws_per_sample)
 
 
 @lru_cache(maxsize=_MOST_OPEN)
@@ -89,10 +83,11 @@ class OpenShard:
 class Part:
     """One finished part of a shard."""
 
-    def __init__(self, cache: Cache, plan: PartPlan) -> None:
+    def __init__(self, plan: PartPlan, record: Path) -> None:
+        """``record``: where its completion record is."""
         self.plan = plan
-        self.record = read_record(cache.record_path(plan))
-        self.store = cache.shard_dir(plan.tar) / self.record.store
+        self.record = read_record(record)
+        self.store = record.parent / self.record.store
         self._arrays: dict[str, StoredArray] = {}
 
     def array_names(self, bucket: str) -> list[str]:

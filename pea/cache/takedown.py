@@ -1,63 +1,22 @@
-"""Samples that were taken down: remembered, so that rebuilding a shard does not bring them back."""
+"""Take samples down: their tar's parts are written anew without them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pea.cache.files import atomic_write, canonical_json, remove_tree, sha256_text
+from pea.cache.reader import Cache
+from pea.cache.removals import add_removed
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
+from pea.cache.shard import Part
+from pea.cache.writer import ShardWriter
 from pea.errors import CacheError
+from pea.storage.durable import remove_tree
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from pea.cache.reader import Cache
-    from pea.cache.shard import Part
-
-FILE_NAME = "removed.json"
 _COPIED_SAMPLES = 64
-
-
-def removed_keys(directory: Path, tar: str) -> frozenset[str]:
-    """Keys of one tar that were taken down.
-
-    Raises:
-        CacheError: the list is damaged.
-    """
-    return frozenset(read_removed(directory).get(tar, ()))
-
-
-def read_removed(directory: Path) -> dict[str, list[str]]:
-    """Tar -> keys that were taken down.
-
-    Raises:
-        CacheError: the list is damaged.
-    """
-    path = directory / FILE_NAME
-    try:
-        text = path.read_bytes().decode("utf-8")
-        removed: dict[str, list[str]] = json.loads(text)["removed"]
-        if text == _to_text(removed):
-            return removed
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise CacheError("the list of removed samples is damaged", where=path, remedy="Restore it from a copy.")
-
-
-def add_removed(directory: Path, tar: str, keys: Iterable[str]) -> None:
-    """Remember keys as taken down, durably."""
-    removed = read_removed(directory)
-    removed[tar] = sorted({*removed.get(tar, ()), *keys})
-    atomic_write(directory / FILE_NAME, _to_text(removed).encode())
-
-
-def _to_text(removed: dict[str, list[str]]) -> str:
-    return canonical_json({"removed": removed, "sha256": sha256_text(canonical_json(removed))}) + "\n"
 
 
 def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
@@ -69,15 +28,13 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
         CacheError: the tar is not in the cache.
         ShardUnfinishedError, ShardDamagedError: a part of it cannot be copied.
     """
-    from pea.cache.shard import Part
-
     plans = [plan for plan in cache.manifest.parts if plan.tar == tar]
     if not plans:
         raise CacheError("no such tar in the cache", where=cache.directory, got=tar)
     add_removed(cache.directory, tar, keys)
     found: set[str] = set()
     for plan in plans:
-        part = Part(cache, plan)
+        part = Part(plan, cache.record_path(plan))
         present = {key for stored in part.record.kept.values() for key in stored}.intersection(keys)
         if present:
             _rewrite(cache, part)
@@ -87,8 +44,6 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
 
 def _rewrite(cache: Cache, part: Part) -> None:
     """Copy a part through a writer, which leaves out what is listed as removed."""
-    from pea.cache.writer import ShardWriter
-
     plan, old = part.plan, part.store
     arrays = {bucket: _specs(part, bucket) for bucket in part.record.kept}
     schema = ShardSchema(plan.num_draws, (), arrays, plan.draw_start)

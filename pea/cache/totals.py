@@ -16,9 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pea.cache.files import atomic_write, canonical_json, sha256_text
 from pea.cache.reader import Cache
 from pea.errors import PeaError
+from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.durable import atomic_write
 
 FILE_NAME = "totals.json"
 Totals = dict[str, Any]

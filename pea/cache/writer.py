@@ -13,8 +13,10 @@ import numpy as np
 
 from pea.cache.columns import BucketWriter, Rows
 from pea.cache.completion import CompletionRecord, make_record, read_summary, write_record
-from pea.cache.files import (
-    FileLock,
+from pea.cache.schema import ShardSchema
+from pea.cache.zarr_files import write_group
+from pea.errors import CacheError, ShardUnfinishedError
+from pea.storage.durable import (
     disk_full_as_error,
     fsync_path,
     fsync_tree,
@@ -22,9 +24,7 @@ from pea.cache.files import (
     remove_tree,
     temporary_sibling,
 )
-from pea.cache.schema import ShardSchema
-from pea.cache.zarr_files import write_group
-from pea.errors import CacheError, ShardUnfinishedError
+from pea.storage.locks import FileLock
 
 if TYPE_CHECKING:
     from pea.cache.reader import Cache

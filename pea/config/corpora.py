@@ -29,7 +29,7 @@ class CorpusConfig(Section):
     """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
 
     def caption_fields(self) -> dict[str, str]:
-        """The mapping that ``pea.samples.read_tar`` takes."""
+        """The mapping that ``pea.corpus.samples.read_tar`` takes."""
         return dict(self.captions) or {"*": "captions"}
 
 

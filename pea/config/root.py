@@ -16,7 +16,7 @@ from pea.config.evaluate import EvaluateConfig
 from pea.config.section import Section
 from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
-from pea.config_text import describe_problems, merge_files, merge_overrides, parse_yaml
+from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, parse_yaml
 from pea.errors import ConfigError
 
 

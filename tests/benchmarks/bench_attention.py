@@ -28,15 +28,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pea.adapter import PEA, new_adapter
-from pea.attention import AttentionLayers, Powers
-from pea.attention_costs import attention_flops, meta_parameters
+from pea.attention.layers import AttentionLayers, Powers
+from pea.attention.queries import AttentionTargets, QueryLayout, encode_queries, read_queries
 from pea.cache.schema import QUERY_LAYERS
+from pea.collect.layout import layouts_of
 from pea.config import AttentionConfig, CacheConfig
-from pea.costs import Models, flops
-from pea.encoders import Conditioning
-from pea.layout import layouts_of
-from pea.queries import AttentionTargets, QueryLayout, encode_queries, read_queries
+from pea.costs.attention import attention_flops, meta_parameters
+from pea.costs.caching import Models, flops
+from pea.models.adapter import PEA, new_adapter
+from pea.models.conditioning import Conditioning
 from stages.plan import PRESETS
 from tests.benchmarks import harness
 

@@ -31,16 +31,18 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from pea.answers import Decoded, FrozenModels
 from pea.cache import Cache, cache_identity
-from pea.collect import Collector, Finished, Task
+from pea.collect.collector import Collector, Finished, Task
+from pea.collect.overlap import side_by_side
+from pea.collect.teacher_rows import Decoded, FrozenModels
 from pea.config import Config, load_config
-from pea.encoders import Conditioning, EnglishEncoder, VaeEncoder
-from pea.images import bucket_name
-from pea.overlap import side_by_side
-from pea.samples import expand_tars
-from pea.teacher import Teacher
-from stages.common import guarded
+from pea.corpus.images import bucket_name
+from pea.corpus.samples import expand_tars
+from pea.models.conditioning import Conditioning
+from pea.models.english import EnglishEncoder
+from pea.models.unet import Teacher
+from pea.models.vae import VaeEncoder
+from stages.command.common import guarded
 from tests.benchmarks import harness
 from tests.benchmarks.big_unet import SIZE_PX, big_config, first_samples
 

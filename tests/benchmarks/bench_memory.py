@@ -29,7 +29,7 @@ import gc, json, os, sys
 import torch
 from pea import dataset
 from pea.cache import Cache
-from pea.text_states import TextStates
+from pea.batches.text_states import TextStates
 from tests.cache_helpers import RECIPE
 
 def resident():

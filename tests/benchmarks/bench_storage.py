@@ -27,11 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from pea.batches.dataset import prefetch
+from pea.batches.rows import CacheRows, open_rows, stack
 from pea.cache import ArraySpec, Cache, ShardSchema, ShardWriter, base_arrays
-from pea.cache.files import fsync_tree
-from pea.cache_rows import CacheRows, open_rows, stack
-from pea.dataset import prefetch
-from pea.sketch import from_numpy
+from pea.sketch.sketch import from_numpy
+from pea.storage.durable import fsync_tree
 from tests.benchmarks import harness
 from tests.benchmarks.stores import OTHERS
 from tests.benchmarks.stores_base import Batches, Records, Store

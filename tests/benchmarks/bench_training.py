@@ -28,17 +28,19 @@ from pathlib import Path
 
 import torch
 
-from pea.batch import Batch
+from pea.batches.batch import Batch
+from pea.batches.dataset import prefetch
 from pea.config import Config, load_config
-from pea.dataset import prefetch
-from pea.encoders import EnglishEncoder, NativeEncoder, VaeEncoder
-from pea.losses import LossWeights
-from pea.samples import expand_tars
-from pea.signals import CachedTeacher, LiveTeacher, SignalSource, english_conditioning
-from pea.student import student_losses
-from pea.teacher import Teacher
-from stages.common import guarded
-from stages.train_setup import Setup, prepare
+from pea.corpus.samples import expand_tars
+from pea.models.english import EnglishEncoder
+from pea.models.native import NativeEncoder
+from pea.models.unet import Teacher
+from pea.models.vae import VaeEncoder
+from pea.training.losses import LossWeights
+from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, english_conditioning
+from pea.training.student import student_losses
+from stages.command.common import guarded
+from stages.training.setup import Setup, prepare
 from tests.benchmarks import harness
 from tests.benchmarks.big_unet import SIZE_PX, big_config, first_samples
 from tests.tiny_setup import fill_cache

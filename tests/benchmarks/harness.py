@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pea.files import write_text
+from pea.storage.durable import write_text
 
 
 def interleave(

@@ -1,0 +1,1 @@
+"""Looking into a cache: facts, samples, differences, replays, pages."""

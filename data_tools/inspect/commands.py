@@ -1,0 +1,183 @@
+"""What each subcommand of ``pea inspect`` does: find, print, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from data_tools.tables import count_of, human_bytes, table
+from pea.cache import Cache
+from pea.cache.manifest import FILE_NAME, read_manifest
+from pea.errors import CacheError
+
+_SHOWN_PROBLEMS = 50
+
+
+def find_cache(path: Path) -> Path:
+    """The cache that a path means: itself, or the parallel cache of a run folder.
+
+    Raises:
+        CacheError: there is none.
+    """
+    for candidate in (path, path / "cache" / "parallel", path / "parallel"):
+        if (candidate / FILE_NAME).exists():
+            return candidate
+    raise CacheError("no cache here", where=path, remedy="Give the folder that holds manifest.json.")
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.info import collect, lookup, render
+
+    facts = collect(arguments.cache)
+    if arguments.get:
+        value = lookup(facts, arguments.get)
+        print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    elif arguments.json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        print(render(facts))
+    return 0
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    cache = Cache(arguments.cache, read_manifest(arguments.cache))
+    if arguments.tar is None:
+        by_name = {(each["tar"], each["part"]): each for each in cache.summaries()}
+        rows = []
+        for plan in cache.manifest.parts:
+            found = by_name.get((plan.tar, plan.part))
+            counts: list[Any] = ["unfinished", "", "", ""]
+            if found:
+                dropped = sum(found["dropped"].values())
+                counts = [found["num_samples"], found["num_records"], dropped, human_bytes(found["num_bytes"])]
+            rows.append([f"{plan.tar}/{plan.part}", plan.kind, f"{plan.draw_start}..{plan.draw_stop}", *counts])
+        print(table(["shard", "kind", "draws", "samples", "records", "dropped", "size"], rows))
+        return 0
+    shard = next((shard for shard in cache.shards if shard.tar == arguments.tar), None)
+    if shard is None:
+        raise CacheError("no such finished shard", where=arguments.cache, got=arguments.tar)
+    for bucket in shard.buckets.values():
+        captions = bucket.captions(bucket.languages[0]) if bucket.languages else [""] * bucket.num_samples
+        for key, caption in zip(bucket.keys, captions, strict=True):
+            print(f"{shard.tar}/{key}  {bucket.name}  {caption}")
+    for key, reason, detail in shard.record.dropped:
+        print(f"{shard.tar}/{key}  dropped: {reason}  {detail}".rstrip())
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.show import find_sample, render, write_pictures
+
+    sample = find_sample(Cache.open(arguments.cache, partial=True), arguments.key)
+    print(render(sample))
+    if arguments.pictures:
+        for path in write_pictures(sample, arguments.pictures, arguments.checkpoint):
+            print(f"wrote {path}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from pea.cache.audit import audit, repair
+    from pea.corpus.samples import expand_tars
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\rchecked {done} of {total} shards", end="\n" if done == total else "", file=sys.stderr)
+
+    tars = expand_tars(arguments.tars) if arguments.tars else []
+    found = audit(arguments.cache, jobs=arguments.jobs, tars=tars, progress=progress)
+    if arguments.json:
+        print(json.dumps({**vars(found), "problems": [vars(each) for each in found.problems]}, ensure_ascii=False))
+    else:
+        for problem in found.problems[:_SHOWN_PROBLEMS]:
+            print(problem)
+        if len(found.problems) > _SHOWN_PROBLEMS:
+            print(f"... and {len(found.problems) - _SHOWN_PROBLEMS} more")
+        print(
+            f"{found.num_parts} shards, {found.num_samples} samples, {found.num_files} files, "
+            f"{human_bytes(found.num_bytes)}: {count_of(len(found.problems), 'problem')}"
+        )
+    if arguments.repair and found.damaged_parts:
+        parts = repair(Cache(arguments.cache, read_manifest(arguments.cache)), found)
+        names = ", ".join(f"{tar}/{part}" for tar, part in parts)
+        remedy = "run `pea cache` to make them again"
+        print(f"re-queued {count_of(len(parts), 'shard')}: {names}; {remedy}", file=sys.stderr)
+    return 1 if found.problems else 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.diff import differences
+
+    found = False
+    for line in differences(arguments.cache, find_cache(arguments.other)):
+        found = True
+        print(line)
+    if not found:
+        print("no differences")
+    return int(found)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from pea.cache.takedown import remove_samples
+
+    cache = Cache.open(arguments.cache, partial=True)
+    by_tar: dict[str, list[str]] = {}
+    for name in arguments.keys:
+        tar = next((tar for tar in cache.identity.tars if name.startswith(f"{tar}/")), None)
+        if tar is None:
+            raise CacheError("no such sample", where=arguments.cache, expected="TAR/KEY", got=name)
+        by_tar.setdefault(tar, []).append(name.removeprefix(f"{tar}/"))
+    if not arguments.yes:
+        print(f"would remove {count_of(len(arguments.keys), 'sample')} for good; add --yes to do it")
+        return 0
+    removed = [f"{tar}/{key}" for tar, keys in by_tar.items() for key in remove_samples(cache, tar, keys)]
+    for name in arguments.keys:
+        print(f"{name}  {'removed' if name in removed else 'was not stored; will not be'}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.export import export
+
+    count = export(
+        arguments.cache,
+        arguments.html,
+        num_samples=arguments.samples,
+        seed=arguments.seed,
+        checkpoint=arguments.checkpoint,
+    )
+    print(f"{arguments.html}: {count_of(count, 'sample')}, {human_bytes(arguments.html.stat().st_size)}")
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.verify import verify
+    from pea.cache.certificate import write_certificate
+    from pea.config import load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    found = verify(config, arguments.corpus, num_samples=arguments.samples, threshold=arguments.threshold)
+    rows = [[name, f"{each['mean']:.2e}", f"{each['largest']:.2e}"] for name, each in found.errors.items()]
+    print(table(["relative error", "mean", "largest"], rows))
+    for problem in found.problems:
+        print(f"PROBLEM {problem}")
+    write_certificate(config.cache_dir(arguments.corpus), found)
+    verdict = "agree" if found.passed else "DO NOT AGREE"
+    print(f"{count_of(len(found.samples), 'sample')}: cache and live teacher {verdict} (threshold {found.threshold:g})")
+    return 0 if found.passed else 1
+
+
+COMMANDS = {
+    "info": _info,
+    "ls": _ls,
+    "show": _show,
+    "check": _check,
+    "diff": _diff,
+    "remove": _remove,
+    "export": _export,
+    "verify": _verify,
+}
+"""Name -> what runs it; returns the exit code."""

@@ -1,0 +1,1 @@
+"""Frozen cross-attention layers alone, and the queries that a cache keeps of them."""

@@ -1,0 +1,1 @@
+"""Rows of caches to training batches; text states of captions."""

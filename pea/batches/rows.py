@@ -1,0 +1,226 @@
+"""The rows of a cache that share a latent shape, read piece by piece in a seeded random order.
+
+A piece brings along its keys and captions; what stays in memory of the others is where they are and how many rows they
+have.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pea.batches.pieces import Piece, cut
+from pea.batches.row_order import RowOrder
+from pea.batches.selection import Selection
+from pea.cache import Bucket, Cache
+from pea.cache.schema import NOISE_PRED
+from pea.corpus.tars import sample_id
+from pea.errors import CacheError
+
+_PIECE_BYTES = 32 << 20
+_MAX_PIECE_SAMPLES = 1024
+_SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
+_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id")
+Array = npt.NDArray[Any]
+
+
+class Row(NamedTuple):
+    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language."""
+
+    arrays: dict[str, Array]
+    sample_id: str
+    draw: int
+    captions: dict[str, str]
+
+
+class _Loaded(NamedTuple):
+    """One piece in memory."""
+
+    arrays: dict[str, Array]
+    sample_level: set[str]
+    """Names of those arrays that have a row per sample."""
+    apart: list[str]
+    """Names of the arrays that are read row by row, from `bucket`."""
+    bucket: Bucket | None
+    """Held open where it is still read from."""
+    kept: Array | None
+    keys: list[str]
+    captions: dict[str, list[str]]
+
+
+class CacheRows:
+    """Rows of one cache that share a latent shape, read piece by piece, in random order within a window of pieces."""
+
+    def __init__(
+        self,
+        pieces: Sequence[Piece],
+        arrays: Sequence[str],
+        languages: Sequence[str],
+        window: int,
+        seed: int,
+        name: str,
+        selection: Selection | None = None,
+    ) -> None:
+        self._selection = selection
+        self.pieces, self.arrays, self.languages = list(pieces), list(arrays), list(languages)
+        self.draws_per_sample = max(1, self.pieces[0].bucket.draws_per_sample)
+        self.order = RowOrder([piece.num_rows for piece in self.pieces], window, seed, name)
+        self._loaded: OrderedDict[int, _Loaded] = OrderedDict()
+        self._capacity = 2 * window + 2
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def read(self, epoch: int, start: int, stop: int) -> list[Row]:
+        """Rows `start..stop` of an epoch."""
+        chosen = self.order.rows(epoch, start, stop).tolist()
+        room: dict[str, Array] = {}
+        return [self._row(piece, row, room, place, len(chosen)) for place, (piece, row) in enumerate(chosen)]
+
+    def _row(self, index: int, row: int, room: dict[str, Array], place: int, count: int) -> Row:
+        """One row; what is not loaded piece by piece is read to its place among `count` rows in `room`."""
+        loaded, piece = self._load(index), self.pieces[index]
+        row = row if loaded.kept is None else int(loaded.kept[row])
+        sample, draw = divmod(row, self.draws_per_sample)
+        arrays = {n: v[sample if n in loaded.sample_level else row] for n, v in loaded.arrays.items()}
+        for name in loaded.apart:
+            assert loaded.bucket is not None
+            spec = loaded.bucket.arrays[name]
+            first = piece.first * (1 if spec.level == "sample" else self.draws_per_sample)
+            if name not in room:
+                room[name] = np.empty((count, *spec.shape), dtype=spec.dtype)
+            target = room[name][place : place + 1]
+            loaded.bucket.read_row(name, first + (sample if spec.level == "sample" else row), target)
+            arrays[name] = target[0]
+        captions = {language: texts[sample] for language, texts in loaded.captions.items()}
+        return Row(arrays, sample_id(piece.tar, loaded.keys[sample]), draw, captions)
+
+    def _load(self, index: int) -> _Loaded:
+        with self._lock:
+            if index in self._loaded:
+                self._loaded.move_to_end(index)
+                return self._loaded[index]
+            loaded = self._loaded[index] = self._read(self.pieces[index])
+            while len(self._loaded) > self._capacity:
+                self._loaded.popitem(last=False)
+            return loaded
+
+    def _read(self, piece: Piece) -> _Loaded:
+        bucket, first, stop, k = piece.bucket, piece.first, piece.stop, self.draws_per_sample
+        levels = {name: bucket.arrays[name].level for name in self.arrays}
+        apart = [name for name in self.arrays if bucket.rows_apart(name)]
+        by_sample = [name for name in self.arrays if levels[name] == "sample" and name not in apart]
+        by_record = [name for name in self.arrays if levels[name] == "record" and name not in apart]
+        arrays = bucket.read(by_sample, first, stop) | bucket.read(by_record, first * k, stop * k)
+        all_kept = piece.num_rows == (stop - first) * k
+        return _Loaded(
+            arrays,
+            set(by_sample),
+            apart,
+            bucket if apart else None,
+            None if all_kept or not self._selection else self._selection.rows(bucket, piece.tar, first, stop),
+            bucket.keys[first:stop],
+            {code: bucket.captions(code)[first:stop] for code in self.languages},
+        )
+
+
+def stack(rows: Sequence[Row], name: str) -> Array:
+    """One array of some rows, `[n, ...]`; not copied where `CacheRows.read` has put them side by side."""
+    values = [row.arrays[name] for row in rows]
+    whole = values[0].base
+    if whole is None or whole.shape != (len(values), *values[0].shape):
+        return np.stack(values)
+    in_place = [_address(each) for each in values] == [_address(each) for each in whole]
+    return whole if in_place else np.stack(values)
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def open_rows(
+    cache: Cache,
+    blocks: Sequence[str] | None,
+    languages: Sequence[str],
+    seed: int,
+    window_bytes: int,
+    arrays: Sequence[str] | None = None,
+    selection: Selection | None = None,
+    *,
+    beside: Sequence[str] = (),
+) -> dict[str, CacheRows]:
+    """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
+
+    `arrays`: read these instead, `beside`: read these as well, where a bucket has them. `selection`: keep these rows
+    only.
+
+    Raises:
+        CacheError: there are no rows, or a sample has no caption in one of the languages.
+    """
+    pieces: dict[str, list[Piece]] = {}
+    wanted: dict[str, list[str]] = {}
+    row_bytes: dict[str, int] = {}
+    for shard in cache.shards:
+        for name, bucket in shard.buckets.items():
+            _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
+            every = arrays or [*_wanted_arrays(bucket, blocks), *beside]
+            wanted[name] = [n for n in every if n in bucket.arrays]
+            row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
+            step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
+            parts = [piece for piece in cut(shard, name, step, selection) if piece.num_rows]
+            if parts:
+                pieces.setdefault(name, []).extend(parts)
+    if not pieces:
+        raise _no_rows(cache, selection)
+    rows = {}
+    for name, parts in pieces.items():
+        samples = max(part.stop - part.first for part in parts)
+        window = max(2, window_bytes // (samples * row_bytes[name]))
+        rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name, selection)
+    return rows
+
+
+def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
+    if selection is None:
+        return CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
+    return CacheError(
+        "no rows are left",
+        where=cache.directory,
+        got=selection,
+        remedy="Change train.validation_fraction or train.timesteps, or lower train.curriculum_stages.",
+    )
+
+
+def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:
+    for language in languages:
+        missing = sum(not text for text in bucket.captions(language))
+        if missing:
+            raise CacheError(
+                f"{missing} of {bucket.num_samples} samples have no caption in {language!r}",
+                where=where,
+                expected=f"captions among {', '.join(bucket.languages)}",
+                remedy="Set student.language to a language of the corpus, or cache a corpus that has its captions.",
+            )
+
+
+def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:
+    if blocks is None:
+        return list(_SAMPLE_ARRAYS)
+    features = [n for n in bucket.arrays if n.startswith("features/") and n.split("/")[1] in blocks]
+    noise_pred = [n for n in bucket.arrays if n.split("/")[0] == NOISE_PRED]
+    # `squared_norm` and the like of a sketch are kept for reports; they are a few bytes.
+    return [*_SAMPLE_ARRAYS, *_RECORD_ARRAYS, *noise_pred, *features]
+
+
+def _sample_bytes(bucket: Bucket, name: str) -> int:
+    """Bytes of one array for one sample with all its draws."""
+    spec = bucket.arrays[name]
+    times = bucket.draws_per_sample if spec.level == "record" else 1
+    return int(np.dtype(spec.dtype).itemsize * np.prod(spec.shape, dtype=np.int64)) * times

@@ -1,0 +1,157 @@
+"""One tar -> one finished part of a shard: decode, ask the frozen models, write; the three overlap.
+
+What happens to a tar is decided here; where it happens (process, machine, device) is not. Batches are formed from the
+tar's samples in their order, and the UNet sees ``batch_size`` samples at *one* draw each. So a record's bits depend on
+neither the number of draws nor on other tars, workers, or blocks. Several batches are under way at once, each in a
+thread of its own: on a CPU a batch per core is quicker than one batch on all cores, and on a GPU the host's share of
+one batch is done while the device works on another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import chain
+
+import torch
+
+from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
+from pea.collect.events import Done, Finished, News, Started, Task
+from pea.collect.overlap import Behind, ahead, side_by_side
+from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
+from pea.config import Config
+from pea.corpus.samples import Rejected, Sample, place_in_bucket, read_tar
+from pea.corpus.tars import scan_headers
+from pea.cpu import shared_threads
+
+_DECODED_AHEAD = 64
+_BATCHES_BEHIND = 2
+_BATCHES_AT_ONCE = 2
+_CPU_BATCHES_AT_ONCE = 8
+
+
+class Collector:
+    """Turns tars into shards with the models that it holds."""
+
+    def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
+        """``corpus``: ``parallel`` or ``culture``. Raises what ``FrozenModels`` does."""
+        source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
+        assert source is not None
+        self._source, self._cache_config = source, config.cache
+        self._models, self._device = FrozenModels(config, corpus, device), device
+        self._stopwatch = self._models.stopwatch
+
+    def collect(self, cache: Cache, task: Task, in_flight: Callable[[str], object] = str) -> Iterator[News]:
+        """Write one part of the shard of a tar, telling what has been done.
+
+        ``in_flight`` is told the key that is worked on: each one that is decoded and, in a careful task, each one
+        that the models see; the empty key when it could be several.
+
+        Raises:
+            CorpusError: the tar cannot be read to its end.
+            DiskFullError: the shard cannot be written; nothing half-written looks finished.
+        """
+        started, finished = time.monotonic(), Finished()
+        self._stopwatch.take()
+        num_expected = sum(name.endswith(b".json") for name in scan_headers(task.tar)[0])
+        yield Started(num_expected)
+        at_once = self._batches_at_once(num_expected)
+        made_with = "torch.compile" if self._cache_config.run.compile else ""
+        schema = self._schema(task.part)
+        with ShardWriter(cache, task.part.tar, task.part.part, schema, made_with=made_with) as writer:
+            decoded = self._decode(task, in_flight)
+            with (
+                shared_threads(at_once),
+                closing(decoded if task.careful else ahead(decoded, _DECODED_AHEAD)) as items,
+                Behind(partial(self._write, writer, task.part), _BATCHES_BEHIND) as behind,
+                closing(
+                    side_by_side(
+                        partial(self._answer, task, in_flight), self._batches(items), 1 if task.careful else at_once
+                    )
+                ) as answers,
+            ):
+                for item in chain.from_iterable(answers):
+                    behind.put(item)
+                    finished.num_samples += len(item.keys) if isinstance(item, Rows) else 0
+                    yield Done(len(item.keys) if isinstance(item, Rows) else 1)
+            with self._stopwatch("write"):
+                finished.num_bytes = writer.finish().num_bytes
+        finished.seconds, finished.stage_seconds = time.monotonic() - started, self._stopwatch.take()
+        yield finished
+
+    def _schema(self, part: PartPlan) -> ShardSchema:
+        buckets = {name: part.select(layout.arrays) for name, layout in self._models.layouts.items()}
+        return ShardSchema(part.num_draws, (), buckets, part.draw_start)
+
+    def _decode(self, task: Task, in_flight: Callable[[str], object]) -> Generator[Decoded | Rejected, None, None]:
+        samples = read_tar(
+            task.tar,
+            self._source.caption_fields(),
+            required=(self._source.source_language,),
+            max_image_pixels=self._cache_config.max_image_pixels,
+            max_aspect_ratio=self._cache_config.max_aspect_ratio,
+            skip=task.skip,
+            in_flight=in_flight,
+        )
+        while True:
+            with self._stopwatch("decode"):
+                sample = next(samples, None)
+                if isinstance(sample, Sample):
+                    placed = place_in_bucket(sample.image, self._cache_config.buckets)
+                    item: Decoded | Rejected = Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
+                elif sample is None:
+                    return
+                else:
+                    item = sample
+            yield item
+
+    def _batches_at_once(self, num_samples: int) -> int:
+        """Batches of a tar that are under way together."""
+        num_batches = -(-num_samples // self._cache_config.run.batch_size)
+        wanted = _BATCHES_AT_ONCE if self._device.type != "cpu" else min(_CPU_BATCHES_AT_ONCE, torch.get_num_threads())
+        return max(1, min(wanted, num_batches))
+
+    def _batches(self, items: Iterable[Decoded | Rejected]) -> Iterator[list[Decoded] | Rejected]:
+        """Batches of one bucket, in the order in which they fill; rejected samples pass."""
+        waiting: dict[tuple[int, int], list[Decoded]] = defaultdict(list)
+        for item in items:
+            if isinstance(item, Rejected):
+                yield item
+                continue
+            batch = waiting[item.placed.bucket]
+            batch.append(item)
+            if len(batch) == self._cache_config.run.batch_size:
+                yield waiting.pop(item.placed.bucket)
+        yield from waiting.values()
+
+    def _answer(
+        self, task: Task, in_flight: Callable[[str], object], batch: list[Decoded] | Rejected
+    ) -> list[Rows | Rejected]:
+        if isinstance(batch, Rejected):
+            return [batch]
+        if task.careful:
+            for item in batch:
+                in_flight(item.key)
+                self._models.answer([item], task.part)
+            in_flight("")
+        rows, rejected = self._models.answer(batch, task.part)
+        return [*rejected, *([] if rows is None else [rows])]
+
+    def _write(self, writer: ShardWriter, part: PartPlan, item: Rows | Rejected) -> None:
+        if isinstance(item, Rejected):
+            writer.reject(item.key, item.reason, item.detail)
+            return
+        with self._stopwatch("write"):
+            writer.append(
+                item.bucket,
+                keys=item.keys,
+                captions=item.captions,
+                samples={name: rows for name, rows in item.samples.items() if part.holds(name, "sample")},
+                records={name: rows for name, rows in item.records.items() if part.holds(name, "record")},
+            )
+
+
+__all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]

@@ -1,0 +1,233 @@
+"""The frozen models' answers to a batch of samples, as the rows that a cache stores.
+
+Shapes: S samples of a batch, K draws, c,h,w latents, L tokens, D width of the text states.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pea.attention.queries import DrawnQueries
+from pea.cache import PartPlan
+from pea.collect.layout import BucketLayout, bucket_layouts
+from pea.collect.stopwatch import Stopwatch
+from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
+from pea.config import Config
+from pea.corpus.samples import Placed, Rejected, bucket_name
+from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
+from pea.models.compiling import compile_teacher
+from pea.models.conditioning import Conditioning
+from pea.models.english import EnglishEncoder
+from pea.models.unet import Teacher, UNetOutput
+from pea.models.vae import VaeEncoder, sample_latents
+from pea.sketch.sketch import to_numpy
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A sample that is ready for the models."""
+
+    tar: str
+    key: str
+    sample_id: str
+    captions: dict[str, str]
+    placed: Placed
+
+    def reject(self, reason: str, detail: str) -> Rejected:
+        """The same sample, left out."""
+        return Rejected(self.tar, self.key, reason, detail)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Samples of one bucket with all their records, on the host."""
+
+    bucket: str
+    keys: list[str]
+    captions: list[dict[str, str]]
+    samples: Arrays
+    """Array name -> ``[S, ...]``."""
+    records: Arrays
+    """Array name -> ``[S * K, ...]`` in (sample, draw) order."""
+
+    def select(self, kept: Mask, num_draws: int) -> Rows:
+        """Only the samples where ``kept`` (bool ``[S]``) is true."""
+        if kept.all():
+            return self
+        return Rows(
+            self.bucket,
+            [key for key, keep in zip(self.keys, kept, strict=True) if keep],
+            [captions for captions, keep in zip(self.captions, kept, strict=True) if keep],
+            {name: rows[kept] for name, rows in self.samples.items()},
+            {name: rows[np.repeat(kept, num_draws)] for name, rows in self.records.items()},
+        )
+
+
+class FrozenModels:
+    """VAE, English encoders and teacher on one device. For the culture corpus only the VAE is loaded."""
+
+    def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
+        """``corpus``: ``parallel`` or ``culture``.
+
+        Raises:
+            CheckpointError: a model's folder is missing, incomplete, or of another kind.
+            ConfigError: a block or a bucket does not fit the models.
+            DeviceError: the teacher is to be compiled, and nothing can be.
+        """
+        self.config, self.device = config, device
+        self.stopwatch = Stopwatch()
+        checkpoint, dtype = config.teacher.checkpoint, getattr(torch, config.teacher.dtype)
+        self.layouts = bucket_layouts(checkpoint, config.cache, teacher=corpus == "parallel")
+        self._vae = VaeEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
+        self._teacher: Teacher | None = None
+        if corpus == "parallel":
+            self._language = config.corpora.parallel.source_language
+            self._english = EnglishEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
+            self._empty = self._english.encode([""])
+            layers = config.cache.attention.layers if config.cache.attention else ()
+            self._teacher = Teacher.from_checkpoint(
+                checkpoint, config.cache.blocks, dtype, device, channels_last=True, query_layers=layers
+            )
+            if config.cache.run.compile:
+                compile_teacher(self._teacher)
+            num_timesteps = int(self._teacher.scheduler.config.num_train_timesteps)
+            self._recipe = DrawRecipe(
+                config.cache.seed, config.cache.caption_drop_rate, num_timesteps, config.cache.noise_offset
+            )
+
+    @torch.inference_mode()
+    def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[Rows | None, list[Rejected]]:
+        """The rows of a batch of one bucket, and the samples to which a model's answer was not finite."""
+        bucket = bucket_name(batch[0].placed.bucket)
+        mean, std, stored, healthy = self._moments(batch)
+        rejected = _unhealthy(batch, healthy, "nonfinite_latents", "the VAE's answer")
+        batch = _where(batch, healthy)
+        if not batch:
+            return None, rejected
+        samples = {name: rows[healthy] for name, rows in stored.items()}
+        samples["time_ids"] = np.stack([item.placed.time_ids for item in batch])
+        keys, captions = [item.key for item in batch], [item.captions for item in batch]
+        if self._teacher is None:
+            return Rows(bucket, keys, captions, samples, {}), rejected
+        kept = torch.from_numpy(np.flatnonzero(healthy)).to(self.device)
+        with self.stopwatch("text"):
+            conditioning = self._english.encode([item.captions[self._language] for item in batch])
+        text, readable = text_rows(conditioning, self.config.cache.attention)
+        samples |= text
+        records, healthy = self._records(batch, mean[kept], std[kept], conditioning, self.layouts[bucket], part)
+        healthy &= readable
+        rejected += _unhealthy(batch, healthy, "nonfinite_teacher", "the teacher's answer")
+        rows = Rows(bucket, keys, captions, samples, records).select(healthy, part.num_draws)
+        return (rows if rows.keys else None), rejected
+
+    def _moments(self, batch: Sequence[Decoded]) -> tuple[Tensor, Tensor, Arrays, Mask]:
+        """Mean and std float32 ``[S, c, h, w]``, what is stored of them, and which samples' are finite ``[S]``."""
+        with self.stopwatch("vae"):
+            mean, std = self._vae.encode(torch.from_numpy(np.stack([item.placed.pixels for item in batch])))
+            dtype = getattr(torch, self.config.cache.moments_dtype)
+            stored = {"latents_mean": mean.to(dtype), "latents_std": std.to(dtype)}
+            healthy = finite(*stored.values()).cpu().numpy()
+            return mean, std, {name: to_numpy(values) for name, values in stored.items()}, healthy
+
+    def _records(
+        self,
+        batch: Sequence[Decoded],
+        mean: Tensor,
+        std: Tensor,
+        conditioning: Conditioning,
+        layout: BucketLayout,
+        part: PartPlan,
+    ) -> tuple[Arrays, Mask]:
+        """Record-level rows ``[S * K, ...]`` and, per sample, whether all of its are finite ``[S]``."""
+        time_ids = torch.from_numpy(np.stack([item.placed.time_ids for item in batch])).to(self.device)
+        columns: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
+        for draw in range(part.draw_start, part.draw_stop):
+            sample_ids = [item.sample_id for item in batch]
+            drawn = self._draw(sample_ids, draw, mean.shape[1:])
+            queries = self._draw_queries(layout, part, sample_ids, draw)
+            output = self._ask(mean, std, drawn, conditioning, time_ids, queries)
+            with self.stopwatch("sketch"):
+                drawn |= kept_rows(output, drawn["record_id"], layout, part.blocks, self.config.cache)
+                if queries is not None and layout.queries is not None:
+                    drawn |= layout.queries.rows(output.queries, queries)
+            for name, rows in drawn.items():
+                columns[name].append(rows)
+        healthy: Mask = np.all(np.stack(columns.pop("healthy"), axis=1), axis=1)
+        del columns["noise"], columns["latent_noise"]
+        records = {name: np.stack(rows, axis=1) for name, rows in columns.items()}
+        return {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in records.items()}, healthy
+
+    def _draw_queries(
+        self, layout: BucketLayout, part: PartPlan, sample_ids: Sequence[str], draw: int
+    ) -> DrawnQueries | None:
+        """Which queries one draw of each sample keeps, where any are kept."""
+        if layout.queries is None or part.kind == "blocks":
+            return None
+        with self.stopwatch("draws"):
+            return layout.queries.draw(self._recipe, sample_ids, draw)
+
+    def _draw(self, sample_ids: Sequence[str], draw: int, latent_shape: Sequence[int]) -> Arrays:
+        """One draw of each sample, ``[S, ...]``."""
+        with self.stopwatch("draws"):
+            each = [draws(self._recipe, sample_id, draw, draw + 1) for sample_id in sample_ids]
+            numbers = [draw] * len(sample_ids)
+            noise = noise_batch(self._recipe, sample_ids, numbers, latent_shape)
+            return {
+                "timestep": np.concatenate([one.timestep for one in each]),
+                "caption_dropped": np.concatenate([one.caption_dropped for one in each]),
+                "noise_checksum": np.array([checksum(values) for values in noise], dtype=np.uint32),
+                "record_id": record_ids(sample_ids, numbers),
+                "noise": noise,
+                "latent_noise": latent_noise_batch(self._recipe, sample_ids, numbers, latent_shape),
+            }
+
+    def _ask(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        drawn: Arrays,
+        conditioning: Conditioning,
+        time_ids: Tensor,
+        queries: DrawnQueries | None,
+    ) -> UNetOutput:
+        """The teacher's answer to one draw of each sample."""
+        assert self._teacher is not None
+        with self.stopwatch("teacher"):
+            latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._vae.scaling_factor)
+            timesteps = self._tensor(drawn["timestep"])
+            noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
+            text = self._drop(conditioning, self._tensor(drawn["caption_dropped"]))
+            positions = {} if queries is None else queries.positions
+            places = {name: self._tensor(rows) for name, rows in positions.items()}
+            return self._teacher.forward(noisy, timesteps, text, time_ids, places)
+
+    def _drop(self, conditioning: Conditioning, dropped: Tensor) -> Conditioning:
+        """The empty caption's conditioning, or its hidden states alone, where ``dropped`` (bool ``[S]``) is true."""
+        hidden = torch.where(
+            dropped[:, None, None], self._empty.encoder_hidden_states, conditioning.encoder_hidden_states
+        )
+        if conditioning.pooled_prompt_embeds is None or self._empty.pooled_prompt_embeds is None:
+            return Conditioning(hidden, None)
+        if self.config.cache.caption_drop == "hidden_states":
+            return Conditioning(hidden, conditioning.pooled_prompt_embeds)
+        pooled = torch.where(dropped[:, None], self._empty.pooled_prompt_embeds, conditioning.pooled_prompt_embeds)
+        return Conditioning(hidden, pooled)
+
+    def _tensor(self, rows: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(rows).to(self.device)
+
+
+def _where(batch: Sequence[Decoded], kept: Mask) -> list[Decoded]:
+    return [item for item, keep in zip(batch, kept, strict=True) if keep]
+
+
+def _unhealthy(batch: Sequence[Decoded], healthy: Mask, reason: str, what: str) -> list[Rejected]:
+    return [item.reject(reason, f"{what} is NaN, infinite, or too large") for item in _where(batch, ~healthy)]

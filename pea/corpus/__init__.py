@@ -1,0 +1,1 @@
+"""Tars to samples: members, captions, images."""

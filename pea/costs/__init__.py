@@ -1,0 +1,1 @@
+"""Bytes and arithmetic, from shapes alone."""

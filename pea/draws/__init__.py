@@ -1,0 +1,1 @@
+"""Key and seed to timestep, noise and caption drop; pure."""

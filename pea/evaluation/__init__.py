@@ -1,0 +1,1 @@
+"""Images from adapters, and scores of images."""

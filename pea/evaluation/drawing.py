@@ -1,0 +1,166 @@
+"""Images from conditioning, through the unmodified diffusers pipeline of a checkpoint.
+
+Every image has its own initial noise, drawn from its own seed: it does not depend on the batch that it is drawn in,
+and two methods that are compared start from the same noise.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor
+
+from pea.errors import CheckpointError
+from pea.models.conditioning import Conditioning
+from pea.models.loading import only_fp16, quiet_loading
+from pea.models.trainable import LORA_FILE
+
+Images = npt.NDArray[np.uint8]
+_GRID_COLUMNS = 16
+_GRID_WIDTH_PX = 4096
+"""Of a sheet: 16 images in a row are at most 256 px wide each."""
+
+
+class Drawer:
+    """A checkpoint's pipeline without its text encoders, with a DDIM schedule."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        device: torch.device | str,
+        *,
+        num_inference_steps: int,
+        guidance_scale: float,
+        unet: UNet2DConditionModel | None = None,
+    ) -> None:
+        """Args as named; `unet`: draw with this one, not the checkpoint's.
+
+        Raises:
+            CheckpointError: the folder is missing or is no pipeline.
+        """
+        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.pipe = load_pipeline(checkpoint, without_text=True, unet=unet).to(device)
+        if unet is not None:
+            self.pipe.vae.to(unet.dtype)
+        self._has_changes = False
+        self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
+        self.pipe.unet.to(memory_format=torch.channels_last)
+
+    def load_changes(self, folder: Path) -> None:
+        """Take in what training changed in the UNet, where an adapter's folder holds that."""
+        self._has_changes = (folder / LORA_FILE).is_file()
+        if self._has_changes:
+            self.pipe.load_lora_weights(str(folder), local_files_only=True)
+
+    def use_changes(self, *, wanted: bool) -> None:
+        """Draw with the changed UNet, or with the checkpoint's."""
+        if self._has_changes:
+            (self.pipe.enable_lora if wanted else self.pipe.disable_lora)()
+
+    def draw(
+        self,
+        conditioning: Conditioning,
+        empty: Conditioning,
+        seeds: Sequence[int],
+        size_px: tuple[int, int] | None = None,
+    ) -> Images:
+        """One image for each row of the conditioning: uint8 `[B, H, W, 3]`. `empty`: of the empty caption, one row.
+
+        Threads may draw at the same time: each call has a schedule of its own.
+        """
+        pipe, unet = copy(self.pipe), self.pipe.unet
+        pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
+        height, width = (
+            (side // self.pipe.vae_scale_factor for side in size_px) if size_px else (unet.config.sample_size,) * 2
+        )
+        latents = torch.stack(
+            [
+                torch.randn(unet.config.in_channels, height, width, generator=torch.Generator().manual_seed(seed))
+                for seed in seeds
+            ]
+        )
+        with torch.inference_mode():
+            images = pipe(
+                **prompt_arguments(conditioning, empty),
+                latents=latents.to(unet.device, unet.dtype),
+                height=height * self.pipe.vae_scale_factor,
+                width=width * self.pipe.vae_scale_factor,
+                num_inference_steps=self.num_inference_steps,
+                guidance_scale=self.guidance_scale,
+                output_type="np",
+            ).images
+        pixels: Images = (images * 255).round().clip(0, 255).astype(np.uint8)
+        return pixels
+
+
+def save_grid(path: Path, images: Images) -> None:
+    """Images uint8 `[B, H, W, 3]` side by side, `_GRID_COLUMNS` in a row, as one PNG; large ones as thumbnails."""
+    count, height, width, _ = images.shape
+    columns = min(_GRID_COLUMNS, count)
+    shown_width = min(width, _GRID_WIDTH_PX // columns)
+    shown_height = max(1, height * shown_width // width)
+    grid = Image.new("RGB", (columns * shown_width, -(-count // columns) * shown_height), "white")
+    for index, image in enumerate(images):
+        shown = Image.fromarray(image).resize((shown_width, shown_height))
+        grid.paste(shown, (index % columns * shown_width, index // columns * shown_height))
+    grid.save(path)
+
+
+def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:
+    """A pipeline's arguments from `[B, ...]` conditioning and that of the empty captions: B rows, or one for all."""
+    rows = len(conditioning.encoder_hidden_states) // len(empty.encoder_hidden_states)
+    arguments = {
+        "prompt_embeds": conditioning.encoder_hidden_states,
+        "negative_prompt_embeds": empty.encoder_hidden_states.repeat(rows, 1, 1),
+    }
+    if conditioning.pooled_prompt_embeds is not None and empty.pooled_prompt_embeds is not None:
+        arguments["pooled_prompt_embeds"] = conditioning.pooled_prompt_embeds
+        arguments["negative_pooled_prompt_embeds"] = empty.pooled_prompt_embeds.repeat(rows, 1)
+    return arguments
+
+
+def image_seed(seed: int, name: str) -> int:
+    """The seed of one image, from the run's seed and the prompt's id."""
+    return zlib.crc32(f"{seed}/{name}".encode())
+
+
+def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DConditionModel | None = None) -> Any:
+    """The diffusers pipeline in a folder, float32, silent; with `unet` in place of its own, where given.
+
+    Its VAE decodes one image at a time: a batch of large images does not fit a GPU's memory.
+
+    Raises:
+        CheckpointError: the folder is missing or is no pipeline.
+    """
+    if not (checkpoint / "model_index.json").is_file():
+        raise CheckpointError("no diffusers pipeline here", where=checkpoint, expected="model_index.json")
+    parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    if (checkpoint / "text_encoder_2").is_dir():
+        parts = {"text_encoder_2": None, "tokenizer_2": None, "add_watermarker": False} if without_text else {}
+    if unet is not None:
+        parts["unet"] = unet
+    if without_text:
+        parts |= {"text_encoder": None, "tokenizer": None}
+    if any(only_fp16(folder) for folder in checkpoint.iterdir() if folder.name not in parts):
+        parts["variant"] = "fp16"
+    try:
+        with quiet_loading():
+            pipe = DiffusionPipeline.from_pretrained(
+                str(checkpoint), local_files_only=True, use_safetensors=True, **parts
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError("cannot load the pipeline", where=checkpoint, got=str(error).splitlines()[0]) from error
+    if unet is None:
+        pipe.to(torch.float32)  # a text encoder comes in its file's
+    pipe.set_progress_bar_config(disable=True)
+    pipe.vae.enable_slicing()
+    return pipe

@@ -1,0 +1,146 @@
+"""The adapter (PEA): an MLP that turns a native encoder's hidden states into a diffusion model's text conditioning.
+
+Source: arXiv 2311.17086, section 3; layer names as in the published checkpoints (`layernorm`, `projector.*`, `fc`),
+so that those convert without renaming.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pea.errors import CheckpointError
+from pea.models.conditioning import Conditioning
+
+
+class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Hidden states `[B, L, input_dim]` -> `[B, L, cross_attention_dim]` and, for SDXL, a pooled embedding.
+
+    SDXL head (`pooled_dim` set): the projector ends at `pooled_dim`; its mean over the tokens is the pooled
+    embedding, and GELU + `fc` make the sequence from it. SD1.5 head (`pooled_dim` None): the projector ends at
+    `cross_attention_dim`.
+    """
+
+    @register_to_config  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        input_dim: int = 1024,
+        cross_attention_dim: int = 2048,
+        pooled_dim: int | None = 1280,
+        hidden_size: int = 1024,
+        num_layers: int = 2,
+        pooling: Literal["all_tokens", "unmasked_tokens"] = "all_tokens",  # noqa: ARG002 - in self.config
+        max_tokens: int | None = None,  # noqa: ARG002
+        cache_identity: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Sizes; the last two are records for inference.
+
+        Args:
+            input_dim: width of the native encoder's hidden states.
+            cross_attention_dim: width that the UNet's cross-attention reads.
+            pooled_dim: width of the pooled embedding; None for SD1.5-shaped UNets.
+            hidden_size: width of the hidden layers.
+            num_layers: number of hidden layers.
+            pooling: whether padding counts in the mean (`all_tokens`, as published).
+            max_tokens: length to which captions were padded in training.
+            cache_identity: digest of the identity of the cache that it was trained on.
+        """
+        super().__init__()
+        widths = [input_dim] + [hidden_size] * num_layers
+        layers: list[nn.Module] = []
+        for narrow, wide in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(narrow, wide, bias=False), nn.GELU()]
+        last = cross_attention_dim if pooled_dim is None else pooled_dim
+        self.layernorm = nn.LayerNorm(input_dim)
+        self.projector = nn.Sequential(*layers, nn.Linear(widths[-1], last, bias=False))
+        self.fc = None if pooled_dim is None else nn.Linear(pooled_dim, cross_attention_dim)
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Conditioning:
+        """Hidden states float `[B, L, input_dim]` -> conditioning; `unmasked_tokens` reads the mask, int `[B, L]`."""
+        projected = self.projector(self.layernorm(hidden_states))
+        if self.fc is None:
+            return Conditioning(projected, None)
+        if self.config.pooling == "unmasked_tokens" and attention_mask is not None:
+            weights = attention_mask.to(projected.dtype).unsqueeze(-1)
+            pooled = (projected * weights).sum(1) / weights.sum(1).clamp(min=1)
+        else:
+            pooled = projected.mean(1)
+        return Conditioning(self.fc(functional.gelu(projected)), pooled)
+
+    @classmethod
+    def load(cls, folder: Path) -> PEA:
+        """The adapter saved in `folder`, float32, frozen.
+
+        Raises:
+            CheckpointError: the folder is missing or holds no adapter.
+        """
+        if not (folder / "config.json").is_file():
+            raise CheckpointError("no adapter here", where=folder, remedy="Train one: pea train --config FILE.")
+        try:
+            adapter = cls.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError("cannot load the adapter", where=folder, got=str(error).splitlines()[0]) from error
+        adapter.float().requires_grad_(False).eval()
+        return cast("PEA", adapter)
+
+
+def new_adapter(
+    unet_config: Any, input_dim: int, *, hidden_size: int, num_layers: int, max_tokens: int, seed: int
+) -> PEA:
+    """An untrained adapter that fits a UNet; the weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapter: PEA = PEA(
+            input_dim=input_dim,
+            cross_attention_dim=int(unet_config["cross_attention_dim"]),
+            pooled_dim=pooled_dim_of(unet_config),
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            max_tokens=max_tokens,
+        )
+    return adapter
+
+
+def pooled_dim_of(unet_config: Any) -> int | None:
+    """Width of the pooled embedding that a UNet takes beside six `time_ids`; None when it takes none.
+
+    Source: diffusers `UNet2DConditionModel`, `addition_embed_type == "text_time"`.
+    """
+    if unet_config.get("addition_embed_type") != "text_time":
+        return None
+    return int(unet_config["projection_class_embeddings_input_dim"]) - 6 * int(unet_config["addition_time_embed_dim"])
+
+
+def convert_official(path: Path) -> PEA:
+    """The adapter in an official checkpoint (`proj_0_*/pytorch_model.bin`); sizes are read off its tensors.
+
+    Raises:
+        CheckpointError: the file cannot be read as plain tensors, or has other keys than the published layout.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = {str(name): tensor.float() for name, tensor in state.items()}
+        linears = sorted((n for n in tensors if n.startswith("projector.")), key=lambda name: int(name.split(".")[1]))
+        adapter: PEA = PEA(
+            input_dim=len(tensors["layernorm.weight"]),
+            cross_attention_dim=len(tensors["fc.weight"] if "fc.weight" in tensors else tensors[linears[-1]]),
+            pooled_dim=len(tensors[linears[-1]]) if "fc.weight" in tensors else None,
+            hidden_size=len(tensors[linears[0]]),
+            num_layers=len(linears) - 1,
+        )
+        adapter.load_state_dict(tensors)
+    except Exception as error:  # torch.load raises anything from UnpicklingError to zipfile errors
+        raise CheckpointError(
+            "not an official PEA checkpoint",
+            where=path,
+            expected="tensors named layernorm.*, projector.*, fc.*",
+            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+        ) from error
+    adapter.requires_grad_(False).eval()
+    return adapter

@@ -1,0 +1,76 @@
+"""The frozen encoder of images.
+
+Shapes: B batch, c,h,w latent channels and size.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from pea.errors import CheckpointError
+from pea.models.loading import load_part
+
+_VAE_PIXELS_PER_PASS = 4 << 20
+"""On a GPU: bounds the memory of a batch of large images."""
+_VAE_PIXELS_PER_PASS_CPU = 1 << 16
+"""On a CPU: a pass over few small images stays in the processor's cache; 1.5 times as fast as one over 64."""
+
+
+class VaeEncoder:
+    """The frozen image encoder of a diffusers checkpoint."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        self.vae = vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.scaling_factor = float(vae.config.scaling_factor)
+
+    @classmethod
+    def from_checkpoint(
+        cls, folder: Path, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> VaeEncoder:
+        """Load `<folder>/vae`. A VAE that overflows in half precision (`force_upcast`) runs in float32.
+
+        Raises:
+            CheckpointError: the folder is missing or is not an AutoencoderKL.
+        """
+        vae = load_part(AutoencoderKL, folder / "vae", dtype)
+        if vae.config.force_upcast and dtype == torch.float16:
+            vae = vae.float()
+        return cls(vae.to(device))
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Images float `[B, 3, H, W]` in [-1, 1] -> float32 mean and standard deviation `[B, c, h, w]`, unscaled."""
+        at_once = max(1, self._pixels_per_pass // (pixels.shape[2] * pixels.shape[3]))
+        means, stds = zip(*map(self._encode, torch.split(pixels, at_once)), strict=True)
+        return torch.cat(means), torch.cat(stds)
+
+    @property
+    def _pixels_per_pass(self) -> int:
+        return _VAE_PIXELS_PER_PASS_CPU if self.vae.device.type == "cpu" else _VAE_PIXELS_PER_PASS
+
+    def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
+        moments = self.vae.encode(pixels).latent_dist
+        return moments.mean.float(), moments.std.float()
+
+
+def vae_scaling_factor(folder: Path) -> float:
+    """The factor between the VAE's moments and the UNet's latents in `<folder>/vae`, without loading weights.
+
+    Raises:
+        CheckpointError: there is no VAE configuration.
+    """
+    try:
+        config = AutoencoderKL.load_config(str(folder / "vae"), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise CheckpointError("no VAE configuration", where=folder / "vae", got=str(error).splitlines()[0]) from error
+    return float(config.get("scaling_factor", 0.18215))
+
+
+def sample_latents(mean: Tensor, std: Tensor, noise: Tensor, scaling_factor: float) -> Tensor:
+    """One sample of the VAE's posterior, in the UNet's scale; all `[B, c, h, w]`."""
+    return (mean + std * noise) * scaling_factor

@@ -1,0 +1,1 @@
+"""Files on disk: published whole, made durable, digested, locked."""

@@ -1,0 +1,155 @@
+"""Files and folders that are published whole or not at all, also across a power cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pea.errors import DiskFullError, is_disk_full
+
+_FSYNC_THREADS = 16
+TEMPORARY = ".tmp-"
+"""Part of the name of everything that is not published yet."""
+
+
+@contextmanager
+def disk_full_as_error(where: object) -> Iterator[None]:
+    """Turn the system's "no space left" into a ``DiskFullError``; let every other error pass.
+
+    Raises:
+        DiskFullError: the disk, the quota or the file size limit is full.
+    """
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFullError(
+                "the disk is full", where=where, remedy="Make room and run the same command again."
+            ) from error
+        raise
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's or directory's content durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_tree(root: Path) -> None:
+    """Make every file and directory below (and including) ``root`` durable, many at a time: disks wait for them."""
+    paths = [Path(folder, name) for folder, _, names in os.walk(root) for name in (*names, "")]
+    with ThreadPoolExecutor(_FSYNC_THREADS, thread_name_prefix="pea-fsync") as pool:
+        for _ in pool.map(fsync_path, paths):
+            pass
+
+
+def temporary_sibling(path: Path) -> Path:
+    """A fresh hidden name beside ``path``, for what will be renamed to it."""
+    return path.with_name(f".{path.name}{TEMPORARY}{uuid.uuid4().hex[:12]}")
+
+
+def atomic_write(path: Path, data: bytes, *, replace: bool = True) -> None:
+    """Write a file so that a reader, or a crash, meets the old content or the new one and nothing between.
+
+    Raises:
+        FileExistsError: ``replace`` is false and the file exists.
+        DiskFullError: no room; ``path`` is untouched.
+    """
+    temporary = temporary_sibling(path)
+    with disk_full_as_error(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(temporary, path)
+            else:
+                os.link(temporary, path)
+            fsync_path(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory under a hidden name, so that a crash leaves no half-deleted one that looks whole."""
+    hidden = temporary_sibling(path)
+    try:
+        os.rename(path, hidden)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def remove_temporaries(directory: Path, prefix: str) -> None:
+    """Delete what dead writers left: hidden siblings of ``prefix...``."""
+    for path in directory.glob(f".{prefix}*{TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's content in one step, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file's content in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_path(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `path` when the block ends well.
+
+    A `path` that somebody else made first is replaced, or, where `replace` is false, kept: then what was filled goes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_sibling(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                fsync_path(file)
+        _publish(temporary, path, replace=replace)
+        fsync_path(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _publish(folder: Path, path: Path, *, replace: bool) -> None:
+    """Give a folder its name, whoever else does the same at the same time."""
+    while True:
+        try:
+            folder.rename(path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        if not replace:
+            return
+        remove_tree(path)

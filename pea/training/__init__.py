@@ -1,0 +1,1 @@
+"""The student's step, the signals it is compared with, the losses, schedules, and saved states."""

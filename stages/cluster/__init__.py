@@ -1,0 +1,1 @@
+"""Ray: what is spread over machines."""

@@ -1,0 +1,78 @@
+"""The summary of a caching run: what is in the cache, what was left out and why, and whether that is a failure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pea.cache import Cache
+from pea.cache.totals import totals
+from pea.config import CacheConfig
+from pea.errors import CacheError
+from pea.storage.durable import write_text
+
+FILE_NAME = "run_summary.json"
+
+
+def summarize(
+    directory: Path, num_collected: int, failed: Mapping[str, str], seconds: float, stage_seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """Write ``run_summary.json`` into the cache's folder and return it; seconds add up over resumed runs."""
+    path = directory / FILE_NAME
+    try:
+        previous = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        previous = {}
+    stages = Counter(previous.get("stage_seconds", {})) + Counter(stage_seconds)
+    found = totals(Cache.open(directory, partial=True))
+    summary = {
+        "tars": found["tars"],
+        "samples": found["samples"],
+        "records": found["records"],
+        "bytes": found["bytes"],
+        "dropped": dict(sorted((Counter(found["dropped"]) + Counter(found["dropped_later"])).items())),
+        "failed": dict(sorted(failed.items())),
+        "seconds": round(previous.get("seconds", 0.0) + (seconds if num_collected else 0.0), 3),
+        "stage_seconds": {name: round(value, 3) for name, value in sorted(stages.items())},
+    }
+    write_text(path, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def describe(summary: Mapping[str, Any]) -> str:
+    """One line for a person."""
+    num_dropped = sum(summary["dropped"].values())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items())
+    dropped = f"; dropped {num_dropped} ({reasons})" if num_dropped else ""
+    return (
+        f"{summary['samples']:,} samples, {summary['records']:,} records, "
+        f"{summary['bytes'] / 1e6:,.1f} MB in {summary['seconds']:.1f} s{dropped}"
+    )
+
+
+def check(directory: Path, summary: Mapping[str, Any], config: CacheConfig) -> None:
+    """A run that lost a tar, or dropped more samples than allowed, has failed.
+
+    Raises:
+        CacheError: it has.
+    """
+    if summary["failed"]:
+        raise CacheError(
+            f"{len(summary['failed'])} tars failed",
+            where=directory,
+            got=" | ".join(f"{tar}: {error}" for tar, error in summary["failed"].items()),
+            remedy="The finished shards are kept; remove the cause and run the same command again.",
+        )
+    num_dropped = sum(summary["dropped"].values())
+    share = num_dropped / max(1, num_dropped + summary["samples"])
+    if share > config.max_dropped_fraction:
+        raise CacheError(
+            "too many samples were dropped",
+            where=directory,
+            expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
+            got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items()),
+            remedy="`pea inspect ls --dropped` names them.",
+        )

@@ -1,0 +1,80 @@
+"""What decides the result of a phase; a saved state of another fingerprint is not resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from pea.cache import Cache
+from pea.cache.identity import sha256_folder
+from pea.config import Config, Phase, TrainConfig
+from pea.training.saved_state import differing_names
+
+_NOT_DECIDING = {
+    "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
+    "max_minutes", "keep_text_states", "sample_every_steps", "sample_prompts", "trackers", "phases",
+}  # fmt: skip
+"""Settings of `train` that do not change the result."""
+_LIGHT = {
+    "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay", "adam_beta2", "max_grad_norm",
+    "seed", "precision", "validation_fraction",
+}  # fmt: skip
+"""Settings that decide the result of a phase without the UNet."""
+_OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
+
+
+def light_fingerprint(config: Config, parallel: Cache, phases: Sequence[Phase], num_processes: int) -> dict[str, Any]:
+    """Of the last of these phases, none of which has the UNet: what comes after it leaves its result as it is."""
+    return {
+        "cache": parallel.identity.digest,
+        "student": _student(config),
+        "phases": [_light_settings(phase) for phase in phases],
+        "num_processes": num_processes,
+    }
+
+
+def unet_fingerprint(
+    config: Config, parallel: Cache, culture: Cache | None, former: Sequence[Phase], num_processes: int
+) -> dict[str, Any]:
+    """Of the phase with the UNet; `config`: with its settings, `former`: the phases before it."""
+    found = {
+        "cache": {"parallel": parallel.identity.digest, "culture": culture.identity.digest if culture else None},
+        "student": _student(config),
+        "train": _plain(config.train, set(TrainConfig.model_fields) - _NOT_DECIDING),
+        "num_processes": num_processes,
+    }
+    return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
+
+
+def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
+    """Dotted names at which the fingerprint of a saved state differs; what is newer than it had its default then."""
+    defaults = TrainConfig().model_dump(mode="json")
+
+    def completed(settings: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+        return {name: defaults[name] for name in like if name in defaults} | settings
+
+    saved = dict(saved)
+    if "train" in saved and "train" in current:
+        saved["train"] = completed(saved["train"], current["train"])
+    if "phases" in saved and len(saved["phases"]) == len(current.get("phases", ())):
+        saved["phases"] = [completed(*both) for both in zip(saved["phases"], current["phases"], strict=True)]
+    return differing_names(saved, current)
+
+
+def _light_settings(phase: Phase) -> dict[str, Any]:
+    return {"kind": phase.kind} | _plain(phase.train, _LIGHT | _OF_KIND[phase.kind])
+
+
+def _student(config: Config) -> dict[str, Any]:
+    return {
+        "encoder": sha256_folder(config.student.encoder),
+        "language": ",".join(config.student.caption_languages),
+        "adapter": config.student.adapter.model_dump(mode="json"),
+    }
+
+
+def _plain(train: TrainConfig, names: set[str]) -> dict[str, Any]:
+    """These settings as a saved state gives them back."""
+    settings: dict[str, Any] = json.loads(json.dumps(train.model_dump(mode="json", include=names)))
+    return settings

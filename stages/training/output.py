@@ -1,0 +1,109 @@
+"""What a training run leaves: the log, and the adapter's folder with its model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pea.config import Config
+from pea.models.adapter import PEA
+from pea.models.trainable import LORA_FILE, save_unet
+from pea.storage.durable import fsync_path, write_text
+from pea.training.train_log import Row
+
+
+class LossMeter:
+    """Means of the losses since they were last taken; kept on the device, so that adding does not wait for it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Count one batch."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        self._count += 1
+
+    def take_means(self) -> dict[str, Tensor]:
+        """The mean of each term, and start anew."""
+        means = {name: value / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def state(self) -> dict[str, Any]:
+        """For a saved state; numbers are exact."""
+        return {"sums": {name: value.item() for name, value in self._sums.items()}, "count": self._count}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Put back what `state` gave."""
+        self._sums = {name: torch.tensor(value, device=device) for name, value in state["sums"].items()}
+        self._count = state["count"]
+
+
+def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row], summary: dict[str, Any]) -> None:
+    """Write all that belongs to the adapter; `config.json`, which makes it loadable, last.
+
+    `unet`: the student's, of which parts may have been trained.
+    """
+    folder = config.adapter_dir
+    (folder / "config.json").unlink(missing_ok=True)
+    (folder / LORA_FILE).unlink(missing_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
+        adapter.save_pretrained(temporary, safe_serialization=True)
+        if unet is not None:
+            save_unet(unet, config.train.method, config.teacher.checkpoint, Path(temporary))
+        write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(folder / "README.md", model_card(config, adapter, rows, summary))
+        for name in (LORA_FILE, "diffusion_pytorch_model.safetensors", "config.json"):
+            if (Path(temporary) / name).exists():
+                (Path(temporary) / name).replace(folder / name)
+                fsync_path(folder)
+
+
+def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
+    """The adapter's README: what it is, how to use it, what it was made from."""
+    last = rows[-1] if rows else {}
+    terms = ("loss", "noise_pred", "features", "diffusion", "attention", "text")
+    losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in terms if name in last)
+    languages = ", ".join(config.student.languages)
+    lora = 'pipe.load_lora_weights("this folder")\n' if config.train.method != "adapter" else ""
+    kind, train = config.train.all_phases[-1]
+    steps = ", ".join(f"{phase['steps']} ({phase['kind']})" for phase in summary["phases"])
+    shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
+    return f"""---
+library_name: diffusers
+tags: [pea-diffusion, text-to-image, adapter]
+language: [{languages}]
+---
+
+# PEA adapter: {languages} prompts for an {shape}-shaped diffusion model
+
+A small MLP between a frozen {languages} text encoder (`{config.student.encoder.name}`) and the UNet of
+`{config.teacher.checkpoint.name}`, trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
+
+```python
+from pea.pipeline import PEAPrompt
+
+pea = PEAPrompt.from_pretrained("this folder", "the text encoder's folder")
+{lora}image = pipe(**pea("..."))  # pipe: any diffusers pipeline of the teacher's kind
+```
+
+| | |
+|---|---|
+| method | {summary["method"]} |
+| trained parameters | {summary["trained_parameters"]:,} |
+| optimizer steps | {steps} (skipped: {summary["skipped_steps"]}) |
+| batch | {train.batch_size}{f", of which culture {train.culture_fraction:.0%}" if kind == "unet" else ""} |
+| parallel records, culture samples | {summary["records"]}, {summary["culture_samples"]} |
+| teacher's answers | {summary["targets"]} |
+| identity of the cache | `{adapter.config.cache_identity}` |
+{losses}
+"""

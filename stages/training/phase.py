@@ -1,0 +1,139 @@
+"""What the phases of a training run have in common: their place in it, what they leave, and when its time is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from pea.config import Config, Phase
+from pea.training.train_log import Row, TrainLog
+
+
+@dataclass(frozen=True)
+class PhaseDone:
+    """What a phase did, resumed parts included."""
+
+    kind: str
+    steps: int
+    rows: int
+    """That were trained on, in all processes."""
+    seconds: float
+    """In its loop."""
+    row_flops: float
+    """Floating-point operations of a row, as `pea.costs.training` counts them."""
+
+    @property
+    def tflop(self) -> float:
+        """Arithmetic of the phase, in 10^12 floating-point operations."""
+        return self.rows * self.row_flops / 1e12
+
+    def summary(self) -> dict[str, Any]:
+        """For `train_summary.json`."""
+        return {"kind": self.kind, "steps": self.steps, "seconds": round(self.seconds, 2), "tflop": rounded(self.tflop)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a phase stands in its run."""
+
+    phases: tuple[Phase, ...]
+    """All of the run."""
+    done: tuple[PhaseDone, ...] = ()
+    """Those before it."""
+    resumed: bool = False
+    """Whether something of this run has been taken up already."""
+
+    @property
+    def number(self) -> int:
+        """Of the phase, from 1."""
+        return len(self.done) + 1
+
+    @property
+    def phase(self) -> Phase:
+        """The phase itself."""
+        return self.phases[len(self.done)]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no phase is left."""
+        return len(self.done) == len(self.phases)
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"phase {self.number} ({self.phase.kind})"
+
+    @property
+    def former(self) -> tuple[Phase, ...]:
+        """The phases before it."""
+        return self.phases[: len(self.done)]
+
+    @property
+    def first_step(self) -> int:
+        """Optimizer steps of the phases before it; logs count steps through all phases."""
+        return sum(each.steps for each in self.done)
+
+    @property
+    def seconds(self) -> float:
+        """That the phases before it took."""
+        return sum(each.seconds for each in self.done)
+
+    def after(self, done: PhaseDone, *, resumed: bool) -> Place:
+        """The place of the next phase."""
+        return Place(self.phases, (*self.done, done), self.resumed or resumed)
+
+    def settings(self, config: Config) -> Config:
+        """The configuration with the phase's own settings of training."""
+        train = self.phase.train
+        if self.resumed and train.resume == "must":
+            train = train.model_copy(update={"resume": "auto"})
+        return config.model_copy(update={"train": train})
+
+
+def first_place(config: Config) -> Place:
+    """The place of a run's first phase."""
+    return Place(config.train.all_phases)
+
+
+def everywhere(accelerator: Accelerator, flag: Tensor) -> bool:
+    """Whether a flag holds in every process."""
+    held: Tensor = accelerator.reduce(flag.float().reshape(1), "sum")
+    return int(held.item()) == accelerator.num_processes
+
+
+def out_of_time(accelerator: Accelerator, place: Place, seconds: float) -> bool:
+    """Whether a process has been in the loops for `train.max_minutes`; `seconds`: in that of this phase."""
+    limit = place.phase.train.max_minutes
+    if limit is None:
+        return False
+    in_time = torch.tensor(place.seconds + seconds < 60 * limit, device=accelerator.device)
+    return not everywhere(accelerator, in_time)
+
+
+def write_row(accelerator: Accelerator, log: TrainLog, row: Row) -> None:
+    """A row for a log and the trackers."""
+    if accelerator.is_main_process:
+        log.append(row)
+    accelerator.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+
+
+def rounded(value: float) -> float:
+    """To five significant digits."""
+    return float(f"{value:.5g}")
+
+
+def whole_summary(done: Sequence[PhaseDone]) -> dict[str, Any]:
+    """What a summary says of all phases together, and of each."""
+    seconds = sum(each.seconds for each in done)
+    return {
+        "steps": sum(each.steps for each in done),
+        "seconds": round(seconds, 2),
+        "samples_per_s": round(sum(each.rows for each in done) / max(seconds, 1e-9), 1),
+        "tflop": rounded(sum(each.tflop for each in done)),
+        "phases": [each.summary() for each in done],
+    }

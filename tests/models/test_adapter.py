@@ -1,0 +1,83 @@
+"""The adapter: published layout and sizes, seeds, saving, official checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pea.errors import CheckpointError
+from pea.models.adapter import PEA, convert_official, new_adapter
+
+
+def test_published_sizes() -> None:
+    with torch.device("meta"):
+        sdxl = PEA(1024, 2048, 1280, hidden_size=1024)
+        sd15 = PEA(1024, 768, None, hidden_size=2048)
+    assert sum(p.numel() for p in sdxl.parameters()) == 6_033_408
+    assert sum(p.numel() for p in sd15.parameters()) == 7_866_368
+    names = ["layernorm.weight", "layernorm.bias", "projector.0.weight", "projector.2.weight", "projector.4.weight"]
+    assert [name for name, _ in sd15.named_parameters()] == names
+    assert [name for name, _ in sdxl.named_parameters()] == [*names, "fc.weight", "fc.bias"]
+
+
+def test_sdxl_pools_over_the_tokens() -> None:
+    adapter = PEA(8, 6, 4, hidden_size=8)
+    hidden = torch.randn(2, 5, 8)
+    sequence, pooled = adapter(hidden)
+    assert sequence.shape == (2, 5, 6) and pooled is not None and pooled.shape == (2, 4)
+    torch.testing.assert_close(pooled, adapter.projector(adapter.layernorm(hidden)).mean(1))
+
+
+def test_masked_pooling_ignores_padding() -> None:
+    adapter = PEA(8, 6, 4, hidden_size=8, pooling="unmasked_tokens")
+    hidden, mask = torch.randn(1, 5, 8), torch.tensor([[1, 1, 0, 0, 0]])
+    torch.testing.assert_close(adapter(hidden, mask)[1], adapter(hidden[:, :2], mask[:, :2])[1])
+
+
+def test_depth_and_sd15_head() -> None:
+    adapter = PEA(8, 6, None, hidden_size=16, num_layers=4)
+    sequence, pooled = adapter(torch.randn(2, 5, 8))
+    assert sequence.shape == (2, 5, 6) and pooled is None
+    assert len([layer for layer in adapter.projector if isinstance(layer, torch.nn.Linear)]) == 5
+
+
+def test_a_seed_is_the_weights_and_leaves_the_global_generator_alone() -> None:
+    config = {"cross_attention_dim": 6}
+    state = torch.get_rng_state()
+    one = new_adapter(config, 8, hidden_size=8, num_layers=2, max_tokens=10, seed=3)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.rand(1)
+    two = new_adapter(config, 8, hidden_size=8, num_layers=2, max_tokens=10, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    adapter = PEA(8, 6, 4, hidden_size=8, max_tokens=10, cache_identity="abc")
+    adapter.save_pretrained(tmp_path)
+    loaded = PEA.load(tmp_path)
+    assert loaded.config.cache_identity == "abc" and loaded.config.max_tokens == 10
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    hidden = torch.randn(1, 3, 8)
+    assert torch.equal(loaded(hidden)[0], adapter(hidden)[0])
+    with pytest.raises(CheckpointError, match="no adapter here"):
+        PEA.load(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("pooled_dim", [4, None])
+def test_official_checkpoints_convert(tmp_path: Path, pooled_dim: int | None) -> None:
+    adapter = PEA(8, 6, pooled_dim, hidden_size=16, num_layers=3)
+    torch.save({name: tensor.half() for name, tensor in adapter.state_dict().items()}, tmp_path / "pytorch_model.bin")
+    converted = convert_official(tmp_path / "pytorch_model.bin")
+    assert converted.config.hidden_size == 16 and converted.config.num_layers == 3
+    assert converted.config.pooled_dim == pooled_dim and converted.config.cross_attention_dim == 6
+    torch.testing.assert_close(converted(torch.ones(1, 2, 8))[0], adapter(torch.ones(1, 2, 8))[0], rtol=0.01, atol=0.01)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.bin")
+    (tmp_path / "text.bin").write_text("hello")
+    for name in ("other.bin", "text.bin", "absent.bin"):
+        with pytest.raises(CheckpointError, match="not an official PEA checkpoint"):
+            convert_official(tmp_path / name)

@@ -1,0 +1,154 @@
+"""The caching stage on a real local Ray."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from rich.console import Console
+
+from pea.cache import Cache
+from pea.config import Config
+from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
+from pea.storage.locks import FileLock
+from stages import cache_teacher
+from stages.cluster import pool
+from tests.collect.test_collector import assert_same, with_cache
+from tests.tiny_setup import write_tar
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _local_ray() -> Iterator[None]:
+    """One Ray for the module: the stage joins it and leaves it running."""
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def run(config: Config, **options: Any) -> tuple[dict[str, Any], str]:
+    """Summaries, and what was shown."""
+    shown = io.StringIO()
+    return cache_teacher.run(config, Console(file=shown, width=300), **options), shown.getvalue()
+
+
+def with_tars(config: Config, **tars: Path) -> Config:
+    """The configuration with other tars per corpus; the others are left out."""
+    parallel = config.corpora.parallel.model_copy(update={"tars": (str(tars["parallel"]),)})
+    return config.model_copy(
+        update={"corpora": config.corpora.model_copy(update={"parallel": parallel, "culture": None})}
+    )
+
+
+def with_workers(config: Config, **options: Any) -> Config:
+    """The configuration with other run options of the cache."""
+    run_config = config.cache.run.model_copy(update=options)
+    return config.model_copy(update={"cache": config.cache.model_copy(update={"run": run_config})})
+
+
+def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run: Config, tiny_sdxl: Config) -> None:
+    run(with_workers(with_cache(fresh_run, draws_per_sample=1), num_actors=2))
+    with pytest.raises(IdentityError, match=r"draws_per_sample.*--extend"):
+        run(fresh_run)
+    summaries, shown = run(fresh_run, extend=True)
+    assert "2 shards are finished already, 2 to do" in shown
+    for corpus in ("parallel", "culture"):
+        assert_same(Cache.open(fresh_run.cache_dir(corpus)), Cache.open(tiny_sdxl.cache_dir(corpus)))
+    summary = summaries["parallel"]
+    assert (summary["samples"], summary["records"], summary["dropped"], summary["failed"]) == (16, 48, {}, {})
+    assert json.loads((fresh_run.cache_dir("parallel") / "run_summary.json").read_text()) == summary
+    again, shown = run(fresh_run)
+    assert again == summaries, "finished shards are not done again, and no time is added"
+    assert "all 4 shards are finished already" in shown
+
+
+def test_bad_input_is_named_and_the_next_run_completes(fresh_run: Config, tmp_path: Path) -> None:
+    path = tmp_path / "some.tar"
+    write_tar(path, range(9), ("en", "zh"))
+    with tarfile.open(path, "a") as tar:
+        for name in ("0100.png", "0100.json"):
+            tar.addfile(tarfile.TarInfo(name), io.BytesIO())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:5000])
+    config = with_tars(fresh_run, parallel=path)
+    with pytest.raises(CorpusError, match=r"some\.tar"):
+        run(config)
+    assert not config.cache_dir("parallel").exists(), "a damaged tar is no part of any identity"
+    path.write_bytes(whole)
+    with pytest.raises(CacheError, match=r"too many samples were dropped; expected at most 1\.00% .*10\.00%"):
+        run(config)
+    assert Cache.open(config.cache_dir("parallel")).num_samples == 9, "it is complete nevertheless"
+    summaries, shown = run(with_cache(config, max_dropped_fraction=0.1))
+    assert list(summaries["parallel"]["dropped"].values()) == [1]
+    assert "dropped 1 (" in shown
+
+
+def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
+    with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
+        run(with_workers(fresh_run, num_gpus_per_actor=64.0))
+    _, shown = run(with_workers(fresh_run, num_actors=3, num_cpus_per_actor=1.5))
+    assert not pool._scales()
+    assert shown.count("has room for 1 of 3 actors") == 1
+    assert_same(Cache.open(fresh_run.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
+
+
+def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
+    teacher = fresh_run.teacher.model_copy(update={"checkpoint": tmp_path / "nowhere"})
+    with pytest.raises(CheckpointError, match="nowhere"):
+        run(fresh_run.model_copy(update={"teacher": teacher}))
+    assert not fresh_run.cache_dir("parallel").exists()
+
+
+@pytest.mark.slow
+def test_a_lock_that_a_dying_worker_still_holds_is_waited_for(fresh_run: Config, tiny_sdxl: Config) -> None:
+    directory = fresh_run.cache_dir("culture")
+    shard = directory / "shards" / "culture"
+    shard.mkdir(parents=True)
+    lock = FileLock(shard / "p000.lock")
+    releasing = threading.Timer(3, lock.release)
+    releasing.start()
+    try:
+        run(fresh_run)
+    finally:
+        releasing.join()
+    assert_same(Cache.open(directory), Cache.open(tiny_sdxl.cache_dir("culture")))
+
+
+@pytest.mark.slow
+def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
+    fresh_run: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tar that disappears after planning stands for storage that fails."""
+    plan = cache_teacher._plan
+
+    def losing(*args: Any, **options: Any) -> Any:
+        jobs = plan(*args, **options)
+        for job in jobs:
+            if job.part.tar == "parallel-0":
+                lost = job.journal.parent / "lost.tar"
+                lost.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(job.tar, lost)
+                job.tar = lost
+        return jobs
+
+    start = pool.Pool._start
+
+    def unlinking(self: Any, job: Any) -> None:
+        if job.tar.name == "lost.tar":
+            job.tar.unlink(missing_ok=True)
+        start(self, job)
+
+    monkeypatch.setattr(cache_teacher, "_plan", losing)
+    monkeypatch.setattr(pool.Pool, "_start", unlinking)
+    with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
+        run(fresh_run)
+    assert [shard.tar for shard in Cache.open(fresh_run.cache_dir("parallel"), partial=True).shards] == ["parallel-1"]
+    monkeypatch.undo()
+    assert run(fresh_run)[0]["parallel"]["samples"] == 16

@@ -1,0 +1,167 @@
+"""The command line: help, overrides, one-line errors, exit codes, and what it does not import."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pea.config import load_config
+from pea.errors import CacheError, PeaError
+from stages import cli
+from stages.cli import COMMANDS, main
+from stages.command import common
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "configs/demo.yaml"
+
+
+@pytest.fixture(autouse=True)
+def _in_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_a_module(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: pea {name} ")
+    assert COMMANDS[name].help[1:] in " ".join(shown.split())
+    module = importlib.import_module(COMMANDS[name].module)
+    needed = ("add_arguments", "run_arguments") if COMMANDS[name].own_arguments else ("run",)
+    assert all(hasattr(module, attribute) for attribute in needed)
+
+
+def test_readme_names_every_command() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in COMMANDS if f"pea {name}" not in text] == []
+
+
+def test_help_of_pea_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not command.own_arguments] + ["cache"])
+def test_dry_run_prints_a_configuration_that_can_be_read_back(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [f"run_dir={tmp_path / 'run'}", "train.batch_size=7"]
+    assert main([name, "--config", CONFIG, "--dry-run", *overrides]) == 0
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert load_config(copy) == load_config(CONFIG, overrides)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cache.sed=1", "did you mean cache.seed?"),
+        ("train.batch_size=many", "train.batch_size"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "--config", CONFIG, "--dry-run", override]) == common.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("pea: error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "inspect")]
+    + [["run", "pipeline.yaml"], ["sweep", "methods"], ["generate", "cat"], ["inspect", "verify"]],
+)
+def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:
+    files = [Path("a.yaml"), Path("b.yaml")]
+    arguments = cli.parse([*words, *(word for file in files for word in ("--config", str(file)))])
+    assert arguments.config == files
+
+
+def test_missing_configuration_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--config", "no/such.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        "pea: error: no/such.yaml: cannot read the configuration; "
+        "got [Errno 2] No such file or directory: 'no/such.yaml'\n"
+    )
+
+
+def _raise(error: BaseException) -> int:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "shown"),
+    [
+        (CacheError("what", where="there", remedy="Do this."), 2, "pea: error: there: what. Do this.\n"),
+        (KeyboardInterrupt(), 130, "pea: interrupted; to go on, run the same command\n"),
+    ],
+)
+def test_errors_become_one_line_and_a_code(
+    error: BaseException, code: int, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert common.guarded(lambda: _raise(error)) == code
+    assert capsys.readouterr().err == shown
+
+
+def test_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert common.guarded(lambda: _raise(OSError(errno.ENOSPC, "No space left on device", "x"))) == 2
+    assert capsys.readouterr().err.startswith("pea: error: the disk is full: ")
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("a bug"), TypeError("a bug")])
+def test_bugs_keep_their_traceback(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        common.guarded(lambda: _raise(error))
+
+
+def test_an_error_may_bring_its_exit_code() -> None:
+    error = PeaError("what")
+    error.exit_code = 7  # type: ignore[attr-defined]
+    assert common.guarded(lambda: _raise(error)) == 7
+
+
+def test_only_the_wanted_module_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    load = importlib.import_module
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: imported.append(name) or load(name))
+    cli.build_parser(["run", "pipeline.yaml"])
+    assert imported == ["stages.run"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["inspect", "--help"], ["run", "--help"], ["train", "--help"]])
+def test_light_commands_start_without_heavy_libraries(words: list[str]) -> None:
+    script = (
+        "import sys; from stages.cli import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'ray', 'diffusers', 'transformers', 'accelerate', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    script = (
+        "import sys; from stages.command.common import guarded\n"
+        "sys.exit(guarded(lambda: [print('x' * 1000) for _ in range(10000)] and 0))"
+    )
+    command = f'{sys.executable} -c "$SCRIPT" | head -n 1'
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env={"SCRIPT": script, "PATH": "/usr/bin:/bin"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "x" * 1000 + "\n"
+    assert done.stderr == ""

@@ -1,0 +1,308 @@
+"""Scoring: four rows from the same noise, kept images, metrics beside those of other stages; drawing for a user."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionXLPipeline
+from PIL import Image
+from rich.console import Console
+
+from pea.collect.overlap import side_by_side
+from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
+from pea.errors import CheckpointError, EvaluationError
+from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
+from pea.evaluation.prompts import read_prompts, texts_in
+from pea.models.conditioning import Conditioning
+from pea.models.english import EnglishEncoder
+from stages import evaluate, generate, scoring, train_adapter
+from stages.cli import main
+from tests.tiny_setup import make_setup
+
+QUIET = Console(quiet=True)
+
+
+ROOT = Path(__file__).parents[2]
+WORLD = ROOT / "data_tools/world/checkpoints"
+
+
+class _Judge:
+    """Calls an image bright or dark."""
+
+    def read(self, images: np.ndarray) -> dict[str, list[str]]:
+        assert images.dtype == np.uint8
+        return {"light": ["bright" if image.mean() > 127 else "dark" for image in images]}
+
+
+def _write_prompts(path: Path, count: int, *, translation: bool) -> None:
+    lines = []
+    for number in range(count):
+        captions = {"en": "a cat", "zh": "一只猫"} | ({"translation_zh": "one animal cat"} if translation else {})
+        lines.append(json.dumps({"id": f"p{number}", "captions": captions, "attributes": {"light": "bright"}}))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    folder = tmp_path_factory.mktemp("evaluate")
+    base = make_setup(folder, "sdxl")
+    train_adapter.run(base, QUIET)
+    _write_prompts(folder / "general.jsonl", 5, translation=False)
+    _write_prompts(folder / "culture.jsonl", 3, translation=True)
+    settings = EvaluateConfig(
+        prompts={"general": folder / "general.jsonl", "culture": folder / "culture.jsonl"},
+        judge=folder / "judge",
+        num_inference_steps=2,
+        batch_size=4,
+        device="cpu",
+    )
+    return base.model_copy(update={"evaluate": settings})
+
+
+def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
+    (config.run_dir / "metrics.json").write_text('{"cache.records": 48, "teacher.general": 9}')
+    returned = evaluate.run(config, QUIET)
+    metrics = json.loads((config.run_dir / "metrics.json").read_text())
+    names = {f"{row}.{name}" for row in ("no_adapter", "adapter") for name in ("general", "culture")}
+    names |= {"teacher.general", "teacher.culture_described", "translation.culture"}
+    assert set(metrics) == names | {"details", "cache.records", "seconds.train", "seconds.evaluate"}
+    assert metrics["cache.records"] == 48 and metrics["teacher.general"] == returned["teacher.general"] <= 1
+    detail = metrics["details"]["adapter.culture"]
+    assert detail["mean"]["n"] == 3 and detail["attributes"]["light"]["n"] == 3
+    for row in evaluate.ROWS:
+        folder = config.run_dir / "evaluate" / row / "culture"
+        assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"p{n}.png" for n in range(3))]
+    assert _size(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
+
+
+def _rows_drawn(config: Config, folder: Path, rows: tuple[str, ...] | None, console: Console = QUIET) -> set[str]:
+    """`row/prompt set` of each sheet that a short evaluation leaves; `rows`: None is the default."""
+    (folder / "adapter").symlink_to(config.adapter_dir)
+    settings = {"judge": None, "num_inference_steps": 1} | ({} if rows is None else {"rows": rows})
+    changed = {"run_dir": folder, "evaluate": config.evaluate.model_copy(update=settings)}
+    evaluate.run(config.model_copy(update=changed), console)
+    return {path.parent.relative_to(folder / "evaluate").as_posix() for path in folder.rglob("grid.png")}
+
+
+def test_prompts_without_a_translation_leave_that_row_out(config: Config, tmp_path: Path) -> None:
+    said = io.StringIO()
+    drawn = _rows_drawn(config, tmp_path, None, Console(file=said))
+    assert "translation/culture" in drawn and "translation/general" not in drawn and "teacher/general" in drawn
+    notice = "row translation, prompts general: left out, 5 of 5 prompts have no caption translation_zh\n"
+    assert notice in said.getvalue() and said.getvalue().count("left out") == 1
+
+
+def test_a_translation_that_is_asked_for_has_to_be_there(config: Config, tmp_path: Path) -> None:
+    wanted = (
+        r"general.jsonl: the row `translation` .* expected a caption translation_zh .* got none in 5 of 5, first p0"
+    )
+    with pytest.raises(EvaluationError, match=wanted) as caught:
+        _rows_drawn(config, tmp_path, ("teacher", "translation"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "evaluate").exists()
+
+
+def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(resolved_yaml(config), encoding="utf-8")
+    sets = {"general": read_prompts(config.evaluate.prompts["general"])}
+    evaluate.check_translations(load_config(tmp_path / "c.yaml"), QUIET, sets)
+
+
+def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    settings = config.evaluate.model_copy(update={"judge": None, "max_prompts": 1, "num_inference_steps": 1})
+    metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
+    assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"}
+    assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
+
+
+def test_a_clip_scores_where_no_judge_can(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    changes = {"judge": None, "num_inference_steps": 1, "clip": WORLD / "chinese_clip", "rows": ("teacher", "adapter")}
+    settings = config.evaluate.model_copy(update=changes)
+    metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
+    names = {f"{name}.clip" for name in ("teacher.general", "adapter.general", "adapter.culture")}
+    assert names | {"teacher.culture_described.clip"} == set(metrics["details"])
+    assert all(-1 <= metrics[name] <= 1 for name in names)
+    assert metrics["details"]["adapter.general.clip"]["mean"]["n"] == 5
+
+
+def test_every_language_of_an_adapter_is_drawn(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    both = {"id": "p0", "captions": {"zh": "一只猫", "ja": "猫"}}
+    (tmp_path / "general.jsonl").write_text(json.dumps(both) + "\n", encoding="utf-8")
+    prompts = {**config.evaluate.prompts, "general": tmp_path / "general.jsonl"}
+    settings = {"judge": None, "num_inference_steps": 1, "rows": ("adapter",), "prompts": prompts}
+    changed = {
+        "run_dir": tmp_path,
+        "evaluate": config.evaluate.model_copy(update=settings),
+        "student": config.student.model_copy(update={"language": ("zh", "ja")}),
+    }
+    evaluate.run(config.model_copy(update=changed), QUIET)
+    drawn = {path.parent.relative_to(tmp_path / "evaluate").as_posix() for path in tmp_path.rglob("p0.png")}
+    assert drawn == {"adapter/general", "adapter/culture", "adapter_ja/general"}, "culture prompts have no Japanese"
+
+
+def test_an_image_does_not_depend_on_its_batch(config: Config) -> None:
+    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
+    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
+    together = drawer.draw(english.encode(["a cat", "a dog", "a cat"]), english.encode([""]), [1, 2, 1])
+    alone = drawer.draw(english.encode(["a dog"]), english.encode([""]), [2])
+    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1
+    assert np.array_equal(together[0], together[2]) and not np.array_equal(together[0], together[1])
+    wide = drawer.draw(english.encode(["a dog"]), english.encode([""]), [2], size_px=(16, 24))
+    assert wide.shape == (1, 16, 24, 3)
+
+
+def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
+    """What the drawer gives is what a user gets from diffusers with the same prompt and noise."""
+    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
+    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
+    ours = drawer.draw(Conditioning(*english.encode(["a cat"])), english.encode([""]), [7])
+    pipe = StableDiffusionXLPipeline.from_pretrained(config.teacher.checkpoint)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    pipe.set_progress_bar_config(disable=True)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
+    options = {"height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "np"}
+    theirs = pipe("a cat", negative_prompt="", latents=latents, **options).images
+    assert np.abs(ours[0] / 255 - theirs[0]).max() < 0.01
+
+
+@pytest.mark.parametrize("without_text", [True, False])
+def test_a_checkpoint_of_fp16_weights_alone_is_drawn_from(config: Config, tmp_path: Path, without_text: bool) -> None:
+    half = load_pipeline(config.teacher.checkpoint)
+    for model in (half.unet, half.vae, half.text_encoder, half.text_encoder_2):
+        model.half()
+    half.save_pretrained(tmp_path, variant="fp16")
+    assert not list(tmp_path.glob("*/*model.safetensors"))
+    pipe = load_pipeline(tmp_path, without_text=without_text)
+    models = [pipe.unet, pipe.vae] + ([] if without_text else [pipe.text_encoder, pipe.text_encoder_2])
+    assert {model.dtype for model in models} == {torch.float32}
+    plain = load_pipeline(config.teacher.checkpoint).unet.state_dict()
+    assert all(torch.equal(each, plain[name].half().float()) for name, each in pipe.unet.state_dict().items())
+
+
+def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:
+    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=1, guidance_scale=3.0)
+    sizes: list[int] = []
+    drawer.pipe.vae.decoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    encode = EnglishEncoder.from_checkpoint(config.teacher.checkpoint).encode
+    drawer.draw(encode(["a cat", "a dog", "a cat"]), encode([""]), [1, 2, 3])
+    assert sizes == [1, 1, 1]
+
+
+def test_the_setups_for_large_images_draw_few_at_a_time() -> None:
+    sizes = [load_config(ROOT / f"configs/{name}.yaml").evaluate.batch_size for name in ("sd15", "sdxl")]
+    assert sizes == [16, 4] and EvaluateConfig().batch_size > max(sizes)
+
+
+@pytest.mark.parametrize(
+    ("count", "height", "width", "expected"),
+    [(17, 600, 512, (16 * 256, 2 * 300)), (2, 600, 512, (2 * 512, 600)), (16, 2, 4000, (16 * 256, 1))],
+)
+def test_a_sheet_is_of_reasonable_width(
+    tmp_path: Path, count: int, height: int, width: int, expected: tuple[int, int]
+) -> None:
+    images = np.zeros((count, height, width, 3), np.uint8)
+    images[0] = 200
+    save_grid(tmp_path / "grid.png", images)
+    assert _size(tmp_path / "grid.png") == expected
+    with Image.open(tmp_path / "grid.png") as sheet:
+        assert sheet.getpixel((0, 0)) == (200, 200, 200) and sheet.getpixel((expected[0] - 1, 0)) == (0, 0, 0)
+
+
+def test_generate(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    out = tmp_path / "out"
+    argv = ["一只猫", "红球/上", "--config", str(path), "--out", str(out), "--num-images", "2"]
+    assert generate.main([*argv, "--set", "evaluate.num_inference_steps=1"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == [
+        "000-一只猫.png",
+        "001-一只猫.png",
+        "002-红球-上.png",
+        "003-红球-上.png",
+    ]
+    assert _size(out / "000-一只猫.png") == (16, 16)
+
+
+def test_generate_takes_settings_as_other_commands_do(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, over = tmp_path / "setup.yaml", tmp_path / "over.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    over.write_text("evaluate: {guidance_scale: 4}")
+    drawn: list[tuple[Config, list[str]]] = []
+    monkeypatch.setattr(generate, "run", lambda config, _, prompts, *__, **___: drawn.append((config, prompts)))
+    files = ["--config", str(path), "--config", str(over)]
+    words = ["a=b", "run_dir=x", "cat", "--out", "y", "evaluate.num_inference_steps=7", "--set", "evaluate.seed=3"]
+    assert main(["generate", *files, *words]) == 0
+    [(found, prompts)] = drawn
+    assert prompts == ["a=b", "cat"], "a is no setting"
+    assert found.run_dir == Path("x") and found.evaluate.num_inference_steps == 7 and found.evaluate.seed == 3
+    assert found.evaluate.guidance_scale == 4 and found.teacher == config.teacher
+    assert main(["generate", *files, "run_dir=x"]) == 2
+    assert capsys.readouterr().err == (
+        "pea: error: nothing to draw; expected a prompt beside the settings; got run_dir=x\n"
+    )
+
+
+def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CheckpointError, match="no judge here"):
+        scoring.load_judge(tmp_path)
+    with pytest.raises(EvaluationError, match="nothing to evaluate"):
+        evaluate.run(config.model_copy(update={"evaluate": EvaluateConfig()}), QUIET)
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(config.model_copy(update={"run_dir": tmp_path / "new"})), encoding="utf-8")
+    assert generate.main(["一只猫", "--config", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "no adapter here" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no prompts"),
+        ("{", "line 1: not a prompt"),
+        ('{"id": 1}', "line 1: not a prompt"),
+        ('{"id": "a", "captions": {}, "attributes": {}}\n' * 2, "the same id"),
+    ],
+)
+def test_prompts_are_checked(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    with pytest.raises(EvaluationError, match="cannot read"):
+        read_prompts(path)
+    path.write_text(text)
+    with pytest.raises(EvaluationError, match=message):
+        read_prompts(path)
+
+
+def test_a_missing_caption_names_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    _write_prompts(path, 2, translation=False)
+    with pytest.raises(EvaluationError, match=r"no caption named 'ja'.*p0"):
+        texts_in(read_prompts(path, limit=1), "ja", path)
+
+
+def test_threads_that_draw_at_the_same_time_change_nothing(config: Config) -> None:
+    checkpoint = config.teacher.checkpoint
+    drawer = Drawer(checkpoint, "cpu", num_inference_steps=6, guidance_scale=3.0)
+    encode = EnglishEncoder.from_checkpoint(checkpoint).encode
+    batches = [(encode([text] * 2), [seed, seed + 1]) for seed, text in enumerate(["a cat", "a red dog", "two houses"])]
+    empty = encode([""])
+    alone = [drawer.draw(conditioning, empty, seeds) for conditioning, seeds in batches]
+    together = list(side_by_side(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # rounding
+    assert len({images.tobytes() for images in alone}) == 3

@@ -1,0 +1,97 @@
+"""`pea plan`: the published sizes, what a real run then writes, and the advice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pea.cache import Cache
+from pea.config import Config, PhaseConfig, resolved_yaml
+from stages.cli import main
+from tests.collect.test_collector import with_cache
+from tests.tiny_setup import fill_cache, write_tar
+
+Capture = pytest.CaptureFixture[str]
+
+
+def plan(config: Config, folder: Path, capsys: Capture, *words: str) -> dict[str, Any]:
+    """The numbers of `pea plan --json`."""
+    path = folder / "plan.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["plan", "--config", str(path), "--json", *words]) == 0
+    numbers: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("preset", "size_px", "megabytes"),
+    [("sd15", 512, 12.6), pytest.param("sdxl", 1024, 51.1, marks=pytest.mark.slow)],
+)
+def test_feature_maps_of_the_real_models(
+    fresh_run: Config, tmp_path: Path, capsys: Capture, preset: str, size_px: int, megabytes: float
+) -> None:
+    config = with_cache(fresh_run, buckets=((size_px, size_px),))
+    numbers = plan(config, tmp_path, capsys, "--preset", preset, "--samples", "1000")
+    assert round(numbers["exact_fp16_bytes_per_record"] / 1e6, 1) == megabytes
+    assert sum(block["fp16"] for block in numbers["blocks"].values()) == numbers["exact_fp16_bytes_per_record"]
+
+
+@pytest.mark.parametrize(
+    "sketch",
+    [
+        {"kind": "exact", "dtype": "float32"},
+        {"kind": "exact", "dtype": "bfloat16"},
+        {"kind": "quantized", "values": "int8"},
+        {"kind": "positions", "fraction": 0.3, "values": "bfloat16"},
+        {"kind": "count", "ratio": 4, "values": "int8"},
+    ],
+    ids=lambda sketch: "-".join(map(str, sketch.values())),
+)
+def test_a_run_writes_what_was_planned(
+    fresh_run: Config, tmp_path: Path, capsys: Capture, sketch: dict[str, Any]
+) -> None:
+    write_tar(tmp_path / "some.tar", range(48), ("en", "zh"))
+    parallel = fresh_run.corpora.parallel.model_copy(update={"tars": (str(tmp_path / "some.tar"),)})
+    corpora = fresh_run.corpora.model_copy(update={"parallel": parallel, "culture": None})
+    raw = fresh_run.model_copy(update={"corpora": corpora}).model_dump(mode="json")
+    raw["cache"] |= {"buckets": [[16, 16]], "sketch": sketch}
+    config = Config.model_validate_json(json.dumps(raw))
+    numbers = plan(config, tmp_path, capsys)
+    assert (numbers["num_samples"], numbers["num_records"]) == (48, 144)
+    cache: Cache = fill_cache(config, "parallel", tmp_path)
+    written = sum(part.record.num_bytes for shard in cache.shards for part in shard.parts)
+    assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
+
+
+def test_it_says_when_online_is_the_better_choice(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
+    once = plan(fresh_run, tmp_path, capsys, "--samples", "1000000")
+    often = plan(fresh_run, tmp_path, capsys, "--samples", "100", "--languages", "50", "--runs", "50")
+    assert once["planned_uses"] < once["break_even_uses"] and once["saving"] < 0
+    assert once["verdict"].startswith("online distillation is the better choice")
+    assert often["planned_uses"] > often["break_even_uses"] and often["saving"] > 0
+    assert often["verdict"].startswith("the cache pays")
+    train = fresh_run.train.model_copy(update={"phases": (PhaseConfig(kind="attention"),)})
+    never = plan(fresh_run.model_copy(update={"train": train}), tmp_path, capsys, "--samples", "100")
+    assert never["records_used"] == 0 and never["verdict"].startswith("no pass of the UNet is planned")
+
+
+def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
+    unknown = plan(fresh_run, tmp_path, capsys, "--samples", "1200")
+    assert unknown["gpu_hours"] is None and unknown["rate_source"].startswith("unknown")
+    given = plan(fresh_run, tmp_path, capsys, "--samples", "1200", "--records-per-s", "10")
+    assert given["gpu_hours"] == pytest.approx(1200 * 3 / 10 / 3600)
+    expected = given["student_records_per_s"] * given["bytes_per_record"] / 1e6
+    assert given["read_mb_per_s"] == pytest.approx(expected)
+
+
+def test_an_unknown_number_of_samples_is_asked_for(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
+    parallel = fresh_run.corpora.parallel.model_copy(update={"tars": (str(tmp_path / "none.tar"),)})
+    config = fresh_run.model_copy(update={"corpora": fresh_run.corpora.model_copy(update={"parallel": parallel})})
+    path = tmp_path / "plan.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    assert main(["plan", "--config", str(path)]) != 0
+    assert "--samples" in capsys.readouterr().err

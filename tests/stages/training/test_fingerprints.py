@@ -1,0 +1,49 @@
+"""What decides the result of a phase, compared with a state that an older version saved."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from pea.cache import Cache
+from pea.config import Config, PhaseConfig
+from stages.training.fingerprints import differing_settings, light_fingerprint, unet_fingerprint
+from tests.train_runs import variant
+
+
+@pytest.fixture
+def current(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    phases = (PhaseConfig(kind="text", steps=2), PhaseConfig(kind="unet", steps=2))
+    config = variant(tiny_sdxl, tmp_path_factory.mktemp("run"), phases=phases)
+    cache, (text, unet) = Cache.open(tiny_sdxl.cache_dir("parallel")), config.train.all_phases
+    return unet_fingerprint(config.model_copy(update={"train": unet.train}), cache, None, [text], 1)
+
+
+def test_settings_that_are_newer_than_a_state_had_their_defaults_then(current: dict[str, Any]) -> None:
+    saved = copy.deepcopy(current)
+    del saved["train"]["attention_queries"], saved["train"]["culture_timesteps"], saved["phases"][0]["precision"]
+    assert differing_settings(saved, current) == []
+    assert differing_settings(saved, current | {"train": current["train"] | {"attention_queries": "student"}}) == [
+        "train.attention_queries"
+    ]
+
+
+def test_what_differs_is_named(current: dict[str, Any]) -> None:
+    saved = copy.deepcopy(current)
+    saved["train"]["steps"], saved["train"]["gone"] = 77, 1
+    saved["phases"][0]["steps"] = 5
+    assert differing_settings(saved, current) == ["phases", "train.gone", "train.steps"]
+    assert differing_settings(current | {"phases": []}, current) == ["phases"]
+
+
+def test_timesteps_decide_an_attention_phase_and_no_text_phase(tiny_sdxl: Config, tmp_path: Any) -> None:
+    cache = Cache.open(tiny_sdxl.cache_dir("parallel"))
+
+    def fingerprint(kind: Any, **train: Any) -> dict[str, Any]:
+        config = variant(tiny_sdxl, tmp_path, phases=(PhaseConfig(kind=kind, steps=2),), **train)
+        return light_fingerprint(config, cache, config.train.all_phases, 1)
+
+    for kind, differing in (("text", []), ("attention", ["phases"])):
+        assert differing_settings(fingerprint(kind), fingerprint(kind, timesteps=(0, 500))) == differing
