@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pea.errors import PeaError, is_disk_full
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+_MISTAKES = (None, errno.ENOENT, errno.EEXIST, errno.EBADF, errno.EINVAL)
+"""Errors of the system that a mistake in the program makes too: their traceback is shown."""
 
 
 def guarded(action: Callable[[], int]) -> int:
@@ -24,9 +27,11 @@ def guarded(action: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except OSError as error:
-        if not is_disk_full(error):
+        if is_disk_full(error):
+            return _fail(f"the disk is full: {error}. Make room and run the same command again.", EXIT_ERROR)
+        if error.errno in _MISTAKES:
             raise
-        return _fail(f"the disk is full: {error}. Make room and run the same command again.", EXIT_ERROR)
+        return _fail(f"the system refuses: {error}. Mend that and run the same command again.", EXIT_ERROR)
     except KeyboardInterrupt:
         print("pea: interrupted; to go on, run the same command", file=sys.stderr)
         return EXIT_INTERRUPTED

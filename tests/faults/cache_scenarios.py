@@ -13,7 +13,7 @@ from pea.cache import Cache, Identity, base_arrays
 from pea.cache.audit import audit, repair
 from pea.cache.takedown import remove_samples
 from pea.errors import PeaError
-from stages.guard import guarded
+from stages.command.guard import guarded
 from tests.cache_helpers import LATENT, CacheMaker, content, identity, value_rows
 from tests.faults.scenario import Scenario
 

@@ -6,14 +6,14 @@ import errno
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, Literal
 
 HEADER_BYTES = 8192
 _FOLDER_OFFSET = 4096
-_SETTINGS = struct.Struct("<15Q")
+_SETTINGS = struct.Struct("<16Q")
 _RECORD = struct.Struct("<IIQqqqqIIII")
 _LOG_BYTES = 256 << 20  # sparse: only what is written takes room
 _NOT_DONE = -1
@@ -122,6 +122,11 @@ class Operation:
         """Whether it had an effect; a torn write had some."""
         return self.error == 0 or (self.error == _NOT_DONE and self.result >= 0)
 
+    def below(self, folder: Path) -> Operation:
+        """The same with paths relative to a folder."""
+        prefix = f"{folder.resolve()}/"
+        return replace(self, path=self.path.removeprefix(prefix), other=self.other.removeprefix(prefix))
+
     def __str__(self) -> str:
         names = f"{self.path} -> {self.other}" if self.other else self.path
         error = f" ({errno.errorcode.get(self.error, 'ended here')})" if self.error else ""
@@ -136,7 +141,7 @@ class ControlFile:
         self.path, self.fault = path, fault
         counted = fault.counted if fault else WRITES
         settings = {"kill": 1, "power": 1, "fail": 2, "tear": 3, "short": 4}
-        values = [0] * 15
+        values = [0] * 16
         values[2] = fault.at if fault else 0
         values[3] = settings[fault.kind] if fault else 0
         values[4] = getattr(errno, fault.error) if fault else 0
@@ -155,6 +160,11 @@ class ControlFile:
     def count(self) -> int:
         """How many operations were counted."""
         return self._values()[1]
+
+    @property
+    def sees_raw_calls(self) -> bool:
+        """Whether system calls that go around libc were seen."""
+        return bool(self._values()[15])
 
     @property
     def hit(self) -> Operation | None:

@@ -54,7 +54,7 @@ class Disk:
     """The model of one folder."""
 
     def __init__(self, start: Path, folder: Path) -> None:
-        """``start``: what the folder held, durably, before the first operation of the log. ``folder``: its path then."""
+        """``start``: what the folder held, durably, before the log's first operation. ``folder``: its path in the log."""
         self._root_path = str(folder.resolve())
         self._root = _read(start)
         self._changes: list[_Change] = []
@@ -119,25 +119,19 @@ class Disk:
     def _do(self, operation: Operation) -> None:
         if operation.path.endswith(_DELETED):
             return
-        match operation.op:
-            case Op.OPEN:
-                self._open(operation)
-            case Op.WRITE | Op.COPY | Op.FLUSH:
-                self._write(operation)
-            case Op.TRUNCATE | Op.ALLOCATE:
-                self._resize(operation)
-            case Op.SYNC:
-                self._sync(operation)
-            case Op.RENAME:
-                self._rename(operation)
-            case Op.LINK:
-                self._change(operation.other, self._node(operation.path))
-            case Op.SYMLINK:
-                self._change(operation.path, _Node(target=operation.other))
-            case Op.MKDIR:
-                self._change(operation.path, _Node(entries={}))
-            case Op.UNLINK | Op.RMDIR:
-                self._change(operation.path, None)
+        actions = {
+            Op.OPEN: self._open,
+            **dict.fromkeys((Op.WRITE, Op.COPY, Op.FLUSH), self._write),
+            **dict.fromkeys((Op.TRUNCATE, Op.ALLOCATE), self._resize),
+            Op.SYNC: self._sync,
+            Op.RENAME: self._rename,
+            Op.LINK: lambda each: self._change(each.other, self._node(each.path)),
+            Op.SYMLINK: lambda each: self._change(each.path, _Node(target=each.other)),
+            Op.MKDIR: lambda each: self._change(each.path, _Node(entries={})),
+            **dict.fromkeys((Op.UNLINK, Op.RMDIR), lambda each: self._change(each.path, None)),
+        }
+        if operation.op in actions:
+            actions[operation.op](operation)
 
     def _open(self, operation: Operation) -> None:
         if operation.value & os.O_TMPFILE == os.O_TMPFILE:

@@ -4,9 +4,11 @@
  * cannot see goes through it too. A file that is mapped by every process of a command holds the settings, the counter,
  * a lock that puts operations of threads and processes into one order, and the log. See control.py for its layout.
  *
- * Not seen: system calls made without libc's functions (static programs, Go, io_uring), what stdio writes from its
- * buffers, writes through a shared mapping before it is flushed or unmapped, and reflinks by ioctl. A replay of the
- * log that differs from the folder shows that a program does such things.
+ * Calls that go around libc's functions are caught by interpose_traps.c, on x86-64 and where seccomp is allowed.
+ *
+ * Not seen: programs that do not load the library (static ones, Go's), io_uring, writes through a shared mapping before
+ * it is flushed or unmapped, reflinks by ioctl, reads around libc. A replay of the log that differs from the folder
+ * shows that a command writes in such ways.
  */
 #include "interpose.h"
 
@@ -25,7 +27,7 @@ enum { NOTHING, KILL, FAIL, TEAR, SHORT };
 
 struct control {
     uint64_t state, counter, at, kind, error, lasting, lasting_mask, mask, part, log_data, skip_sync, used, capacity,
-        overflow, hit;
+        overflow, hit, traps;
     pthread_mutex_t mutex;
 };
 
@@ -60,16 +62,18 @@ static void make_mutex(void) {
 
 /* Start counting by the settings in a control file; 0, or an error number. */
 VISIBLE int faults_arm(const char *path) {
-    int file = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
+    open_gate();
+    int file = (int)raw(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC, 0);
     struct stat status;
     if (file < 0 || fstat(file, &status) != 0) return errno;
     void *mapped = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    syscall(SYS_close, file);
+    raw(SYS_close, file);
     if (mapped == MAP_FAILED) return errno;
     folder = (const char *)mapped + FOLDER_OFFSET;
     folder_bytes = strlen(folder);
     control = mapped;
     make_mutex();
+    control->traps = (uint64_t)trap_raw_calls();
     return 0;
 }
 
@@ -152,6 +156,7 @@ enum verdict enter(struct step *step) {
     int before = errno;
     if (pthread_mutex_lock(&control->mutex) == EOWNERDEAD) pthread_mutex_consistent(&control->mutex);
     errno = before;
+    in_step = 1;
     if (!is_in(control->mask, step->operation)) return GO_ON; /* logged with number 0, for the replay */
     step->number = ++control->counter;
     int later = control->hit && control->lasting && is_in(control->lasting_mask, step->operation);
@@ -171,6 +176,7 @@ enum verdict enter(struct step *step) {
 long leave(struct step *step, long result) {
     int error = errno;
     write_log(step, result, result < 0 ? error : 0);
+    in_step = 0;
     pthread_mutex_unlock(&control->mutex);
     errno = error;
     return result;
@@ -180,8 +186,8 @@ long leave(struct step *step, long result) {
 void die(struct step *step, long result) {
     if (result == NOT_DONE) step->data = NULL;
     write_log(step, result, NOT_DONE);
-    syscall(SYS_kill, 0, SIGKILL);
-    for (;;) syscall(SYS_kill, getpid(), SIGKILL);
+    raw(SYS_kill, 0, SIGKILL);
+    for (;;) raw(SYS_kill, getpid(), SIGKILL);
 }
 
 /* How much of a write still happens: a part of 256, and neither nothing nor all where there is a choice. */

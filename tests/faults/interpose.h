@@ -50,5 +50,14 @@ void die(struct step *step, long result) __attribute__((noreturn));
 size_t torn_bytes(size_t num_bytes);
 int wants_data(void);
 int skips_sync(void);
+/* A system call that nobody interposes; -1 and errno. */
+long raw_call(long number, long a, long b, long c, long d, long e, long f);
+#define raw(...) RAW_CALL(__VA_ARGS__, 0, 0, 0, 0, 0, 0)
+#define RAW_CALL(n, a, b, c, d, e, f, ...) \
+    raw_call((long)(n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+void open_gate(void);
+int trap_raw_calls(void);
+/* Whether this thread is between `enter` and `leave`: what libc then calls by itself is a part of the operation. */
+extern __thread int in_step;
 
 #endif

@@ -13,10 +13,10 @@ static int open_file(int folder, const char *name, int flags, mode_t mode) {
     enum operation operation = flags & WRITING ? OP_OPEN : OP_OPEN_READ;
     int follow = !(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
     if ((operation == OP_OPEN ? !armed() : ignores(operation)) || !path_is_watched(folder, name, follow, path))
-        return (int)syscall(SYS_openat, folder, name, flags, mode);
+        return (int)raw(SYS_openat, folder, name, flags, mode);
     struct step step = {operation, path, NULL, flags};
     enum verdict verdict = enter(&step);
-    return (int)leave(&step, verdict == FAILED ? -1 : syscall(SYS_openat, folder, name, flags, mode));
+    return (int)leave(&step, verdict == FAILED ? -1 : raw(SYS_openat, folder, name, flags, mode));
 }
 
 #define MODE_OF(flags, mode)                             \
@@ -66,7 +66,7 @@ VISIBLE FILE *fopen(const char *name, const char *mode) { return open_stream("fo
 VISIBLE FILE *fopen64(const char *name, const char *mode) { return open_stream("fopen64", name, mode); }
 
 static ssize_t put(int file, const void *data, size_t count, off_t offset) {
-    return offset < 0 ? syscall(SYS_write, file, data, count) : syscall(SYS_pwrite64, file, data, count, offset);
+    return offset < 0 ? raw(SYS_write, file, data, count) : raw(SYS_pwrite64, file, data, count, offset);
 }
 
 /* offset -1: where the file stands. */
@@ -78,7 +78,7 @@ static ssize_t write_file(int file, const void *data, size_t count, off_t offset
     if (verdict == FAILED) return leave(&step, -1);
     ssize_t written = put(file, data, verdict == GO_ON ? count : torn_bytes(count), offset);
     int error = errno;
-    if (offset < 0) step.offset = written < 0 ? -1 : syscall(SYS_lseek, file, 0, SEEK_CUR) - written;
+    if (offset < 0) step.offset = written < 0 ? -1 : raw(SYS_lseek, file, 0, SEEK_CUR) - written;
     step.num_bytes = written < 0 ? 0 : (size_t)written;
     if (verdict == TORN) die(&step, written);
     errno = error;
@@ -95,8 +95,8 @@ VISIBLE ssize_t pwrite64(int file, const void *data, size_t count, off64_t offse
 static ssize_t write_pieces(int file, const struct iovec *pieces, int count, off_t offset) {
     char path[PATH_MAX];
     if (!armed() || count < 0 || count > IOV_MAX || !file_is_watched(file, path))
-        return offset < 0 ? syscall(SYS_writev, file, pieces, count)
-                          : syscall(SYS_pwritev, file, pieces, count, (long)offset, 0L);
+        return offset < 0 ? raw(SYS_writev, file, pieces, count)
+                          : raw(SYS_pwritev, file, pieces, count, (long)offset, 0L);
     size_t bytes = 0, place = 0;
     for (int i = 0; i < count; i++) bytes += pieces[i].iov_len;
     char *whole = malloc(bytes + 1);
@@ -127,10 +127,10 @@ VISIBLE ssize_t pwritev64v2(int file, const struct iovec *pieces, int count, off
 
 static int sync_file(long number, int file, int everything) {
     char path[PATH_MAX];
-    if (!armed() || !file_is_watched(file, path)) return (int)syscall(number, file);
+    if (!armed() || !file_is_watched(file, path)) return (int)raw(number, file);
     struct step step = {OP_SYNC, path, NULL, everything};
     if (enter(&step) == FAILED) return (int)leave(&step, -1);
-    return (int)leave(&step, skips_sync() ? 0 : syscall(number, file));
+    return (int)leave(&step, skips_sync() ? 0 : raw(number, file));
 }
 VISIBLE int fsync(int file) { return sync_file(SYS_fsync, file, 0); }
 VISIBLE int fdatasync(int file) { return sync_file(SYS_fdatasync, file, 0); }
@@ -138,15 +138,15 @@ VISIBLE int syncfs(int file) { return sync_file(SYS_syncfs, file, 1); }
 
 static int cut_file(int file, off_t length) {
     char path[PATH_MAX];
-    if (!armed() || !file_is_watched(file, path)) return (int)syscall(SYS_ftruncate, file, length);
+    if (!armed() || !file_is_watched(file, path)) return (int)raw(SYS_ftruncate, file, length);
     struct step step = {OP_TRUNCATE, path, NULL, length};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_ftruncate, file, length));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_ftruncate, file, length));
 }
 static int cut_name(const char *name, off_t length) {
     char path[PATH_MAX];
-    if (!armed() || !path_is_watched(AT_FDCWD, name, 1, path)) return (int)syscall(SYS_truncate, name, length);
+    if (!armed() || !path_is_watched(AT_FDCWD, name, 1, path)) return (int)raw(SYS_truncate, name, length);
     struct step step = {OP_TRUNCATE, path, NULL, length};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_truncate, name, length));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_truncate, name, length));
 }
 VISIBLE int ftruncate(int file, off_t length) { return cut_file(file, length); }
 VISIBLE int ftruncate64(int file, off64_t length) { return cut_file(file, length); }
@@ -156,9 +156,9 @@ VISIBLE int truncate64(const char *name, off64_t length) { return cut_name(name,
 /* -1 with errno, as fallocate does; posix_fallocate returns the error. */
 static int allocate(int file, int mode, off_t offset, off_t length) {
     char path[PATH_MAX];
-    if (!armed() || !file_is_watched(file, path)) return (int)syscall(SYS_fallocate, file, mode, offset, length);
+    if (!armed() || !file_is_watched(file, path)) return (int)raw(SYS_fallocate, file, mode, offset, length);
     struct step step = {OP_ALLOCATE, path, NULL, mode == 0 ? length : 0, offset};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_fallocate, file, mode, offset, length));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_fallocate, file, mode, offset, length));
 }
 VISIBLE int fallocate(int file, int mode, off_t offset, off_t length) { return allocate(file, mode, offset, length); }
 VISIBLE int fallocate64(int file, int mode, off64_t offset, off64_t length) {
@@ -175,15 +175,15 @@ VISIBLE int posix_fallocate64(int file, off64_t offset, off64_t length) {
 static ssize_t copied(struct step *step, int file, ssize_t count) {
     char link[32], *data = NULL;
     int error = errno;
-    if (count > 0 && step->offset < 0) step->offset = syscall(SYS_lseek, file, 0, SEEK_CUR) - count;
+    if (count > 0 && step->offset < 0) step->offset = raw(SYS_lseek, file, 0, SEEK_CUR) - count;
     if (count > 0 && wants_data() && (data = malloc((size_t)count)) != NULL) {
         snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-        int again = (int)syscall(SYS_openat, AT_FDCWD, link, O_RDONLY | O_CLOEXEC, 0);
-        if (again >= 0 && syscall(SYS_pread64, again, data, count, step->offset) == count) {
+        int again = (int)raw(SYS_openat, AT_FDCWD, link, O_RDONLY | O_CLOEXEC, 0);
+        if (again >= 0 && raw(SYS_pread64, again, data, count, step->offset) == count) {
             step->data = data;
             step->num_bytes = (size_t)count;
         }
-        if (again >= 0) syscall(SYS_close, again);
+        if (again >= 0) raw(SYS_close, again);
     }
     errno = error;
     leave(step, count);
@@ -193,11 +193,11 @@ static ssize_t copied(struct step *step, int file, ssize_t count) {
 }
 static ssize_t send_file(int to, int from, off_t *offset, size_t count) {
     char path[PATH_MAX];
-    if (!armed() || !file_is_watched(to, path)) return syscall(SYS_sendfile, to, from, offset, count);
+    if (!armed() || !file_is_watched(to, path)) return raw(SYS_sendfile, to, from, offset, count);
     struct step step = {OP_COPY, path, NULL, 0, -1};
     enum verdict verdict = enter(&step);
     if (verdict == FAILED) return leave(&step, -1);
-    ssize_t sent = syscall(SYS_sendfile, to, from, offset, verdict == GO_ON ? count : torn_bytes(count));
+    ssize_t sent = raw(SYS_sendfile, to, from, offset, verdict == GO_ON ? count : torn_bytes(count));
     if (verdict == TORN) die(&step, sent);
     return copied(&step, to, sent);
 }
@@ -208,12 +208,12 @@ VISIBLE ssize_t sendfile64(int to, int from, off64_t *offset, size_t count) {
 VISIBLE ssize_t copy_file_range(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t count, unsigned flags) {
     char path[PATH_MAX];
     if (!armed() || !file_is_watched(to, path))
-        return syscall(SYS_copy_file_range, from, from_offset, to, to_offset, count, flags);
+        return raw(SYS_copy_file_range, from, from_offset, to, to_offset, count, flags);
     struct step step = {OP_COPY, path, NULL, 0, to_offset == NULL ? -1 : *to_offset};
     enum verdict verdict = enter(&step);
     if (verdict == FAILED) return leave(&step, -1);
     size_t wanted = verdict == GO_ON ? count : torn_bytes(count);
-    ssize_t sent = syscall(SYS_copy_file_range, from, from_offset, to, to_offset, wanted, flags);
+    ssize_t sent = raw(SYS_copy_file_range, from, from_offset, to, to_offset, wanted, flags);
     if (verdict == TORN) die(&step, sent);
     return copied(&step, to, sent);
 }

@@ -12,9 +12,9 @@ static int rename_entry(int from_folder, const char *from, int to_folder, const 
     char path[PATH_MAX] = "", other[PATH_MAX] = "";
     int watched = armed() && path_is_watched(from_folder, from, 0, path);
     watched |= armed() && path_is_watched(to_folder, to, 0, other);
-    if (!watched) return (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+    if (!watched) return (int)raw(SYS_renameat2, from_folder, from, to_folder, to, flags);
     struct step step = {OP_RENAME, path, other, flags};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_renameat2, from_folder, from, to_folder, to, flags));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_renameat2, from_folder, from, to_folder, to, flags));
 }
 VISIBLE int rename(const char *from, const char *to) { return rename_entry(AT_FDCWD, from, AT_FDCWD, to, 0); }
 VISIBLE int renameat(int a, const char *from, int b, const char *to) { return rename_entry(a, from, b, to, 0); }
@@ -25,10 +25,10 @@ VISIBLE int renameat2(int a, const char *from, int b, const char *to, unsigned f
 static int link_entry(int from_folder, const char *from, int to_folder, const char *to, int flags) {
     char path[PATH_MAX] = "", other[PATH_MAX] = "";
     if (!armed() || !path_is_watched(to_folder, to, 0, other))
-        return (int)syscall(SYS_linkat, from_folder, from, to_folder, to, flags);
+        return (int)raw(SYS_linkat, from_folder, from, to_folder, to, flags);
     path_is_watched(from_folder, from, flags & AT_SYMLINK_FOLLOW, path);
     struct step step = {OP_LINK, path, other, flags};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_linkat, from_folder, from, to_folder, to, flags));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_linkat, from_folder, from, to_folder, to, flags));
 }
 VISIBLE int link(const char *from, const char *to) { return link_entry(AT_FDCWD, from, AT_FDCWD, to, 0); }
 VISIBLE int linkat(int a, const char *from, int b, const char *to, int flags) {
@@ -37,17 +37,17 @@ VISIBLE int linkat(int a, const char *from, int b, const char *to, int flags) {
 
 VISIBLE int symlinkat(const char *target, int folder, const char *name) {
     char path[PATH_MAX];
-    if (!armed() || !path_is_watched(folder, name, 0, path)) return (int)syscall(SYS_symlinkat, target, folder, name);
+    if (!armed() || !path_is_watched(folder, name, 0, path)) return (int)raw(SYS_symlinkat, target, folder, name);
     struct step step = {OP_SYMLINK, path, target};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_symlinkat, target, folder, name));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_symlinkat, target, folder, name));
 }
 VISIBLE int symlink(const char *target, const char *name) { return symlinkat(target, AT_FDCWD, name); }
 
 VISIBLE int unlinkat(int folder, const char *name, int flags) {
     char path[PATH_MAX];
-    if (!armed() || !path_is_watched(folder, name, 0, path)) return (int)syscall(SYS_unlinkat, folder, name, flags);
+    if (!armed() || !path_is_watched(folder, name, 0, path)) return (int)raw(SYS_unlinkat, folder, name, flags);
     struct step step = {flags & AT_REMOVEDIR ? OP_RMDIR : OP_UNLINK, path};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_unlinkat, folder, name, flags));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_unlinkat, folder, name, flags));
 }
 VISIBLE int unlink(const char *name) { return unlinkat(AT_FDCWD, name, 0); }
 VISIBLE int rmdir(const char *name) { return unlinkat(AT_FDCWD, name, AT_REMOVEDIR); }
@@ -58,9 +58,9 @@ VISIBLE int remove(const char *name) {
 
 VISIBLE int mkdirat(int folder, const char *name, mode_t mode) {
     char path[PATH_MAX];
-    if (!armed() || !path_is_watched(folder, name, 0, path)) return (int)syscall(SYS_mkdirat, folder, name, mode);
+    if (!armed() || !path_is_watched(folder, name, 0, path)) return (int)raw(SYS_mkdirat, folder, name, mode);
     struct step step = {OP_MKDIR, path};
-    return (int)leave(&step, enter(&step) == FAILED ? -1 : syscall(SYS_mkdirat, folder, name, mode));
+    return (int)leave(&step, enter(&step) == FAILED ? -1 : raw(SYS_mkdirat, folder, name, mode));
 }
 VISIBLE int mkdir(const char *name, mode_t mode) { return mkdirat(AT_FDCWD, name, mode); }
 
@@ -72,10 +72,10 @@ static void *map_file(void *address, size_t bytes, int protection, int flags, in
     char path[PATH_MAX];
     int shared = (flags & MAP_SHARED) && (protection & PROT_WRITE) && !(flags & MAP_ANONYMOUS);
     if (!armed() || !shared || !file_is_watched(file, path))
-        return (void *)syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
+        return (void *)raw(SYS_mmap, address, bytes, protection, flags, file, offset);
     struct step step = {OP_MAP, path, NULL, (int64_t)bytes, offset};
     if (enter(&step) == FAILED) return leave(&step, -1), MAP_FAILED;
-    void *start = (void *)syscall(SYS_mmap, address, bytes, protection, flags, file, offset);
+    void *start = (void *)raw(SYS_mmap, address, bytes, protection, flags, file, offset);
     for (int i = 0; start != MAP_FAILED && i < MOST_MAPPINGS; i++)
         if (mappings[i].start == NULL) {
             mappings[i] = (struct mapping){start, bytes, offset, ""};
@@ -95,7 +95,7 @@ static int flush(void *start, int sync, int forget) {
         struct stat status;
         if (mapping->start == NULL || mapping->start != start) continue;
         size_t bytes = 0;
-        if (syscall(SYS_newfstatat, AT_FDCWD, mapping->path, &status, 0) == 0 && status.st_size > mapping->offset)
+        if (raw(SYS_newfstatat, AT_FDCWD, mapping->path, &status, 0) == 0 && status.st_size > mapping->offset)
             bytes = (size_t)(status.st_size - mapping->offset);
         struct step step = {OP_FLUSH, mapping->path, NULL, sync, mapping->offset, mapping->start,
                             bytes < mapping->bytes ? bytes : mapping->bytes};
@@ -107,11 +107,11 @@ static int flush(void *start, int sync, int forget) {
     return 0;
 }
 VISIBLE int msync(void *start, size_t bytes, int flags) {
-    return flush(start, (flags & MS_SYNC) != 0, 0) ? -1 : (int)syscall(SYS_msync, start, bytes, flags);
+    return flush(start, (flags & MS_SYNC) != 0, 0) ? -1 : (int)raw(SYS_msync, start, bytes, flags);
 }
 VISIBLE int munmap(void *start, size_t bytes) {
     flush(start, 0, 1);
-    return (int)syscall(SYS_munmap, start, bytes);
+    return (int)raw(SYS_munmap, start, bytes);
 }
 
 /* Reading: counted only where the settings ask for it. */
@@ -121,7 +121,7 @@ static ssize_t read_file(int file, void *data, size_t count, off_t offset) {
     struct step step = {OP_READ, path, NULL, (int64_t)count, offset};
     int watched = !ignores(OP_READ) && file_is_watched(file, path);
     if (watched) failed = enter(&step) == FAILED;
-    ssize_t got = failed ? -1 : offset < 0 ? syscall(SYS_read, file, data, count) : syscall(SYS_pread64, file, data, count, offset);
+    ssize_t got = failed ? -1 : offset < 0 ? raw(SYS_read, file, data, count) : raw(SYS_pread64, file, data, count, offset);
     return watched ? leave(&step, got) : got;
 }
 VISIBLE ssize_t read(int file, void *data, size_t count) { return read_file(file, data, count, -1); }
@@ -145,7 +145,7 @@ static ssize_t read_pieces(int file, const struct iovec *pieces, int count, off_
     struct step step = {OP_READ, path, NULL, count, offset};
     int watched = !ignores(OP_READ) && file_is_watched(file, path);
     if (watched) failed = enter(&step) == FAILED;
-    ssize_t got = failed ? -1 : offset < 0 ? syscall(SYS_readv, file, pieces, count) : syscall(SYS_preadv, file, pieces, count, (long)offset, 0L);
+    ssize_t got = failed ? -1 : offset < 0 ? raw(SYS_readv, file, pieces, count) : raw(SYS_preadv, file, pieces, count, (long)offset, 0L);
     return watched ? leave(&step, got) : got;
 }
 VISIBLE ssize_t readv(int file, const struct iovec *pieces, int count) { return read_pieces(file, pieces, count, -1); }

@@ -41,7 +41,7 @@ def _child(scenario: Scenario, request: dict[str, Any], answer: int) -> int:
         value = function(Path(request["folder"]))
         code = value if request["call"] == "command" else 0
         os.write(answer, json.dumps(None if request["call"] == "prepare" else value).encode())
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - whatever it is, it ends this process and is said
         traceback.print_exc()
         code = FAILED
     sys.stdout.flush()

@@ -49,6 +49,14 @@ class Finding:
     ``not durable``: it had ended well, and then a power cut took the result. ``leftover``: what must not be there."""
     detail: str
 
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What is alike in findings that have one cause, as a rule."""
+        fault = self.fault
+        kind = {"fail": fault.error, "power": fault.cut}.get(fault.kind, "")
+        operation = self.operation.op.name if self.operation else ""
+        return (self.what, fault.kind, kind, operation, _UNIQUE.sub("*", self.detail)[-60:])
+
     def __str__(self) -> str:
         return f"{self.what}: {self.fault}: {self.operation}: {self.detail}"
 
@@ -73,13 +81,15 @@ class Report:
 
     def __str__(self) -> str:
         head = (
-            f"{self.num_steps} of {self.num_planned} steps over {self.num_operations} operations in {self.seconds:.0f} s, "
-            f"{self.num_unreached} not reached; {len(self.findings)} findings"
+            f"{self.num_steps} of {self.num_planned} steps over {self.num_operations} operations "
+            f"in {self.seconds:.0f} s, {self.num_unreached} not reached; {len(self.findings)} findings"
         )
-        kinds = Counter(each.what for each in self.findings)
-        lines = [head, *(f"  {what}: {count}" for what, count in kinds.most_common())]
-        lines += [f"  litter in {count} steps: {name}" for name, count in self.litter.most_common(10)]
-        return "\n".join([*lines, *(f"- {finding}" for finding in self.findings[:40])])
+        groups: dict[tuple[str, ...], list[Finding]] = {}
+        for finding in self.findings:
+            groups.setdefault(finding.group, []).append(finding)
+        lines = [f"- {len(found)} times, as {found[0]}" for found in sorted(groups.values(), key=len, reverse=True)]
+        litter = [f"  litter in {count} steps: {name}" for name, count in self.litter.most_common(10)]
+        return "\n".join([head, *lines[:40], *litter])
 
 
 class Walk:
@@ -178,24 +188,25 @@ class Walk:
         hit = control.hit
 
         def found(what: str, detail: str) -> None:
-            report.findings.append(Finding(fault, hit, what, detail.strip()))
+            short = detail.replace(f"{folder}/", "").strip()
+            report.findings.append(Finding(fault, hit and hit.below(folder), what, short))
 
         ended_before = hit is None and ended.status == 0
         if hit is None:
             report.num_unreached += fault.at <= len(self.operations)
         if fault.kind in ("fail", "short") and not _is_polite(ended):
-            found("rude", f"exit code {ended.status}: {ended.output[-400:]}")
+            found("rude", f"exit code {ended.status}: {_end(ended)}")
         looked = runner.run("between", folder)
         if looked.status:
-            found("between", looked.output[-400:])
+            found("between", _end(looked))
         if not ended_before:
             again = runner.run("command", folder)
             if again.status:
-                found("again", f"exit code {again.status}: {again.output[-400:]}")
+                found("again", f"exit code {again.status}: {_end(again)}")
                 return
         result = runner.run("result", folder)
         if result.status or result.value != self.expected:
-            detail = result.output[-400:] if result.status else _difference(self.expected, result.value)
+            detail = _end(result) if result.status else _difference(self.expected, result.value)
             found("not durable" if ended_before else "different", detail)
         for leftover in runner.run("leftovers", folder).value or ():
             found("leftover", leftover)
@@ -232,6 +243,11 @@ def _is_polite(ended: Ended) -> bool:
         return True
     lines = [line for line in ended.output.splitlines() if line.strip()]
     return ended.status == EXIT_ERROR and len(lines) == 1 and _ERROR_LINE.match(lines[0]) is not None
+
+
+def _end(ended: Ended) -> str:
+    """The last lines of what was said."""
+    return " | ".join(ended.output.strip().splitlines()[-3:])[-400:]
 
 
 def _names(folder: Path) -> Counter[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,7 +121,16 @@ def test_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("pea: error: the disk is full: ")
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("a bug"), TypeError("a bug")])
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG])
+def test_what_the_system_refuses_is_one_line(capsys: pytest.CaptureFixture[str], number: int) -> None:
+    assert common.guarded(lambda: _raise(OSError(number, os.strerror(number), "some/where"))) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("pea: error: ") and "some/where" in said
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("a bug"), FileNotFoundError(errno.ENOENT, "a bug"), TypeError("a bug")]
+)
 def test_bugs_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error)):
         common.guarded(lambda: _raise(error))
