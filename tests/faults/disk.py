@@ -54,7 +54,7 @@ class Disk:
     """The model of one folder."""
 
     def __init__(self, start: Path, folder: Path) -> None:
-        """``start``: what the folder held, durably, before the log's first operation. ``folder``: its path in the log."""
+        """``start``: what the folder held, durably, before the first operation. ``folder``: its path in the log."""
         self._root_path = str(folder.resolve())
         self._root = _read(start)
         self._changes: list[_Change] = []
