@@ -130,7 +130,7 @@ def test_quantile_is_accurate() -> None:
 
 def test_same_bits_in_another_process_with_another_hash_seed() -> None:
     code = (
-        "from pea import draws as d; r = d.DrawRecipe(7, 0.1, 1000);"
+        "from pea.draws import recipe as d; r = d.DrawRecipe(7, 0.1, 1000);"
         "print(d.checksum(d.noise(r, 'a/b', 0, (4, 64, 64))), d.record_id('a/b', 3))"
     )
     env = {**os.environ, "PYTHONHASHSEED": "123"}

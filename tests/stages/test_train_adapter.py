@@ -24,7 +24,7 @@ from pea.models.adapter import PEA
 from pea.pipeline import PEAPrompt
 from pea.training import saved_state
 from stages import train_adapter
-from stages.training import losses
+from stages.training import losses as train_losses
 from stages.training.setup import prepare
 from tests.train_runs import log_rows, same, variant, weights
 
@@ -54,7 +54,7 @@ def test_losses_of_20_steps_are_the_recorded_ones(config: Config, tmp_path: Path
     run = variant(config, tmp_path, steps=20, log_every_steps=1, save_every_steps=20)
     train_adapter.run(run, QUIET)
     losses = [row["loss"] for row in log_rows(run)]
-    golden = Path(__file__).parent / "golden/losses.json"
+    golden = Path(__file__).parent / "golden/train_losses.json"
     if os.environ.get("PEA_RECORD_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(json.dumps(losses, indent=1) + "\n")
@@ -123,7 +123,7 @@ def test_a_run_without_finite_losses_stops_and_names_records(config: Config, tmp
 def test_single_steps_without_finite_loss_are_skipped_and_counted(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = losses.student_losses, []
+    original, calls = train_losses.student_losses, []
 
     def sometimes_nan(*args: Any, **kwargs: Any) -> Any:
         losses = original(*args, **kwargs)
@@ -134,7 +134,7 @@ def test_single_steps_without_finite_loss_are_skipped_and_counted(
             else type(losses)(losses.total * float("nan"), losses.noise_pred, {}, losses.diffusion)
         )
 
-    monkeypatch.setattr(losses, "student_losses", sometimes_nan)
+    monkeypatch.setattr(train_losses, "student_losses", sometimes_nan)
     summary = train_adapter.run(variant(config, tmp_path), QUIET)
     assert summary["skipped_steps"] == 1 and summary["steps"] == 4
 
