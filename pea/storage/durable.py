@@ -132,9 +132,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                fsync_path(file)
+        fsync_tree(temporary)
         _publish(temporary, path, replace=replace)
         fsync_path(path.parent)
     finally:

@@ -124,8 +124,9 @@ class Operation:
 
     def below(self, folder: Path) -> Operation:
         """The same with paths relative to a folder."""
-        prefix = f"{folder.resolve()}/"
-        return replace(self, path=self.path.removeprefix(prefix), other=self.other.removeprefix(prefix))
+        root = str(folder.resolve())
+        path, other = ("." if name == root else name.removeprefix(f"{root}/") for name in (self.path, self.other))
+        return replace(self, path=path, other=other)
 
     def __str__(self) -> str:
         names = f"{self.path} -> {self.other}" if self.other else self.path

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.faults.control import ControlFile, Fault, Operation
 from tests.faults.disk import Disk, Tree, read_tree
@@ -48,17 +47,26 @@ class Ran:
 
 
 def run_program(
-    code: str, place: Path, fault: Fault | None = None, *, before: dict[str, bytes] | None = None, **options: Any
+    code: str,
+    place: Path,
+    fault: Fault | None = None,
+    *,
+    before: dict[str, bytes] | None = None,
+    packages: bool = False,
+    skip_sync: bool = True,
 ) -> Ran:
-    """Run Python code whose working directory is a watched folder. ``before``: files that are there already."""
+    """Run Python code whose working directory is a watched folder.
+
+    ``before``: files that are there already; ``packages``: it imports more than the standard library.
+    """
     for name in ("watched", "start"):
         (place / name).mkdir(parents=True)
         for file, data in (before or {}).items():
             (place / name / file).write_bytes(data)
-    control = ControlFile(place / "control", place / "watched", fault, **options)
+    control = ControlFile(place / "control", place / "watched", fault, skip_sync=skip_sync)
     environment = {**os.environ, "LD_PRELOAD": str(library()), "PEA_FAULTS_CONTROL": str(control.path)}
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *([] if packages else ["-I", "-S"]), "-c", code],
         cwd=place / "watched",
         env=environment,
         start_new_session=True,

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Literal, Protocol, Self
 from tests.faults.control import ControlFile
 from tests.faults.library import library
 from tests.faults.scenario import Scenario
-from tests.faults.server import PATIENCE_S, TIMED_OUT
+from tests.faults.server import FAILED, PATIENCE_S, TIMED_OUT
 
 Call = Literal["prepare", "command", "result", "between", "leftovers"]
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,10 @@ class Subprocesses:
     def run(self, call: Call, folder: Path, control: ControlFile | None = None) -> Ended:
         """As of ``Runner``."""
         if call != "command":
-            return Ended(0, getattr(self._scenario, call)(folder), "")
+            try:
+                return Ended(0, getattr(self._scenario, call)(folder), "")
+            except Exception:  # noqa: BLE001 - it is a finding, whatever it is
+                return Ended(FAILED, None, traceback.format_exc())
         arguments = [each.replace("{folder}", str(folder)) for each in self._arguments]
         environment = _environment() if control else dict(os.environ)
         if control is not None:

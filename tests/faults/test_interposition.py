@@ -23,7 +23,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 os.makedirs("a/b"); open("a/x", "wb").write(b"hello"); os.rename("a/x", "a/b/y"); os.link("a/b/y", "z")
 shutil.copyfile("z", "copy")
 f = os.open("copy", os.O_RDWR)
-os.fsync(f); os.fdatasync(f); os.pwrite(f, b"XX", 1); os.truncate("copy", 4); os.ftruncate(f, 3); os.writev(f, [b"a", b"b"])
+os.fsync(f); os.fdatasync(f); os.pwrite(f, b"XX", 1); os.truncate("copy", 4); os.ftruncate(f, 3)
+os.writev(f, [b"a", b"b"])
 os.pwritev(f, [b"c", b"d"], 6)
 m = mmap.mmap(f, 4); m[0:1] = b"Q"; m.flush(); m[1:2] = b"W"; m.close()
 os.posix_fallocate(f, 0, 10)
@@ -34,7 +35,8 @@ os.unlink("z2", dir_fd=here); os.rmdir("a/../d2") if os.path.exists("d2") else N
 f2 = os.open("copied", os.O_CREAT | os.O_WRONLY); os.copy_file_range(os.open("z", os.O_RDONLY), f2, 3)
 stream = libc.fopen; stream.restype = ctypes.c_void_p
 file = ctypes.c_void_p(stream(b"stdio", b"w")); libc.fputs(b"from stdio", file); libc.fclose(file)
-libc.syscall(316, -100, b"stdio", -100, b"stdio2", 0) if os.uname().machine == "x86_64" else os.rename("stdio", "stdio2")
+RENAMEAT2 = 316  # on x86-64
+libc.syscall(RENAMEAT2, -100, b"stdio", -100, b"stdio2", 0)
 shutil.rmtree("a")
 subprocess.run(["sh", "-c", "echo child > t; mv t t2"], check=True)
 threads = [threading.Thread(target=lambda n=n: open(f"thread{n}", "w").write("x" * n)) for n in range(4)]
@@ -155,13 +157,15 @@ obstore.put(store, "a/large", b"3" * (12 << 20), use_multipart=True, chunk_size=
 import numpy, zarr
 from obstore.store import LocalStore
 from zarr.storage import ObjectStore
-a = zarr.create_array(ObjectStore(LocalStore("both", mkdir=True)), shape=(64,), chunks=(8,), shards=(32,), dtype="int32")
+store = ObjectStore(LocalStore("both", mkdir=True))
+a = zarr.create_array(store, shape=(64,), chunks=(8,), shards=(32,), dtype="int32")
 a[:] = numpy.arange(64)
 """,
     "tensorstore": """
 import numpy, tensorstore
 store = {"driver": "file", "path": "tensorstore/"}
-metadata = {"shape": [64], "data_type": "int32", "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [16]}}}
+grid = {"name": "regular", "configuration": {"chunk_shape": [16]}}
+metadata = {"shape": [64], "data_type": "int32", "chunk_grid": grid}
 a = tensorstore.open({"driver": "zarr3", "kvstore": store, "metadata": metadata}, create=True).result()
 a[...] = numpy.arange(64, dtype="int32")
 """,
@@ -179,7 +183,7 @@ def test_native_writers_are_seen(tmp_path: Path, sees_raw_calls: bool, name: str
     if name == "safetensors" and not sees_raw_calls:
         pytest.skip("safetensors renames around libc; that is seen on x86-64, where seccomp is allowed")
     pytest.importorskip(name.removeprefix("zarr_"))
-    ran = run_program(NATIVE[name], tmp_path)
+    ran = run_program(NATIVE[name], tmp_path, packages=True)
     assert ran.status == 0, ran.output
     assert sum(len(content) for content in ran.tree.values() if isinstance(content, bytes)) > 150
     assert ran.disk.now() == ran.tree
@@ -195,14 +199,16 @@ spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": "zarr/"}, "fill
 try: print(tensorstore.open(spec).result().read().result().sum())
 except Exception as error: print("refused", type(error).__name__)
 """
-    ran = run_program(NATIVE["zarr"] + reading, tmp_path / "whole", Fault("fail", 10**9, reads=True))
+    never = Fault("fail", 10**9, reads=True)
+    ran = run_program(NATIVE["zarr"] + reading, tmp_path / "whole", never, packages=True)
     assert ran.output == f"{float(sum(range(512)))}\n"
     done = [operation for operation in ran.operations if operation.path.startswith("zarr/")]
     opened = {operation.path for operation in done if operation.op is Op.OPEN_READ}
     assert {"zarr/zarr.json", "zarr/c/0/0", "zarr/c/1/0"} <= opened
     assert {operation.path for operation in done if operation.op is Op.READ} >= opened
     number = done[-1].number
-    failed = run_program(NATIVE["zarr"] + reading, tmp_path / "failed", Fault("fail", number, "EIO", reads=True))
+    last = Fault("fail", number, "EIO", reads=True)
+    failed = run_program(NATIVE["zarr"] + reading, tmp_path / "failed", last, packages=True)
     assert failed.output.startswith("refused"), failed.output
 
 
@@ -228,7 +234,7 @@ def test_the_kernel_sees_no_more_than_the_log(tmp_path: Path, sees_raw_calls: bo
     if shutil.which("strace") is None or not sees_raw_calls:
         pytest.skip("takes strace, and seeing calls around libc")
     pytest.importorskip(name.removeprefix("zarr_"))
-    ran = run_program(NATIVE[name], tmp_path / "ran")
+    ran = run_program(NATIVE[name], tmp_path / "ran", packages=True)
     folder, log = tmp_path / "traced", tmp_path / "log"
     folder.mkdir()
     options = ["-f", "-y", "-qq", "-o", str(log), "-e", f"trace={TRACED}"]

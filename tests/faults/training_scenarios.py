@@ -50,7 +50,7 @@ def _config(folder: Path) -> Config:
 
 def _adapter(value: float) -> PEA:
     """A small adapter all of whose weights are one number."""
-    adapter = PEA(input_dim=4, cross_attention_dim=4, pooled_dim=None, hidden_size=4)
+    adapter = PEA(input_dim=4, cross_attention_dim=4, pooled_dim=None, hidden_size=4, cache_identity=f"of {value}")
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.fill_(value)
@@ -98,7 +98,7 @@ def _result(folder: Path) -> dict[str, Any]:
     adapter = PEA.load(config.adapter_dir)
     return {
         "state": None if newest is None else [newest.step, _values(newest.tensors["adapter"])],
-        "adapter": _values(dict(adapter.named_parameters())),
+        "adapter": [_values(dict(adapter.named_parameters())), adapter.config.cache_identity],
         "log": log_rows(config),
         "card": (config.adapter_dir / "README.md").read_text("utf-8").count("\n"),
     }
@@ -116,8 +116,8 @@ def _between(folder: Path) -> None:
         adapter = PEA.load(_config(folder).adapter_dir)
     except PeaError:
         return
-    values = _values(dict(adapter.named_parameters()))
-    assert values in ([_FORMER], [_value_at(STEPS)]), values
+    found = (_values(dict(adapter.named_parameters())), adapter.config.cache_identity)
+    assert found in [([value], f"of {value}") for value in (_FORMER, _value_at(STEPS))], found
 
 
 def _prepare_setup(folder: Path) -> None:

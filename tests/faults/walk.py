@@ -92,6 +92,62 @@ class Report:
         return "\n".join([head, *lines[:40], *litter])
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a command that was disturbed."""
+
+    folder: Path
+    """As the fault left it."""
+    ended: Ended
+    control: ControlFile
+    """With the log."""
+
+    @property
+    def hit(self) -> Operation | None:
+        """What was struck; None: nothing."""
+        hit = self.control.hit
+        return hit and hit.below(self.folder)
+
+
+def run_with_fault(runner: Runner, start: Path, place: Path, fault: Fault | None) -> Outcome:
+    """Run the command on a fresh copy of the start; a power cut is done to what it leaves.
+
+    ``place``: a folder for the copy, ``folder``, and the log beside it.
+    """
+    folder, path = place / "folder", place / "control"
+    shutil.rmtree(folder, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(start, folder, symlinks=True)
+    control = ControlFile(path, folder, fault)
+    ended = runner.run("command", folder, control)
+    if fault is not None and fault.kind == "power":
+        disk = Disk(start, folder)
+        disk.replay(control.operations())
+        tree = disk.after_power_cut(fault.cut, seed=fault.at)
+        shutil.rmtree(folder)
+        write_tree(tree, folder)
+    return Outcome(folder, ended, control)
+
+
+def count(runner: Runner, start: Path, place: Path) -> list[Operation]:
+    """The storage operations of the undisturbed command: what a walk goes over.
+
+    Raises:
+        AssertionError: it does not end well, does nothing, or does what the library cannot see.
+    """
+    outcome = run_with_fault(runner, start, place, None)
+    folder, ended = outcome.folder, outcome.ended
+    assert ended.status == 0, f"undisturbed, the command ends with {ended.status}: {ended.output}"
+    disk = Disk(start, folder)
+    disk.replay(outcome.control.operations())
+    differing = _differing_names(disk.now(), read_tree(folder))
+    assert not differing, f"written unseen by the interposing library: {differing[:5]}"
+    operations = [operation.below(folder) for operation in outcome.control.operations() if operation.number]
+    assert operations, "the command does nothing that can be disturbed"
+    return operations
+
+
 class Walk:
     """The walks over one scenario."""
 
@@ -104,15 +160,17 @@ class Walk:
         self._runners: queue.SimpleQueue[tuple[Runner, Path]] = queue.SimpleQueue()
         for number, runner in enumerate(runners):
             place = scratch / f"worker{number}"
-            place.mkdir()
+            place.mkdir(parents=True)
             self._runners.put((runner, place))
         self._num_runners = len(runners)
         self.start = scratch / "start"
         self.start.mkdir()
         self._call(runners[0], "prepare", self.start)
-        place = scratch / "undisturbed"
-        place.mkdir()
-        self.operations, self.expected, self._names = self._undisturbed(runners[0], place)
+        self.operations = count(runners[0], self.start, scratch / "undisturbed")
+        """Of the undisturbed command, with paths relative to its folder."""
+        undisturbed = scratch / "undisturbed" / "folder"
+        self.expected = self._call(runners[0], "result", undisturbed)
+        self._names = _names(undisturbed)
 
     def faults(self, *kinds: Kind, sample: int | None = None, seed: int = 0) -> list[Fault]:
         """Every fault of some kinds that can happen, in an order by the seed; ``sample``: no more than so many."""
@@ -154,42 +212,12 @@ class Walk:
             list(pool.map(step, faults))
         return report
 
-    def _undisturbed(self, runner: Runner, place: Path) -> tuple[list[Operation], Any, Counter[str]]:
-        folder, control, ended = self._disturbed(runner, place, None)
-        assert ended.status == 0, f"undisturbed, the command ends with {ended.status}: {ended.output}"
-        operations = list(control.operations())
-        disk = Disk(self.start, folder)
-        disk.replay(operations)
-        differing = _differing_names(disk.now(), read_tree(folder))
-        assert not differing, f"written unseen by the interposing library: {differing[:5]}"
-        counted = [operation for operation in operations if operation.number]
-        assert counted, "the command does nothing that can be disturbed"
-        expected = self._call(runner, "result", folder)
-        return counted, expected, _names(folder)
-
-    def _disturbed(self, runner: Runner, place: Path, fault: Fault | None) -> tuple[Path, ControlFile, Ended]:
-        """Run the command on a fresh copy of the start; a power cut is done to what it leaves."""
-        folder, path = place / "folder", place / "control"
-        shutil.rmtree(folder, ignore_errors=True)
-        path.unlink(missing_ok=True)
-        shutil.copytree(self.start, folder, symlinks=True)
-        control = ControlFile(path, folder, fault)
-        ended = runner.run("command", folder, control)
-        if fault is not None and fault.kind == "power":
-            disk = Disk(self.start, folder)
-            disk.replay(control.operations())
-            tree = disk.after_power_cut(fault.cut, seed=fault.at)
-            shutil.rmtree(folder)
-            write_tree(tree, folder)
-        return folder, control, ended
-
     def _step(self, runner: Runner, place: Path, fault: Fault, report: Report) -> None:
-        folder, control, ended = self._disturbed(runner, place, fault)
-        hit = control.hit
+        outcome = run_with_fault(runner, self.start, place, fault)
+        folder, ended, hit = outcome.folder, outcome.ended, outcome.hit
 
         def found(what: str, detail: str) -> None:
-            short = detail.replace(f"{folder}/", "").strip()
-            report.findings.append(Finding(fault, hit and hit.below(folder), what, short))
+            report.findings.append(Finding(fault, hit, what, detail.replace(f"{folder}/", "").strip()))
 
         ended_before = hit is None and ended.status == 0
         if hit is None:
