@@ -17,13 +17,13 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from rich.console import Console
 from torch import Tensor
 
 from pea.config import Config
 from pea.models.unet import unet_config
 from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
+from stages.command.console import Console
 from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, whole_summary
 from stages.training.setup import prepare
@@ -56,7 +56,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         console = Console(quiet=True)
     start_trackers(accelerator, config)
     summary = _run_phases(config, accelerator, console)
-    console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}", highlight=False)
+    console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")
     finish_trackers(accelerator)
     accelerator.wait_for_everyone()
     return summary

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
+from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
 
 
 class TeacherConfig(Section):
     """The frozen diffusion model that is distilled."""
 
-    checkpoint: Path
+    checkpoint: SetupPath
     """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...)."""
     dtype: FloatDtype = "float32"
     """Floating point type in which the teacher runs while its answers are cached."""
@@ -21,7 +20,7 @@ class TeacherConfig(Section):
 class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
 
-    tars: tuple[str, ...] = Field(min_length=1)
+    tars: tuple[TarPattern, ...] = Field(min_length=1)
     """Paths or glob patterns of the tars. The order does not matter; tars are used by name."""
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from torch import nn
 
 from pea.batches.dataset import prefetch
@@ -20,6 +19,7 @@ from pea.models.trainable import Trained
 from pea.training.saved_state import MovingAverage
 from pea.training.schedule import learning_rate
 from pea.training.train_log import TrainLog
+from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.training.checkpoints import Checkpoints, Parts
 from stages.training.losses import BatchLosses
@@ -171,7 +171,7 @@ class WithUnetPhase:
         return summary
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(text)
 
 
 def peak_gpu_memory_bytes(device: torch.device) -> int:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from torch import Tensor, nn
 
 from pea.attention.layers import Powers
@@ -27,6 +26,7 @@ from pea.training.saved_state import TrainState, TrainStates, optimizer_tensors,
 from pea.training.schedule import learning_rate
 from pea.training.student import condition
 from pea.training.train_log import TrainLog
+from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter

@@ -9,7 +9,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from rich.console import Console
 
 from pea.batches.attention_batches import AttentionBatch
 from pea.config import Config, PhaseConfig
@@ -19,6 +18,7 @@ from pea.models.conditioning import on_device
 from pea.models.english import EnglishEncoder
 from pea.training.losses import text_distance
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training.phase import first_position
 from stages.training.text_tables import TextTables
 from stages.training.without_unet import WithoutUnetPhase
