@@ -1,10 +1,11 @@
-"""Walks over the cache: filling, extending, repairing, removing; made-up rows, no model."""
+"""Walks over the cache: filling, extending, repairing, removing; made-up rows, no model; on a disk or in a bucket."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,7 @@ from pea.cache import Cache, Identity, base_arrays
 from pea.cache.audit import audit, repair
 from pea.cache.takedown import remove_samples
 from pea.errors import PeaError
+from pea.storage import Location, RetryPolicy, configure
 from stages.command.guard import guarded
 from tests.cache_helpers import LATENT, CacheMaker, content, identity, value_rows
 from tests.faults.scenario import Scenario
@@ -21,26 +23,38 @@ _SMALL = identity(("a",), draws=2)
 _LARGE = identity(("a", "b"), draws=3, blocks=("down_blocks.0", "mid_block"))
 _WHOLE = identity(("a", "b"))
 _REMOVED = "a-24x32-1"
+_RETRIES = RetryPolicy(max_retries=10, first_wait_s=0.05, longest_wait_s=0.2, give_up_after_s=60, silence_s=1.5)
 
 
-def _maker(folder: Path) -> CacheMaker:
-    return CacheMaker(folder / "cache", samples_per_tar=3)
+def _maker(folder: Any) -> CacheMaker:
+    """``folder``: a path, or a URL as text."""
+    return CacheMaker(
+        folder / "cache" if isinstance(folder, Path) else Location.parse(folder) / "cache", samples_per_tar=3
+    )
 
 
-def _fill(folder: Path, wanted: Identity = _WHOLE, *, extend: bool = False) -> int:
-    return guarded(lambda: 0 * len(_maker(folder).fill(wanted, extend=extend).shards))
+def _files(folder: Any, below: str = "") -> dict[str, Location]:
+    """The files of the cache, by their names in it."""
+    place = Location.parse(folder) / "cache" / below
+    return {entry.name: place / entry.name for entry in place.entries(recursive=True)}
 
 
-def _result(folder: Path) -> dict[str, Any]:
+def _patiently(work: Callable[[], int]) -> int:
+    """As a command line does it; a store that does not answer is asked for a few seconds."""
+    configure({}, _RETRIES)
+    return guarded(work)
+
+
+def _fill(folder: Any, wanted: Identity = _WHOLE, *, extend: bool = False) -> int:
+    return _patiently(lambda: 0 * len(_maker(folder).fill(wanted, extend=extend).shards))
+
+
+def _result(folder: Any) -> dict[str, Any]:
     """Digests of all rows, what was dropped, and whether the audit is content."""
-    cache = Cache.open(folder / "cache")
+    cache = Cache.open(_maker(folder).directory)
     rows = {name: _digest(value) for name, value in content(cache).items()}
     dropped = [[shard.tar, *map(str, entry)] for shard in cache.shards for entry in shard.record.dropped]
     return {**rows, "dropped": dropped, "problems": [str(each) for each in audit(cache.directory, jobs=1).problems]}
-
-
-def _allowed(folder: Path) -> Path:
-    return folder / "allowed.json"
 
 
 def _digest(value: Any) -> str:
@@ -48,87 +62,86 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _between(folder: Path) -> None:
+def _allowed(folder: Any) -> Location:
+    return Location.parse(folder) / "allowed.json"
+
+
+def _between(folder: Any) -> None:
     """A reader who does not wait for the whole gets an error of ours, or rows that are right."""
     allowed = json.loads(_allowed(folder).read_text())
     try:
-        found = content(Cache.open(folder / "cache", partial=True))
+        found = content(Cache.open(_maker(folder).directory, partial=True))
     except PeaError:
         return
     wrong = [name for name, value in found.items() if _digest(value) not in allowed.get(name, [])]
     assert not wrong, wrong
 
 
-def _note_allowed(folder: Path, *caches: Cache) -> None:
+def _note_allowed(folder: Any, *caches: Cache) -> None:
     """Note the rows that a reader may be shown at any time."""
-    allowed = json.loads(_allowed(folder).read_text()) if _allowed(folder).exists() else {}
+    allowed: dict[str, list[str]] = {}
     for cache in caches:
         for name, value in content(cache).items():
             allowed.setdefault(name, []).append(_digest(value))
     _allowed(folder).write_text(json.dumps(allowed))
 
 
-def _note_made_elsewhere(folder: Path, wanted: Identity) -> None:
+@contextmanager
+def _elsewhere(wanted: Identity) -> Iterator[Cache]:
+    """A cache on a disk of its own, to know what must come out."""
     with TemporaryDirectory() as other:
-        _note_allowed(folder, _maker(Path(other)).fill(wanted))
+        yield _maker(Path(other)).fill(wanted)
 
 
-def _prepare_fill(folder: Path) -> None:
-    _note_made_elsewhere(folder, _WHOLE)
+def _prepare_fill(folder: Any) -> None:
+    with _elsewhere(_WHOLE) as whole:
+        _note_allowed(folder, whole)
 
 
-def _prepare_extend(folder: Path) -> None:
-    _note_allowed(folder, _maker(folder).fill(_SMALL))
-    _note_made_elsewhere(folder, _LARGE)
+def _prepare_extend(folder: Any) -> None:
+    with _elsewhere(_LARGE) as large:
+        _note_allowed(folder, _maker(folder).fill(_SMALL), large)
 
 
-def _prepare_repair(folder: Path) -> None:
-    """One array of tar a is cut short, and another file of tar b has a flipped bit."""
-    cache = _maker(folder).fill(_WHOLE)
-    _note_allowed(folder, cache)
+def _prepare_repair(folder: Any) -> None:
+    """One array of tar a is cut short, and one of tar b has a flipped bit."""
+    _note_allowed(folder, _maker(folder).fill(_WHOLE))
     for tar, keep in (("a", 0.5), ("b", 1.0)):
-        path = max(cache.shard_dir(tar).rglob("*"), key=lambda each: (each.stat().st_size, each.name))
-        data = bytearray(path.read_bytes())
+        largest = max(_files(folder, f"shards/{tar}").values(), key=lambda each: (each.status().size_bytes, each.name))
+        data = bytearray(largest.read_bytes())
         data[3] ^= 16
-        path.write_bytes(data[: int(len(data) * keep)])
+        largest.write_bytes(bytes(data[: int(len(data) * keep)]))
 
 
-def _repair(folder: Path) -> int:
+def _repair(folder: Any) -> int:
     """As ``pea inspect check --repair`` and then ``pea cache``."""
 
     def work() -> int:
-        cache = Cache.create_or_resume(folder / "cache", _WHOLE)
+        cache = Cache.create_or_resume(_maker(folder).directory, _WHOLE)
         repair(cache, audit(cache.directory, jobs=1))
-        return _fill(folder)
+        return 0 * len(_maker(folder).fill(_WHOLE).shards)
 
-    return guarded(work)
-
-
-def _prepare_remove(folder: Path) -> None:
-    cache = _maker(folder).fill(_WHOLE)
-    _note_allowed(folder, cache)
-    assert _leftovers(folder), "the search finds what is there"
-    with TemporaryDirectory() as other:
-        shutil.copytree(folder / "cache", Path(other, "cache"))
-        remove_samples(Cache.open(Path(other, "cache")), "a", [_REMOVED])
-        _note_allowed(folder, Cache.open(Path(other, "cache")))
+    return _patiently(work)
 
 
-def _remove(folder: Path) -> int:
-    return guarded(lambda: 0 * len(remove_samples(Cache.open(folder / "cache"), "a", [_REMOVED])))
+def _prepare_remove(folder: Any) -> None:
+    whole = _maker(folder).fill(_WHOLE)
+    assert len(_leftovers(folder)) >= 1, "the search finds what is there"
+    with _elsewhere(_WHOLE) as without:
+        remove_samples(without, "a", [_REMOVED])
+        _note_allowed(folder, whole, Cache.open(without.directory))
 
 
-def _leftovers(folder: Path) -> list[str]:
+def _remove(folder: Any) -> int:
+    return _patiently(lambda: 0 * len(remove_samples(Cache.open(_maker(folder).directory), "a", [_REMOVED])))
+
+
+def _leftovers(folder: Any) -> list[str]:
     """Files that hold the removed sample's image or caption."""
     (spec,) = (spec for spec in base_arrays(LATENT, "float32", "float16") if spec.name == "latents_mean")
     sought = {"image": value_rows(spec, [f"a/{_REMOVED}"]).tobytes(), "caption": f"caption {_REMOVED}".encode()}
-    files = [path for path in sorted((folder / "cache").rglob("*")) if path.is_file()]
-    return [
-        f"{what} in {path.relative_to(folder)}"
-        for path in files
-        for what, data in sought.items()
-        if data in path.read_bytes()
-    ]
+    contents = {name: place.read_bytes() for name, place in _files(folder).items()}
+    return [f"{what} in {name}" for name, data in contents.items() for what, part in sought.items() if part in data]
 
 
 FILL = Scenario(_fill, _result, _prepare_fill, _between)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,8 @@ class Forked:
         """``scenario``: ``module:NAME``; ``scratch``: a folder of its own, outside what is watched."""
         scratch.mkdir(parents=True, exist_ok=True)
         self._output = scratch / "output"
+        self.process_file = scratch / "output.pid"
+        """Holds the number of the process that runs at present, which leads a group of its own."""
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.server", scenario],
             stdin=subprocess.PIPE,
@@ -68,11 +70,18 @@ class Forked:
     ) -> None:
         self._server.communicate()
 
-    def run(self, call: Call, folder: Path, control: ControlFile | None = None) -> Ended:
-        """As of ``Runner``."""
+    def run(
+        self,
+        call: Call,
+        folder: Path | str,
+        control: ControlFile | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Ended:
+        """As of ``Runner``. ``folder``: or a URL; ``environment``: variables that are added."""
         assert self._server.stdin is not None and self._server.stdout is not None
-        request = {"call": call, "folder": str(folder), "output": str(self._output)}
-        self._server.stdin.write(json.dumps({**request, "control": control and str(control.path)}) + "\n")
+        request: dict[str, Any] = {"call": call, "folder": str(folder), "output": str(self._output)}
+        request |= {"control": control and str(control.path), "environment": dict(environment or {})}
+        self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = self._server.stdout.readline()
         if not answer:

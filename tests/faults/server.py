@@ -1,7 +1,8 @@
 """Runs a scenario's functions in forks of one process, which has imported everything once.
 
 ``python -m tests.faults.server MODULE:SCENARIO`` reads one request a line from its input and answers on its output:
-``{"call": "command", "folder": ..., "control": ... or null, "output": ...}`` -> ``{"status": ..., "value": ...}``.
+``{"call": "command", "folder": ..., "control": ... or null, "environment": {...}, "output": ...}`` -> ``{"status": ...,
+"value": ...}``. A folder may be a URL; beside the output file, one that ends in ``.pid`` tells the fork's process.
 The interposing library is in this process from its start (LD_PRELOAD) and armed in the fork, after which nothing but
 the function itself runs.
 """
@@ -32,13 +33,16 @@ def _child(scenario: Scenario, request: dict[str, Any], answer: int) -> int:
     with Path(request["output"]).open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    Path(f"{request['output']}.pid").write_text(str(os.getpid()))
+    os.environ.update(request["environment"])
     function = getattr(scenario, request["call"])
+    folder = request["folder"] if "://" in request["folder"] else Path(request["folder"])
     try:
         if request["control"] is not None:
             os.environ["PEA_FAULTS_CONTROL"] = request["control"]
             if error := ctypes.CDLL(None).faults_arm(request["control"].encode()):
                 raise OSError(error, os.strerror(error), request["control"])
-        value = function(Path(request["folder"]))
+        value = function(folder)
         code = value if request["call"] == "command" else 0
         os.write(answer, json.dumps(None if request["call"] == "prepare" else value).encode())
     except BaseException:  # noqa: BLE001 - whatever it is, it ends this process and is said

@@ -25,7 +25,7 @@ LEFTOVER = "leftover"
 
 
 def assert_held(report: Report) -> None:
-    assert [finding for finding in report.findings if finding.what != LEFTOVER] == [], report
+    assert [finding for finding in report.findings if finding.what != LEFTOVER] == [], str(report)
 
 
 @pytest.mark.slow
@@ -34,7 +34,7 @@ def test_a_sample_of_all_faults(name: str) -> None:
     """As many as there is time for, in an order by the seed, of all kinds and at all operations."""
     with forked_walk(SCENARIOS[name]) as walk:
         report = walk.run(walk.faults(*KINDS, sample=SAMPLE, seed=7), seconds=SECONDS)
-    assert report.num_steps >= FEWEST and report.num_unreached <= report.num_steps // 4, report
+    assert report.num_steps >= FEWEST and report.num_unreached <= report.num_steps // 4, str(report)
     assert_held(report)
 
 
@@ -44,7 +44,7 @@ def test_a_killed_takedown_leaves_nothing_of_what_was_removed() -> None:
     """Once the same command has said that it is done."""
     with forked_walk(SCENARIOS["REMOVE"]) as walk:
         report = walk.run([Fault("kill", number) for number in range(1, len(walk.operations) + 1, 4)])
-    assert report.of(LEFTOVER) == [], report
+    assert report.of(LEFTOVER) == [], str(report)
 
 
 @pytest.mark.by_hand

@@ -40,9 +40,9 @@ _UNIQUE = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{8,}|(?<=tmp)\w{8}|(?<=\.publis
 class Finding:
     """One thing that went wrong."""
 
-    fault: Fault
-    operation: Operation | None
-    """What was struck."""
+    fault: Any
+    operation: Any
+    """What was struck; None: nothing."""
     what: str
     """``rude``: the error was not one line. ``between``: a reader was shown something else than old or new.
     ``again``: the command did not complete when it was run again. ``different``: it did, and the result differs.
@@ -52,10 +52,8 @@ class Finding:
     @property
     def group(self) -> tuple[str, ...]:
         """What is alike in findings that have one cause, as a rule."""
-        fault = self.fault
-        kind = {"fail": fault.error, "power": fault.cut}.get(fault.kind, "")
-        operation = self.operation.op.name if self.operation else ""
-        return (self.what, fault.kind, kind, operation, _UNIQUE.sub("*", self.detail)[-60:])
+        struck = str(self.operation).split(" ", 1)[0]
+        return (self.what, str(self.fault).partition(" at ")[0], struck, _UNIQUE.sub("*", self.detail)[-60:])
 
     def __str__(self) -> str:
         return f"{self.what}: {self.fault}: {self.operation}: {self.detail}"
@@ -148,6 +146,47 @@ def count(runner: Runner, start: Path, place: Path) -> list[Operation]:
     return operations
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Decides what of a step is a finding."""
+
+    run: Callable[[Call], Ended]
+    """Runs one of the scenario's functions, undisturbed, on what the fault left."""
+    expected: Any
+    """What the undisturbed command came to."""
+    report: Report
+    fault: Any
+    struck: object
+    place: str
+    """Left out of what is shown."""
+
+    def politeness(self, ended: Ended) -> None:
+        """A command that met an error goes on, or says so in one line."""
+        if not _is_polite(ended):
+            self._found("rude", f"exit code {ended.status}: {_end(ended)}")
+
+    def what_is_left(self, *, over: bool) -> bool:
+        """Look, run the command again, compare. ``over``: it had ended well. Returns whether it did in the end."""
+        looked = self.run("between")
+        if looked.status:
+            self._found("between", _end(looked))
+        if not over:
+            again = self.run("command")
+            if again.status:
+                self._found("again", f"exit code {again.status}: {_end(again)}")
+                return False
+        result = self.run("result")
+        if result.status or result.value != self.expected:
+            detail = _end(result) if result.status else _difference(self.expected, result.value)
+            self._found("not durable" if over else "different", detail)
+        for leftover in self.run("leftovers").value or ():
+            self._found("leftover", leftover)
+        return True
+
+    def _found(self, what: str, detail: str) -> None:
+        self.report.findings.append(Finding(self.fault, self.struck, what, detail.replace(self.place, "").strip()))
+
+
 class Walk:
     """The walks over one scenario."""
 
@@ -215,30 +254,14 @@ class Walk:
     def _step(self, runner: Runner, place: Path, fault: Fault, report: Report) -> None:
         outcome = run_with_fault(runner, self.start, place, fault)
         folder, ended, hit = outcome.folder, outcome.ended, outcome.hit
-
-        def found(what: str, detail: str) -> None:
-            report.findings.append(Finding(fault, hit, what, detail.replace(f"{folder}/", "").strip()))
-
-        ended_before = hit is None and ended.status == 0
+        over = hit is None and ended.status == 0
         if hit is None:
             report.num_unreached += fault.at <= len(self.operations)
-        if fault.kind in ("fail", "short") and not _is_polite(ended):
-            found("rude", f"exit code {ended.status}: {_end(ended)}")
-        looked = runner.run("between", folder)
-        if looked.status:
-            found("between", _end(looked))
-        if not ended_before:
-            again = runner.run("command", folder)
-            if again.status:
-                found("again", f"exit code {again.status}: {_end(again)}")
-                return
-        result = runner.run("result", folder)
-        if result.status or result.value != self.expected:
-            detail = _end(result) if result.status else _difference(self.expected, result.value)
-            found("not durable" if ended_before else "different", detail)
-        for leftover in runner.run("leftovers", folder).value or ():
-            found("leftover", leftover)
-        report.litter.update((_names(folder) - self._names).keys())
+        judge = Judge(lambda call: runner.run(call, folder), self.expected, report, fault, hit, f"{folder}/")
+        if fault.kind in ("fail", "short"):
+            judge.politeness(ended)
+        if judge.what_is_left(over=over):
+            report.litter.update((_names(folder) - self._names).keys())
 
     def _call(self, runner: Runner, call: Call, folder: Path) -> Any:
         ended = runner.run(call, folder)
@@ -280,7 +303,12 @@ def _end(ended: Ended) -> str:
 
 def _names(folder: Path) -> Counter[str]:
     """The names in a folder; what makes a name unique is left out."""
-    return Counter(_UNIQUE.sub("*", name) for name in read_tree(folder))
+    return Counter(map(without_unique_parts, read_tree(folder)))
+
+
+def without_unique_parts(name: str) -> str:
+    """A name without what makes it unique."""
+    return _UNIQUE.sub("*", name)
 
 
 def _differing_names(a: Tree, b: Tree) -> list[str]:
