@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from tests.faults.control import Kind
-from tests.faults.walk import Report, forked_walk
+from tests.faults.report import Report
+from tests.faults.walk import forked_walk
 
 CACHE, TRAINING = "tests.faults.cache_scenarios", "tests.faults.training_scenarios"
 SCENARIOS = {

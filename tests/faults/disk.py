@@ -8,45 +8,24 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.control import Cut, Op, Operation
+from tests.faults.tree import Node, Tree, all_nodes, current_tree, read_node, tree_of
 
-Tree = dict[str, bytes | str | None]
-"""Relative path -> bytes of a file, target of a symbolic link, None for a folder."""
 _DELETED = " (deleted)"
 _EXCHANGE = 2
-
-
-@dataclass(eq=False)
-class _Node:
-    """A file, folder or symbolic link, whatever its names."""
-
-    content: bytearray = field(default_factory=bytearray)
-    durable: bytes | None = None
-    """Bytes at the last fsync; None: there was none."""
-    truncated: bool = False
-    """Emptied since the last fsync."""
-    target: str | None = None
-    entries: dict[str, _Node] | None = None
-    """Of a folder: what it holds now."""
-    first_entries: dict[str, _Node] = field(default_factory=dict)
-    """Of a folder: what it held durably at the start."""
-
-    @property
-    def is_dirty(self) -> bool:
-        return self.durable is None or self.content != self.durable
 
 
 @dataclass(eq=False)
 class _Change:
     """Entries of folders that change together."""
 
-    folder: _Node
+    folder: Node
     """The folder whose fsync makes it durable."""
-    edits: list[tuple[_Node, str, _Node | None]]
+    edits: list[tuple[Node, str, Node | None]]
     durable: bool = False
 
 
@@ -56,7 +35,7 @@ class Disk:
     def __init__(self, start: Path, folder: Path) -> None:
         """``start``: what the folder held, durably, before the first operation. ``folder``: its path in the log."""
         self._root_path = str(folder.resolve())
-        self._root = _read(start)
+        self._root = read_node(start)
         self._changes: list[_Change] = []
 
     def replay(self, operations: Iterable[Operation]) -> None:
@@ -74,7 +53,7 @@ class Disk:
 
     def now(self) -> Tree:
         """What the folder holds as long as the power is on."""
-        return _current(self._root)
+        return current_tree(self._root)
 
     def after_power_cut(self, cut: Cut, seed: int = 0) -> Tree:
         """What it holds after a power cut.
@@ -91,7 +70,7 @@ class Disk:
         else:
             kept = self._some_changes(chance)
         entries = self._entries([change for change, keep in zip(self._changes, kept, strict=True) if keep])
-        return _tree(
+        return tree_of(
             self._root,
             lambda node: entries.get(node, node.first_entries),
             lambda node: _bytes_after(node, cut, chance),
@@ -105,8 +84,8 @@ class Disk:
             chosen = {index for index in pending if chance.random() < 0.5}
         return [change.durable or index in chosen for index, change in enumerate(self._changes)]
 
-    def _entries(self, changes: Iterable[_Change]) -> dict[_Node, dict[str, _Node]]:
-        found: dict[_Node, dict[str, _Node]] = {}
+    def _entries(self, changes: Iterable[_Change]) -> dict[Node, dict[str, Node]]:
+        found: dict[Node, dict[str, Node]] = {}
         for change in changes:
             for folder, name, node in change.edits:
                 entries = found.setdefault(folder, dict(folder.first_entries))
@@ -126,8 +105,8 @@ class Disk:
             Op.SYNC: self._sync,
             Op.RENAME: self._rename,
             Op.LINK: lambda each: self._change(each.other, self._node(each.path)),
-            Op.SYMLINK: lambda each: self._change(each.path, _Node(target=each.other)),
-            Op.MKDIR: lambda each: self._change(each.path, _Node(entries={})),
+            Op.SYMLINK: lambda each: self._change(each.path, Node(target=each.other)),
+            Op.MKDIR: lambda each: self._change(each.path, Node(entries={})),
             **dict.fromkeys((Op.UNLINK, Op.RMDIR), lambda each: self._change(each.path, None)),
         }
         if operation.op in actions:
@@ -138,7 +117,7 @@ class Disk:
             raise ValueError(f"a file without a name is not modelled: {operation}")
         folder, name = self._place(operation.path)
         if name not in (folder.entries or {}):
-            self._change(operation.path, _Node())
+            self._change(operation.path, Node())
         node = self._node(operation.path)
         if operation.value & os.O_TRUNC and node.entries is None:
             node.truncated |= bool(node.content)
@@ -164,7 +143,7 @@ class Disk:
     def _sync(self, operation: Operation) -> None:
         everything = operation.op is Op.SYNC and operation.value
         node = self._node(operation.path)
-        nodes = _nodes(self._root) if everything else [node]
+        nodes = all_nodes(self._root) if everything else [node]
         for each in nodes:
             each.durable, each.truncated = bytes(each.content), False
         for change in self._changes:
@@ -179,7 +158,7 @@ class Disk:
             return  # two names of one file: rename does nothing
         self._apply(_Change(new_folder, [(old_folder, old, None), (new_folder, new, node)]))
 
-    def _change(self, path: str, node: _Node | None) -> None:
+    def _change(self, path: str, node: Node | None) -> None:
         folder, name = self._place(path)
         self._apply(_Change(folder, [(folder, name, node)]))
 
@@ -192,11 +171,11 @@ class Disk:
                 folder.entries[name] = node
         self._changes.append(change)
 
-    def _place(self, path: str) -> tuple[_Node, str]:
+    def _place(self, path: str) -> tuple[Node, str]:
         folder, _, name = path.rpartition("/")
         return self._node(folder), name
 
-    def _node(self, path: str) -> _Node:
+    def _node(self, path: str) -> Node:
         if path != self._root_path and not path.startswith(self._root_path + "/"):
             raise KeyError(path)
         node = self._root
@@ -205,41 +184,7 @@ class Disk:
         return node
 
 
-def write_tree(tree: Tree, folder: Path) -> None:
-    """Make a folder that holds this; what it held before must be gone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in sorted(tree.items()):
-        path = folder / name
-        if content is None:
-            path.mkdir()
-        elif isinstance(content, str):
-            path.symlink_to(content)
-        else:
-            path.write_bytes(content)
-
-
-def read_tree(folder: Path) -> Tree:
-    """What a folder holds."""
-    return _current(_read(folder))
-
-
-def _read(path: Path) -> _Node:
-    if path.is_symlink():
-        return _Node(target=str(path.readlink()))
-    if path.is_dir():
-        entries = {child.name: _read(child) for child in path.iterdir()}
-        return _Node(entries=entries, first_entries=dict(entries))
-    data = path.read_bytes()
-    return _Node(bytearray(data), data)
-
-
-def _nodes(node: _Node) -> Iterator[_Node]:
-    yield node
-    for child in (node.entries or {}).values():
-        yield from _nodes(child)
-
-
-def _bytes_after(node: _Node, cut: Cut, chance: random.Random) -> bytes:
+def _bytes_after(node: Node, cut: Cut, chance: random.Random) -> bytes:
     if not node.is_dirty:
         return bytes(node.content)
     before = node.durable or b""
@@ -248,24 +193,3 @@ def _bytes_after(node: _Node, cut: Cut, chance: random.Random) -> bytes:
     size = chance.randint(0, len(node.content))
     written = bytes(node.content)
     return chance.choice([before, b"", written, written[:size], written[:size] + bytes(len(written) - size)])
-
-
-def _tree(
-    node: _Node,
-    entries: Callable[[_Node], dict[str, _Node]],
-    content: Callable[[_Node], bytes],
-    prefix: str = "",
-) -> Tree:
-    found: Tree = {}
-    for name, child in entries(node).items():
-        path = prefix + name
-        if child.entries is not None:
-            found[path] = None
-            found |= _tree(child, entries, content, f"{path}/")
-        else:
-            found[path] = content(child) if child.target is None else child.target
-    return found
-
-
-def _current(node: _Node) -> Tree:
-    return _tree(node, lambda each: each.entries or {}, lambda each: bytes(each.content))

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.control import ControlFile, Fault, Operation
-from tests.faults.disk import Disk, Tree, read_tree
+from tests.faults.disk import Disk
 from tests.faults.library import library
+from tests.faults.tree import Tree, read_tree
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tests.faults.report import Finding, Judge, Report, without_unique_parts
 from tests.faults.runners import Ended, Forked
-from tests.faults.walk import Finding, Judge, Report, without_unique_parts
 from tests.object_server import ObjectServer, running
 from tests.storage.proxy import Fault, FaultProxy, Request
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.control import Cut
-from tests.faults.disk import Disk, Tree, read_tree, write_tree
+from tests.faults.disk import Disk
 from tests.faults.library import reason_to_skip
 from tests.faults.programs import Ran, run_program
+from tests.faults.tree import Tree, read_tree, write_tree
 
 pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 

@@ -12,9 +12,10 @@ from tests.faults.__main__ import SCENARIOS, main
 from tests.faults.control import Fault, Kind, Op
 from tests.faults.example_scenarios import BROKEN, CAREFUL, TEXT
 from tests.faults.library import reason_to_skip
+from tests.faults.report import Report
 from tests.faults.runners import Subprocesses
 from tests.faults.scenario import find_scenario
-from tests.faults.walk import Report, Walk, count, forked_walk, run_with_fault
+from tests.faults.walk import Walk, count, forked_walk, run_with_fault
 
 pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
