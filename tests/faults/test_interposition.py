@@ -152,6 +152,7 @@ def test_native_writers_are_seen(tmp_path: Path, sees_raw_calls: bool, name: str
     assert written >= sum(len(content) for content in ran.tree.values() if isinstance(content, bytes)) // 2
 
 
+@pytest.mark.slow
 def test_native_readers_are_seen(tmp_path: Path) -> None:
     pytest.importorskip("tensorstore")
     reading = """
