@@ -13,6 +13,7 @@ from pea.errors import AccessDeniedError, LocationError, StorageError
 from pea.storage.options import (
     RetryPolicy,
     StorageOptions,
+    aws_files,
     aws_profile,
     has_aws_keys_in_environment,
     retry_policy,
@@ -77,8 +78,7 @@ def _s3(bucket: Bucket, settings: dict[str, Any]) -> S3Store:
 
 def _profile_credentials(options: StorageOptions) -> dict[str, Any]:
     """Credentials of an AWS profile: its own keys, or, for roles and single sign-on, what boto3 makes of it."""
-    from_environment = has_aws_keys_in_environment() and not options.profile
-    if options.anonymous or from_environment or not options.profile:
+    if options.anonymous or not options.profile or _keys_come_from_environment(options):
         return {}
     profile = aws_profile(options.profile)
     if "aws_access_key_id" in profile and "aws_secret_access_key" in profile:
@@ -93,6 +93,11 @@ def _profile_credentials(options: StorageOptions) -> dict[str, Any]:
             "the AWS profile holds no keys (a role, or single sign-on)", where=options.profile, remedy=remedy
         ) from None
     return {"credential_provider": Boto3CredentialProvider(boto3.Session(profile_name=options.profile))}
+
+
+def _keys_come_from_environment(options: StorageOptions) -> bool:
+    """As in AWS's own tools: a profile that was asked for goes before the keys of the environment, AWS_PROFILE not."""
+    return has_aws_keys_in_environment() and options.profile == os.environ.get("AWS_PROFILE")
 
 
 def tensorstore_bucket(bucket: Bucket) -> dict[str, Any]:
@@ -112,8 +117,14 @@ def tensorstore_bucket(bucket: Bucket) -> dict[str, Any]:
         spec["endpoint"] = options.endpoint
     if options.anonymous:
         spec["aws_credentials"] = {"type": "anonymous"}
-    elif options.profile:
-        spec["aws_credentials"] = {"type": "profile", "profile": options.profile}
+    elif options.profile and not _keys_come_from_environment(options):
+        config_file, credentials_file = aws_files()
+        spec["aws_credentials"] = {
+            "type": "profile",
+            "profile": options.profile,
+            "config_file": str(config_file),
+            "credentials_file": str(credentials_file),
+        }
     elif has_aws_keys_in_environment():
         spec["aws_credentials"] = {"type": "environment"}
     return spec

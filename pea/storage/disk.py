@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pea.errors import ContentChangedError, LocationError
 from pea.storage.durable import (
@@ -112,28 +112,42 @@ class DiskFile:
                 remove_tree(self.path)
 
 
-class _UnchangedFile(io.FileIO):
+class _UnchangedFile(io.RawIOBase):
     """A file opened for reading that notices when it is altered or replaced before its end was reached."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "rb")
-        self._path = path
-        self._expected = _status(os.fstat(self.fileno()))
+        super().__init__()
+        self._path, self._file = path, path.open("rb", buffering=0)
+        self._expected = _status(os.fstat(self._file.fileno()))
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes."""
+        return True
+
+    def fileno(self) -> int:
+        """Of the file."""
+        return self._file.fileno()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position."""
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
         """Read on."""
         with translated("cannot read", self._path):
-            num_bytes = super().readinto(buffer) or 0
-        if _status(os.fstat(self.fileno())) != self._expected or (num_bytes == 0 and not self._is_in_place()):
+            num_bytes = self._file.readinto(buffer) or 0
+        if _status(os.fstat(self._file.fileno())) != self._expected or (num_bytes == 0 and not self._is_in_place()):
             raise ContentChangedError("it changed while it was read", where=self._path, remedy="Run again.")
         return num_bytes
 
-    def readall(self) -> bytes:
-        """Read to the end."""
-        pieces = []
-        while piece := self.read(_BUFFER_BYTES):
-            pieces.append(piece)
-        return b"".join(pieces)
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
 
     def _is_in_place(self) -> bool:
         try:

@@ -28,9 +28,21 @@ from pea.errors import (
 )
 
 _STATUS = re.compile(r"status code: (\d{3}[ \w]*)")
+_REFUSED = re.compile(r"status code: 40[13]\b")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _QUERY = re.compile(r"\?[^\s)]*")
 _SECRET_NAME = re.compile(r"^(AWS|AZURE|GOOGLE|GCP)_.*(SECRET|TOKEN|KEY|SAS|PASSWORD|CREDENTIAL)")
+_RETRIES = re.compile(r"after ([1-9]\d*) retries")
+_BROKEN = {
+    "TimedOut": "no answer in time",
+    "ConnectionRefused": "the server refuses connections",
+    "failed to lookup address": "the server's name is not known",
+    "IncompleteMessage": "the connection broke off",
+    "IncompleteBody": "the connection broke off",
+    "ConnectionReset": "the connection broke off",
+    "BrokenPipe": "the connection broke off",
+}
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _INSTANCE_ROLE = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")
 _CREDENTIALS = "Set the credentials as the platform's own tools want them, or `anonymous: true` for a public bucket."
 
@@ -63,7 +75,9 @@ def _of_the_system(error: OSError, action: str, where: object) -> PeaError:
     if is_disk_full(error):
         return DiskFullError("the disk is full", where=where, remedy="Make room and run the same command again.")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        translation: PeaError = LocationMissingError("there is nothing", where=where, got=_code(str(error)))
+        bucket = _code(str(error)) in _NO_BUCKET
+        what = "the bucket does not exist" if bucket else "there is nothing"
+        translation: PeaError = LocationMissingError(what, where=where)
     elif isinstance(error, FileExistsError):
         translation = LocationExistsError("exists already", where=where)
     elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
@@ -83,23 +97,27 @@ def _of_a_store(error: BaseError, action: str, where: object) -> PeaError:
     if isinstance(error, AlreadyExistsError):
         return LocationExistsError("exists already", where=where)
     if isinstance(error, PreconditionError):
-        return ContentChangedError("it changed meanwhile", where=where)
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return ContentChangedError("it changed while it was read", where=where, remedy="Run again.")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
         return AccessDeniedError(f"{action}: not allowed", where=where, got=shown(text), remedy=_CREDENTIALS)
     if any(address in text for address in _INSTANCE_ROLE):
         return AccessDeniedError(f"{action}: no credentials were found", where=where, remedy=_CREDENTIALS)
-    if _code(text) in ("NoSuchBucket", "NoSuchContainer", "ContainerNotFound"):
+    if _code(text) in _NO_BUCKET:
         return LocationMissingError("the bucket does not exist", where=where)
     return StorageError(action, where=where, got=shown(text))
 
 
 def shown(text: str) -> str:
-    """The part of a library's message that helps: status and error code, or its first line; no query, no secret."""
+    """The part of a library's message that helps: status and error code, or what broke; no query, no secret."""
+    retries = _RETRIES.search(text)
+    times = f", after {retries.group(1)} retries" if retries else ""
     status, code = _STATUS.search(text), _code(text)
     if status:
-        return f"{status.group(1).strip()}{f' ({code})' if code else ''}"
-    line = _QUERY.sub("", text.partition("\n")[0])
-    return without_secrets(line)[:200]
+        return f"{status.group(1).strip()}{f' ({code})' if code else ''}{times}"
+    for sign, meaning in _BROKEN.items():
+        if sign in text:
+            return meaning + times
+    return without_secrets(_QUERY.sub("", text.partition("\n")[0]))[:200]
 
 
 def without_secrets(text: str) -> str:

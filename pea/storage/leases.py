@@ -19,6 +19,7 @@ Who clears what a dead writer left first takes over its lease.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import threading
@@ -118,19 +119,22 @@ class Lease:
         started = _now()
         if started - self._confirmed > self._owner.expiry_s:
             self._why_lost = self._why_lost or f"it could not be renewed for {self._owner.expiry_s:g} s"
-        if self._why_lost or not self._is_the_only_one():
+        if self._why_lost or not self._counts():
             return
         renewed = self._owner.model_copy(update={"renewals": self._owner.renewals + 1})
         self._object.write_bytes(renewed.model_dump_json().encode())
         self._owner = renewed
-        if self._is_the_only_one():
+        if self._counts():
             self._confirmed = started
+        else:
+            self._object.delete()  # written in somebody else's time
 
-    def _is_the_only_one(self) -> bool:
-        generations = {found.generation for found in generations_of(self.place)}
-        if generations != {self.generation}:
-            others = generations - {self.generation}
-            self._why_lost = "somebody else took it over" if others else "its object is gone"
+    def _counts(self) -> bool:
+        """Whether its object is there and none of a higher generation."""
+        highest = max((found.generation for found in generations_of(self.place)), default=-1)
+        if highest != self.generation:
+            taken = highest > self.generation
+            self._why_lost = "somebody else took it over" if taken else "its object is gone"
         return not self._why_lost
 
 
@@ -162,7 +166,8 @@ def take(
         elif _now() >= give_up:
             remedy = f"Wait for it, or end it; the lease of a dead owner expires after {owner.expiry_s:g} s."
             raise LeaseHeldError("somebody else is busy with it", where=place, got=owner, remedy=remedy)
-        time.sleep(random.uniform(0.5, 1.0) * min(1.0, expiry_s / 10))
+        pause_s = 0.05 if owner is None else min(1.0, expiry_s / 10)
+        time.sleep(random.uniform(0.2, 1.0) * pause_s)
 
 
 def living(place: Location) -> Owner | None:
@@ -195,13 +200,18 @@ def _create(place: Location, before: list[FoundLease], what: str, period_s: floa
         own.create_bytes(owner.model_dump_json().encode())
     except FileExistsError:
         return None
-    # Both of two takers write first and look then, so at least one of them sees the other.
-    others = [found for found in generations_of(place) if found.generation != generation]
-    if any(found not in before for found in others):
-        own.delete()
-        return None
-    for found in others:
-        found.place.delete()
+    try:
+        # Both of two takers write first and look then, so at least one of them sees the other.
+        others = [found for found in generations_of(place) if found.generation != generation]
+        if any(found not in before for found in others):
+            own.delete()
+            return None
+        for found in others:
+            found.place.delete()
+    except StorageError:
+        with contextlib.suppress(StorageError):
+            own.delete()
+        raise
     return Lease(place, owner, generation, period_s, started)
 
 

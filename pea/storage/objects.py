@@ -1,15 +1,15 @@
-"""Objects in buckets: each request bounded and repeated where that is safe, each answer checked."""
+"""Objects in buckets. obstore repeats requests, and goes on where an answer broke off, as ``RetryPolicy`` says."""
 
 from __future__ import annotations
 
 import io
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, GenericError
+from obstore.exceptions import AlreadyExistsError
 
 from pea.errors import ContentChangedError, LocationError, LocationMissingError, StorageError
 from pea.storage.clients import Bucket, ObjectStoreClient, client
@@ -18,8 +18,6 @@ from pea.storage.failures import translated
 from pea.storage.status import Entry, Status
 from pea.storage.streams import PieceStream
 
-Answer = TypeVar("Answer")
-_TRIES = 4
 _DELETED_AT_ONCE = 1000
 _WRITER = "pea-writer"
 """Metadata of a created object: who made it, so that a creator whose answer was lost knows its own object."""
@@ -56,14 +54,14 @@ class StoredObject:
         """Size, version and time."""
         self._needs_key()
         with translated("cannot read", self):
-            return _status(_repeated(lambda: obstore.head(self._client, self.key)))
+            return _status(obstore.head(self._client, self.key))
 
     def read(self, start: int, stop: int | None) -> bytes:
         """The bytes from ``start`` to before ``stop``."""
         self._needs_key()
         with translated("cannot read", self):
             if start == 0 and stop is None:
-                return bytes(_repeated(lambda: obstore.get(self._client, self.key).bytes()))
+                return bytes(obstore.get(self._client, self.key).bytes())
         status = self.status()
         end = status.size_bytes if stop is None else min(stop, status.size_bytes)
         return bytes(self._piece(status, start, end)) if start < end else b""
@@ -75,27 +73,33 @@ class StoredObject:
 
     def _piece(self, status: Status, start: int, stop: int) -> Any:
         """Bytes ``start`` to ``stop`` of that version of the object, in a buffer."""
-
-        def get() -> Any:
-            found = obstore.get(self._client, self.key, options=cast("Any", options))
-            if _status(found.meta) != status:
-                raise ContentChangedError("it changed while it was read", where=self, remedy="Run again.")
-            piece = found.bytes()
-            if len(piece) != stop - start:
-                raise StorageError("cannot read", where=self, expected=f"{stop - start} bytes", got=len(piece))
-            return piece
-
         options: dict[str, Any] = {"range": (start, stop)}
         if status.version.startswith('"'):
             options["if_match"] = status.version
         with translated("cannot read", self):
-            return _repeated(get)
+            found = obstore.get(self._client, self.key, options=cast("Any", options))
+            if _status(found.meta) != status:
+                raise ContentChangedError("it changed while it was read", where=self, remedy="Run again.")
+            piece = found.bytes()
+        if len(piece) != stop - start:
+            raise StorageError("cannot read", where=self, expected=f"{stop - start} bytes", got=len(piece))
+        return piece
 
     def entries(self, recursive: bool) -> Iterator[Entry]:
         """What is in the folder, by name."""
         for entry in self._entries(recursive):
-            if entry.name and not is_temporary(entry.name.rpartition("/")[2]):
+            if entry.name and not is_temporary(entry.name.rpartition("/")[2]) and not self._is_marker(entry):
                 yield entry
+
+    def _is_marker(self, entry: Entry) -> bool:
+        """Whether it is one of the empty objects with a slash at the end that consoles show as folders."""
+        if entry.status is None or entry.status.size_bytes > 0:
+            return False
+        try:
+            StoredObject(self.bucket, f"{self.key}/{entry.name}".lstrip("/")).status()
+        except LocationMissingError:
+            return True
+        return False
 
     def _entries(self, recursive: bool) -> Iterator[Entry]:
         prefix = f"{self.key}/" if self.key else ""
@@ -104,7 +108,7 @@ class StoredObject:
                 for page in obstore.list(self._client, prefix or None, chunk_size=_DELETED_AT_ONCE):
                     yield from (Entry(meta["path"].removeprefix(prefix), _status(meta)) for meta in page)
                 return
-            found = _repeated(lambda: obstore.list_with_delimiter(self._client, prefix or None))
+            found = obstore.list_with_delimiter(self._client, prefix or None)
         entries = [Entry(meta["path"].removeprefix(prefix), _status(meta)) for meta in found["objects"]]
         entries += [Entry(name.removeprefix(prefix).rstrip("/"), None) for name in found["common_prefixes"]]
         yield from sorted(entries, key=lambda entry: entry.name)
@@ -113,7 +117,7 @@ class StoredObject:
         """Replace the content as a whole."""
         self._needs_key()
         with translated("cannot write", self):
-            _repeated(lambda: obstore.put(self._client, self.key, data))
+            obstore.put(self._client, self.key, data)
 
     def create(self, data: bytes) -> None:
         """Write a new object. Tries after an answer was lost may meet the object that the first one made."""
@@ -121,16 +125,14 @@ class StoredObject:
         writer = uuid.uuid4().hex
         with translated("cannot write", self):
             try:
-                _repeated(
-                    lambda: obstore.put(self._client, self.key, data, mode="create", attributes={_WRITER: writer})
-                )
+                obstore.put(self._client, self.key, data, mode="create", attributes={_WRITER: writer})
             except AlreadyExistsError:
                 if not self._was_made_by(writer):
                     raise
 
     def _was_made_by(self, writer: str) -> bool:
         try:
-            found = _repeated(lambda: obstore.get(self._client, self.key, options={"head": True}))
+            found = obstore.get(self._client, self.key, options={"head": True})
         except FileNotFoundError:
             return False
         return found.attributes.get(_WRITER) == writer
@@ -146,7 +148,7 @@ class StoredObject:
         self._needs_key()
         with translated("cannot delete", self):
             try:
-                _repeated(lambda: obstore.delete(self._client, self.key))
+                obstore.delete(self._client, self.key)
             except FileNotFoundError:
                 return
 
@@ -166,17 +168,6 @@ class StoredObject:
     @property
     def _client(self) -> ObjectStoreClient:
         return client(self.bucket)
-
-
-def _repeated(request: Callable[[], Answer]) -> Answer:
-    """Ask again where the answer broke off; refusals and server errors have been repeated below already."""
-    for _ in range(_TRIES - 1):
-        try:
-            return request()
-        except GenericError as error:
-            if "status code" in str(error) or "max_retries" in str(error).partition("retries: 0")[0]:
-                raise
-    return request()
 
 
 def _status(meta: obstore.ObjectMeta) -> Status:

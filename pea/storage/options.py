@@ -29,7 +29,7 @@ class StorageOptions:
 class RetryPolicy:
     """How long a failing store is asked again: server errors, refused or dropped connections, silence."""
 
-    max_retries: int = 8
+    max_retries: int = 20
     """Tries after the first."""
     first_wait_s: float = 0.1
     """Pause before the second try; doubled from try to try."""
@@ -98,20 +98,26 @@ def aws_profile(name: str) -> dict[str, str]:
     Raises:
         LocationError: no file has this profile.
     """
-    config_file = os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
-    secrets_file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    config_file, credentials_file = aws_files()
     section = name if name == "default" else f"profile {name}"
-    found = {**_ini_section(config_file, section), **_ini_section(secrets_file, name)}
+    found = {**_ini_section(config_file, section), **_ini_section(credentials_file, name)}
     if not found:
         remedy = "Correct AWS_PROFILE or the profile in `storage`, or run `aws configure`."
         raise LocationError("no such AWS profile", where=name, expected=f"it in {config_file}", remedy=remedy)
     return found
 
 
-def _ini_section(path: str, section: str) -> dict[str, str]:
+def aws_files() -> tuple[Path, Path]:
+    """Where AWS's tools keep profiles: settings, and credentials."""
+    config_file = os.environ.get("AWS_CONFIG_FILE", "~/.aws/config")
+    credentials_file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")
+    return Path(config_file).expanduser(), Path(credentials_file).expanduser()
+
+
+def _ini_section(path: Path, section: str) -> dict[str, str]:
     parser = configparser.RawConfigParser()
     try:
-        parser.read(Path(path).expanduser(), encoding="utf-8")
+        parser.read(path, encoding="utf-8")
     except (configparser.Error, UnicodeDecodeError):
         raise LocationError("not a readable AWS file", where=path) from None  # the cause may quote a secret
     return dict(parser[section]) if parser.has_section(section) else {}
