@@ -28,8 +28,9 @@ from tests.storage.proxy import Fault, FaultProxy, Request
 
 RequestKind = Literal["kill", "fail", "down", "deny", "lose", "cut", "stall", "refuse"]
 KINDS: tuple[RequestKind, ...] = get_args(RequestKind)
-_PASSING = ("fail", "lose", "cut", "stall", "refuse")
-"""Kinds that a client gets over by trying again."""
+_PASSING = ("fail", "lose", "stall", "refuse")
+"""Kinds that a client gets over by trying again. (A cut answer it may give up in one line: object stores' clients do,
+where a listing or the text of an error breaks off.)"""
 _STALL_S, _REFUSAL_S = 3.0, 0.3
 
 
