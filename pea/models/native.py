@@ -6,27 +6,39 @@ Shapes: B batch, L tokens, D width of the hidden states.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
-from pea.models.loading import load_part, load_tokenizer
+from pea.models.loading import load_model, load_part, load_tokenizer
+from pea.models.tensor_files import digest_of
+from pea.models.tokenizer_digest import tokenizer_digest
 
 MAX_NATIVE_TOKENS = 77
 """Longest native caption in tokens, where the encoder itself allows more."""
 
 
+class Source(NamedTuple):
+    """Where an encoder was loaded from."""
+
+    folder: Path
+    tensors: tuple[str, ...]
+    """Names of the tensors that are used, as the files have them."""
+
+
 class NativeEncoder:
     """The frozen text encoder of another language: the text tower of a dual encoder, or a plain text model."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, max_tokens: int, source: Source | None = None) -> None:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.source = source
 
     @classmethod
     def from_pretrained(
@@ -42,9 +54,13 @@ class NativeEncoder:
             CheckpointError: the folder is missing, or holds no text model.
         """
         config = load_part(AutoConfig, folder, None)
-        model = _text_tower(load_part(AutoModel, folder, dtype), folder)
+        encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+        has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")  # T5 and its kin
+        kind = AutoModelForTextEncoding if has_decoder else AutoModel
+        model, stored_names = load_model(kind, folder, dtype, lambda whole: _text_tower(whole, folder))
         tokenizer = load_tokenizer(AutoTokenizer, folder)
-        return cls(model.to(device), tokenizer, max_tokens or longest(tokenizer, config))
+        source = Source(folder, tuple(stored_names.values()))
+        return cls(model.to(device), tokenizer, max_tokens or longest(tokenizer, config), source)
 
     @property
     def width(self) -> int:
@@ -52,6 +68,25 @@ class NativeEncoder:
         config: Any = self.model.config
         # AltCLIP projects its hidden states to the width that the English CLIP had.
         return int(getattr(config, "project_dim", None) or getattr(config, "hidden_size", None) or config.d_model)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Which encoder this is and how it is read: what an adapter keeps of it, and what `same_encoder` compares.
+
+        Raises:
+            CheckpointError: it was not loaded from a folder, or that is gone.
+        """
+        if self.source is None:
+            raise CheckpointError("this text encoder was not loaded from a folder", got=type(self.model).__name__)
+        return {
+            "name": self.source.folder.resolve().name,
+            "class": type(self.model).__name__,
+            "tensors": digest_of(self.source.folder, self.source.tensors),
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "hidden_state": "last",
+            "attention_mask": True,
+            "max_tokens": self.max_tokens,
+        }
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from torch import Tensor, nn
 
 from pea.errors import ConfigError
-from pea.models.adapter import PEA, pooled_dim_of
+from pea.models.adapter import PEA
+from pea.models.teacher_parts import pooled_dim_of
 from pea.models.loading import load_part
 
 Method = Literal["adapter", "lora", "kv"]
