@@ -22,6 +22,7 @@ from data_tools.world.captions import captions
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, update
 from pea.models.loading import load_part, load_tokenizer
+from pea.storage.durable import share_files
 
 _BATCH_SIZE = 64
 _CAPTION_DROP_RATE = 0.1
@@ -176,3 +177,4 @@ def _save_pipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    share_files(folder)

@@ -22,8 +22,8 @@ from torch.nn import functional
 
 from pea.attention.queries import AttentionTargets, LayerQueries
 from pea.errors import CheckpointError, ConfigError
-from pea.models.teacher_parts import pooled_dim_of
 from pea.models.conditioning import Conditioning
+from pea.models.teacher_parts import pooled_dim_of
 from pea.models.unet import Blocks, layer_names, unet_config, unet_on_meta
 from pea.models.weight_files import WeightFiles
 

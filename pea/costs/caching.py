@@ -21,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pea.cache.schema import NOISE_PRED, ArraySpec, block_of
 from pea.cache.zarr_files import gains_by_compression
-from pea.collect.layout import BucketLayout, vae_config
+from pea.collect.layout import BucketLayout
 from pea.models.teacher_parts import pooled_dim_of
 from pea.models.unet import unet_config, unet_on_meta
+from pea.models.vae import vae_config
 
 NUM_TOKENS = 77
 _SAMPLE_BYTES = 256 << 10

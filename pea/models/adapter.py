@@ -6,6 +6,8 @@ so that those convert without renaming.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,14 +89,39 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def load(cls, folder: Path) -> PEA:
         """The adapter saved in `folder`, float32, frozen.
 
+        Warns where it does not say which text encoder it is for: then any of the right width is taken.
+
         Raises:
             CheckpointError: the folder is missing or holds no adapter.
         """
         if not (folder / "config.json").is_file():
             raise CheckpointError("no adapter here", where=folder, remedy="Train one: pea train --config FILE.")
         adapter: PEA = load_part(cls, folder, torch.float32)
+        if adapter.config.encoder is None:
+            warnings.warn(
+                f"{folder}: the adapter does not say which text encoder it was trained for; one of another kind but of "
+                f"width {adapter.config.input_dim} goes unnoticed",
+                stacklevel=2,
+            )
         adapter.requires_grad_(False).eval()
         return adapter
+
+    def check_base(self, unet: Mapping[str, Any], where: object) -> None:
+        """Refuse a diffusion model that reads text of another shape; `unet`: its configuration.
+
+        Raises:
+            CheckpointError: it does.
+        """
+        own = (self.config.cross_attention_dim, self.config.pooled_dim)
+        asked = (int(unet.get("cross_attention_dim", 1280)), pooled_dim_of(unet))
+        if own != asked:
+            base = (self.config.base_model or {}).get("name")
+            raise CheckpointError(
+                "the adapter was trained for a diffusion model of another shape",
+                where=where,
+                expected=f"text states of width {own[0]}, pooled {own[1]}" + (f", as {base} has" if base else ""),
+                got=f"{asked[0]}, pooled {asked[1]}",
+            )
 
 
 def new_adapter(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from pea.models.tensor_files import weight_files
 def put_back(model: nn.Module, used: Sequence[str], folder: Path, *, may_be_converted: bool = False) -> dict[str, str]:
     """Compare the tensors that are used with the file's, in the model's types, and restore those that were changed.
 
-    For example, transformers 5.23 zeroes the `[PAD]` row of Chinese-CLIP's embedding after loading it. A tensor that the
-    library renames is found by its values. Returns name in the model -> name in the file.
+    For example, transformers 5.23 zeroes the `[PAD]` row of Chinese-CLIP's embedding after loading it. A tensor that
+    the library renames is found by its values. Returns name in the model -> name in the file.
 
     Args:
         model: as it was loaded.
@@ -95,7 +94,14 @@ def _by_value(tensors: dict[str, Tensor], stored: dict[str, Any]) -> dict[str, s
 
 def _likest(name: str, candidates: Sequence[str]) -> str:
     """The candidate that shares the longest end with a name: new biases are all zeros, and equal one another."""
-    return max(sorted(candidates), key=lambda each: len(commonprefix([each[::-1], name[::-1]])))
+    return max(sorted(candidates), key=lambda each: _common_end(each, name))
+
+
+def _common_end(one: str, other: str) -> int:
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    return count
 
 
 def _digest(tensor: Tensor) -> str:

@@ -116,7 +116,8 @@ def _check_class(kind: Any, folder: Path) -> None:
             remedy=_REMEDY,
         )
     if isinstance(kind, type) and issubclass(kind, ModelMixin):
-        expected, got = kind.__name__, config.get("_class_name")
+        expected: str | None = kind.__name__
+        got = config.get("_class_name")
     else:
         expected, got = getattr(getattr(kind, "config_class", None), "model_type", None), config.get("model_type")
         nested = config.get("text_config")

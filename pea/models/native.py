@@ -5,7 +5,7 @@ Shapes: B batch, L tokens, D width of the hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +71,7 @@ class NativeEncoder:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """Which encoder this is and how it is read: what an adapter keeps of it, and what `same_encoder` compares.
+        """Which encoder this is and how it is read: what an adapter keeps of it, and what `check_encoder` compares.
 
         Raises:
             CheckpointError: it was not loaded from a folder, or that is gone.
@@ -98,6 +98,33 @@ class NativeEncoder:
         mask = tokens["attention_mask"].to(device)
         hidden = self.model(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
         return hidden, mask
+
+
+_COMPARED = ("tensors", "tokenizer", "hidden_state", "attention_mask", "max_tokens")
+
+
+def check_encoder(recorded: Mapping[str, Any] | None, encoder: NativeEncoder) -> None:
+    """Refuse an encoder that is not the one in an adapter's record, by content; names and folders do not count.
+
+    Raises:
+        CheckpointError: it is another, or is read otherwise.
+    """
+    if recorded is None:
+        return
+    found = encoder.record
+    differing = [name for name in _COMPARED if name in recorded and recorded[name] != found[name]]
+    if differing:
+        raise CheckpointError(
+            "the adapter was trained for another text encoder",
+            where=encoder.source.folder if encoder.source else None,
+            expected=f"{recorded.get('name')} with {_described(recorded, differing)}",
+            got=f"{found['name']} with {_described(found, differing)}",
+            remedy=f"Give the adapter's own text encoder, {recorded.get('name')}, or train an adapter for this one.",
+        )
+
+
+def _described(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {str(record[name])[:12]}" for name in names)
 
 
 def _text_tower(model: nn.Module, folder: Path) -> nn.Module:

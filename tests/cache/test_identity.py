@@ -227,7 +227,7 @@ def test_what_is_not_computed_with_is_no_identity(setup: Callable[..., Config], 
 
 
 def test_a_cache_with_digests_of_folders_is_opened_and_grows(setup: Callable[..., Config]) -> None:
-    """As versions before the tensors were looked at wrote them: files by name, all keys of the scheduler, no VAE type."""
+    """As older versions wrote them: files by name, all keys of the scheduler, no type of the VAE."""
     config = setup()
     checkpoint, wanted = config.teacher.checkpoint, cache_identity(config, "parallel")
     parts = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -308,7 +308,7 @@ def test_digests_are_remembered_but_never_stale(setup: Callable[..., Config], mo
     from pea.models import tensor_files
 
     reads: list[object] = []
-    real = tensor_files._sha256  # noqa: SLF001 - who reads bytes
+    real = tensor_files._sha256
     monkeypatch.setattr(tensor_files, "_sha256", lambda file, tensor: reads.append(tensor) or real(file, tensor))
     folder = setup().teacher.checkpoint / "unet"
     first, count = tensor_files.digest_of(folder), len(reads)
