@@ -18,6 +18,7 @@ from stages import train_adapter
 from stages.command.console import Console
 from tests.models.encoders.tiny import make_encoder
 from tests.tiny_models import make_native_encoder
+from tests.train_runs import variant
 
 TEXTS = ["一只猫", "a b c d e f"]
 
@@ -61,9 +62,11 @@ def test_three_are_refused(folders: tuple[Path, Path]) -> None:
         load_encoder([*folders, folders[0]])
 
 
-def test_an_adapter_for_both_is_trained_and_used(fresh_run: Config, folders: tuple[Path, Path]) -> None:
-    student = fresh_run.student.model_copy(update={"encoder": folders, "max_tokens": 6, "hidden_state": -2})
-    run = fresh_run.model_copy(update={"student": student})
+def test_an_adapter_for_both_is_trained_and_used(
+    tiny_sdxl: Config, tmp_path: Path, folders: tuple[Path, Path]
+) -> None:
+    student = tiny_sdxl.student.model_copy(update={"encoder": folders, "max_tokens": 6, "hidden_state": -2})
+    run = variant(tiny_sdxl, tmp_path).model_copy(update={"student": student})
     train_adapter.run(run, Console(quiet=True))
     pea = PEAPrompt.from_pretrained(run.adapter_dir, student.encoders)
     assert pea.adapter.config.input_dim == 48 and pea.adapter.config.encoder["hidden_state"] == [-2, -2]
