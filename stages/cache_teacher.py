@@ -17,12 +17,13 @@ from typing import Any
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import check_tar, expand_tars, tar_name
+from pea.corpus.tars import check_tars, expand_tars
 from stages.cluster.pool import Actors, Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
 from stages.command.common import add_config_arguments, command_main, run_stage
 from stages.command.console import Console, bold
+from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
 
 
@@ -36,6 +37,8 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
         CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
     """
+    for line in preflight(config):
+        console.print(f"unchecked: {line}", soft_wrap=True)
     corpora = [name for name in ("parallel", "culture") if getattr(config.corpora, name) is not None]
     summaries = {}
     with Actors(config) as actors:
@@ -49,12 +52,14 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
 
 def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> list[Job]:
     """Write or check the manifest, and list the tars that are still to be done."""
-    tars = {tar_name(path): path for path in expand_tars(getattr(config.corpora, corpus).tars)}
+    tars = {tar.name: tar.location for tar in expand_tars(getattr(config.corpora, corpus).tars)}
     directory = config.cache_dir(corpus)
     console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
     if extend or not (directory / "manifest.json").exists():
-        for path in tars.values():  # a damaged tar must not become part of the cache's identity
-            check_tar(path)
+        # a damaged tar must not become part of the cache's identity
+        extensions = getattr(config.corpora, corpus).reading_rules(config.cache).image_extensions
+        if empty := check_tars(tars.values(), extensions):
+            console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}", highlight=False, markup=False)
     cache = Cache.create_or_resume(directory, cache_identity(config, corpus), extend=extend)
     journals = config.run_dir.resolve() / "state" / "in_flight" / corpus
     jobs = [

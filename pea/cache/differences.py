@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pea.cache.identity import BLOCKS, DRAWS, SKETCHES, TARS, Identity
+from pea.cache.identity import BLOCKS, DRAWS, READING, SKETCHES, TARS, Identity
 from pea.cache.model_fields import MISSING as MISSING
 from pea.errors import IdentityError
 from pea.storage.digests import canonical_json
@@ -70,7 +70,9 @@ def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
     """
     refused = [difference for difference in compare(cached, wanted) if not _only_adds(difference, cached, wanted)]
     if refused:
-        raise _mismatch(refused, where, "--extend only adds tars, draws and blocks")
+        older = any(difference.field == READING and difference.cached == MISSING for difference in refused)
+        rules = "its tars were read by older rules, so it can be used as it is, but not extended"
+        raise _mismatch(refused, where, rules if older else "--extend only adds tars, draws and blocks")
 
 
 def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bool:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # what checks configurations is slow to import, and looking i
     from pea.config import CacheConfig, Config, CorpusConfig
 
 TARS = "corpus.tars"
+READING = "corpus.reading"
+"""How tars are read. Caches without this field were made by older rules: what is finished stays as it is, and no other
+tar is read for them."""
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
@@ -87,6 +90,14 @@ class Identity:
     def tars_by_name(self) -> dict[str, TarIdentity]:
         """``tars``, made once."""
         return self.tars
+
+
+def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
+    """What can be asked of a cache that is older than the field ``corpus.reading``."""
+    if READING in cached.fields:
+        return wanted
+    fields = {name: value for name, value in wanted.fields.items() if name != READING}
+    return Identity(fields, wanted.means_same)
 
 
 def cache_identity(
@@ -191,6 +202,7 @@ def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
         "corpus.captions": dict(sorted(source.caption_fields().items())),
         "cache.max_aspect_ratio": cache.max_aspect_ratio,
         "cache.max_image_pixels": cache.max_image_pixels,
+        READING: source.reading_rules(cache).identity(),
     }
 
 

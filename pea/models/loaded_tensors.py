@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pea.errors import CheckpointError
-from pea.models.tensor_files import weight_files
+from pea.models.tensor_files import stored_tensors, weight_files
 
 
 @torch.no_grad()
@@ -57,7 +58,7 @@ def put_back(model: nn.Module, used: Sequence[str], folder: Path, *, may_be_conv
     return found
 
 
-def _by_name(used: Sequence[str], stored: dict[str, Any]) -> dict[str, str]:
+def _by_name(used: Sequence[str], stored: Mapping[str, Any]) -> dict[str, str]:
     """Name -> the stored name that is the same, or the same but for a prefix (`bert.`, `text_model.`) on one side."""
     found = {name: name for name in used if name in stored}
     ends: dict[str, list[str]] = {}
@@ -106,3 +107,16 @@ def _common_end(one: str, other: str) -> int:
 
 def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def fits(model: nn.Module, used: Sequence[str], folder: Path, left_out: re.Pattern[str] | None) -> bool:
+    """Whether the file has each tensor that is used, by name and shape, and nothing else but what is left out.
+
+    Only headers are read, and the model may be on the meta device. False does not say that the file is wrong: a library
+    may rename tensors as it loads them.
+    """
+    stored, state = stored_tensors(folder), model.state_dict(keep_vars=True)
+    found = _by_name(list(state), stored)
+    whole = {id(state[name]) for name in found if stored[found[name]].shape == tuple(state[name].shape)}
+    rest = [name for name in set(stored) - set(found.values()) if left_out is None or not left_out.search(name)]
+    return not rest and all(id(state[name]) in whole for name in used)

@@ -13,11 +13,12 @@ import torch
 from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from pea.errors import CheckpointError
-from pea.models.loaded_tensors import put_back
-from pea.models.tensor_files import LEFT_OUT, weight_files
+from pea.models.loaded_tensors import fits, put_back
+from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
 
 _POOLS = re.compile(r"(^|\.)(pooler|head)\.")
 """Parts of a text tower that make one vector of its states; nobody here reads that."""
@@ -60,6 +61,7 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any
     _check_class(kind, folder)
     is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
     variant = weight_files(folder)[1]
+    stored_tensors(folder)  # whole files, or one line that names the one that is not
     options: dict[str, Any] = {"torch_dtype" if is_diffusers else "dtype": dtype, "use_safetensors": True}
     if not is_diffusers:
         options["ignore_mismatched_sizes"] = False
@@ -70,6 +72,37 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
     _check_info(kind, folder, info, used, None if is_diffusers else LEFT_OUT)
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
+
+
+def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | None = None) -> None:
+    """Refuse what `load_model` would refuse, by the headers of the files where these are enough to tell.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    _check_folder(folder)
+    _check_class(kind, folder)
+    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
+    try:
+        with quiet_loading(), torch.device("meta"):
+            model = _without_weights(kind, folder, is_diffusers=is_diffusers)
+        part = model if tower is None else tower(model)
+        used = list(model.state_dict()) if tower is None else _read_names(model, part)
+        if fits(model, used, folder, None if is_diffusers else LEFT_OUT):
+            return
+    except Exception:  # noqa: BLE001, S110 - the loader says what is wrong, and in whose words
+        pass
+    load_model(kind, folder, torch.float32, tower)
+
+
+def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool) -> Any:
+    if is_diffusers:
+        return kind.from_config(json.loads((folder / "config.json").read_text("utf-8")))
+    config_kind = getattr(kind, "config_class", None) or AutoConfig
+    config = config_kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if hasattr(kind, "from_config"):
+        return kind.from_config(config, trust_remote_code=False)
+    return kind(config)
 
 
 def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel,
 
 from pea.errors import CheckpointError
 from pea.models.encoders.traits import Reading, reading_of
-from pea.models.loading import load_model, load_part, load_tokenizer
+from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
 from pea.models.tensor_files import digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
 
@@ -80,11 +80,9 @@ class NativeEncoder:
             CheckpointError: the folder is missing, holds no text model, or can't be read so.
         """
         config = load_part(AutoConfig, folder, None)
-        encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
-        has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")  # T5 and its kin
-        kind = AutoModelForTextEncoding if has_decoder else AutoModel
-        model, stored_names = load_model(kind, folder, dtype, lambda whole: _text_tower(whole, folder))
+        model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
         tokenizer = load_tokenizer(AutoTokenizer, folder)
+        _check_vocabulary(tokenizer, model, folder)
         if tokenizer.pad_token is None:  # as most language models are published
             tokenizer.pad_token = tokenizer.eos_token
         source = Source(folder, tuple(stored_names.values()))
@@ -153,6 +151,40 @@ class NativeEncoder:
         if reading.hidden_state == "last":
             return self.model(**inputs).last_hidden_state, mask
         return self.model(**inputs, output_hidden_states=True).hidden_states[reading.hidden_state], mask
+
+
+def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None:
+    """Refuse a folder that `NativeEncoder.from_pretrained` would refuse, without loading the weights where possible.
+
+    Raises:
+        CheckpointError: as `NativeEncoder.from_pretrained`.
+    """
+    config, towers = load_part(AutoConfig, folder, None), list[nn.Module]()
+
+    def tower(whole: nn.Module) -> nn.Module:
+        towers.append(_text_tower(whole, folder))
+        return towers[-1]
+
+    check_weights(_kind(config), folder, tower)
+    tokenizer = load_tokenizer(AutoTokenizer, folder)
+    _check_vocabulary(tokenizer, towers[-1], folder)
+    reading_of(config, tokenizer, reading)
+
+
+def _kind(config: Any) -> Any:
+    """The class that loads a text encoder: of T5 and its kin, the encoder alone."""
+    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")
+    return AutoModelForTextEncoding if has_decoder else AutoModel
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
+    """A token beyond the embedding's rows would end the first pass that meets it."""
+    rows = len(model.get_input_embeddings().weight)
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            "the tokenizer knows more tokens than the text encoder", where=folder, expected=rows, got=len(tokenizer)
+        )
 
 
 _COMPARED = ("tensors", "tokenizer", "hidden_state", "attention_mask", "padding_side", "max_tokens")

@@ -59,6 +59,11 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}{TEMPORARY}{uuid.uuid4().hex[:12]}")
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file name says that it is not published yet."""
+    return name.startswith(".") and TEMPORARY in name
+
+
 def atomic_write(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new one and nothing between.
 

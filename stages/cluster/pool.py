@@ -203,7 +203,7 @@ class Pool:
         self._waiting = deque(jobs)
         self._running: dict[Any, tuple[Any, Job]] = {}
         """Stream of news -> (actor, job)."""
-        self._bytes = {job.name: job.tar.stat().st_size for job in jobs}
+        self._bytes = {job.name: job.tar.status().size_bytes for job in jobs}
         self.stage_seconds: Counter[str] = Counter()
         """Stage -> seconds, over all finished jobs."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pea.cache import PartPlan
 from pea.collect.events import Task
+from pea.storage import Location
 
 MAX_QUARANTINED = 8
 """More samples of one tar than this do not end their process by their own fault."""
@@ -22,7 +23,7 @@ class Job:
     """One tar to be cached, with the history of its failures."""
 
     part: PartPlan
-    tar: Path
+    tar: Location
     journal: Path
     """File in which the worker notes the key that it works on."""
     max_tries: int

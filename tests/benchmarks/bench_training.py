@@ -150,7 +150,7 @@ class Steps:
 
 def with_big_teacher(config: Config, folder: Path, size_px: int, device: torch.device) -> Config:
     """The same recipe with a teacher of SD1.5's size, and its cache, which is filled here."""
-    tar = first_samples(expand_tars(config.corpora.parallel.tars)[0], _BIG_SAMPLES, folder)
+    tar = first_samples(expand_tars(config.corpora.parallel.tars)[0].location.local_path, _BIG_SAMPLES, folder)
     config = big_config(config, folder, size_px, whole_vae=True)
     parallel = config.corpora.parallel.model_copy(update={"tars": (str(tar),)})
     run = config.cache.run.model_copy(update={"batch_size": 1})

@@ -167,12 +167,31 @@ def test_every_key_that_differs_is_shown_and_no_other() -> None:
         ("teacher.dtype=float16", "teacher.dtype"),
         ("corpora.parallel.source_language=zh", "corpus.source_language"),
         ("corpora.parallel.captions={en: text}", "corpus.captions"),
+        ("corpora.parallel.image_formats=[PNG]", "corpus.reading"),
+        ("cache.max_file_bytes=9", "corpus.reading"),
     ],
 )
 def test_drift_of_any_setting_is_refused(setup: Callable[..., Config], override: str, field: str) -> None:
     cached, wanted = cache_identity(setup(), "parallel"), cache_identity(setup(override), "parallel")
     assert field in [difference.field for difference in compare(cached, wanted)]
     assert cached.digest != wanted.digest
+
+
+def test_a_cache_without_reading_rules_stays_what_it_is(
+    setup: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = setup()
+    directory, wanted = config.cache_dir("parallel"), cache_identity(config, "parallel")
+    old = Identity({name: value for name, value in wanted.fields.items() if name != "corpus.reading"})
+    Cache.create_or_resume(directory, old)
+    assert Cache.create_or_resume(directory, wanted).identity == old
+    other = Identity({**wanted.fields, "cache.seed": 9})
+    with pytest.raises(IdentityError, match=r"cache\.seed"):
+        Cache.create_or_resume(directory, other)
+    more = cache_identity(setup("cache.draws_per_sample=9"), "parallel")
+    with pytest.raises(IdentityError, match=r"corpus\.reading.*can be used as it is, but not extended"):
+        Cache.create_or_resume(directory, more, extend=True)
+    assert Cache.create_or_resume(directory, old).identity == old
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,16 @@ def test_bad_input_is_named_and_the_next_run_completes(fresh_run: Config, tmp_pa
     assert "dropped 1 (" in shown
 
 
+def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w"):
+            pass
+    config = with_tars(fresh_run, parallel=tmp_path / "*.tar")
+    with pytest.raises(CorpusError, match="the corpus has no samples; got 2 tars"):
+        run(config)
+    assert not config.cache_dir("parallel").exists()
+
+
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))

@@ -67,9 +67,8 @@ def write_tokenizer(source: Path, tower: Tower, out: Path) -> None:
     tokenizer.save_pretrained(out)
     if tower.template is not None:  # a class of its own would put its own special tokens back
         path = out / "tokenizer_config.json"
-        path.write_text(
-            json.dumps(json.loads(path.read_text("utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"})
-        )
+        said = json.loads(path.read_text("utf-8")) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        path.write_text(json.dumps(said, indent=2) + "\n")
 
 
 def _set_template(tokenizer: Any, tower: Tower, source: Path) -> None:
@@ -109,9 +108,10 @@ def read_yttm(path: Path, max_tokens: int) -> PreTrainedTokenizerFast:
         raise CheckpointError("not a YouTokenToMe model", where=path, got=str(error) or type(error).__name__) from error
     if len(set(pieces.values())) < len(pieces):
         raise CheckpointError("two of its tokens are spelt alike, which cannot be carried over", where=path)
-    special = {"<PAD>": padding, "<UNK>": unknown, "<BOS>": begin, "<EOS>": end}
+    names = ("<PAD>", "<UNK>", "<BOS>", "<EOS>")
+    special = dict(zip(names, (padding, unknown, begin, end), strict=True))
     vocabulary = special | {piece: index for index, piece in pieces.items()}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<UNK>", fuse_unk=True))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token=names[1], fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Replace(Regex(rf"[\s{_SPACE}]+"), " "), normalizers.Strip(), normalizers.Lowercase()]
     )
@@ -119,5 +119,5 @@ def read_yttm(path: Path, max_tokens: int) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<BOS> $A <EOS>", special_tokens=[("<BOS>", begin), ("<EOS>", end)]
     )
-    names = {"pad_token": "<PAD>", "unk_token": "<UNK>", "bos_token": "<BOS>", "eos_token": "<EOS>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_tokens, **names)
+    roles = dict(zip(("pad_token", "unk_token", "bos_token", "eos_token"), names, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_tokens, **roles)

@@ -125,7 +125,8 @@ def t5_tower(state: Mapping[str, Tensor], said: Mapping[str, Any]) -> Tower:
 
 
 def _written(config: PretrainedConfig, architecture: str, words: Tensor) -> dict[str, Any]:
-    return config.to_dict() | {"architectures": [architecture], "dtype": str(words.dtype).removeprefix("torch.")}
+    written: dict[str, Any] = config.to_dict()
+    return written | {"architectures": [architecture], "dtype": str(words.dtype).removeprefix("torch.")}
 
 
 def _take(state: Mapping[str, Tensor], name: str) -> Tensor:
