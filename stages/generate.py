@@ -36,7 +36,7 @@ def run(
     """
     evaluate = config.evaluate
     device = pick_device(evaluate.device)
-    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoder).to(device)
+    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)
     pea.adapter.check_base(unet_config(config.teacher.checkpoint), config.teacher.checkpoint)
     drawer = Drawer(
         config.teacher.checkpoint,

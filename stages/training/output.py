@@ -77,6 +77,7 @@ def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str,
     terms = ("loss", "noise_pred", "features", "diffusion", "attention", "text")
     losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in terms if name in last)
     languages = ", ".join(config.student.languages)
+    encoders = " and ".join(f"`{folder.name}`" for folder in config.student.encoders)
     lora = 'pipe.load_lora_weights("this folder")\n' if config.train.method != "adapter" else ""
     kind, train = config.train.all_phases[-1]
     steps = ", ".join(f"{phase['steps']} ({phase['kind']})" for phase in summary["phases"])
@@ -89,7 +90,7 @@ language: [{languages}]
 
 # PEA adapter: {languages} prompts for an {shape}-shaped diffusion model
 
-A small MLP between a frozen {languages} text encoder (`{config.student.encoder.name}`) and the UNet of
+A small MLP between a frozen {languages} text encoder ({encoders}) and the UNet of
 `{config.teacher.checkpoint.name}`, trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
 
 ```python
