@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench bench-full clean
+.PHONY: help install demo test test-all lint bench bench-full reference clean
 
 help:  ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' Makefile | expand -t 18
@@ -35,8 +35,11 @@ lint: $(STAMP)  ## Style and types.
 bench: $(STAMP)  ## Every benchmark in its quick form (after make demo); results in runs/bench.
 	$(BIN)/python -m tests.benchmarks.run
 
-bench-full: $(STAMP)  ## Every benchmark in the sizes of the README's figures.
+bench-full: $(STAMP)  ## Every benchmark in the sizes of the figures in docs/results.
 	$(BIN)/python -m tests.benchmarks.run --full
+
+reference: $(STAMP)  ## Write docs/reference anew from the settings and parsers.
+	$(BIN)/python -m stages.reference
 
 clean:  ## Remove what was built here; runs/ stays.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import TextIO
+
+from pea.foreign_text import visible
 
 
 def human_bytes(count: float) -> str:
@@ -16,7 +20,7 @@ def human_bytes(count: float) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of text; numbers and what follows the first column are aligned to the right."""
-    cells = [list(map(str, row)) for row in (head, *rows)]
+    cells = [[visible(str(cell)) for cell in row] for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     lines = []
     for row in cells:
@@ -30,3 +34,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def count_of(number: int, noun: str) -> str:
     """``1, "sample"`` -> ``1 sample``; ``0`` -> ``no samples``."""
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print lines that hold other people's text (to ``file``, or stdout): what a terminal would obey is escaped."""
+    print(visible(str(text), keep="\n"), file=file or sys.stdout)

@@ -9,6 +9,8 @@ import errno
 from collections.abc import Sequence
 from typing import Any
 
+from pea.foreign_text import visible
+
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -29,7 +31,7 @@ def explain(
     line = "; ".join(parts)
     if remedy is not None:
         line = f"{line}. {remedy}"
-    return " ".join(line.split())
+    return visible(" ".join(line.split()))
 
 
 class PeaError(Exception):

@@ -15,8 +15,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from pea.cache import Cache, cache_identity
 from pea.config import Config
 from pea.corpus.tars import check_tars, expand_tars
@@ -24,6 +22,7 @@ from stages.cluster.pool import Actors, Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
 from stages.command.common import add_config_arguments, command_main, run_stage
+from stages.command.console import Console, bold
 from stages.command.progress import StageProgress
 
 
@@ -52,7 +51,7 @@ def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> lis
     """Write or check the manifest, and list the tars that are still to be done."""
     tars = {tar.name: tar.location for tar in expand_tars(getattr(config.corpora, corpus).tars)}
     directory = config.cache_dir(corpus)
-    console.print(f"[bold]{corpus}[/bold]: {len(tars)} tars -> {directory}", highlight=False)
+    console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
     if extend or not (directory / "manifest.json").exists():
         # a damaged tar must not become part of the cache's identity
         extensions = getattr(config.corpora, corpus).reading_rules(config.cache).image_extensions
@@ -66,9 +65,9 @@ def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> lis
     ]
     num_finished = len(cache.manifest.parts) - len(jobs)
     if not jobs:
-        console.print(f"  all {num_finished} shards are finished already", highlight=False)
+        console.print(f"  all {num_finished} shards are finished already")
     elif num_finished:
-        console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do", highlight=False)
+        console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
     return jobs
 
 
@@ -83,7 +82,7 @@ def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, cons
         failed = {job.name: job.error for job in jobs if job.error}
         seconds = time.monotonic() - started
         summary = summarize(config.cache_dir(corpus), len(jobs), failed, seconds, pool.stage_seconds)
-    console.print(f"  {describe(summary)}", highlight=False)
+    console.print(f"  {describe(summary)}")
     return summary
 
 

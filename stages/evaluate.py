@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 
 from pea.collect.overlap import side_by_side
 from pea.config import Config, EvaluateConfig
@@ -30,6 +29,7 @@ from pea.cpu import shared_threads
 from pea.errors import EvaluationError
 from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid
 from pea.evaluation.prompts import Prompt, read_prompts, texts_in
+from pea.foreign_text import file_name
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
@@ -38,6 +38,7 @@ from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage.durable import write_text
 from stages.command.common import stage_main
+from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.scoring import Scoring
 
@@ -134,7 +135,7 @@ def check_translations(config: Config, console: Console, sets: dict[str, list[Pr
             )
         if missing:
             said = f"{len(missing)} of {len(prompts)} prompts have no caption {caption}"
-            console.print(f"row translation, prompts {name}: left out, {said}", highlight=False, soft_wrap=True)
+            console.print(f"row translation, prompts {name}: left out, {said}")
 
 
 def _is_asked(row: Row, prompts: list[Prompt]) -> bool:
@@ -193,10 +194,10 @@ def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Pro
 
 
 def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
-    """Every image as `<prompt id>.png`, and all of them in `grid.png`."""
+    """Every image as `<prompt id>.png` (see `file_name`), and all of them in `grid.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     for prompt, image in zip(prompts, images, strict=True):
-        Image.fromarray(image).save(folder / f"{prompt.id}.png")
+        Image.fromarray(image).save(folder / f"{file_name(prompt.id)}.png")
     save_grid(folder / "grid.png", images)
 
 

@@ -8,20 +8,20 @@ A word `name=value` is a setting where the configuration has one of that name; e
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 
 from pea.config import Config, load_config, resolved_yaml, valid_names
 from pea.errors import ConfigError
 from pea.evaluation.drawing import Drawer, image_seed
+from pea.foreign_text import words
 from pea.pipeline import PEAPrompt
 from stages.command.arguments import add_config_option
 from stages.command.common import command_main
+from stages.command.console import Console
 from stages.evaluate import pick_device
 
 
@@ -51,15 +51,10 @@ def run(
         seeds = [image_seed(seed, str(number)) for _, number in part]
         images = drawer.draw(pea.encode([prompt for prompt, _ in part]), empty, seeds)
         for index, ((prompt, _), image) in enumerate(zip(part, images, strict=True), start):
-            paths.append(out / f"{index:03d}-{file_name(prompt)}.png")
+            paths.append(out / f"{index:03d}-{words(prompt) or 'empty'}.png")
             Image.fromarray(image).save(paths[-1])
-            console.print(f"{paths[-1]}  {prompt}", highlight=False)
+            console.print(f"{paths[-1]}  {prompt}")
     return paths
-
-
-def file_name(prompt: str) -> str:
-    """A prompt as part of a file name: letters and digits of any script, at most 40."""
-    return re.sub(r"\W+", "-", prompt).strip("-")[:40] or "empty"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     def command(name: str, help_text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
-        sub.add_argument("cache", type=Path, metavar="CACHE", help="cache directory (or a run folder with one)")
+        sub.add_argument("cache", metavar="CACHE", help="cache (or run folder with one), a path or a URL")
         return sub
 
     info = command("info", "identity, counts, sizes, drop rates, coverage of the timesteps")
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--tars", nargs="+", default=[], metavar="TAR", help="compare the keys with these tars as well")
     check.add_argument("--json", action="store_true", help="the problems, as one JSON object")
     diff = command("diff", "what differs between two caches, in identity and in content; exit code 1 if anything does")
-    diff.add_argument("other", type=Path, metavar="OTHER", help="the other cache")
+    diff.add_argument("other", metavar="OTHER", help="the other cache")
     remove = command("remove", "take samples down: rewrite their shards without them, for good")
     remove.add_argument("keys", nargs="+", metavar="TAR/KEY", help="samples")
     remove.add_argument("--yes", action="store_true", help="really do it")

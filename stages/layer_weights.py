@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from pea.models.unet import layer_names
 from pea.storage.durable import write_text
 from pea.training.signals import english_conditioning
 from stages.command.common import add_config_arguments, config_from, guarded
+from stages.command.console import Console
 from stages.training.setup import distilling_alone, prepare
 
 _NOISE = 0.1
@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console = Console()
         console.print(table)
         write_text(arguments.out, settings({name: getattr(each, arguments.by) for name, each in found.items()}))
-        console.print(arguments.out, highlight=False)
+        console.print(arguments.out)
         return 0
 
     return guarded(act)

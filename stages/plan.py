@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from pea.config import Config, resolved_yaml
 from pea.errors import ConfigError, CorpusError
 from stages.command.common import add_config_arguments, config_from
+from stages.command.console import Console
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
 _GB = 1e9
@@ -188,7 +188,7 @@ def show(plan: Plan, console: Console) -> None:
     table.add_row("with noise_pred, latents", "", f"{plan.bytes_per_record:,.0f}", "")
     console.print(table)
     for line in _lines(plan):
-        console.print(f"  {line}", highlight=False, soft_wrap=True)
+        console.print(f"  {line}")
 
 
 def _lines(plan: Plan) -> list[str]:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from pea.storage.durable import write_bytes, write_text
 from pea.training.signals import LiveTeacher, english_conditioning
 from pea.training.student import condition
 from stages.command.common import add_config_arguments, config_from, save_resolved
+from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.training.setup import distilling_alone, prepare
 
@@ -173,7 +173,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     """Measure, write the files, and recommend."""
     config, console = config_from(arguments), Console()
     if arguments.dry_run:
-        console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records", highlight=False)
+        console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records")
         return 0
     save_resolved(config)
     points, weights, facts = measure(config, console, arguments.records)
@@ -211,11 +211,11 @@ def _show(console: Console, points: Sequence[Point]) -> None:
 
 def _show_choice(console: Console, chosen: dict[str, Point] | None, budget: float) -> None:
     if chosen is None:
-        console.print(f"nothing fits {budget:g} bytes a record", highlight=False)
+        console.print(f"nothing fits {budget:g} bytes a record")
         return
     spent = sum(p.bytes_per_record for p in chosen.values())
-    console.print(f"recommended for {budget:g} bytes a record ({spent} used), cache.block_sketches:", highlight=False)
+    console.print(f"recommended for {budget:g} bytes a record ({spent} used), cache.block_sketches:")
     for block, point in chosen.items():
         setting = json.dumps(point.sketch.model_dump(mode="json"))
         name = "and cache.noise_pred_sketch" if block == NOISE_PRED else f"  {block}"
-        console.print(f"{name}: {setting}", highlight=False, markup=False)
+        console.print(f"{name}: {setting}")

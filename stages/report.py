@@ -8,11 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
-
 from data_tools.report.page import write_report
 from pea.config import Config
 from stages.command.common import stage_main
+from stages.command.console import Console
 
 
 def run(config: Config, console: Console) -> None:

@@ -7,6 +7,7 @@ digests are recorded in ``run_dir/state`` when the stage has succeeded.
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 import subprocess
 import sys
@@ -17,21 +18,22 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from rich.console import Console
-from rich.markup import escape
 
 from pea.config import Config, load_config
+from pea.config.placeholders import fill_placeholders
 from pea.errors import ConfigError, PeaError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
+from stages.command.console import Console, bold
 from stages.command.digests import Digests
 
 
 class Stage(BaseModel):
     """One step of a pipeline. In every text ``{config}`` is the configuration's file and ``{run_dir}`` its run_dir.
 
-    Of several files, a text with ``{config}`` is repeated for each, and in a command so is the option before it.
+    Any other word in braces is refused; other braces stay as they are. Of several files, a text with ``{config}`` is
+    repeated for each, and in a command so is the option before it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -95,6 +97,11 @@ class Runner:
     def __post_init__(self) -> None:
         self._state = self.config.run_dir / "state"
         self._digests = Digests(self._state / "digests.json")
+        for stage in self.pipeline.stages:
+            try:
+                self._filled([*stage.run, *stage.reads, *stage.writes])
+            except ValueError as error:
+                raise ConfigError("not a pipeline", where=f"stage {stage.name}", got=error) from None
 
     def run(self) -> None:
         """Run or skip each stage in order.
@@ -105,11 +112,11 @@ class Runner:
         for number, stage in enumerate(self.pipeline.stages, 1):
             digest = self.digest(stage)
             reason = self.reason_to_run(stage, digest)
-            title = f"[bold]{number}/{len(self.pipeline.stages)} {stage.name}[/bold]"
+            title = f"{number}/{len(self.pipeline.stages)} {stage.name}"
             if reason is None:
-                self.console.print(f"{title}: unchanged, skipped", highlight=False)
+                self.console.print(bold(title, ": unchanged, skipped"))
                 continue
-            self.console.print(f"{title}: {escape(reason)}", highlight=False)
+            self.console.print(bold(title, f": {reason}"))
             started = time.monotonic()
             self._execute(stage)
             record = {"digest": digest, "seconds": round(time.monotonic() - started, 3)}
@@ -119,7 +126,7 @@ class Runner:
         """Say what would run, and why."""
         for stage in self.pipeline.stages:
             reason = self.reason_to_run(stage, self.digest(stage))
-            self.console.print(f"{stage.name}: {escape(reason or 'unchanged, would be skipped')}", highlight=False)
+            self.console.print(f"{stage.name}: {reason or 'unchanged, would be skipped'}")
 
     def reason_to_run(self, stage: Stage, digest: dict[str, str]) -> str | None:
         """Why a stage must run; None if it need not."""
@@ -144,7 +151,10 @@ class Runner:
             raise ConfigError("no such section", where=f"stage {stage.name}: uses", got=", ".join(unknown))
         digests = {"its command": sha256_text(canonical_json(stage.run))}
         digests |= {f"{name} settings": sha256_text(canonical_json(settings[name])) for name in stage.uses}
-        return digests | {name: self._digests.of(name) for name in self._filled(stage.reads)}
+        patterns = self._filled(stage.reads, as_pattern=True)
+        return digests | {
+            name: self._digests.of(pattern) for name, pattern in zip(self._filled(stage.reads), patterns, strict=True)
+        }
 
     def _execute(self, stage: Stage) -> None:
         code = subprocess.run(self.command(stage), check=False).returncode
@@ -169,11 +179,12 @@ class Runner:
             return [sys.executable, "-m", "stages.cli", *words[1:], *self.overrides]
         return [sys.executable, *words[1:]] if words[0] == "python" else words
 
-    def _filled(self, texts: list[str]) -> list[str]:
-        filled = []
+    def _filled(self, texts: list[str], *, as_pattern: bool = False) -> list[str]:
+        plain = glob.escape if as_pattern else str
+        run_dir, filled = plain(str(self.config.run_dir)), []
         for text in texts:
             files = self.pipeline.config if "{config}" in text else self.pipeline.config[:1]
-            filled += [text.format(config=file, run_dir=self.config.run_dir) for file in files]
+            filled += [fill_placeholders(text, {"config": plain(str(file)), "run_dir": run_dir}) for file in files]
         return filled
 
     def _record_path(self, stage: Stage) -> Path:

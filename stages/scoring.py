@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from pea.config import Config
@@ -15,6 +14,7 @@ from pea.evaluation.drawing import Images
 from pea.evaluation.judge import load_judge
 from pea.evaluation.metrics import Accuracy, average, score
 from pea.evaluation.prompts import Prompt, texts_in
+from stages.command.console import Console
 
 _BATCH = 64
 
@@ -50,7 +50,7 @@ class Scoring:
     def show(self, console: Console) -> None:
         """The table of the scores, where there are any."""
         if not self.means:
-            console.print("neither evaluate.judge nor evaluate.clip is given: images only", highlight=False)
+            console.print("neither evaluate.judge nor evaluate.clip is given: images only")
             return
         table = Table("row", "score", "95 % interval", "n", title="Judge's accuracy, mean over attributes; CLIP scores")
         for name, mean in self.means.items():

@@ -17,20 +17,20 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from rich.console import Console
 from torch import Tensor
 
 from pea.config import Config
 from pea.models.unet import unet_config
 from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
+from stages.command.console import Console
 from stages.training.output import publish
-from stages.training.phase import Place, first_place, whole_summary
+from stages.training.phase import PhasePosition, first_position, whole_summary
 from stages.training.setup import prepare
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
-from stages.training.with_unet import UnetPhase, peak_gpu_memory_bytes
-from stages.training.without_unet import run_light
+from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
+from stages.training.without_unet import run_without_unet
 from stages.training.without_unet_setup import open_parallel, untrained_adapter
 
 
@@ -56,7 +56,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         console = Console(quiet=True)
     start_trackers(accelerator, config)
     summary = _run_phases(config, accelerator, console)
-    console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}", highlight=False)
+    console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")
     finish_trackers(accelerator)
     accelerator.wait_for_everyone()
     return summary
@@ -65,30 +65,34 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 def _run_phases(config: Config, accelerator: Accelerator, console: Console) -> dict[str, Any]:
     """Every phase in turn; returns the summary."""
     tables = TextTables(config, accelerator.device)
-    place, parameters = first_place(config), None
+    position, parameters = first_position(config), None
     while True:
-        settings = place.settings(config)
-        if place.phase.kind == "unet":
-            setup = prepare(settings, accelerator.device, accelerator.num_processes, place.former, tables)
+        settings = position.settings(config)
+        if position.phase.kind == "unet":
+            setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, tables)
             if parameters is not None:
                 setup.adapter.load_state_dict(parameters)
-            return UnetPhase(settings, setup, accelerator, console, place).run()
-        result = run_light(settings, place, parameters, tables, accelerator, console)
-        place, parameters = place.after(result.done, resumed=result.resumed), result.parameters
-        if not result.finished or place.is_over:
-            return _publish(config, place, parameters, tables, accelerator)
+            return WithUnetPhase(settings, setup, accelerator, console, position).run()
+        result = run_without_unet(settings, position, parameters, tables, accelerator, console)
+        position, parameters = position.after(result.done, resumed=result.resumed), result.parameters
+        if not result.finished or position.is_over:
+            return _publish(config, position, parameters, tables, accelerator)
 
 
 def _publish(
-    config: Config, place: Place, parameters: Mapping[str, Tensor], tables: TextTables, accelerator: Accelerator
+    config: Config,
+    position: PhasePosition,
+    parameters: Mapping[str, Tensor],
+    tables: TextTables,
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Publish the adapter as a phase without the UNet has left it; returns the summary."""
-    done = config.train.phases[: len(place.done)]
+    done = config.train.phases[: len(position.done)]
     config = config.model_copy(update={"train": config.train.model_copy(update={"phases": done})})
     cache = open_parallel(config)
     adapter = untrained_adapter(config, unet_config(config.teacher.checkpoint), tables.encoder, cache.identity)
     adapter.load_state_dict(parameters)
-    summary = whole_summary(place.done) | {
+    summary = whole_summary(position.done) | {
         "skipped_steps": 0,
         "method": config.train.method,
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),

@@ -12,8 +12,26 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = (
-    *("pea.errors", "pea.cpu", "pea.storage", "pea.draws", "pea.corpus", "pea.config", "pea.models", "pea.sketch"),
-    *("pea.cache", "pea.attention", "pea.collect", "pea.batches", "pea.training", "pea.evaluation", "pea.costs"),
+    *(
+        "pea.foreign_text",
+        "pea.errors",
+        "pea.cpu",
+        "pea.storage",
+        "pea.draws",
+        "pea.corpus",
+        "pea.config",
+        "pea.models",
+    ),
+    *(
+        "pea.sketch",
+        "pea.cache",
+        "pea.attention",
+        "pea.collect",
+        "pea.batches",
+        "pea.training",
+        "pea.evaluation",
+        "pea.costs",
+    ),
     *("pea.pipeline", "data_tools", "stages"),
 )
 """From the ground up: nothing imports upwards."""

@@ -8,20 +8,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_tools.tables import count_of, human_bytes, table
+from data_tools.tables import count_of, human_bytes, say, table
 from pea.cache import Cache
 from pea.cache.manifest import FILE_NAME, read_manifest
 from pea.errors import CacheError
+from pea.foreign_text import visible
+from pea.storage.location import Location
 
 _SHOWN_PROBLEMS = 50
 
 
-def find_cache(path: Path) -> Path:
-    """The cache that a path means: itself, or the parallel cache of a run folder.
+def find_cache(place: str | Path | Location) -> Location:
+    """The cache that a path or URL means: itself, or the parallel cache of a run folder.
 
     Raises:
         CacheError: there is none.
+        LocationError: it is neither.
+        StorageError: it cannot be read.
     """
+    path = Location.parse(place)
     for candidate in (path, path / "cache" / "parallel", path / "parallel"):
         if (candidate / FILE_NAME).exists():
             return candidate
@@ -34,11 +39,11 @@ def _info(arguments: argparse.Namespace) -> int:
     facts = collect(arguments.cache)
     if arguments.get:
         value = lookup(facts, arguments.get)
-        print(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        print(visible(value) if isinstance(value, str) else json.dumps(value))
     elif arguments.json:
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        print(json.dumps(facts, indent=1))
     else:
-        print(render(facts))
+        say(render(facts))
     return 0
 
 
@@ -54,7 +59,7 @@ def _ls(arguments: argparse.Namespace) -> int:
                 dropped = sum(found["dropped"].values())
                 counts = [found["num_samples"], found["num_records"], dropped, human_bytes(found["num_bytes"])]
             rows.append([f"{plan.tar}/{plan.part}", plan.kind, f"{plan.draw_start}..{plan.draw_stop}", *counts])
-        print(table(["shard", "kind", "draws", "samples", "records", "dropped", "size"], rows))
+        say(table(["shard", "kind", "draws", "samples", "records", "dropped", "size"], rows))
         return 0
     shard = next((shard for shard in cache.shards if shard.tar == arguments.tar), None)
     if shard is None:
@@ -62,9 +67,9 @@ def _ls(arguments: argparse.Namespace) -> int:
     for bucket in shard.buckets.values():
         captions = bucket.captions(bucket.languages[0]) if bucket.languages else [""] * bucket.num_samples
         for key, caption in zip(bucket.keys, captions, strict=True):
-            print(f"{shard.tar}/{key}  {bucket.name}  {caption}")
+            say(f"{shard.tar}/{key}  {bucket.name}  {visible(caption)}")
     for key, reason, detail in shard.record.dropped:
-        print(f"{shard.tar}/{key}  dropped: {reason}  {detail}".rstrip())
+        say(f"{shard.tar}/{key}  dropped: {reason}  {detail}".rstrip())
     return 0
 
 
@@ -72,10 +77,10 @@ def _show(arguments: argparse.Namespace) -> int:
     from data_tools.inspect.show import find_sample, render, write_pictures
 
     sample = find_sample(Cache.open(arguments.cache, partial=True), arguments.key)
-    print(render(sample))
+    say(render(sample))
     if arguments.pictures:
         for path in write_pictures(sample, arguments.pictures, arguments.checkpoint):
-            print(f"wrote {path}")
+            say(f"wrote {path}")
     return 0
 
 
@@ -90,13 +95,13 @@ def _check(arguments: argparse.Namespace) -> int:
     tars = expand_tars(arguments.tars) if arguments.tars else []
     found = audit(arguments.cache, jobs=arguments.jobs, tars=tars, progress=progress)
     if arguments.json:
-        print(json.dumps({**vars(found), "problems": [vars(each) for each in found.problems]}, ensure_ascii=False))
+        print(json.dumps({**vars(found), "problems": [vars(each) for each in found.problems]}))
     else:
         for problem in found.problems[:_SHOWN_PROBLEMS]:
-            print(problem)
+            say(problem)
         if len(found.problems) > _SHOWN_PROBLEMS:
-            print(f"... and {len(found.problems) - _SHOWN_PROBLEMS} more")
-        print(
+            say(f"... and {len(found.problems) - _SHOWN_PROBLEMS} more")
+        say(
             f"{found.num_parts} shards, {found.num_samples} samples, {found.num_files} files, "
             f"{human_bytes(found.num_bytes)}: {count_of(len(found.problems), 'problem')}"
         )
@@ -104,7 +109,7 @@ def _check(arguments: argparse.Namespace) -> int:
         parts = repair(Cache(arguments.cache, read_manifest(arguments.cache)), found)
         names = ", ".join(f"{tar}/{part}" for tar, part in parts)
         remedy = "run `pea cache` to make them again"
-        print(f"re-queued {count_of(len(parts), 'shard')}: {names}; {remedy}", file=sys.stderr)
+        say(f"re-queued {count_of(len(parts), 'shard')}: {names}; {remedy}", file=sys.stderr)
     return 1 if found.problems else 0
 
 
@@ -114,9 +119,9 @@ def _diff(arguments: argparse.Namespace) -> int:
     found = False
     for line in differences(arguments.cache, find_cache(arguments.other)):
         found = True
-        print(line)
+        say(line)
     if not found:
-        print("no differences")
+        say("no differences")
     return int(found)
 
 
@@ -131,11 +136,11 @@ def _remove(arguments: argparse.Namespace) -> int:
             raise CacheError("no such sample", where=arguments.cache, expected="TAR/KEY", got=name)
         by_tar.setdefault(tar, []).append(name.removeprefix(f"{tar}/"))
     if not arguments.yes:
-        print(f"would remove {count_of(len(arguments.keys), 'sample')} for good; add --yes to do it")
+        say(f"would remove {count_of(len(arguments.keys), 'sample')} for good; add --yes to do it")
         return 0
     removed = [f"{tar}/{key}" for tar, keys in by_tar.items() for key in remove_samples(cache, tar, keys)]
     for name in arguments.keys:
-        print(f"{name}  {'removed' if name in removed else 'was not stored; will not be'}")
+        say(f"{name}  {'removed' if name in removed else 'was not stored; will not be'}")
     return 0
 
 
@@ -149,7 +154,7 @@ def _export(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         checkpoint=arguments.checkpoint,
     )
-    print(f"{arguments.html}: {count_of(count, 'sample')}, {human_bytes(arguments.html.stat().st_size)}")
+    say(f"{arguments.html}: {count_of(count, 'sample')}, {human_bytes(arguments.html.stat().st_size)}")
     return 0
 
 
@@ -161,12 +166,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.overrides)
     found = verify(config, arguments.corpus, num_samples=arguments.samples, threshold=arguments.threshold)
     rows = [[name, f"{each['mean']:.2e}", f"{each['largest']:.2e}"] for name, each in found.errors.items()]
-    print(table(["relative error", "mean", "largest"], rows))
+    say(table(["relative error", "mean", "largest"], rows))
     for problem in found.problems:
-        print(f"PROBLEM {problem}")
+        say(f"PROBLEM {problem}")
     write_certificate(config.cache_dir(arguments.corpus), found)
     verdict = "agree" if found.passed else "DO NOT AGREE"
-    print(f"{count_of(len(found.samples), 'sample')}: cache and live teacher {verdict} (threshold {found.threshold:g})")
+    say(f"{count_of(len(found.samples), 'sample')}: cache and live teacher {verdict} (threshold {found.threshold:g})")
     return 0 if found.passed else 1
 
 

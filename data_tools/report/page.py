@@ -15,6 +15,7 @@ from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.config import Config
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import Prompt, read_prompts
+from pea.foreign_text import file_name
 from pea.storage.durable import write_text
 from pea.training.train_log import TrainLog
 
@@ -121,8 +122,8 @@ def _group(config: Config, name: str, prompts: Sequence[Prompt]) -> dict[str, An
     """
     language = config.student.languages[0]
     folder = config.run_dir / "evaluate"
-    drawn = {row: {path.stem: path for path in (folder / row / name).glob("*.png")} for row in COLUMNS}
-    columns = [row for row in COLUMNS if any(prompt.id in drawn[row] for prompt in prompts)]
+    drawn = {row: _pictures(folder / row / name, prompts) for row in COLUMNS}
+    columns = [row for row in COLUMNS if drawn[row]]
     rows = [
         {
             "prompt": prompt.captions.get(language, ""),
@@ -147,6 +148,12 @@ def _group(config: Config, name: str, prompts: Sequence[Prompt]) -> dict[str, An
         "columns": [ROWS[row] for row in columns],
         "rows": rows,
     }
+
+
+def _pictures(folder: Path, prompts: Sequence[Prompt]) -> dict[str, Path]:
+    """Id of each prompt that was drawn -> its picture."""
+    paths = {prompt.id: folder / f"{file_name(prompt.id)}.png" for prompt in prompts}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _varied(prompts: Sequence[Prompt]) -> list[Prompt]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from pea.config.cache import CacheConfig
+from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
 
@@ -14,7 +13,7 @@ from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
 class TeacherConfig(Section):
     """The frozen diffusion model that is distilled."""
 
-    checkpoint: Path
+    checkpoint: SetupPath
     """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...)."""
     dtype: FloatDtype = "float32"
     """Floating point type in which the teacher runs while its answers are cached."""
@@ -23,7 +22,7 @@ class TeacherConfig(Section):
 class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
 
-    tars: tuple[str, ...] = Field(min_length=1)
+    tars: tuple[TarPattern, ...] = Field(min_length=1)
     """Paths and URLs of the tars, plain or with gzip; ``*`` and ``{00000..00099}`` stand for many. Tars are used by
     name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its tars."""
     source_language: str = "en"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from pea.config.placeholders import SetupPath
 from pea.config.section import Section
 
 
@@ -19,11 +19,11 @@ class EvaluateConfig(Section):
     """Ways to draw the prompts: the teacher with English, with a word-for-word translation, an untrained adapter, the
     adapter. As it is by default, ``translation`` leaves out prompt sets without captions ``translation_<language>``;
     where another value names it, they are an error."""
-    prompts: dict[str, Path] = Field(default_factory=dict)
+    prompts: dict[str, SetupPath] = Field(default_factory=dict)
     """Prompt set (``general``, ``culture``) -> jsonl file."""
-    judge: Path | None = None
+    judge: SetupPath | None = None
     """Folder of the judge that reads attributes off a generated image; null scores without it."""
-    clip: Path | None = None
+    clip: SetupPath | None = None
     """Folder of a CLIP in the student's language, which scores each image against its prompt: a score where no judge
     can read images. Chinese-CLIP and AltCLIP, as published, serve here and as ``student.encoder``."""
     num_inference_steps: PositiveInt = 25

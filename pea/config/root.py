@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,18 +13,19 @@ from pydantic import ValidationError
 from pea.config.cache import CacheConfig
 from pea.config.corpora import CorporaConfig, TeacherConfig
 from pea.config.evaluate import EvaluateConfig
+from pea.config.placeholders import RunDir, SetupPath, run_dir_context
 from pea.config.section import Section
 from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
-from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, parse_yaml
+from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, parse_yaml
 from pea.errors import ConfigError
 
 
 class Config(Section):
     """Everything about one setup: the root of the YAML file."""
 
-    run_dir: Path
-    """Folder that receives everything this setup makes."""
+    run_dir: RunDir
+    """Folder that receives everything this setup makes. In every other path, ``{run_dir}`` stands for it."""
     teacher: TeacherConfig
     """The frozen diffusion model."""
     corpora: CorporaConfig
@@ -37,7 +38,7 @@ class Config(Section):
     """How the adapter is trained."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """How the adapter is scored."""
-    cache_root: Path | None = None
+    cache_root: SetupPath | None = None
     """Folder of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
 
     def cache_dir(self, corpus: str) -> Path:
@@ -50,10 +51,15 @@ class Config(Section):
         return self.run_dir / "adapter"
 
 
-def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    path: str | Path | Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    settings: Sequence[Mapping[str, Any]] = (),
+) -> Config:
     """Read a configuration file and apply ``dotted.key=value`` overrides, each value in YAML.
 
-    Of several files, the settings of a later one replace those of the earlier ones.
+    Of several files, the settings of a later one replace those of the earlier ones. `settings`, parsed already, are
+    laid over the files in the same way and below the overrides; of these, a dotted key replaces a whole value.
 
     Raises:
         ConfigError: a file cannot be read, or keys or values are wrong; all problems are reported at once.
@@ -66,11 +72,16 @@ def load_config(path: str | Path | Sequence[str | Path], overrides: Sequence[str
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError("cannot read the configuration", where=each, got=error) from None
         raw = merge_files(raw, parse_yaml(text, where=str(each)))
-    problems = merge_overrides(raw, overrides)
+    problems: list[str] = []
+    for each_settings in settings:
+        raw, wrong = merge_settings(raw, each_settings)
+        problems += wrong
+    problems += merge_overrides(raw, overrides)
     config: Config | None = None
     try:
         # JSON mode lets strict validation accept what YAML can express (a string for a path).
-        config = Config.model_validate_json(json.dumps(raw, default=str), strict=True)
+        context = run_dir_context(raw.get("run_dir"))
+        config = Config.model_validate_json(json.dumps(raw, default=str), strict=True, context=context)
     except ValidationError as error:
         problems += describe_problems(error.errors(include_url=False), valid_names())
     if config is None or problems:

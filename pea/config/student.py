@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, PositiveInt
 
+from pea.config.placeholders import SetupPath
 from pea.config.section import Section
 
 
@@ -21,7 +20,7 @@ class AdapterConfig(Section):
 class StudentConfig(Section):
     """The native-language side."""
 
-    encoder: Path
+    encoder: SetupPath
     """Folder of the frozen native text encoder (transformers layout)."""
     language: str | tuple[str, ...] = Field(default="zh", min_length=1)
     """Language of the captions that the student reads; of several, every row of every batch draws one."""

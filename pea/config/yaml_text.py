@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -89,6 +90,32 @@ def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
     return problems
 
 
+def merge_settings(raw: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Settings over parsed YAML, and a line per bad one: nested as a file's, a dotted key as an override."""
+    settings = copy.deepcopy(dict(settings))
+    dotted = [key for key in settings if "." in key]
+    nested = {key: value for key, value in settings.items() if key not in dotted}
+    merged, problems, seen = merge_files(dict(raw), nested), [], list(names_in(nested))
+    for name in dotted:
+        if not all(name.split(".")):
+            problems.append(f"setting {name!r} is not of the form dotted.key")
+        elif any(f"{one}.".startswith(f"{other}.") for each in seen for one, other in ((name, each), (each, name))):
+            problems.append(f"setting {name} occurs twice")
+        else:
+            problems += _set_dotted(merged, name, settings[name])
+        seen.append(name)
+    return merged, problems
+
+
+def names_in(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted name of every value in nested or dotted settings."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from (f"{key}.{name}" for name in names_in(value))
+        else:
+            yield key
+
+
 def _set_dotted(raw: dict[str, Any], name: str, value: Any) -> list[str]:
     *parents, last = name.split(".")
     here = raw
@@ -97,7 +124,7 @@ def _set_dotted(raw: dict[str, Any], name: str, value: Any) -> list[str]:
             here[parent] = {}
         here = here[parent]
         if not isinstance(here, dict):
-            return [f"override {name}: {'.'.join(parents[:depth])} holds a value, not keys"]
+            return [f"setting {name}: {'.'.join(parents[:depth])} holds a value, not keys"]
     here[last] = value
     return []
 

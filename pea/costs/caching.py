@@ -19,8 +19,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from numcodecs.zstd import Zstd
 from torch.utils.flop_counter import FlopCounterMode
 
-from pea.cache.schema import NOISE_PRED, ArraySpec, block_of
-from pea.cache.zarr_files import gains_by_compression
+from pea.cache.schema import NOISE_PRED, ArraySpec, block_of, gains_by_compression
 from pea.collect.layout import BucketLayout, vae_config
 from pea.models.adapter import pooled_dim_of
 from pea.models.unet import unet_config

@@ -74,5 +74,5 @@ def check(directory: Path, summary: Mapping[str, Any], config: CacheConfig) -> N
             where=directory,
             expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
             got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items()),
-            remedy="`pea inspect ls --dropped` names them.",
+            remedy="`pea inspect ls CACHE TAR` names them.",
         )

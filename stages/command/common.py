@@ -6,17 +6,18 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rich.console import Console
-
 from pea.config import Config, load_config, resolved_yaml
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
+from stages.command.console import Console
 from stages.command.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
 
 
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+def add_config_arguments(
+    parser: argparse.ArgumentParser, meaning: str = "the setup's YAML file", *, required: bool = True
+) -> None:
     """``--config FILE [--config FILE ...] [section.key=value ...] [--dry-run]``."""
-    add_config_option(parser)
+    add_config_option(parser, meaning, required=required)
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
     parser.add_argument(
         "overrides", nargs="*", metavar="section.key=value", help="settings that replace those of the file"

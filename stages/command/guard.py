@@ -4,34 +4,68 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from pea.errors import PeaError, is_disk_full
+from pea.foreign_text import visible
 
+EXIT_FOUND = 1
+"""Damage or a difference was found, and nothing else; Python's own exit code for a traceback is not used."""
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """The exit code of ``action``; an error that a user can meet becomes one line on stderr."""
+    """The exit code of ``action``; an error that a user can meet becomes one line on stderr.
+
+    What the system refuses (a read-only folder, no room, no permission, a name too long) is such an error; anything
+    else is ours, and keeps its traceback.
+    """
     try:
         code = action()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except PeaError as error:
         return _fail(str(error), getattr(error, "exit_code", EXIT_ERROR))
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return EXIT_ERROR
-    except OSError as error:
-        if not is_disk_full(error):
-            raise
-        return _fail(f"the disk is full: {error}. Make room and run the same command again.", EXIT_ERROR)
     except KeyboardInterrupt:
-        print("pea: interrupted; to go on, run the same command", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return _fail("interrupted; to go on, run the same command", EXIT_INTERRUPTED, "")
+    except OSError as error:
+        if error.errno is None:
+            return _bug()
+        return _fail(_system_error(error), EXIT_ERROR)
+    except MemoryError:
+        return _fail("not enough memory", EXIT_ERROR)
+    except Exception:  # noqa: BLE001  (nothing is hidden: it is shown whole)
+        return _bug()
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"pea: error: {message}", file=sys.stderr)
+def _system_error(error: OSError) -> str:
+    where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    what = f"{where or 'the system'}: {error.strerror}"
+    return f"the disk is full: {what}. Make room and run the same command again." if is_disk_full(error) else what
+
+
+def _bug() -> int:
+    traceback.print_exc()
+    return _fail("this is a bug in PEA-Cache; please report the lines above", EXIT_ERROR)
+
+
+def _fail(message: str, code: int, kind: str = "error: ") -> int:
+    try:
+        print(f"pea: {kind}{visible(message)}", file=sys.stderr)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # nobody can be told, or what was printed before cannot be written
+        _let_go_of_stdout()
     return code
+
+
+def _let_go_of_stdout() -> None:
+    """Keep Python from trying again at its end, with an exit code of its own."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

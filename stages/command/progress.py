@@ -6,8 +6,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stages.command.console import Console
 
 _LINE_EVERY_S = 15.0
 
@@ -19,9 +20,9 @@ class StageProgress:
         self._console, self._label, self._unit = console, label, unit
         self._started = self._last_line = time.monotonic()
         self._bar = Progress(
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=32),
-            TextColumn("{task.percentage:>3.0f}%  {task.fields[detail]}"),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[detail]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

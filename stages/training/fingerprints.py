@@ -24,7 +24,9 @@ _LIGHT = {
 _OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
 
 
-def light_fingerprint(config: Config, parallel: Cache, phases: Sequence[Phase], num_processes: int) -> dict[str, Any]:
+def fingerprint_without_unet(
+    config: Config, parallel: Cache, phases: Sequence[Phase], num_processes: int
+) -> dict[str, Any]:
     """Of the last of these phases, none of which has the UNet: what comes after it leaves its result as it is."""
     return {
         "cache": parallel.identity.digest,
@@ -34,7 +36,7 @@ def light_fingerprint(config: Config, parallel: Cache, phases: Sequence[Phase], 
     }
 
 
-def unet_fingerprint(
+def fingerprint_with_unet(
     config: Config, parallel: Cache, culture: Cache | None, former: Sequence[Phase], num_processes: int
 ) -> dict[str, Any]:
     """Of the phase with the UNet; `config`: with its settings, `former`: the phases before it."""

@@ -1,4 +1,4 @@
-"""What the phases of a training run have in common: their place in it, what they leave, and when its time is over."""
+"""What the phases of a training run share: their position in it, what they leave, and when their time is over."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PhaseDone:
 
 
 @dataclass(frozen=True)
-class Place:
+class PhasePosition:
     """Where a phase stands in its run."""
 
     phases: tuple[Phase, ...]
@@ -83,9 +83,9 @@ class Place:
         """That the phases before it took."""
         return sum(each.seconds for each in self.done)
 
-    def after(self, done: PhaseDone, *, resumed: bool) -> Place:
-        """The place of the next phase."""
-        return Place(self.phases, (*self.done, done), self.resumed or resumed)
+    def after(self, done: PhaseDone, *, resumed: bool) -> PhasePosition:
+        """The position of the next phase."""
+        return PhasePosition(self.phases, (*self.done, done), self.resumed or resumed)
 
     def settings(self, config: Config) -> Config:
         """The configuration with the phase's own settings of training."""
@@ -95,24 +95,24 @@ class Place:
         return config.model_copy(update={"train": train})
 
 
-def first_place(config: Config) -> Place:
-    """The place of a run's first phase."""
-    return Place(config.train.all_phases)
+def first_position(config: Config) -> PhasePosition:
+    """The position of a run's first phase."""
+    return PhasePosition(config.train.all_phases)
 
 
-def everywhere(accelerator: Accelerator, flag: Tensor) -> bool:
+def true_in_all_processes(accelerator: Accelerator, flag: Tensor) -> bool:
     """Whether a flag holds in every process."""
     held: Tensor = accelerator.reduce(flag.float().reshape(1), "sum")
     return int(held.item()) == accelerator.num_processes
 
 
-def out_of_time(accelerator: Accelerator, place: Place, seconds: float) -> bool:
+def out_of_time(accelerator: Accelerator, position: PhasePosition, seconds: float) -> bool:
     """Whether a process has been in the loops for `train.max_minutes`; `seconds`: in that of this phase."""
-    limit = place.phase.train.max_minutes
+    limit = position.phase.train.max_minutes
     if limit is None:
         return False
-    in_time = torch.tensor(place.seconds + seconds < 60 * limit, device=accelerator.device)
-    return not everywhere(accelerator, in_time)
+    in_time = torch.tensor(position.seconds + seconds < 60 * limit, device=accelerator.device)
+    return not true_in_all_processes(accelerator, in_time)
 
 
 def write_row(accelerator: Accelerator, log: TrainLog, row: Row) -> None:

@@ -28,7 +28,7 @@ from pea.models.unet import Blocks, Teacher
 from pea.models.vae import vae_scaling_factor
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
-from stages.training.fingerprints import unet_fingerprint
+from stages.training.fingerprints import fingerprint_with_unet
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
 from stages.training.without_unet_setup import untrained_adapter
 
@@ -109,7 +109,7 @@ def prepare(
         native_states=tables.native,
         english_states=tables.english_means if config.train.text_weight else None,
         block_weights=_block_weights(config, parallel, blocks),
-        fingerprint=unet_fingerprint(config, parallel, culture, former, num_processes),
+        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes),
         attention=_attention(config, data, teacher, device) if config.train.attention_weight else None,
     )
 

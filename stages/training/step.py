@@ -14,7 +14,7 @@ from pea.errors import TrainingError
 from pea.training.schedule import learning_rate
 from stages.training.checkpoints import Parts
 from stages.training.losses import BatchLosses
-from stages.training.phase import everywhere
+from stages.training.phase import true_in_all_processes
 from stages.training.row_groups import RowGroups, num_row_groups
 
 
@@ -41,7 +41,7 @@ class OptimizerStep:
         norm = self._clipped_norm() if finite else None
         # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
         scaled = self.accelerator.scaler is not None
-        if norm is not None and (scaled or everywhere(self.accelerator, torch.isfinite(norm).all())):
+        if norm is not None and (scaled or true_in_all_processes(self.accelerator, torch.isfinite(norm).all())):
             self.parts.optimizer.step()
             self.parts.counters.streak = 0
             if self.parts.average is not None:
@@ -62,7 +62,7 @@ class OptimizerStep:
                 losses = self.losses(batch, index)
             else:
                 losses, gradients = self.groups(batch, index)
-            finite = finite and everywhere(self.accelerator, torch.isfinite(losses.total).all())
+            finite = finite and true_in_all_processes(self.accelerator, torch.isfinite(losses.total).all())
             if finite:
                 self.parts.meter.add(losses.report())
                 if gradients is None:

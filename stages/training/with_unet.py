@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from torch import nn
 
 from pea.batches.dataset import prefetch
@@ -20,18 +19,19 @@ from pea.models.trainable import Trained
 from pea.training.saved_state import MovingAverage
 from pea.training.schedule import learning_rate
 from pea.training.train_log import TrainLog
+from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.training.checkpoints import Checkpoints, Parts
 from stages.training.losses import BatchLosses
 from stages.training.output import publish
-from stages.training.phase import PhaseDone, Place, out_of_time, whole_summary, write_row
+from stages.training.phase import PhaseDone, PhasePosition, out_of_time, whole_summary, write_row
 from stages.training.pictures import Pictures
 from stages.training.setup import Setup
 from stages.training.step import OptimizerStep
 from stages.training.validation import Validation
 
 
-class UnetPhase:
+class WithUnetPhase:
     """The loop: steps, and what happens every so many of them."""
 
     def __init__(
@@ -40,10 +40,10 @@ class UnetPhase:
         setup: Setup,
         accelerator: Accelerator,
         console: Console,
-        place: Place,
+        position: PhasePosition,
     ) -> None:
         """`config`: with the phase's settings."""
-        self.config, self.train, self.setup, self.place = config, config.train, setup, place
+        self.config, self.train, self.setup, self.position = config, config.train, setup, position
         self.accelerator, self.console = accelerator, console
         self.trained = Trained(setup.adapter.to(accelerator.device), setup.unet_parameters)
         optimizer = torch.optim.AdamW(
@@ -72,7 +72,7 @@ class UnetPhase:
         """Train to the last step and publish the adapter; returns the summary."""
         self._resume()
         start, steps, note = self.counters.step, self.train.steps, ""
-        finished = start >= steps or out_of_time(self.accelerator, self.place, self.counters.seconds)
+        finished = start >= steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
         with (
             closing(prefetch(self.setup.batch, self._indices(), self.train.num_workers)) as batches,
             shared_threads(self.optimizer_step.num_groups),
@@ -84,7 +84,7 @@ class UnetPhase:
                 self.optimizer_step(numbered)
                 self.counters.seconds += time.perf_counter() - started
                 done = self.counters.step
-                finished = done == steps or out_of_time(self.accelerator, self.place, self.counters.seconds)
+                finished = done == steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
                 note = self._after_step(last=finished) or note
                 progress.update(done, steps, (done - start) * self.rows_per_step, note)
         return self._finish()
@@ -92,7 +92,7 @@ class UnetPhase:
     def _resume(self) -> None:
         validation = self.parts.validation
         logs = [self.log, *([validation.log] if validation else [])]
-        said = self.checkpoints.take_up(self.parts, self.place.first_step, logs)
+        said = self.checkpoints.take_up(self.parts, self.position.first_step, logs)
         if said:
             self._say(f"{said} of {self.train.steps}" if self.counters.step else said)
 
@@ -126,13 +126,13 @@ class UnetPhase:
 
     def _log_row(self) -> dict[str, float]:
         """Means of the losses since the last row, over all processes."""
-        row: dict[str, float] = {"step": self._whole_step, "phase": self.place.number}
+        row: dict[str, float] = {"step": self._whole_step, "phase": self.position.number}
         for name, value in self.meter.take_means().items():
             row[name] = float(self.accelerator.reduce(value, "mean").item())
         row.setdefault("loss", float("nan"))
         row |= {
             "lr": learning_rate(self.counters.step - 1, self.train),
-            "seconds": round(self.place.seconds + self.counters.seconds, 3),
+            "seconds": round(self.position.seconds + self.counters.seconds, 3),
             "skipped": self.counters.skipped,
             "samples_per_s": self._samples_per_s(),
         }
@@ -142,7 +142,7 @@ class UnetPhase:
     @property
     def _whole_step(self) -> int:
         """Optimizer steps of all phases so far."""
-        return self.place.first_step + self.counters.step
+        return self.position.first_step + self.counters.step
 
     def _samples_per_s(self) -> float:
         return round(self.rows_per_step * self.counters.step / max(self.counters.seconds, 1e-9), 1)
@@ -151,7 +151,7 @@ class UnetPhase:
         validation, average = self.parts.validation, self.parts.average
         counters = self.counters
         done = PhaseDone("unet", counters.step, counters.step * self.rows_per_step, counters.seconds, self.row_flops)
-        summary = whole_summary([*self.place.done, done]) | {
+        summary = whole_summary([*self.position.done, done]) | {
             "skipped_steps": counters.skipped,
             "method": self.train.method,
             "trained_parameters": self.trained.num_parameters,
@@ -171,7 +171,7 @@ class UnetPhase:
         return summary
 
     def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+        self.console.print(text)
 
 
 def peak_gpu_memory_bytes(device: torch.device) -> int:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from torch import Tensor, nn
 
 from pea.attention.layers import Powers
@@ -27,15 +26,16 @@ from pea.training.saved_state import TrainState, TrainStates, optimizer_tensors,
 from pea.training.schedule import learning_rate
 from pea.training.student import condition
 from pea.training.train_log import TrainLog
+from stages.command.console import Console
 from stages.command.progress import StageProgress
-from stages.training.fingerprints import differing_settings, light_fingerprint
+from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
-from stages.training.phase import PhaseDone, Place, out_of_time, write_row
+from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
 from stages.training.text_tables import TextTables
-from stages.training.without_unet_setup import LightSetup, open_parallel, prepare_light
+from stages.training.without_unet_setup import WithoutUnetSetup, open_parallel, prepare_without_unet
 
 
-class LightResult(NamedTuple):
+class PhaseResult(NamedTuple):
     """What a phase leaves."""
 
     done: PhaseDone
@@ -47,14 +47,14 @@ class LightResult(NamedTuple):
     """Whether a saved state of it was taken up."""
 
 
-def run_light(
+def run_without_unet(
     config: Config,
-    place: Place,
+    position: PhasePosition,
     start: Mapping[str, Tensor] | None,
     tables: TextTables,
     accelerator: Accelerator,
     console: Console,
-) -> LightResult:
+) -> PhaseResult:
     """Do a phase's steps, or take up what they gave when they were done before.
 
     `config`: with the phase's settings; `start`: the adapter's parameters after the phase before.
@@ -64,18 +64,18 @@ def run_light(
         IdentityError: it is not the cache that this configuration describes.
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
-    cache, kind = open_parallel(config), place.phase.kind
-    states = TrainStates(config.adapter_dir / "phases" / f"{place.number}-{kind}", config.train.keep_states)
-    fingerprint = light_fingerprint(config, cache, place.phases[: place.number], accelerator.num_processes)
+    cache, kind = open_parallel(config), position.phase.kind
+    states = TrainStates(config.adapter_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
+    fingerprint = fingerprint_without_unet(config, cache, position.phases[: position.number], accelerator.num_processes)
     state = None if config.train.resume == "never" else states.newest()
-    state = _checked(state, fingerprint, config, place, states)
+    state = _checked(state, fingerprint, config, position, states)
     if state is not None and state.step == config.train.steps:
-        done = _done(place, state.step, state.record, accelerator.num_processes)
-        return LightResult(done, state.tensors["adapter"], finished=True, resumed=True)
-    setup = prepare_light(config, cache, tables, accelerator.device, with_queries=kind == "attention")
+        done = _done(position, state.step, state.record, accelerator.num_processes)
+        return PhaseResult(done, state.tensors["adapter"], finished=True, resumed=True)
+    setup = prepare_without_unet(config, cache, tables, accelerator.device, with_queries=kind == "attention")
     if start is not None:
         setup.adapter.load_state_dict(start)
-    phase = LightPhase(config, place, setup, accelerator)
+    phase = WithoutUnetPhase(config, position, setup, accelerator)
     phase.take_up(state)
     if state is None and accelerator.is_main_process:
         states.clear()
@@ -83,12 +83,12 @@ def run_light(
     phase.run(states, fingerprint, console)
     accelerator.free_memory()
     parameters = {name: parameter.detach().cpu() for name, parameter in setup.adapter.named_parameters()}
-    done = _done(place, phase.step, phase.record(), accelerator.num_processes)
-    return LightResult(done, parameters, finished=phase.step == config.train.steps, resumed=state is not None)
+    done = _done(position, phase.step, phase.record(), accelerator.num_processes)
+    return PhaseResult(done, parameters, finished=phase.step == config.train.steps, resumed=state is not None)
 
 
 def _checked(
-    state: TrainState | None, fingerprint: dict[str, Any], config: Config, place: Place, states: TrainStates
+    state: TrainState | None, fingerprint: dict[str, Any], config: Config, position: PhasePosition, states: TrainStates
 ) -> TrainState | None:
     """The saved state, if it is of this phase."""
     differing = differing_settings(state.record["fingerprint"], fingerprint) if state else []
@@ -96,20 +96,22 @@ def _checked(
         return state
     if config.train.resume == "must":
         why = f"the saved state is of another run ({', '.join(differing)})" if differing else "no saved state"
-        raise TrainingError(f"cannot resume {place.name}", where=states.folder, got=why)
+        raise TrainingError(f"cannot resume {position.name}", where=states.folder, got=why)
     return None
 
 
-def _done(place: Place, steps: int, record: dict[str, Any], num_processes: int) -> PhaseDone:
-    rows = steps * place.phase.train.batch_size * num_processes
-    return PhaseDone(place.phase.kind, steps, rows, record["seconds"], record["row_flops"])
+def _done(position: PhasePosition, steps: int, record: dict[str, Any], num_processes: int) -> PhaseDone:
+    rows = steps * position.phase.train.batch_size * num_processes
+    return PhaseDone(position.phase.kind, steps, rows, record["seconds"], record["row_flops"])
 
 
-class LightPhase:
+class WithoutUnetPhase:
     """The loop of a phase without the UNet."""
 
-    def __init__(self, config: Config, place: Place, setup: LightSetup, accelerator: Accelerator) -> None:
-        self.train, self.place, self.setup, self.accelerator = config.train, place, setup, accelerator
+    def __init__(
+        self, config: Config, position: PhasePosition, setup: WithoutUnetSetup, accelerator: Accelerator
+    ) -> None:
+        self.train, self.position, self.setup, self.accelerator = config.train, position, setup, accelerator
         named = dict(setup.adapter.named_parameters())
         self.names, self.parameters = list(named), list(named.values())
         optimizer = torch.optim.AdamW(
@@ -135,7 +137,7 @@ class LightPhase:
             restore_optimizer(self.optimizer, self.names, state.tensors["optimizer"])
             self.meter.restore(state.record["meter"], self.accelerator.device)
         if self.accelerator.is_main_process:
-            self.log.keep(self.place.first_step + self.step)
+            self.log.keep(self.position.first_step + self.step)
 
     def record(self) -> dict[str, Any]:
         """What a summary says of the phase."""
@@ -144,16 +146,16 @@ class LightPhase:
     def run(self, states: TrainStates, fingerprint: dict[str, Any], console: Console) -> None:
         """To the last step, or until the run's time is over."""
         steps, first = self.train.steps, self.step
-        finished = out_of_time(self.accelerator, self.place, self.seconds)
+        finished = out_of_time(self.accelerator, self.position, self.seconds)
         with (
             closing(prefetch(self.setup.data.batch, self._indices(), self.train.num_workers)) as batches,
-            StageProgress(console, self.place.phase.kind, "records") as progress,
+            StageProgress(console, self.position.phase.kind, "records") as progress,
         ):
             while not finished:
                 started = time.perf_counter()
                 self._optimizer_step(next(batches))
                 self.seconds += time.perf_counter() - started
-                finished = self.step == steps or out_of_time(self.accelerator, self.place, self.seconds)
+                finished = self.step == steps or out_of_time(self.accelerator, self.position, self.seconds)
                 if finished or self.step % self.train.log_every_steps == 0:
                     self._log_row()
                 if finished or self.step % self.train.save_every_steps == 0:
@@ -176,7 +178,7 @@ class LightPhase:
         if self.accelerator.scaler is None and not torch.isfinite(norm):
             raise TrainingError(
                 "the loss or its gradient is not finite",
-                where=f"{self.place.name}, step {self.step}",
+                where=f"{self.position.name}, step {self.step}",
                 got=losses["loss"].item(),
                 remedy="Lower the learning_rate of the phase.",
             )
@@ -227,13 +229,13 @@ class LightPhase:
 
     def _log_row(self) -> None:
         """Means of the losses since the last row, over all processes."""
-        row: dict[str, float] = {"step": self.place.first_step + self.step, "phase": self.place.number}
+        row: dict[str, float] = {"step": self.position.first_step + self.step, "phase": self.position.number}
         for name, value in self.meter.take_means().items():
             row[name] = float(self.accelerator.reduce(value, "mean").item())
         rows = self.step * self.train.batch_size * self.accelerator.num_processes
         row |= {
             "lr": learning_rate(self.step - 1, self.train),
-            "seconds": round(self.place.seconds + self.seconds, 3),
+            "seconds": round(self.position.seconds + self.seconds, 3),
             "samples_per_s": round(rows / max(self.seconds, 1e-9), 1),
         }
         write_row(self.accelerator, self.log, row)

@@ -26,7 +26,7 @@ from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
 
 @dataclass
-class LightSetup:
+class WithoutUnetSetup:
     """Everything the phase works with."""
 
     data: AttentionData
@@ -46,9 +46,9 @@ def open_parallel(config: Config) -> Cache:
     return Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
 
 
-def prepare_light(
+def prepare_without_unet(
     config: Config, cache: Cache, tables: TextTables, device: torch.device, *, with_queries: bool
-) -> LightSetup:
+) -> WithoutUnetSetup:
     """Open everything; `config`: with the phase's settings.
 
     Raises:
@@ -64,7 +64,7 @@ def prepare_light(
         layers = AttentionLayers.from_checkpoint(checkpoint, names, dtype, device)
         layers.check_weights(config.train.attention_layer_weights)
     adapter = untrained_adapter(config, unet_config(checkpoint), tables.encoder, cache.identity)
-    return LightSetup(
+    return WithoutUnetSetup(
         data=_data(config, cache, tables, with_queries=with_queries),
         layers=layers,
         adapter=adapter.to(device),

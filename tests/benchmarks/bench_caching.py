@@ -29,7 +29,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from pea.cache import Cache, cache_identity
 from pea.collect.collector import Collector, Finished, Task
@@ -43,6 +42,7 @@ from pea.models.english import EnglishEncoder
 from pea.models.unet import Teacher
 from pea.models.vae import VaeEncoder
 from stages.command.common import guarded
+from stages.command.console import Console
 from tests.benchmarks import harness
 from tests.benchmarks.big_unet import SIZE_PX, big_config, first_samples
 

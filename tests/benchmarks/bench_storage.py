@@ -1,7 +1,7 @@
 """Reading and writing the same records: this cache against what one would pick instead, side by side.
 
     python -m tests.benchmarks.bench_storage
-    python -m tests.benchmarks.bench_storage --full        (the sizes of the README)
+    python -m tests.benchmarks.bench_storage --full        (the sizes of docs/results)
 
 A record is a dozen arrays, 60 KB or 2 MB together. Reading gives shuffled batches of 32 as torch tensors, an epoch
 per measurement, opening included, with 0, 1 and 2 workers (for the cache: batches read ahead by a thread). Cold: the

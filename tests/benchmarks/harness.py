@@ -56,7 +56,7 @@ def parser(description: str | None, name: str) -> argparse.ArgumentParser:
     """Options of every benchmark."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    found.add_argument("--full", action="store_true", help="the sizes of the README's figures")
+    found.add_argument("--full", action="store_true", help="the sizes of the figures in docs/results")
     found.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     found.add_argument("--out", type=Path, default=Path("runs/bench") / f"{name}.json", help="where the result goes")
     return found

@@ -26,7 +26,7 @@ def commands(*, full: bool, device: str) -> list[list[str]]:
 def main(argv: list[str] | None = None) -> int:
     """Run all; the exit code is that of the last that failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="the sizes of the README's figures")
+    parser.add_argument("--full", action="store_true", help="the sizes of the figures in docs/results")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args(argv)
     code = 0

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,3 +161,30 @@ def test_a_later_file_replaces_settings_of_an_earlier_one(minimal: Path, tmp_pat
     above.write_text("train: {stepz: 3}\n")
     with pytest.raises(ConfigError, match=r"below\.yaml \+ .*above\.yaml: .*train\.steps"):
         load_config([tmp_path / "below.yaml", above])
+
+
+def test_settings_lie_over_the_files_and_below_the_overrides(minimal: Path) -> None:
+    below = {"train": {"steps": 1, "batch_size": 2}, "evaluate": {"prompts": {"general": "a", "culture": "b"}}}
+    above = {"train": {"steps": 3}, "evaluate.prompts": {"general": "c"}, "cache.seed": 4}
+    config = load_config(minimal, ["train.batch_size=5"], [below, above])
+    assert (config.train.steps, config.train.batch_size, config.cache.seed) == (3, 5, 4)
+    assert config.evaluate.prompts == {"general": Path("c")}, "a dotted setting replaces all"
+    assert below["evaluate"]["prompts"] == {"general": "a", "culture": "b"}, "nothing given is changed"
+    assert load_config(minimal, [], [below]).evaluate.prompts.keys() == {"general", "culture"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"train": {"steps": 1}, "train.steps": 2}, "setting train.steps occurs twice"),
+        ({"train.phases": [], "train": {"phases": []}}, "setting train.phases occurs twice"),
+        ({"cache.sketch": {"kind": "exact"}, "cache.sketch.kind": "count"}, "setting cache.sketch.kind occurs twice"),
+        ({"train..steps": 1}, "setting 'train..steps' is not of the form dotted.key"),
+        ({"run_dir.x": 1}, "setting run_dir.x: run_dir holds a value, not keys"),
+        ({"train.stepz": 1}, "unknown key train.stepz (did you mean train.steps?)"),
+    ],
+)
+def test_settings_that_cannot_be_laid_over(minimal: Path, settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, [], [settings])
+    assert problem in caught.value.problems

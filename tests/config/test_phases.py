@@ -8,11 +8,8 @@ import pytest
 
 from pea.config import load_config, resolved_yaml, valid_names
 from pea.errors import ConfigError
-from pea.models.unet import query_shapes, unet_config
 from pea.training.schedule import learning_rate
 from tests.config.test_config import MINIMAL
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -75,26 +72,3 @@ def test_the_rate_rises_then_stays_or_falls_to_zero(minimal: Path) -> None:
     assert rates[:3] == [0.5, 1.0, 1.0] and rates == [0.5, *sorted(rates[1:], reverse=True)]
     assert rates[40] == pytest.approx(0.0, abs=1e-9)
     assert [learning_rate(step, constant) for step in (0, 1, 39)] == [0.5, 1.0, 1.0]
-
-
-def method_files(*folders: str) -> list[Path]:
-    return [path for folder in folders for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
-
-
-@pytest.mark.parametrize("path", method_files("phases", "phase_options", "long"), ids=lambda path: path.stem)
-def test_the_methods_fit_the_demo(path: Path) -> None:
-    config = load_config([ROOT / "configs/demo.yaml", path], ["cache.attention={num_queries: 16}"])
-    kinds = [phase.kind for phase in config.train.all_phases]
-    assert kinds == sorted(kinds, key=["text", "attention", "unet"].index)
-    assert load_config(ROOT / "configs/demo.yaml", ["cache.attention={num_queries: 16}"]).cache == config.cache, (
-        "a method that changed the cache would need one of its own"
-    )
-
-
-@pytest.mark.parametrize("path", method_files("attention_forms", "layer_weights"), ids=lambda path: path.stem)
-def test_the_forms_of_the_attention_phase_fit_the_demo(path: Path) -> None:
-    files = ["demo.yaml", "demo_phases.yaml", "phases/attention.yaml"]
-    config = load_config([*(ROOT / "configs" / name for name in files), path])
-    assert "attention" in [phase.kind for phase in config.train.all_phases] and config.cache.attention is not None
-    layers = query_shapes(unet_config(ROOT / config.teacher.checkpoint), (8, 8))
-    assert set(config.train.attention_layer_weights) <= set(layers)

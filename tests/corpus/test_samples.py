@@ -257,7 +257,7 @@ def test_placing_cuts_the_centre() -> None:
 
 
 def test_every_reason_is_documented() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "cache.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs/reference/drop_reasons.md").read_text("utf-8")
     assert [name for name, meaning in REASONS.items() if f"| `{name}` | {meaning} |" not in text] == []
 
 

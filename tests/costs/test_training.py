@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pea.config import AttentionConfig, Config, PhaseConfig
 from pea.costs.caching import read_models, unet_flops
 from pea.costs.training import RowFlops, adapter_flops
 from pea.models.adapter import new_adapter
 from stages import train_adapter
+from stages.command.console import Console
 from tests.train_runs import variant
 
 ROWS = {"16x16": (6, 2)}

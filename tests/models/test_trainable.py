@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from pea.config import Config
@@ -18,6 +17,7 @@ from pea.models.conditioning import Conditioning
 from pea.models.trainable import LORA_FILE, Trained, open_unet, save_unet
 from pea.models.unet import Teacher
 from stages import train_adapter
+from stages.command.console import Console
 from tests.tiny_models import Shape, make_checkpoint
 from tests.train_runs import log_rows, same, variant, weights
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from pea.cache import Cache
 from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
@@ -16,6 +15,7 @@ from pea.errors import ConfigError
 from pea.models.trainable import LORA_FILE
 from pea.sketch.rate_distortion import GradientErrors, Point, recommend
 from stages.cli import main
+from stages.command.console import Console
 from stages.rate_distortion import SETTINGS, measure
 from stages.training.setup import prepare
 from tests.train_runs import variant

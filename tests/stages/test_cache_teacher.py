@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import ray
-from rich.console import Console
 
 from pea.cache import Cache
 from pea.config import Config
@@ -21,6 +20,7 @@ from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, Id
 from pea.storage.locks import FileLock
 from stages import cache_teacher
 from stages.cluster import pool
+from stages.command.console import Console
 from tests.collect.test_collector import assert_same, with_cache
 from tests.tiny_setup import write_tar
 

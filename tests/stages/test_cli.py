@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,10 +121,33 @@ def test_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith("pea: error: the disk is full: ")
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError("a bug"), TypeError("a bug")])
-def test_bugs_keep_their_traceback(error: Exception) -> None:
-    with pytest.raises(type(error)):
-        common.guarded(lambda: _raise(error))
+@pytest.mark.parametrize("error", [FileNotFoundError("a bug"), TypeError("a bug"), RecursionError("a bug")])
+def test_bugs_keep_their_traceback_and_are_no_finding(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1 would say that damage was found."""
+    assert common.guarded(lambda: _raise(error)) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" in said and "please report" in said
+
+
+@pytest.mark.parametrize(
+    "number", [errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EIO, errno.EMFILE, errno.ELOOP]
+)
+def test_what_the_system_refuses_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    error = OSError(number, os.strerror(number), "runs/a\nb")
+    assert common.guarded(lambda: _raise(error)) == 2
+    assert capsys.readouterr().err == f"pea: error: runs/a\\nb: {os.strerror(number)}\n"
+
+
+@pytest.mark.parametrize("output", ["/dev/full", "closed"])
+def test_output_that_cannot_be_written_is_an_error(output: str) -> None:
+    script = "import sys; from stages.command.common import guarded\nsys.exit(guarded(lambda: print('x' * 100) or 0))"
+    redirection = ">&-" if output == "closed" else f"> {output}"
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "$SCRIPT" {redirection}'], cwd=ROOT, check=False, text=True,
+        env={"SCRIPT": script, "PATH": "/usr/bin:/bin"}, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == (0 if output == "closed" else 2), "nobody wanted the output, or it could not be kept"
+    assert done.stderr.count("\n") == (output != "closed") and "Traceback" not in done.stderr
 
 
 def test_an_error_may_bring_its_exit_code() -> None:

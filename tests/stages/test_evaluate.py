@@ -11,7 +11,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 from PIL import Image
-from rich.console import Console
 
 from pea.collect.overlap import side_by_side
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
@@ -22,6 +21,7 @@ from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
 from stages import evaluate, generate, scoring, train_adapter
 from stages.cli import main
+from stages.command.console import Console
 from tests.tiny_setup import make_setup
 
 QUIET = Console(quiet=True)

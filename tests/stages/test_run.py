@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
-from pea.config import load_config
+from pea.config import load_config, resolved_yaml
 from pea.errors import ConfigError
+from stages.cli import main
+from stages.command.console import Console
 from stages.run import Pipeline, Runner, Stage, StageFailedError, load_pipeline, run_arguments
 from stages.run import add_arguments as add_run_arguments
 
@@ -200,6 +201,47 @@ def test_unknown_section_in_uses(folder: Path) -> None:
     (folder / "pipeline.yaml").write_text(text)
     with pytest.raises(ConfigError, match="no such section; got cash"):
         _run()
+
+
+def test_braces_around_anything_but_a_placeholder_stay(folder: Path) -> None:
+    stage = {"name": "only", "run": ["python", "-c", "print({'a': 1}, '{0..3}')"], "reads": ["{00..99}.tar"]}
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"config": "setup.yaml", "stages": [stage]}))
+    assert _run() == ["1/1 only: not run yet"]
+    for part, text in (("run", "echo {run_di}"), ("reads", "{rundir}/a"), ("writes", "{run_dir}/{name}")):
+        wrong = {**stage, part: [text]}
+        Path("pipeline.yaml").write_text(yaml.safe_dump({"config": "setup.yaml", "stages": [wrong]}))
+        with pytest.raises(ConfigError, match=r"stage only: not a pipeline; got unknown placeholder \{\w+\}: only"):
+            _run()
+
+
+def test_what_is_read_in_a_folder_with_a_strange_name_counts(folder: Path) -> None:
+    stage = {"name": "only", "run": ["python", "-c", "0"], "reads": ["{run_dir}/*.txt"]}
+    Path("pipeline.yaml").write_text(yaml.safe_dump({"config": "setup.yaml", "stages": [stage]}))
+    Path("run[1]").mkdir()
+    for text in ("one", "two"):
+        Path("run[1]/a.txt").write_text(text)
+        said = _run("run_dir='run[1]'")
+    assert said == ["1/1 only: run[1]/*.txt changed"]
+
+
+def test_another_run_dir_moves_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    pipeline, elsewhere = load_pipeline(Path("pipeline.yaml")), str(tmp_path / "elsewhere")
+    overrides = [f"run_dir={elsewhere}"]
+    assert main(["run", "pipeline.yaml", "--dry-run", *overrides]) == 0
+    config = load_config(pipeline.config, overrides)
+    runner = Runner(pipeline, config, overrides, Console(quiet=True))
+    commands = [" ".join(runner.command(stage)) for stage in pipeline.stages]
+    assert all(elsewhere in command for command in commands)
+    files = [text for stage in pipeline.stages for text in [*stage.reads, *stage.writes]]
+    assert "runs/demo" not in " ".join([*commands, *files, resolved_yaml(config)])
+    written = commands[0].partition("--out ")[2]  # the corpora, where the configuration looks for them
+    assert config.corpora.culture is not None
+    assert config.corpora.parallel.tars == (f"{written}/parallel/*.tar",)
+    assert config.corpora.culture.tars == (f"{written}/culture-zh/*.tar",)
+    assert set(config.evaluate.prompts.values()) == {
+        Path(written, "prompts", name) for name in ("general.jsonl", "culture-zh.jsonl")
+    }
 
 
 def test_the_shipped_pipeline_is_sound(monkeypatch: pytest.MonkeyPatch) -> None:

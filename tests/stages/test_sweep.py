@@ -6,23 +6,30 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from pea.cache import Cache
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from stages import cache_teacher, evaluate
 from stages.cli import main
-from stages.sweep import carry_out, plan
+from stages.command.console import Console
+from stages.sweep import carry_out
+from stages.sweep_plan import Run, plan
+from stages.sweep_study import read_study
 from stages.sweep_table import markdown, summarize
 from tests.tiny_setup import fill_cache, make_setup
 
 METHODS = Path(__file__).parents[2] / "configs" / "methods"
+
+
+def runs_of(methods: Path, *files: Path, overrides: Sequence[str] = (), seeds: Sequence[int] = (0,)) -> list[Run]:
+    return list(plan(read_study(methods), files, overrides, seeds=seeds).runs)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +46,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_method_fits_the_setups_that_ship() -> None:
     for setup in ("demo", "sd15", "sdxl"):
-        runs = plan([METHODS.parent / f"{setup}.yaml"], [], METHODS, [0, 7])
+        runs = runs_of(METHODS, METHODS.parent / f"{setup}.yaml", seeds=[0, 7])
         assert len(runs) == 2 * len(list(METHODS.glob("*.yaml"))) >= 12
         assert {run.config.train.seed for run in runs} == {0, 7}
     by_name = {run.method: run.config.train for run in runs}
@@ -48,14 +55,6 @@ def test_every_method_fits_the_setups_that_ship() -> None:
     assert by_name["curriculum"].curriculum_steps > 0 and by_name["perturbation"].text_perturbation > 0
     assert by_name["ulkd"].feature_weight == 0 and by_name["sd_only"].diffusion_rows == "all"
     assert len({run.config.run_dir for run in runs}) == len(runs)
-
-
-@pytest.mark.parametrize("folder", ["demo_sketches", "demo_languages"])
-def test_the_small_worlds_sweeps_fit_it(folder: str) -> None:
-    configs = METHODS.parent
-    for files in (["demo.yaml", "demo_paper.yaml"], ["demo.yaml", "demo_sd15.yaml", "demo_paper.yaml"]):
-        runs = plan([configs / name for name in files], [], configs / folder, [0])
-        assert {run.own_cache for run in runs} == {folder == "demo_sketches"}
 
 
 def test_a_sweep_trains_scores_and_keeps_what_is_finished(
@@ -104,8 +103,8 @@ def test_a_result_is_kept_when_the_program_gets_new_settings(
 ) -> None:
     monkeypatch.setattr(evaluate, "run", lambda *_: {"translation.general": 0.5})
     (tmp_path / "words.yaml").write_text("evaluate: {rows: [translation]}")
-    files, overrides = [setup / "c.yaml"], [f"run_dir={json.dumps(str(tmp_path / 'run'))}"]
-    [run] = plan(files, overrides, tmp_path / "words.yaml", [0])
+    overrides = [f"run_dir={json.dumps(str(tmp_path / 'run'))}"]
+    [run] = runs_of(tmp_path / "words.yaml", setup / "c.yaml", overrides=overrides)
     carry_out(run, Console(quiet=True))
     written = json.loads(run.result_path.read_text("utf-8"))
     assert run.result() == written
@@ -201,17 +200,25 @@ def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixt
 
 def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ["--config", str(setup / "c.yaml")]
-    assert main(["sweep", str(tmp_path), *config]) == 2
-    assert "no methods here" in capsys.readouterr().err
-    assert main(["sweep", str(METHODS), *config, "--seeds", "a"]) == 2
-    assert "not a list of seeds" in capsys.readouterr().err
-    assert main(["sweep", str(setup / "methods"), *config, "--jobs", "0"]) == 2
-    assert "not a number of jobs" in capsys.readouterr().err
-    assert main(["sweep", str(setup / "methods"), *config, "evaluate.prompts={}"]) == 2
-    assert "nothing to score the methods on" in capsys.readouterr().err
-    (tmp_path / "m.yaml").write_text("train: {stepps: 3}")
-    assert main(["sweep", str(tmp_path), *config]) == 2
-    assert "train.steps" in capsys.readouterr().err
+
+    def refused(*words: str) -> str:
+        assert main(["sweep", *words]) == 2
+        return capsys.readouterr().err
+
+    assert "no methods here" in refused(str(tmp_path), *config)
+    for wrong in ("a", "0,0", "-1", ""):
+        assert "not a list of seeds" in refused(str(METHODS), *config, f"--seeds={wrong}")
+    assert "not a number of jobs" in refused(str(setup / "methods"), *config, "--jobs", "0")
+    assert "nothing to score the methods on" in refused(str(setup / "methods"), *config, "evaluate.prompts={}")
+    assert "no setup to sweep the methods over; expected --config FILE" in refused(str(setup / "methods"))
+    assert "no such variant; expected of both, logits; got bth" in refused(
+        str(setup / "methods"), *config, "--only", "logits,bth"
+    )
+    for name in ("m", "n"):
+        (tmp_path / f"{name}.yaml").write_text(f"train: {{stepps: 3, {name}: 1}}")
+    said = refused(str(tmp_path), *config)
+    assert "4 problems in the methods" in said, "of all methods at once"
+    assert "m: unknown key train.stepps (did you mean train.steps?)" in said and "n: unknown key train.n" in said
 
 
 def test_the_best_general_score_comes_first() -> None:

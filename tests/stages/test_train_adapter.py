@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from safetensors import SafetensorError
 
 from pea.config import Config, resolved_yaml
@@ -24,6 +23,7 @@ from pea.models.adapter import PEA
 from pea.pipeline import PEAPrompt
 from pea.training import saved_state
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training import losses as train_losses
 from stages.training.setup import prepare
 from tests.train_runs import log_rows, same, variant, weights

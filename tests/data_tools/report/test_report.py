@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from data_tools.report import page as report
 from pea.config import Config, EvaluateConfig
 from pea.errors import EvaluationError
 from stages import train_adapter
+from stages.command.console import Console
 from tests.tiny_setup import make_setup
 
 QUIET = Console(quiet=True)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from pydantic import ValidationError
-from rich.console import Console
 
 from pea.attention.queries import AttentionTargets, LayerQueries
 from pea.config import Config, TrainConfig
@@ -18,6 +17,7 @@ from pea.errors import CacheError, ConfigError
 from pea.models.conditioning import Conditioning
 from pea.models.unet import UNetOutput
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training import row_groups
 from stages.training.losses import BatchLosses
 from stages.training.setup import Setup, prepare

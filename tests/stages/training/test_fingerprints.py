@@ -9,7 +9,7 @@ import pytest
 
 from pea.cache import Cache
 from pea.config import Config, PhaseConfig
-from stages.training.fingerprints import differing_settings, light_fingerprint, unet_fingerprint
+from stages.training.fingerprints import differing_settings, fingerprint_with_unet, fingerprint_without_unet
 from tests.train_runs import variant
 
 
@@ -18,7 +18,7 @@ def current(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> dict
     phases = (PhaseConfig(kind="text", steps=2), PhaseConfig(kind="unet", steps=2))
     config = variant(tiny_sdxl, tmp_path_factory.mktemp("run"), phases=phases)
     cache, (text, unet) = Cache.open(tiny_sdxl.cache_dir("parallel")), config.train.all_phases
-    return unet_fingerprint(config.model_copy(update={"train": unet.train}), cache, None, [text], 1)
+    return fingerprint_with_unet(config.model_copy(update={"train": unet.train}), cache, None, [text], 1)
 
 
 def test_settings_that_are_newer_than_a_state_had_their_defaults_then(current: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def test_timesteps_decide_an_attention_phase_and_no_text_phase(tiny_sdxl: Config
 
     def fingerprint(kind: Any, **train: Any) -> dict[str, Any]:
         config = variant(tiny_sdxl, tmp_path, phases=(PhaseConfig(kind=kind, steps=2),), **train)
-        return light_fingerprint(config, cache, config.train.all_phases, 1)
+        return fingerprint_without_unet(config, cache, config.train.all_phases, 1)
 
     for kind, differing in (("text", []), ("attention", ["phases"])):
         assert differing_settings(fingerprint(kind), fingerprint(kind, timesteps=(0, 500))) == differing

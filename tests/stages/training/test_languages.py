@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from pea.config import Config, load_config, resolved_yaml
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training.setup import prepare
 from tests.tiny_setup import make_setup
 from tests.train_runs import variant

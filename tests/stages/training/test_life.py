@@ -14,11 +14,11 @@ import torch
 from accelerate.tracking import GeneralTracker
 from accelerate.utils import LoggerType
 from PIL import Image
-from rich.console import Console
 
 from pea.config import Config, TrainConfig
 from pea.errors import ConfigError
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training.losses import BatchLosses
 from stages.training.trackers import chosen_trackers
 from tests.train_runs import log_rows, same, variant, weights

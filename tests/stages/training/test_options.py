@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from pea.batches.curriculum import Curriculum, Stage, stages
 from pea.batches.selection import Selection, is_held_out
@@ -18,6 +17,7 @@ from pea.errors import CacheError, ConfigError, IdentityError
 from pea.models.conditioning import Conditioning
 from pea.training.student import disturbed
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training.setup import prepare
 from tests.tiny_setup import fill_cache
 from tests.train_runs import log_rows, variant

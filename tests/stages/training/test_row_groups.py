@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from pea.config import Config
 from stages import train_adapter
+from stages.command.console import Console
 from stages.training import row_groups
 from stages.training.row_groups import num_row_groups
 from tests.train_runs import log_rows, same, variant, weights

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from pea.config import Config
 from pea.models.unet import Teacher
 from stages import train_adapter
+from stages.command.console import Console
 from tests.train_runs import log_rows, variant
 
 TEXT_ONLY = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "text_weight": 1.0, "culture_fraction": 0.0}

@@ -9,7 +9,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from rich.console import Console
 
 from pea.batches.attention_batches import AttentionBatch
 from pea.config import Config, PhaseConfig
@@ -19,10 +18,11 @@ from pea.models.conditioning import on_device
 from pea.models.english import EnglishEncoder
 from pea.training.losses import text_distance
 from stages import train_adapter
-from stages.training.phase import first_place
+from stages.command.console import Console
+from stages.training.phase import first_position
 from stages.training.text_tables import TextTables
-from stages.training.without_unet import LightPhase
-from stages.training.without_unet_setup import open_parallel, prepare_light
+from stages.training.without_unet import WithoutUnetPhase
+from stages.training.without_unet_setup import open_parallel, prepare_without_unet
 from tests.tiny_setup import with_queries
 from tests.train_runs import log_rows, same, variant, weights
 
@@ -39,13 +39,13 @@ def config(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Confi
     return with_queries(tiny_sdxl, tmp_path_factory.mktemp("phases"))
 
 
-def light_phase(config: Config) -> LightPhase:
+def light_phase(config: Config) -> WithoutUnetPhase:
     """The first phase of a run, ready to begin."""
-    place, cache = first_place(config), open_parallel(config)
+    place, cache = first_position(config), open_parallel(config)
     settings = place.settings(config)
     tables = TextTables(settings, CPU)
-    setup = prepare_light(settings, cache, tables, CPU, with_queries=place.phase.kind == "attention")
-    return LightPhase(settings, place, setup, Accelerator(cpu=True))
+    setup = prepare_without_unet(settings, cache, tables, CPU, with_queries=place.phase.kind == "attention")
+    return WithoutUnetPhase(settings, place, setup, Accelerator(cpu=True))
 
 
 @pytest.mark.parametrize("kind", ["text", "attention"])
@@ -99,10 +99,10 @@ def test_a_run_of_phases_resumes_to_the_same_adapter(
 def test_a_finished_phase_is_taken_up_while_nothing_before_it_or_in_it_changes(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path, phases=(TEXT, ATTENTION, UNET))
     steps: list[int] = []
-    original = LightPhase._optimizer_step
+    original = WithoutUnetPhase._optimizer_step
 
-    def count(phase: LightPhase, batch: AttentionBatch) -> None:
-        steps.append(phase.place.number)
+    def count(phase: WithoutUnetPhase, batch: AttentionBatch) -> None:
+        steps.append(phase.position.number)
         original(phase, batch)
 
     def repeated(*phases: PhaseConfig, **changes: object) -> list[int]:
@@ -111,7 +111,7 @@ def test_a_finished_phase_is_taken_up_while_nothing_before_it_or_in_it_changes(c
         return sorted(set(steps))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LightPhase, "_optimizer_step", count)
+        patch.setattr(WithoutUnetPhase, "_optimizer_step", count)
         assert repeated(TEXT, ATTENTION, UNET) == [1, 2]
         assert repeated(TEXT, ATTENTION, UNET) == []
         assert repeated(TEXT, ATTENTION, UNET, diffusion_weight=2.0, text_perturbation=0.1) == []

@@ -1,0 +1,31 @@
+"""The console of every command: text is text, whoever wrote it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.text import Text
+
+from pea.foreign_text import visible
+
+
+class Console(RichConsole):
+    """Shows strings as they are: no markup, no emoji codes, no terminal escapes; styles are given as ``Text``.
+
+    Prompts, captions, keys, paths and other people's messages would otherwise vanish, end the program (``[/]``), or
+    command the terminal. Without a terminal, lines are not wrapped.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
+        self.soft_wrap = not self.is_terminal
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every string that is printed, or stands in a table, passes here."""
+        return super().render_str(visible(text, keep="\n\t"), **options | {"markup": False, "emoji": False})
+
+
+def bold(text: str, after: str = "") -> Text:
+    """A line that begins with what is worth finding again."""
+    return Text.assemble((visible(text), "bold"), visible(after))

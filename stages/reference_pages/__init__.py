@@ -1,0 +1,1 @@
+"""What the reference pages say, read from the models of the settings and from the parsers of the commands."""

@@ -1,0 +1,124 @@
+"""Every run of a sweep: each variant with each seed, with a folder of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pea.config import Config, load_config
+from pea.errors import ConfigError
+from stages.sweep_study import Study, Variant
+
+_DONE = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method with one seed."""
+
+    method: str
+    seed: int
+    config: Config
+    own_cache: bool = False
+    """Whether the method's cache is filled for it alone."""
+
+    @property
+    def name(self) -> str:
+        """As it is shown."""
+        return f"{self.method}, seed {self.seed}"
+
+    @property
+    def row(self) -> str:
+        """The way to draw that is scored: the trained adapter, unless the method names another."""
+        return self.config.evaluate.rows[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the result; a result of other settings is not kept."""
+        return self.config.model_dump(mode="json")
+
+    @property
+    def result_path(self) -> Path:
+        """Written last."""
+        return self.config.run_dir / _DONE
+
+    def result(self) -> dict[str, Any] | None:
+        """Scores, costs and settings of the finished run; None before it is finished with these settings."""
+        if not self.result_path.exists():
+            return None
+        found: dict[str, Any] = json.loads(self.result_path.read_text("utf-8"))
+        try:  # settings that are newer than the result had their defaults then
+            settings = Config.model_validate_json(json.dumps(found["settings"]))
+        except ValidationError:
+            return None
+        return found if settings == self.config else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep does."""
+
+    folder: Path
+    """Receives the runs' folders, the table and the figure."""
+    runs: tuple[Run, ...]
+
+
+def plan(
+    study: Study,
+    files: Sequence[Path] = (),
+    overrides: Sequence[str] = (),
+    *,
+    seeds: Sequence[int] = (),
+    only: Sequence[str] = (),
+) -> Plan:
+    """Every run of a sweep. `files` and `seeds`, where given, take the place of the study's; `only` names variants.
+
+    Raises:
+        ConfigError: there is no setup, or a variant does not fit it; the problems of all variants come at once.
+    """
+    setup = tuple(files) or study.config
+    if not setup:
+        raise ConfigError("no setup to sweep the methods over", where=study.source, expected="--config FILE")
+    variants = study.only(only)
+    base = load_config(setup, overrides, study.settings)
+    # Of the whole sweep: what `{run_dir}` stands for in paths does not move with the runs' own folders.
+    overrides = [*overrides, f"run_dir={json.dumps(str(base.run_dir))}"]
+    configs, problems = {}, []
+    for variant in variants:
+        try:
+            configs[variant.name] = load_config([*setup, *variant.files], overrides, variant.settings)
+        except ConfigError as error:
+            problems += [f"{variant.name}: {problem}" for problem in error.problems or [str(error)]]
+    if problems:
+        raise ConfigError(
+            f"{len(problems)} problem{'s' * (len(problems) != 1)} in the methods",
+            where=study.source,
+            got=" | ".join(problems),
+            problems=problems,
+        )
+    runs = [_run(variant, seed, configs[variant.name], base) for variant in variants for seed in seeds or study.seeds]
+    return Plan(base.run_dir / "sweep", tuple(runs))
+
+
+def _run(variant: Variant, seed: int, config: Config, base: Config) -> Run:
+    folder = base.run_dir / "sweep" / variant.name
+    own_cache = _cached(config) != _cached(base)
+    shared = base.cache_root or base.run_dir / "cache"
+    update: dict[str, Any] = {
+        "run_dir": folder / f"seed{seed}",
+        "cache_root": folder / "cache" if own_cache else shared,
+        "train": config.train.model_copy(update={"seed": seed}),
+    }
+    if not variant.sets("evaluate.rows"):
+        update["evaluate"] = config.evaluate.model_copy(update={"rows": ("adapter",)})
+    return Run(variant.name, seed, config.model_copy(update=update), own_cache)
+
+
+def _cached(config: Config) -> dict[str, Any]:
+    """What decides the content of a cache."""
+    return config.model_dump(mode="json", include={"teacher", "corpora", "cache"}, exclude={"cache": {"run"}})

@@ -1,0 +1,23 @@
+"""The page of the trainer's options names what exists, and that of the methods every method."""
+
+from __future__ import annotations
+
+import re
+
+from pea.config import valid_names
+from tests.docs.pages import ROOT
+
+OPTIONS = (ROOT / "docs/results/training_options.md").read_text("utf-8")
+METHODS = (ROOT / "docs/results/methods.md").read_text("utf-8")
+
+
+def test_options_that_were_compared_exist() -> None:
+    named = set(re.findall(r"`((?:train|student|cache)\.[a-z_0-9]+)", OPTIONS))
+    assert len(named) > 20 and named <= set(valid_names())
+    assert not re.search(r"\| [A-Z_]{3,} \|", OPTIONS), "a cell that is still to be filled"
+
+
+def test_every_method_has_a_line() -> None:
+    lines = [line for line in METHODS.splitlines() if line.startswith("| ")]
+    named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in lines)))
+    assert {path.stem for path in (ROOT / "configs/methods").glob("*.yaml")} == named
