@@ -23,6 +23,7 @@ from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
 from stages.command.common import add_config_arguments, command_main, run_stage
 from stages.command.console import Console, bold
+from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
 
 
@@ -36,6 +37,8 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
         CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
     """
+    for line in preflight(config):
+        console.print(f"unchecked: {line}", soft_wrap=True)
     corpora = [name for name in ("parallel", "culture") if getattr(config.corpora, name) is not None]
     summaries = {}
     with Actors(config) as actors:

@@ -157,12 +157,13 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
         rows["teacher"] = Row("teacher", config.corpora.parallel.source_language, english.encode)
         rows["translation"] = Row("translation", f"translation_{language}", english.encode)
     if {"no_adapter", "adapter"}.intersection(wanted):
-        adapter = PEA.load(config.adapter_dir)
+        adapter, unet = PEA.load(config.adapter_dir), unet_config(config.teacher.checkpoint)
+        adapter.check_base(unet, config.teacher.checkpoint)
         encoder = NativeEncoder.from_pretrained(
             config.student.encoder, device=device, max_tokens=adapter.config.max_tokens
         )
         untrained = new_adapter(
-            unet_config(config.teacher.checkpoint),
+            unet,
             encoder.width,
             hidden_size=config.student.adapter.hidden_size,
             num_layers=config.student.adapter.num_layers,

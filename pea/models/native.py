@@ -5,28 +5,40 @@ Shapes: B batch, L tokens, D width of the hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
-from pea.models.loading import load_part, load_tokenizer
+from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
+from pea.models.tensor_files import digest_of
+from pea.models.tokenizer_digest import tokenizer_digest
 
 MAX_NATIVE_TOKENS = 77
 """Longest native caption in tokens, where the encoder itself allows more."""
 
 
+class Source(NamedTuple):
+    """Where an encoder was loaded from."""
+
+    folder: Path
+    tensors: tuple[str, ...]
+    """Names of the tensors that are used, as the files have them."""
+
+
 class NativeEncoder:
     """The frozen text encoder of another language: the text tower of a dual encoder, or a plain text model."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, max_tokens: int, source: Source | None = None) -> None:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.source = source
 
     @classmethod
     def from_pretrained(
@@ -42,9 +54,11 @@ class NativeEncoder:
             CheckpointError: the folder is missing, or holds no text model.
         """
         config = load_part(AutoConfig, folder, None)
-        model = _text_tower(load_part(AutoModel, folder, dtype), folder)
+        model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
         tokenizer = load_tokenizer(AutoTokenizer, folder)
-        return cls(model.to(device), tokenizer, max_tokens or longest(tokenizer, config))
+        _check_vocabulary(tokenizer, model, folder)
+        source = Source(folder, tuple(stored_names.values()))
+        return cls(model.to(device), tokenizer, max_tokens or longest(tokenizer, config), source)
 
     @property
     def width(self) -> int:
@@ -52,6 +66,25 @@ class NativeEncoder:
         config: Any = self.model.config
         # AltCLIP projects its hidden states to the width that the English CLIP had.
         return int(getattr(config, "project_dim", None) or getattr(config, "hidden_size", None) or config.d_model)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Which encoder this is and how it is read: what an adapter keeps of it, and what `check_encoder` compares.
+
+        Raises:
+            CheckpointError: it was not loaded from a folder, or that is gone.
+        """
+        if self.source is None:
+            raise CheckpointError("this text encoder was not loaded from a folder", got=type(self.model).__name__)
+        return {
+            "name": self.source.folder.resolve().name,
+            "class": type(self.model).__name__,
+            "tensors": digest_of(self.source.folder, self.source.tensors),
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            "hidden_state": "last",
+            "attention_mask": True,
+            "max_tokens": self.max_tokens,
+        }
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -63,6 +96,65 @@ class NativeEncoder:
         mask = tokens["attention_mask"].to(device)
         hidden = self.model(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
         return hidden, mask
+
+
+def check_native(folder: Path) -> None:
+    """Refuse a folder that `NativeEncoder.from_pretrained` would refuse, without loading the weights where possible.
+
+    Raises:
+        CheckpointError: as `NativeEncoder.from_pretrained`.
+    """
+    config, towers = load_part(AutoConfig, folder, None), list[nn.Module]()
+
+    def tower(whole: nn.Module) -> nn.Module:
+        towers.append(_text_tower(whole, folder))
+        return towers[-1]
+
+    check_weights(_kind(config), folder, tower)
+    _check_vocabulary(load_tokenizer(AutoTokenizer, folder), towers[-1], folder)
+
+
+def _kind(config: Any) -> Any:
+    """The class that loads a text encoder: of T5 and its kin, the encoder alone."""
+    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")
+    return AutoModelForTextEncoding if has_decoder else AutoModel
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
+    """A token beyond the embedding's rows would end the first pass that meets it."""
+    rows = len(model.get_input_embeddings().weight)
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            "the tokenizer knows more tokens than the text encoder", where=folder, expected=rows, got=len(tokenizer)
+        )
+
+
+_COMPARED = ("tensors", "tokenizer", "hidden_state", "attention_mask", "max_tokens")
+
+
+def check_encoder(recorded: Mapping[str, Any] | None, encoder: NativeEncoder) -> None:
+    """Refuse an encoder that is not the one in an adapter's record, by content; names and folders do not count.
+
+    Raises:
+        CheckpointError: it is another, or is read otherwise.
+    """
+    if recorded is None:
+        return
+    found = encoder.record
+    differing = [name for name in _COMPARED if name in recorded and recorded[name] != found[name]]
+    if differing:
+        raise CheckpointError(
+            "the adapter was trained for another text encoder",
+            where=encoder.source.folder if encoder.source else None,
+            expected=f"{recorded.get('name')} with {_described(recorded, differing)}",
+            got=f"{found['name']} with {_described(found, differing)}",
+            remedy=f"Give the adapter's own text encoder, {recorded.get('name')}, or train an adapter for this one.",
+        )
+
+
+def _described(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {str(record[name])[:12]}" for name in names)
 
 
 def _text_tower(model: nn.Module, folder: Path) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pea.config import Config
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
-from pea.storage.durable import fsync_path, write_text
+from pea.storage.durable import fsync_path, share_files, write_text
 from pea.training.train_log import Row
 
 
@@ -59,6 +59,7 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
         adapter.save_pretrained(temporary, safe_serialization=True)
         if unet is not None:
             save_unet(unet, config.train.method, config.teacher.checkpoint, Path(temporary))
+        share_files(Path(temporary))
         write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
         write_text(folder / "README.md", model_card(config, adapter, rows, summary))

@@ -104,5 +104,15 @@ def untrained_adapter(config: Config, unet: Any, encoder: NativeEncoder, identit
         max_tokens=encoder.max_tokens,
         seed=config.train.seed,
     )
-    adapter.register_to_config(cache_identity=identity.digest)
+    unet_digest = identity.fields.get("teacher.unet")
+    adapter.register_to_config(
+        cache_identity=identity.digest,
+        encoder=encoder.record,
+        base_model={
+            "name": config.teacher.checkpoint.resolve().name,
+            "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,
+        },
+        prediction_type=identity.fields.get("teacher.prediction_type"),
+        languages=list(config.student.languages),
+    )
     return adapter

@@ -66,7 +66,7 @@ def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
-    with pytest.raises(CheckpointError, match="cannot load this folder as AutoencoderKL") as caught:
+    with pytest.raises(CheckpointError, match="no VAE configuration") as caught:
         VaeEncoder.from_checkpoint(tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(CheckpointError):

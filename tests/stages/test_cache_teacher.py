@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import ray
 from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
-from pea.storage.locks import FileLock
 from stages import cache_teacher
 from stages.cluster import pool
 from stages.command.console import Console
@@ -114,21 +112,6 @@ def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         run(fresh_run.model_copy(update={"teacher": teacher}))
     assert not fresh_run.cache_dir("parallel").exists()
-
-
-@pytest.mark.slow
-def test_a_lock_that_a_dying_worker_still_holds_is_waited_for(fresh_run: Config, tiny_sdxl: Config) -> None:
-    directory = fresh_run.cache_dir("culture")
-    shard = directory / "shards" / "culture"
-    shard.mkdir(parents=True)
-    lock = FileLock(shard / "p000.lock")
-    releasing = threading.Timer(3, lock.release)
-    releasing.start()
-    try:
-        run(fresh_run)
-    finally:
-        releasing.join()
-    assert_same(Cache.open(directory), Cache.open(tiny_sdxl.cache_dir("culture")))
 
 
 @pytest.mark.slow
