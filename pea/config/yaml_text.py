@@ -150,6 +150,8 @@ def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
         return f"unknown key {name}" + (f" (did you mean {nearest}?)" if nearest else "")
     if error["type"] == "missing":
         return f"{name} is missing"
+    if error["type"] == "location":
+        return f"{name}: {error['msg']}"  # a URL may hold a secret, so what was given is not repeated
     value, message = repr(error["input"]), str(error["msg"])
     shown = value if len(value) < 60 else value[:57] + "..."
     return f"{name}: {message[:1].lower()}{message[1:]} (got {shown})"
