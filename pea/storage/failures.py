@@ -24,9 +24,9 @@ from pea.errors import (
     LocationMissingError,
     PeaError,
     StorageError,
-    is_disk_full,
 )
 
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _STATUS = re.compile(r"status code: (\d{3}[ \w]*)")
 _REFUSED = re.compile(r"status code: 40[13]\b")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
@@ -72,7 +72,7 @@ def translated(action: str, where: object) -> Iterator[None]:
 
 
 def _of_the_system(error: OSError, action: str, where: object) -> PeaError:
-    if is_disk_full(error):
+    if error.errno in _OUT_OF_SPACE:  # not what it was raised in the handling of: a later read has its own reason
         return DiskFullError("the disk is full", where=where, remedy="Make room and run the same command again.")
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         bucket = _code(str(error)) in _NO_BUCKET

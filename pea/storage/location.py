@@ -6,10 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
-
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import PydanticCustomError, core_schema
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pea.errors import LocationError
 from pea.storage.clients import Bucket, client, tensorstore_bucket
@@ -19,6 +16,10 @@ from pea.storage.objects import StoredObject
 from pea.storage.options import StorageOptions, options_for
 from pea.storage.status import Entry, Status
 from pea.storage.urls import normal_key, parse_url
+
+if TYPE_CHECKING:  # slow to import, and looking into a cache does without
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import core_schema
 
 
 @dataclass(frozen=True, order=True)
@@ -250,6 +251,8 @@ class Location:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema
+
         of_text = core_schema.no_info_after_validator_function(_validated, core_schema.str_schema(strict=True))
         of_object = core_schema.no_info_plain_validator_function(_validated)
         return core_schema.json_or_python_schema(
@@ -260,6 +263,8 @@ class Location:
 
 
 def _validated(value: Any) -> Location:
+    from pydantic_core import PydanticCustomError
+
     if not isinstance(value, str | Path | Location):
         raise PydanticCustomError("location", "not a path or URL")
     try:
