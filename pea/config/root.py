@@ -20,7 +20,7 @@ from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
 from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, read_yaml
 from pea.errors import ConfigError
-from pea.storage import StorageOptions
+from pea.storage import StorageOptions, configure
 
 
 class Config(Section):
@@ -69,6 +69,8 @@ def load_config(
     Of several files, the settings of a later one replace those of the earlier ones. `settings`, parsed already, are
     laid over the files in the same way and below the overrides; of these, a dotted key replaces a whole value.
 
+    From then on this process reaches the URLs of ``storage`` as it says there.
+
     Raises:
         ConfigError: a file cannot be read, or keys or values are wrong; all problems are reported at once.
     """
@@ -95,6 +97,7 @@ def load_config(
             got=" | ".join(problems),
             problems=problems,
         )
+    configure(config.storage_options())
     return config
 
 

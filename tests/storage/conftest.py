@@ -84,4 +84,4 @@ def azure_container(azurite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[L
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", azurite)
     configure({}, policy)
     yield Location.parse(f"az://{name}")
-    configure({})
+    configure({}, RetryPolicy())
