@@ -23,6 +23,7 @@ from pea.pipeline import PEAPrompt
 from stages.command.arguments import add_config_option, at_least_one
 from stages.command.common import command_main
 from stages.command.console import Console
+from stages.command.run_folder import working
 from stages.evaluate import pick_device
 
 
@@ -98,14 +99,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         return 0
     if not prompts:
         raise ConfigError("nothing to draw", expected="a prompt beside the settings", got=" ".join(settings))
-    run(
-        config,
-        Console(),
-        prompts,
-        arguments.out,
-        num_images=arguments.num_images,
-        seed=arguments.seed,
-    )
+    with working(config, "pea generate", publishes=False) as here:
+        run(here, Console(), prompts, arguments.out, num_images=arguments.num_images, seed=arguments.seed)
     return 0
 
 

@@ -49,6 +49,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("keys", nargs="+", metavar="TAR/KEY", help="samples")
     remove.add_argument("--yes", action="store_true", help="really do it")
 
+    copy = command(
+        "copy", "copy a cache to another place, every file verified; again: only what is missing or has changed"
+    )
+    copy.add_argument("destination", metavar="DESTINATION", help="folder or URL that becomes the copy")
+    copy.add_argument(
+        "--language",
+        action="append",
+        default=[],
+        metavar="LANGUAGE",
+        help="captions of this language alone (may be repeated); the teacher's own are always kept",
+    )
+    copy.add_argument(
+        "--block", action="append", default=[], metavar="BLOCK", help="features of this block alone (may be repeated)"
+    )
     export = command("export", "write a page to browse the cache in a browser")
     export.add_argument("--html", type=Path, required=True, metavar="FILE", help="the page to write")
     export.add_argument("--samples", type=at_least_zero, default=24, metavar="N", help="samples to show (default: 24)")

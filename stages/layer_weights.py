@@ -28,6 +28,7 @@ from pea.training.signals import english_conditioning
 from stages.command.arguments import at_least_one
 from stages.command.common import add_config_arguments, config_from, guarded
 from stages.command.console import Console
+from stages.command.run_folder import working
 from stages.training.setup import distilling_alone, prepare
 
 _NOISE = 0.1
@@ -95,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
 
     def act() -> int:
-        found = measure(config_from(arguments), arguments.records)
+        with working(config_from(arguments), "layer weights", publishes=False) as config:
+            found = measure(config, arguments.records)
         table = Table("layer", "sensitivity", "mean square")
         for name, (sensitivity, mean_square) in found.items():
             table.add_row(name, f"{sensitivity:.3g}", f"{mean_square:.3g}")

@@ -49,7 +49,7 @@ def carry_out(run: Run, console: Console) -> dict[str, Any]:
     """Train and score one run."""
     from stages import evaluate, train_adapter
 
-    save_resolved(run.config)
+    save_resolved(run.config, run.config.run_dir)
     summary: dict[str, Any] = {"seconds": 0.0, "trained_parameters": 0}
     if run.row == "adapter":  # the others need no training
         summary = train_adapter.run(run.config, console)

@@ -162,8 +162,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     from data_tools.inspect.verify import verify
     from pea.cache.certificate import write_certificate
     from pea.config import load_config
+    from pea.config.inputs import with_inputs_fetched
 
-    config = load_config(arguments.config, arguments.overrides)
+    config = with_inputs_fetched(load_config(arguments.config, arguments.overrides))
     found = verify(config, arguments.corpus, num_samples=arguments.samples, threshold=arguments.threshold)
     rows = [[name, f"{each['mean']:.2e}", f"{each['largest']:.2e}"] for name, each in found.errors.items()]
     say(table(["relative error", "mean", "largest"], rows))
@@ -175,6 +176,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
+def _copy(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.copy import copy
+
+    return copy(arguments.cache, arguments.destination, languages=arguments.language, blocks=arguments.block)
+
+
 COMMANDS = {
     "info": _info,
     "ls": _ls,
@@ -182,6 +189,7 @@ COMMANDS = {
     "check": _check,
     "diff": _diff,
     "remove": _remove,
+    "copy": _copy,
     "export": _export,
     "verify": _verify,
 }

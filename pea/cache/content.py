@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pea.cache.completion import CompletionRecord, read_record
@@ -37,7 +36,7 @@ def is_cache(folder: Location) -> bool:
     if (folder / "shards").is_folder() and (folder / FILE_NAME).exists():
         return True
     try:
-        read_manifest(Path(folder))
+        read_manifest(folder)
     except CacheError:
         return False
     return True
@@ -50,7 +49,7 @@ def cache_content(directory: Location) -> CacheContent:
         CacheError: there is no cache, or its manifest or its removals are damaged.
         StorageError: it cannot be read.
     """
-    cache = Cache(Path(directory), read_manifest(Path(directory)))
+    cache = Cache(directory, read_manifest(directory))
     parts: dict[str, Any] = {}
     problems: list[str] = []
     for plan in cache.manifest.parts:

@@ -41,7 +41,7 @@ class StudentConfig(Section):
     @property
     def encoders(self) -> tuple[Path, ...]:
         """Folders of the text encoders."""
-        return (self.encoder,) if isinstance(self.encoder, Path) else self.encoder
+        return self.encoder if isinstance(self.encoder, tuple) else (self.encoder,)
 
     @property
     def reading(self) -> dict[str, Any]:

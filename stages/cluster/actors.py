@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from pea.config import Config
+from pea.config.inputs import source_of
 from pea.errors import CacheError
 from stages.cluster.capacity import Need, fewer_places, no_place, num_places
 from stages.cluster.node_trust import Node, NodeTrust
@@ -216,6 +217,6 @@ def _name_of(node: dict[str, Any]) -> str:
 
 def with_absolute_paths(config: Config) -> Config:
     """A worker may have another working directory."""
-    teacher = config.teacher.model_copy(update={"checkpoint": config.teacher.checkpoint.resolve()})
+    teacher = config.teacher.model_copy(update={"checkpoint": source_of(config.teacher.checkpoint)})
     cache_root = config.cache_root.resolve() if config.cache_root else None
     return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve(), "cache_root": cache_root})

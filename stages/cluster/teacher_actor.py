@@ -14,6 +14,7 @@ from pea.cache import Cache
 from pea.cache.completion import read_summary
 from pea.collect.events import News, Task
 from pea.config import Config
+from pea.config.inputs import with_teacher_fetched
 from pea.errors import DeviceError, ShardUnfinishedError
 from pea.storage import configure
 
@@ -39,8 +40,9 @@ class TeacherActor:
     """Holds the frozen models on one device and collects one tar after the other."""
 
     def __init__(self, config: str, num_threads: int) -> None:
-        self._config, self._num_threads = Config.model_validate_json(config), num_threads
-        configure(self._config.storage_options())
+        given, self._num_threads = Config.model_validate_json(config), num_threads
+        configure(given.storage_options())
+        self._config = with_teacher_fetched(given)
         self._collectors: dict[str, Any] = {}
 
     def node(self) -> str:

@@ -117,8 +117,10 @@ def _there(name: str, place: Location, *, needed: bool) -> Finding:
 def _tars(name: str, patterns: tuple[str, ...]) -> Finding:
     try:
         tars = expand_tars(patterns)
-        size = sum(os.stat(tar).st_size for tar in tars)
-        unreadable = [str(tar) for tar in tars if not os.access(tar, os.R_OK)]
+        size = sum(tar.location.status().size_bytes for tar in tars)
+        unreadable = [
+            str(tar.location) for tar in tars if tar.location.is_local and not os.access(tar.location, os.R_OK)
+        ]
     except (PeaError, OSError) as error:
         return Finding(name, "problem", str(error))
     if unreadable:

@@ -14,6 +14,7 @@ from pea.errors import TrainingError
 from pea.models.trainable import Trained
 from pea.training.saved_state import MovingAverage, TrainState, TrainStates, optimizer_tensors, restore_optimizer
 from pea.training.train_log import TrainLog
+from stages.command.run_folder import publish_so_far
 from stages.training.fingerprints import differing_settings
 from stages.training.output import LossMeter
 from stages.training.validation import Validation
@@ -49,7 +50,8 @@ class Checkpoints:
     """The saved states of one run."""
 
     def __init__(self, config: Config, fingerprint: dict[str, Any], accelerator: Accelerator) -> None:
-        self.resume, self.fingerprint, self.accelerator = config.train.resume, fingerprint, accelerator
+        self.config, self.resume = config, config.train.resume
+        self.fingerprint, self.accelerator = fingerprint, accelerator
         self.states = TrainStates(config.adapter_dir / "states", config.train.keep_states)
 
     def take_up(self, parts: Parts, first_step: int, logs: list[TrainLog]) -> str:
@@ -95,6 +97,7 @@ class Checkpoints:
                 record["validation"] = parts.validation.record()
                 tensors |= {"best": parts.validation.best} if parts.validation.best else {}
             self.states.save(TrainState(parts.counters.step, record, tensors))
+            publish_so_far(self.config)
         self.accelerator.wait_for_everyone()
 
     def _restore(self, parts: Parts, state: TrainState) -> None:
