@@ -30,12 +30,8 @@ def mirror_of(config: Config) -> Mirror | None:
     remote = config.run_dir
     if not isinstance(remote, Location):
         return None
-    return Mirror(remote, folder_for("runs", remote) / _rank(), left_out=_IN_PLACE)
-
-
-def _rank() -> str:
-    """Each process of a machine that trains has a copy of its own; only the first one publishes."""
-    return f"process{os.environ.get('LOCAL_RANK', '0')}"
+    rank = os.environ.get("LOCAL_RANK", "0")  # each process that trains on a machine has a copy of its own
+    return Mirror(remote, folder_for("runs" if rank == "0" else f"runs-{rank}", remote), left_out=_IN_PLACE)
 
 
 @contextmanager
