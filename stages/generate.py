@@ -18,6 +18,7 @@ from pea.config import Config, load_config, resolved_yaml, valid_names
 from pea.errors import ConfigError
 from pea.evaluation.drawing import Drawer, image_seed
 from pea.foreign_text import words
+from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from stages.command.arguments import add_config_option, at_least_one
 from stages.command.common import command_main
@@ -31,11 +32,12 @@ def run(
     """Draw `num_images` images of each prompt into `out`; returns their paths.
 
     Raises:
-        CheckpointError: a model folder is missing, or there is no trained adapter yet.
+        CheckpointError: a model folder is missing, there is no trained adapter yet, or they do not belong together.
     """
     evaluate = config.evaluate
     device = pick_device(evaluate.device)
-    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoder).to(device)
+    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)
+    pea.adapter.check_base(unet_config(config.teacher.checkpoint), config.teacher.checkpoint)
     drawer = Drawer(
         config.teacher.checkpoint,
         device,

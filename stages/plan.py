@@ -22,6 +22,7 @@ from pea.errors import ConfigError, CorpusError
 from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
+from stages.command.preflight import preflight_plan
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
 _GB = 1e9
@@ -246,9 +247,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
+    unchecked = preflight_plan(config, with_teacher=not arguments.preset)
     plan = make_plan(config, arguments)
     if arguments.json:
         print(json.dumps(asdict(plan), indent=2))
     else:
-        show(plan, Console())
+        console = Console()
+        show(plan, console)
+        for line in unchecked:
+            console.print(f"  unchecked: {line}", soft_wrap=True)
     return 0
