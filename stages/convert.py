@@ -16,12 +16,13 @@ from typing import Any
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA, convert_official
-from pea.models.native import NativeEncoder
+from pea.models.encoders.pair import load_encoder
 from pea.models.noise_schedule import schedule_fields
 from pea.models.tensor_files import digest_of
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage.durable import new_folder
+from stages.command.arguments import at_least_one
 from stages.command.common import command_main
 
 
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea convert`."""
     parser.add_argument("checkpoint", type=Path, metavar="FILE", help="pytorch_model.bin of the official release")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="adapter folder to write")
-    parser.add_argument("--max-tokens", type=int, default=None, help="length that captions were padded to in training")
-    parser.add_argument("--encoder", type=Path, metavar="FOLDER", help="text encoder that it was trained for")
+    parser.add_argument("--max-tokens", type=at_least_one, default=None, help="length that captions had in training")
+    parser.add_argument("--encoder", nargs="+", metavar="FOLDER", help="text encoder, or two, that it was trained for")
     parser.add_argument("--base", metavar="NAME|FOLDER", help="diffusion model that it was trained for")
     parser.add_argument("--language", action="append", metavar="CODE", help="language of its prompts")
 
@@ -65,7 +66,8 @@ def records(adapter: PEA, arguments: argparse.Namespace) -> dict[str, Any]:
     """
     kept: dict[str, Any] = {"max_tokens": arguments.max_tokens, "languages": arguments.language}
     if arguments.encoder is not None:
-        encoder = NativeEncoder.from_pretrained(arguments.encoder, max_tokens=arguments.max_tokens)
+        reading = {"max_tokens": arguments.max_tokens}
+        encoder = load_encoder([Path(each) for each in arguments.encoder], reading=reading)
         PEAPrompt(adapter, encoder)
         kept |= {"max_tokens": encoder.max_tokens, "encoder": encoder.record}
     if arguments.base is not None:

@@ -75,7 +75,7 @@ def test_an_encoder_of_the_same_width_is_refused_by_content(setup: tuple[Any, PE
     assert "\n" not in str(caught.value) and "own text encoder, zh" in str(caught.value)
     assert PEAPrompt.from_pretrained(folder / "adapter", other, any_encoder=True).encoder.width == 16
     with pytest.raises(CheckpointError, match="expected zh with max_tokens 10; got zh with max_tokens 8"):
-        PEAPrompt(pea.adapter, NativeEncoder.from_pretrained(folder / "zh", max_tokens=8))
+        PEAPrompt(pea.adapter, NativeEncoder.from_pretrained(folder / "zh", reading={"max_tokens": 8}))
     shutil.copytree(folder / "zh", tmp_path / "cased")
     settings = json.loads((tmp_path / "cased/tokenizer_config.json").read_text())
     settings["padding_side"] = "left"

@@ -126,13 +126,14 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     """
     from pea.models.native import check_native
 
-    evaluate, encoder = config.evaluate, config.student.encoder
+    evaluate, student = config.evaluate, config.student
     paths = {"evaluate.judge": evaluate.judge, "evaluate.clip": evaluate.clip}
     paths |= {f"evaluate.prompts.{name}": path for name, path in evaluate.prompts.items()}
-    if encoder.is_dir() or student_is_needed:
-        check_native(encoder)
-    else:
-        paths["student.encoder"] = encoder
+    for encoder in student.encoders:
+        if encoder.is_dir() or student_is_needed:
+            check_native(encoder, student.reading)
+        else:
+            paths["student.encoder"] = encoder
     for path in evaluate.prompts.values():
         if path.exists():
             read_prompts(path)

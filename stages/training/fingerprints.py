@@ -73,11 +73,13 @@ def _light_settings(phase: Phase) -> dict[str, Any]:
 
 
 def _student(config: Config) -> dict[str, Any]:
-    return {
-        "encoder": native_digest(config.student.encoder),
-        _FOLDER: sha256_folder(config.student.encoder),
-        "language": ",".join(config.student.caption_languages),
-        "adapter": config.student.adapter.model_dump(mode="json"),
+    student = config.student
+    reading = {name: value for name, value in student.reading.items() if value is not None}
+    return reading | {
+        "encoder": "+".join(map(native_digest, student.encoders)),
+        _FOLDER: "+".join(map(sha256_folder, student.encoders)),
+        "language": ",".join(student.caption_languages),
+        "adapter": student.adapter.model_dump(mode="json"),
     }
 
 

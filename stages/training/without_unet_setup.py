@@ -20,7 +20,7 @@ from pea.cache.identity import reading_identity
 from pea.config import Config
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
-from pea.models.native import NativeEncoder
+from pea.models.native import TextEncoder
 from pea.models.unet import unet_config
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
@@ -94,7 +94,7 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
     )
 
 
-def untrained_adapter(config: Config, unet: Any, encoder: NativeEncoder, identity: Identity) -> PEA:
+def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity: Identity) -> PEA:
     """The adapter as a run's first phase finds it; `unet`: the UNet's configuration."""
     adapter = new_adapter(
         unet,

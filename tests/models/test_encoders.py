@@ -51,7 +51,7 @@ def test_vae_moments_are_unscaled(checkpoint: Path) -> None:
 @pytest.mark.parametrize("kind", ["chinese_clip", "alt_clip", "clip", "dual", "bert"])
 def test_native_encoder_picks_the_text_tower(kind: str, tmp_path: Path) -> None:
     encoder = NativeEncoder.from_pretrained(make_native_encoder(tmp_path, kind))
-    hidden, mask = encoder.encode(["一只猫", "", "a b c d e f g h i j k l m n"])
+    hidden, mask = encoder.encode(["一只 a", "", "a b c d e f g h i j k l m n"])
     assert hidden.shape == (3, encoder.max_tokens, 16) and encoder.width == 16
     assert mask.shape == hidden.shape[:2] and mask[2].all() and not mask[1].all()
     assert not hidden.requires_grad and hidden.isfinite().all()
