@@ -63,15 +63,18 @@ class TarDigests:
         total_bytes = sum(size_bytes for size_bytes, _, _ in stamps.values())
         num_bytes, began_ns = 0, time.time_ns()
         read = _on_workers(tars, session) if session.has_cluster else _in_threads(tars)
-        for number, (tar, found) in enumerate(read, 1):
-            self._found[tar] = found
-            if stamps[tar] == _stamp(tar) and began_ns - stamps[tar][1] > _SETTLED_NS:
-                self._known[str(tar.resolve())] = [*stamps[tar], found.sha256]
-            num_bytes += found.size_bytes
-            progress.update(num_bytes, total_bytes, num_bytes // 1_000_000, f"{number:,} of {len(tars):,} tars")
-            if time.monotonic() - self._saved > _SAVE_EVERY_S:
-                self.save()
-        self.save()
+        try:
+            for number, (tar, found) in enumerate(read, 1):
+                self._found[tar] = found
+                if stamps[tar] == _stamp(tar) and began_ns - stamps[tar][1] > _SETTLED_NS:
+                    self._known[str(tar.resolve())] = [*stamps[tar], found.sha256]
+                num_bytes += found.size_bytes
+                done = f"{number:,} of {len(tars):,} tars"
+                progress.update(num_bytes, total_bytes, num_bytes // 1_000_000, done)
+                if time.monotonic() - self._saved > _SAVE_EVERY_S:
+                    self.save()
+        finally:
+            self.save()
 
     def identity(self, tar: Path) -> TarIdentity:
         """Name, size and digest of a tar, read now if that has not been done.
