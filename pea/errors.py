@@ -107,6 +107,38 @@ class DiskFullError(PeaError, OSError):
     """The disk (or the quota, or the file size limit) is full."""
 
 
+class LocationError(PeaError, ValueError):
+    """A path or URL is not one that the storage knows, or it points where it must not."""
+
+
+class StorageError(PeaError, OSError):
+    """A disk or an object store cannot be read or written; says nothing about what is stored there."""
+
+
+class LocationMissingError(StorageError, FileNotFoundError):
+    """Nothing is stored at a location."""
+
+
+class LocationExistsError(StorageError, FileExistsError):
+    """Something is stored already where something new was to be created."""
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """The storage refuses: no credentials, wrong ones, or no right to do this."""
+
+
+class ContentChangedError(StorageError):
+    """A file or object was replaced or altered while it was read."""
+
+
+class LeaseHeldError(StorageError, BlockingIOError):
+    """Somebody else is busy with what a lease was asked for."""
+
+
+class LeaseLostError(StorageError):
+    """A lease that was held has been taken over by somebody else, or could not be renewed in time."""
+
+
 class DeviceError(PeaError, RuntimeError):
     """The requested device is not there or cannot do what is asked."""
 

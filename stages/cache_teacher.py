@@ -17,15 +17,16 @@ from typing import Any, Literal
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import check_tar, expand_tars, tar_name
+from pea.corpus.tars import expand_tars
 from stages.cluster.actors import Actors
 from stages.cluster.pool import Pool
 from stages.cluster.retries import Job
 from stages.cluster.session import RaySession
 from stages.cluster.summary import check, describe, summarize
-from stages.cluster.tar_digests import TarDigests
+from stages.cluster.tar_facts import TarFacts
 from stages.command.common import add_config_arguments, command_main, run_stage
 from stages.command.console import Console, bold
+from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
 
 Corpus = Literal["parallel", "culture"]
@@ -42,6 +43,8 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
         CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
     """
+    for line in preflight(config):
+        console.print(f"unchecked: {line}")
     corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
     summaries = {}
     with Actors(config) as actors:
@@ -55,19 +58,20 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
 
 def _plan(config: Config, corpus: Corpus, session: RaySession, console: Console, *, extend: bool) -> list[Job]:
     """Write or check the manifest, and list the tars that are still to be done."""
-    tars = {tar_name(path): path for path in expand_tars(getattr(config.corpora, corpus).tars)}
+    source = getattr(config.corpora, corpus)
+    tars = expand_tars(source.tars)
     directory = config.cache_dir(corpus)
     console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
-    if extend or not (directory / "manifest.json").exists():
-        for path in tars.values():  # a damaged tar must not become part of the cache's identity
-            check_tar(path)
-    digests = TarDigests(config.run_dir / "state")
-    if missing := digests.missing(list(tars.values())):
+    facts = TarFacts(config.run_dir / "state", source.reading_rules(config.cache).image_extensions)
+    if missing := facts.missing(tars):
         with StageProgress(console, f"{corpus}, reading the tars", "MB") as progress:
-            digests.read(missing, session, progress)
-    identity = cache_identity(config, corpus, identify=digests.identity)
+            facts.read(missing, session, progress)
+    if empty := facts.check_samples(tars):
+        console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}")
+    identity = cache_identity(config, corpus, identify=facts.identity)
     cache = Cache.create_or_resume(directory, identity, extend=extend)
-    jobs = [Job(part, tars[part.tar], config.cache.run.max_tries) for part in cache.plan()]
+    places = {tar.name: tar.location for tar in tars}
+    jobs = [Job(part, places[part.tar], config.cache.run.max_tries) for part in cache.plan()]
     num_finished = len(cache.manifest.parts) - len(jobs)
     if not jobs:
         console.print(f"  all {num_finished} shards are finished already")

@@ -38,6 +38,9 @@ COMMANDS = {
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
     "report": Command("stages.report", "write report.html from what the other stages left"),
+    "doctor": Command(
+        "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True
+    ),
     "inspect": Command("stages.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),
 }
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tarfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,10 @@ from rich.table import Table
 
 from pea.config import Config, resolved_yaml
 from pea.errors import ConfigError, CorpusError
+from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
+from stages.command.preflight import preflight_plan
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
 _GB = 1e9
@@ -147,17 +148,14 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int]:
     """(samples, tars): as given, or counted in the tars."""
-    from pea.corpus.samples import expand_tars
+    from pea.corpus.tars import expand_tars, expected_samples
 
     if given is not None:
         return given, max(1, given // 10_000)
     try:
         tars = expand_tars(config.corpora.parallel.tars)
-        count = 0
-        for path in tars:
-            with tarfile.open(path, "r:") as archive:
-                count += sum(member.name.endswith(".json") for member in archive)
-    except (CorpusError, OSError, tarfile.TarError) as error:
+        count = sum(expected_samples(path) for path in tars)
+    except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
         ) from error
@@ -227,11 +225,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     names = list(json.loads(PRESETS.read_text(encoding="utf-8")))
     parser.add_argument("--preset", choices=names, help="model shapes to use instead of the checkpoint folder's")
-    parser.add_argument("--samples", type=int, metavar="N", help="parallel samples, where the tars are not there yet")
-    parser.add_argument("--records-per-s", type=float, metavar="R", help="teacher's rate per GPU, as measured")
-    parser.add_argument("--tflops", type=float, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s")
-    parser.add_argument("--languages", type=int, default=1, metavar="N", help="adapters from this cache (default: 1)")
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="training runs per language (default: 1)")
+    parser.add_argument(
+        "--samples", type=at_least_one, metavar="N", help="parallel samples, where the tars are not there yet"
+    )
+    parser.add_argument("--records-per-s", type=above_zero, metavar="R", help="teacher's rate per GPU, as measured")
+    parser.add_argument(
+        "--tflops", type=above_zero, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s"
+    )
+    parser.add_argument(
+        "--languages", type=at_least_one, default=1, metavar="N", help="adapters from this cache (default: 1)"
+    )
+    parser.add_argument(
+        "--runs", type=at_least_one, default=1, metavar="N", help="training runs per language (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
@@ -241,9 +247,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
+    unchecked = preflight_plan(config, with_teacher=not arguments.preset)
     plan = make_plan(config, arguments)
     if arguments.json:
         print(json.dumps(asdict(plan), indent=2))
     else:
-        show(plan, Console())
+        console = Console()
+        show(plan, console)
+        for line in unchecked:
+            console.print(f"  unchecked: {line}", soft_wrap=True)
     return 0

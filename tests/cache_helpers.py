@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pea.cache import ArraySpec, Cache, Identity, PartPlan, ShardSchema, ShardWriter, base_arrays
+from pea.cache.completion import read_record
 from pea.cache.schema import feature_arrays
 from pea.draws.recipe import DrawRecipe, checksum, draws, noise_batch, record_ids
 
@@ -134,6 +135,12 @@ class CacheMaker:
         for plan in cache.plan():
             self.write(cache, plan)
         return Cache.open(self.directory, wanted)
+
+
+def store_of(cache: Cache, tar: str = "a", part: str = "p000") -> Path:
+    """The folder of the store that the completion record of a part names."""
+    record = cache.record_path(cache.part_plan(tar, part))
+    return Path(record.parent) / read_record(record).store
 
 
 def content(cache: Cache) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from pea.config import Config
+from pea.storage import Location, RetryPolicy, configure
 from tests.cache_helpers import CacheMaker
+from tests.object_server import ObjectServer, running
 
 # Several test processes, or a Ray worker beside one, with two threads each on two cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,3 +43,20 @@ def tiny_sdxl(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def fresh_run(tiny_sdxl: Config, tmp_path: Path) -> Config:
     """The same setup with an empty run folder."""
     return tiny_sdxl.model_copy(update={"run_dir": tmp_path / "run"})
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    """An S3 server on the loopback, in a process of its own."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Location]:
+    """A fresh bucket, which obstore, tensorstore and child processes reach through the environment."""
+    for name, value in object_server.environment().items():
+        monkeypatch.setenv(name, value)
+    configure({}, RetryPolicy(max_retries=4, first_wait_s=0.02, longest_wait_s=0.2, give_up_after_s=10, silence_s=5))
+    yield Location.parse(f"s3://{object_server.new_bucket()}")
+    configure({})

@@ -13,16 +13,20 @@ from pea.cache import Cache
 from pea.cache.manifest import FILE_NAME, read_manifest
 from pea.errors import CacheError
 from pea.foreign_text import visible
+from pea.storage.location import Location
 
 _SHOWN_PROBLEMS = 50
 
 
-def find_cache(path: Path) -> Path:
-    """The cache that a path means: itself, or the parallel cache of a run folder.
+def find_cache(place: str | Path | Location) -> Location:
+    """The cache that a path or URL means: itself, or the parallel cache of a run folder.
 
     Raises:
         CacheError: there is none.
+        LocationError: it is neither.
+        StorageError: it cannot be read.
     """
+    path = Location.parse(place)
     for candidate in (path, path / "cache" / "parallel", path / "parallel"):
         if (candidate / FILE_NAME).exists():
             return candidate

@@ -9,11 +9,12 @@ import numpy as np
 
 from pea.cache import Bucket, Cache, Shard, compare
 from pea.cache.identity import TARS
+from pea.storage.location import Location
 
 _SAMPLES_AT_ONCE = 64
 
 
-def differences(one: Path, other: Path) -> Iterator[str]:
+def differences(one: str | Path | Location, other: str | Path | Location) -> Iterator[str]:
     """One line per difference; however the rows were cut into parts and files."""
     first, second = Cache.open(one, partial=True), Cache.open(other, partial=True)
     listed = set()

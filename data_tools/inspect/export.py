@@ -18,6 +18,7 @@ from data_tools.report.pictures import data_url
 from data_tools.tables import human_bytes
 from pea.cache import Cache
 from pea.storage.durable import write_text
+from pea.storage.location import Location
 
 if TYPE_CHECKING:  # loads diffusers
     from data_tools.inspect.teacher_view import TeacherView
@@ -26,7 +27,9 @@ LEAD = "The teacher's answers, computed once and kept: what it was shown, what i
 DRAWS_SHOWN = 2
 
 
-def export(directory: Path, path: Path, *, num_samples: int, seed: int, checkpoint: Path | None) -> int:
+def export(
+    directory: str | Path | Location, path: Path, *, num_samples: int, seed: int, checkpoint: Path | None
+) -> int:
     """Write the page; returns the number of samples shown, drawn at random with ``seed``.
 
     ``checkpoint``: a pipeline whose VAE decodes the latents; without it they are shown in false colours.
@@ -40,7 +43,7 @@ def export(directory: Path, path: Path, *, num_samples: int, seed: int, checkpoi
     samples = [_sample(cache, name, view) for name in _choose(cache, num_samples, seed)]
     page = render_page(
         "inspect/page_export.html",
-        title=_title(directory.resolve()),
+        title=_title(cache.directory.resolve()),
         lead=LEAD,
         cards=list(_cards(facts)),
         sizes=_sizes(facts),
@@ -56,9 +59,9 @@ def export(directory: Path, path: Path, *, num_samples: int, seed: int, checkpoi
     return len(samples)
 
 
-def _title(directory: Path) -> str:
+def _title(directory: Location) -> str:
     """``runs/demo/cache/parallel`` -> ``demo: parallel corpus``."""
-    parents = [name for name in directory.parts[:-1] if name not in ("cache", "/")]
+    parents = [name for name in str(directory).split("/")[:-1] if name not in ("cache", "")]
     return f"{parents[-1]}: {directory.name} corpus" if parents else directory.name
 
 
@@ -81,7 +84,7 @@ def _sizes(facts: dict[str, Any]) -> list[dict[str, str]]:
     """The larger groups of arrays; the smallest, which together make up less than 2 %, as one."""
     sizes = sorted(((each["stored"], name) for name, each in facts["bytes"]["groups"].items()), reverse=True)
     small, limit = 0, 0.02 * sum(size for size, _ in sizes)
-    while small + sizes[-1][0] < limit:
+    while sizes and small + sizes[-1][0] < limit:
         small += sizes.pop()[0]
     if small:
         sizes.append((small, "everything else"))

@@ -11,16 +11,16 @@ from data_tools.tables import human_bytes, table
 from pea.cache import Cache
 from pea.cache.certificate import read_certificate
 from pea.cache.manifest import read_manifest
-from pea.cache.removals import read_removed
 from pea.cache.schema import TIMESTEPS_PER_BIN, block_of
 from pea.cache.totals import totals
 from pea.errors import CacheError
+from pea.storage.location import Location
 
 Facts = dict[str, Any]
 _BAR = " ▁▂▃▄▅▆▇█"
 
 
-def collect(directory: Path) -> Facts:
+def collect(directory: str | Path | Location) -> Facts:
     """Everything that ``info`` can tell, ready for JSON.
 
     Raises:
@@ -30,7 +30,7 @@ def collect(directory: Path) -> Facts:
     found = totals(cache)
     kept, records, num_dropped = found["samples"], found["records"], sum(found["dropped"].values())
     return {
-        "directory": str(directory),
+        "directory": str(cache.directory),
         "complete": found["parts"] == len(cache.manifest.parts),
         "shards": {"finished": found["parts"], "all": len(cache.manifest.parts)},
         "samples": {
@@ -38,7 +38,7 @@ def collect(directory: Path) -> Facts:
             "dropped": num_dropped,
             "dropped_share": _share(num_dropped, kept + num_dropped),
             "reasons": found["dropped"],
-            "removed": sum(map(len, read_removed(directory).values())),
+            "removed": len(cache.removed()),
         },
         "records": {
             "all": records,

@@ -10,8 +10,8 @@ import datetime
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,12 +21,12 @@ import torch
 from pea.attention.queries import decode_queries
 from pea.cache import Bucket, Cache, PartPlan, Shard
 from pea.cache.certificate import Certificate
-from pea.cache.identity import model_identity
+from pea.cache.identity import READING, model_identity
 from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
 from pea.collect.layout import BucketLayout
 from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
-from pea.config import Config
-from pea.corpus.samples import Sample, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
+from pea.config import Config, CorpusConfig
+from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
 
@@ -52,7 +52,10 @@ def verify(
         CacheError, CorpusError, CheckpointError: they cannot be read.
     """
     directory = config.cache_dir(corpus)
+    source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
+    assert source is not None
     cache = Cache.open(directory, expect=model_identity(config, corpus), partial=True)
+    rules = replace(source.reading_rules(config.cache), original_size=READING in cache.identity.fields)
     device = torch.device("cuda" if config.cache.run.device != "cpu" and torch.cuda.is_available() else "cpu")
     models = FrozenModels(config, corpus, device)
     chosen = choose_samples(cache, num_samples)
@@ -61,7 +64,7 @@ def verify(
     done, total = 0, sum(map(len, chosen.values()))
     for shard in cache.shards:
         wanted = chosen.get(shard.tar, [])
-        for bucket, row, item in _decode(config, corpus, shard, wanted):
+        for bucket, row, item in _decode(config, source, rules, shard, wanted):
             rows = _answer(models, cache, item)
             if rows is None:
                 problems.append(f"{item.sample_id}: the models' answer is not finite now")
@@ -103,12 +106,12 @@ def _lot(name: str) -> bytes:
     return hashlib.sha256(f"verify\0{name}".encode()).digest()
 
 
-def _decode(config: Config, corpus: Corpus, shard: Shard, keys: Sequence[str]) -> Iterator[tuple[Bucket, int, Decoded]]:
+def _decode(
+    config: Config, source: CorpusConfig, rules: ReadingRules, shard: Shard, keys: Sequence[str]
+) -> Iterator[tuple[Bucket, int, Decoded]]:
     """The chosen samples of one tar, with their place in the cache."""
     if not keys:
         return
-    source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
-    assert source is not None
     path = _find_tar(expand_tars(source.tars), shard)
     places = {key: (bucket, row) for bucket in shard.buckets.values() for row, key in enumerate(bucket.keys)}
     left = set(keys)
@@ -116,20 +119,19 @@ def _decode(config: Config, corpus: Corpus, shard: Shard, keys: Sequence[str]) -
         path,
         source.caption_fields(),
         required=(source.source_language,),
-        max_image_pixels=config.cache.max_image_pixels,
-        max_aspect_ratio=config.cache.max_aspect_ratio,
+        rules=rules,
     )
     for sample in samples:
         if isinstance(sample, Sample) and sample.key in left:
             left.remove(sample.key)
-            placed = place_in_bucket(sample.image, config.cache.buckets)
+            placed = place_in_bucket(sample.image, config.cache.buckets, sample.original_size)
             bucket, row = places[sample.key]
             yield bucket, row, Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
         if not left:
             return
 
 
-def _find_tar(paths: Iterable[Path], shard: Shard) -> Path:
+def _find_tar(paths: Iterable[Tar], shard: Shard) -> Tar:
     path = next((path for path in paths if tar_name(path) == shard.tar), None)
     if path is None:
         raise CorpusError("the tar of a cached shard is not in the configuration", got=shard.tar)

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from pea.cache.completion import CompletionRecord, has_digest
 from pea.cache.identity import Identity, noise_offset_of
 from pea.cache.shard import Bucket, Part
+from pea.corpus.reasons import REPEATED
 from pea.corpus.tars import sample_id
 from pea.draws.recipe import DrawRecipe, checksum, draws, noise, record_id
+from pea.storage.location import Location
 
-_ROWS = 512
+_BYTES = 16 << 20
 _NOISES_PER_BUCKET = 8
 
 
-def compare_files(store: Path, record: CompletionRecord) -> Iterator[tuple[str, str]]:
-    """(file, what is wrong) of every file that is missing, extra, of another size, or of other bytes."""
-    present = {path.relative_to(store).as_posix() for path in store.rglob("*") if not path.is_dir()}
-    for name in sorted(present - record.files.keys()):
+def compare_files(store: Location, record: CompletionRecord) -> Iterator[tuple[str, str]]:
+    """(file, what is wrong) of every file that is missing, extra, of another size, or of other bytes.
+
+    Raises:
+        StorageError: a file cannot be read, which says nothing about what it holds.
+    """
+    sizes = {each.name: each.status.size_bytes for each in store.entries(recursive=True) if each.status is not None}
+    for name in sorted(sizes.keys() - record.files.keys()):
         yield name, "a file that the completion record does not list"
     for name, entry in record.files.items():
-        path = store / name
-        try:
-            size = path.stat().st_size
-            if size != entry.size_bytes:
-                yield name, f"{size} bytes instead of {entry.size_bytes}"
-            elif not has_digest(path, entry.digest):
-                yield name, "other bytes than were written (digest)"
-        except OSError as error:
-            yield name, str(error.strerror)
+        if name not in sizes:
+            yield name, "No such file or directory"
+        elif sizes[name] != entry.size_bytes:
+            yield name, f"{sizes[name]} bytes instead of {entry.size_bytes}"
+        elif not has_digest(store.below(name), entry.digest):
+            yield name, "other bytes than were written (digest)"
 
 
 def check_rows(part: Part) -> Iterator[str]:
@@ -42,11 +44,9 @@ def check_rows(part: Part) -> Iterator[str]:
             yield f"{bucket}: the stored keys are not those of the completion record"
         for name in part.array_names(bucket):
             array = part.array(bucket, name)
-            per_row = {"sample": 1, "record": part.plan.num_draws}.get(array.dimension_names[0])
-            if per_row is not None and len(array) != len(keys) * per_row:
-                yield f"{bucket}/{name}: {len(array)} rows instead of {len(keys) * per_row}"
-            for start in range(0, len(array), _ROWS):
-                rows = array.read(start, min(start + _ROWS, len(array)))
+            step = max(1, _BYTES // array.layout.row_bytes)
+            for start in range(0, len(array), step):
+                rows = array.read(start, min(start + step, len(array)))
                 if rows.dtype.kind == "f" and not np.isfinite(rows).all():
                     yield f"{bucket}/{name}: NaN or infinity in rows {start}..{start + len(rows)}"
                     break
@@ -56,7 +56,7 @@ def check_keys(record: CompletionRecord) -> Iterator[str]:
     """Each key must be kept once or dropped once."""
     kept = Counter(key for keys in record.kept.values() for key in keys)
     yield from (f"{key} is kept {count} times" for key, count in kept.items() if count > 1)
-    dropped = Counter(key for key, reason, _ in record.dropped if reason != "key_duplicate")
+    dropped = Counter(key for key, reason, _ in record.dropped if reason not in REPEATED)
     yield from (f"{key} is dropped {count} times" for key, count in dropped.items() if count > 1)
     yield from (f"{key} is kept and dropped" for key in sorted(kept.keys() & dropped.keys()))
     for name, keys in record.kept.items():

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pea.cache.schema import CAPTIONS, KEYS, TIMESTEPS_PER_BIN, ArraySpec, ShardSchema, encode_texts
-from pea.cache.zarr_files import ArrayFiles
+from pea.cache.array_writer import ArrayWriter, StoreArrays
+from pea.cache.schema import (
+    CAPTIONS,
+    KEYS,
+    TIMESTEPS_PER_BIN,
+    ArraySpec,
+    ShardSchema,
+    encode_texts,
+    most_text_bytes,
+)
 from pea.errors import CacheError
 
 Rows = Mapping[str, npt.NDArray[Any]]
@@ -23,11 +30,12 @@ _FINITE_BLOCK = 1 << 16
 class BucketWriter:
     """The arrays of one bucket."""
 
-    def __init__(self, group: Path, schema: ShardSchema, specs: tuple[ArraySpec, ...]) -> None:
-        """``group``: the folder of the bucket's zarr group."""
-        self._group, self._draws = group, schema.draws_per_sample
-        self._specs = {spec.name: spec for spec in specs}
-        self._columns = {spec.name: _Column(group, spec) for spec in specs}
+    def __init__(self, arrays: StoreArrays, bucket: str, schema: ShardSchema) -> None:
+        """``arrays``: those of the store, to which the bucket's group is added."""
+        self._arrays, self._bucket, self._draws = arrays, bucket, schema.draws_per_sample
+        self._specs = {spec.name: spec for spec in schema.buckets[bucket]}
+        arrays.create_group(bucket, {"bucket": bucket})
+        self._columns = {name: _Column(arrays, bucket, spec) for name, spec in self._specs.items()}
         self._languages = schema.languages
         self._captions: list[Mapping[str, str]] = []
         self.keys: list[str] = []
@@ -54,7 +62,7 @@ class BucketWriter:
         given = {**samples, **records}
         if set(given) != set(self._specs):
             differing = " ".join(sorted(set(given) ^ set(self._specs)))
-            raise CacheError("not the arrays of the schema", where=self._group, got=f"missing or extra: {differing}")
+            raise CacheError("not the arrays of the schema", where=self._bucket, got=f"missing or extra: {differing}")
         checked = {}
         for name, spec in self._specs.items():
             rows = count * (self._draws if spec.level == "record" else 1)
@@ -86,11 +94,15 @@ class BucketWriter:
             "meaning": "UTF-8 text i is bytes[offsets[i]:offsets[i+1]]; empty means none",
             "source": "corpus",
         }
+        limit = most_text_bytes(len(texts))
+        if len(data) > limit:
+            raise CacheError(
+                "texts too long to be stored", where=f"{self._bucket}/{name}", expected=limit, got=len(data)
+            )
         for suffix, dimension, values in (("bytes", "byte", data), ("offsets", "offset", offsets)):
             chunk = max(1, min(len(values), _TEXT_CHUNK_BYTES // values.itemsize))
-            files = ArrayFiles(
-                self._group,
-                f"{name}/{suffix}",
+            array = self._arrays.create_array(
+                f"{self._bucket}/{name}/{suffix}",
                 values.dtype,
                 (),
                 (dimension,),
@@ -99,16 +111,15 @@ class BucketWriter:
                 file_rows=chunk,
             )
             for start in range(0, len(values), chunk):
-                files.write(values[start : start + chunk])
-            files.finish()
+                array.write(values[start : start + chunk])
 
 
 class _Column:
     """One array: buffers rows until a zarr shard file is full."""
 
-    def __init__(self, group: Path, spec: ArraySpec) -> None:
-        self._group, self._spec = group, spec
-        self._files: ArrayFiles | None = None
+    def __init__(self, arrays: StoreArrays, bucket: str, spec: ArraySpec) -> None:
+        self._arrays, self._bucket, self._spec = arrays, bucket, spec
+        self._array: ArrayWriter | None = None
         self._waiting: list[npt.NDArray[Any]] = []
         self._num_waiting = 0
         self._num_written = 0
@@ -126,17 +137,14 @@ class _Column:
     def flush(self) -> None:
         """Write what is left; called once, at the end. An array without rows is created empty."""
         self._write(self._num_waiting)
-        assert self._files is not None
-        self._files.finish()
 
     def _write(self, count: int) -> None:
         spec = self._spec
-        if self._files is None:
+        if self._array is None:
             num_chunks = max(1, -(-count // spec.rows_per_chunk))
             chunk = max(1, -(-count // num_chunks))  # chunks of equal size: little or nothing to fill up
-            self._files = ArrayFiles(
-                self._group,
-                spec.name,
+            self._array = self._arrays.create_array(
+                f"{self._bucket}/{spec.name}",
                 np.dtype(spec.dtype),
                 spec.shape,
                 (spec.level, *spec.dimension_names),
@@ -147,7 +155,7 @@ class _Column:
         if count == 0:
             return
         whole = np.concatenate(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
-        self._files.write(whole[:count])
+        self._array.write(whole[:count])
         self._num_written += count
         self._waiting = [whole[count:]] if len(whole) > count else []
         self._num_waiting = len(whole) - count

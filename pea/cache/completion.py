@@ -1,27 +1,30 @@
 """The completion record: what makes one part of a shard finished.
 
-A JSON file ``<part>.json`` beside ``<part>.zarr``, written last. Its first line holds the summary with a
-digest of its own, so that a tool reads the summaries of many shards quickly; its last field is the digest of
-all the rest.
+A JSON file beside the stores of its tar, created last; it names the store that counts. Its first line holds the summary
+with a digest of its own, so that a tool reads the summaries of many shards quickly; its last field is the digest of all
+the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from pea.cache.record_shape import check_record, check_summary
 from pea.cache.schema import FORMAT_VERSION
-from pea.errors import ShardDamagedError, ShardUnfinishedError
-from pea.storage.digests import canonical_json, crc32_file, sha256_file, sha256_text
-from pea.storage.durable import atomic_write
+from pea.cache.strict_json import parse, read_at_most
+from pea.errors import LocationMissingError, ShardDamagedError, ShardUnfinishedError
+from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.location import Location
 
 _HEAD_BYTES = 16 << 10
+_MOST_SUMMARY_BYTES = 4 << 20
+_MOST_RECORD_BYTES = 64 << 20
+_BLOCK_BYTES = 4 << 20
 _SHA256_LENGTH = 64
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
@@ -60,7 +63,7 @@ class CompletionRecord:
 
     @property
     def store(self) -> str:
-        """Name of the zarr directory beside the record."""
+        """Name of the zarr folder beside the record."""
         return str(self.summary["store"])
 
     @property
@@ -81,12 +84,11 @@ class CompletionRecord:
 
 def make_record(
     summary: Mapping[str, Any],
-    store: Path,
+    files: Mapping[str, FileEntry],
     kept: dict[str, list[str]],
     dropped: list[tuple[str, str, str]],
 ) -> CompletionRecord:
-    """Complete a record by reading back and digesting every file of the store."""
-    files = list_files(store)
+    """Complete a record; ``files``: every file of the store, as it was written."""
     raw = summary["arrays"]
     complete = {
         "format_version": FORMAT_VERSION,
@@ -96,7 +98,13 @@ def make_record(
         "arrays": {name: [raw.get(name, size), size] for name, size in _stored_bytes(files).items()},
         "dropped": dict(sorted(Counter(reason for _, reason, _ in dropped).items())),
     }
-    return CompletionRecord(complete, files, kept, dropped)
+    return CompletionRecord(complete, dict(sorted(files.items())), kept, dropped)
+
+
+def withdrawal(tar: str, part: str, reason: str) -> CompletionRecord:
+    """The record that takes a part's finished state away, so that the next run makes it again."""
+    summary = {"format_version": FORMAT_VERSION, "tar": tar, "part": part, "withdrawn": reason}
+    return CompletionRecord(summary, {}, {}, [])
 
 
 def _stored_bytes(files: Mapping[str, FileEntry]) -> dict[str, int]:
@@ -109,28 +117,20 @@ def _stored_bytes(files: Mapping[str, FileEntry]) -> dict[str, int]:
     return dict(sorted(sizes.items()))
 
 
-def list_files(store: Path) -> dict[str, FileEntry]:
-    """Size and digest of every file below a directory, by relative path."""
-    found = {}
-    for directory, _, names in os.walk(store):
-        for name in names:
-            path = Path(directory, name)
-            found[path.relative_to(store).as_posix()] = FileEntry(path.stat().st_size, file_digest(path))
-    return dict(sorted(found.items()))
+def has_digest(path: Location, digest: str) -> bool:
+    """Whether a stored file has a digest; older caches hold the sha256 of every file."""
+    sha256, crc = hashlib.sha256(), 0
+    with path.open_stream() as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            if len(digest) == _SHA256_LENGTH:
+                sha256.update(block)
+            else:
+                crc = zlib.crc32(block, crc)
+    return digest == (sha256.hexdigest() if len(digest) == _SHA256_LENGTH else f"{crc:08x}")
 
 
-def file_digest(path: Path) -> str:
-    """What ``FileEntry`` holds of a file."""
-    return sha256_file(path) if path.name == "zarr.json" else crc32_file(path)
-
-
-def has_digest(path: Path, digest: str) -> bool:
-    """Whether a file has a digest; older caches hold the sha256 of every file."""
-    return digest == (sha256_file(path) if len(digest) == _SHA256_LENGTH else crc32_file(path))
-
-
-def write_record(path: Path, record: CompletionRecord) -> None:
-    """Publish a record atomically: from here on the part is finished."""
+def record_to_bytes(record: CompletionRecord) -> bytes:
+    """The file of a record."""
     body = {
         "files": {name: [entry.size_bytes, entry.digest] for name, entry in record.files.items()},
         "kept": record.kept,
@@ -142,62 +142,76 @@ def write_record(path: Path, record: CompletionRecord) -> None:
         *(f'"{name}":{canonical_json(value)}' for name, value in body.items()),
     ]
     text = ",\n".join(lines)
-    atomic_write(path, f'{text},\n"sha256":"{sha256_text(text)}"}}\n'.encode())
+    return f'{text},\n"sha256":"{sha256_text(text)}"}}\n'.encode()
 
 
-def read_summary(path: Path | str) -> dict[str, Any]:
+def read_summary(path: Location) -> dict[str, Any]:
     """Only the summary of a record: quick, and checked by its own digest.
 
     Raises:
-        ShardUnfinishedError: there is no record.
+        ShardUnfinishedError: there is no record, or it takes the finished state away.
         ShardDamagedError: the first line is not what was written.
+        StorageError: the storage cannot be read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            line = os.read(descriptor, _HEAD_BYTES)
-            while b"\n" not in line and (more := os.read(descriptor, _HEAD_BYTES)):
-                line += more
-        finally:
-            os.close(descriptor)
+        line = path.read_bytes(0, _HEAD_BYTES)
+        if b"\n" not in line and len(line) == _HEAD_BYTES:
+            line = path.read_bytes(0, _MOST_SUMMARY_BYTES)
         line = line[: line.find(b"\n") + 1]
         text, _, tail = line.partition(b',"summary_sha256":"')
         text = text.removeprefix(b'{"summary":')
-        summary: dict[str, Any] = json.loads(text)
-        intact = tail == hashlib.sha256(text).hexdigest().encode() + b'",\n'
-    except FileNotFoundError:
+        if tail != hashlib.sha256(text).hexdigest().encode() + b'",\n':
+            raise ValueError("other bytes than were written")
+        summary: dict[str, Any] = parse(text)
+        check_summary(summary)
+    except LocationMissingError:
         raise _unfinished(path) from None
-    except (ValueError, KeyError, TypeError, OSError):
-        intact = False
-    if not intact:
-        raise ShardDamagedError("the completion record is damaged", where=path, remedy=_REMEDY)
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if "withdrawn" in summary:
+        raise _unfinished(path)
     return summary
 
 
-def read_record(path: Path) -> CompletionRecord:
+def read_record(path: Location) -> CompletionRecord:
     """A whole record.
 
     Raises:
-        ShardUnfinishedError: there is no record.
-        ShardDamagedError: it is not what was written.
+        ShardUnfinishedError: there is no record, or it takes the finished state away.
+        ShardDamagedError: it is not what was written, or says what cannot be.
+        StorageError: the storage cannot be read.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
-        body, _, tail = text.rpartition(',\n"sha256":"')
-        if tail != sha256_text(body) + '"}\n':
-            raise ValueError("digest")
-        raw = json.loads(body + "}")
-        return CompletionRecord(
-            raw["summary"],
-            {name: FileEntry(size, digest) for name, (size, digest) in raw["files"].items()},
-            raw["kept"],
-            [(key, reason, detail) for key, reason, detail in raw["dropped"]],
-        )
-    except FileNotFoundError:
+        data = read_at_most(path, _MOST_RECORD_BYTES)
+        record = record_from_bytes(data)
+    except LocationMissingError:
         raise _unfinished(path) from None
-    except (ValueError, KeyError, TypeError, OSError):
-        raise ShardDamagedError("the completion record is damaged", where=path, remedy=_REMEDY) from None
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if "withdrawn" in record.summary:
+        raise _unfinished(path)
+    return record
 
 
-def _unfinished(path: Path | str) -> ShardUnfinishedError:
+def record_from_bytes(data: bytes) -> CompletionRecord:
+    """The record in a file.
+
+    Raises:
+        ValueError: it is not what was written, or says what cannot be.
+    """
+    body, _, tail = data.decode("utf-8").rpartition(',\n"sha256":"')
+    if tail != sha256_text(body) + '"}\n':
+        raise ValueError("other bytes than were written")
+    raw = parse(body + "}")
+    check_record(raw)
+    files = {name: FileEntry(size, digest) for name, (size, digest) in raw["files"].items()}
+    dropped = [(key, reason, detail) for key, reason, detail in raw["dropped"]]
+    return CompletionRecord(raw["summary"], files, raw["kept"], dropped)
+
+
+def _unfinished(path: object) -> ShardUnfinishedError:
     return ShardUnfinishedError("the shard is not finished", where=path, remedy="Run `pea cache` to complete it.")
+
+
+def _damaged(path: object, got: object) -> ShardDamagedError:
+    return ShardDamagedError("the completion record is damaged", where=path, got=got, remedy=_REMEDY)

@@ -1,4 +1,4 @@
-"""``manifest.json``: the identity, and which parts the cache consists of; written before the first shard.
+"""The manifest: the identity, and which parts the cache consists of; written before the first shard.
 
 A *part* of a tar covers a range of draws and a set of blocks. A new cache has one part per tar. Extending
 adds parts and touches none: new tars come whole, new draws bring all blocks, new blocks bring the features
@@ -14,14 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pea.cache.differences import check_extends, check_same
-from pea.cache.identity import Identity
+from pea.cache.differences import as_recorded, check_extends, check_same
+from pea.cache.identity import Identity, without_newer_fields
+from pea.cache.manifest_shape import check_manifest
+from pea.cache.publication import generation_name, newest, publish, read_newest
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
-from pea.errors import CacheError
+from pea.cache.strict_json import parse, read_at_most
+from pea.errors import CacheError, LocationMissingError
 from pea.storage.digests import canonical_json, sha256_text
-from pea.storage.durable import atomic_write
+from pea.storage.location import Location
 
-FILE_NAME = "manifest.json"
+NAME = "manifest"
+FILE_NAME = f"{NAME}.json"
+"""Of a cache that was never grown; ``manifest_location`` tells which one counts."""
+_MOST_BYTES = 256 << 20
 _SEAL = ',\n "sha256": "'  # what stands between the manifest and its digest
 PartKind = Literal["whole", "draws", "blocks"]
 
@@ -64,12 +70,12 @@ class PartPlace(NamedTuple):
     """A part and where its completion record is."""
 
     plan: PartPlan
-    record: Path
+    record: Location
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is written to ``manifest.json``."""
+    """What the manifest says."""
 
     identity: Identity
     parts: tuple[PartPlan, ...]
@@ -106,6 +112,7 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
     """
     old = manifest.identity
     check_extends(old, identity, where=where)
+    identity = as_recorded(identity, old)  # parts are bound to the fields as they are recorded
     added = tuple(block for block in identity.blocks if block not in old.blocks)
     plans = list(manifest.parts)
     num_parts = Counter(plan.tar for plan in manifest.parts)
@@ -123,35 +130,30 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
     return Manifest(identity, tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
 
 
-def write_manifest(directory: Path, manifest: Manifest, *, replace: bool) -> None:
-    """Publish a manifest durably; without ``replace`` only if there is none (FileExistsError)."""
-    atomic_write(directory / FILE_NAME, manifest.to_json().encode(), replace=replace)
+def manifest_location(directory: Location) -> Location:
+    """The manifest of a cache that counts: ``manifest.json``, or after growing its newest generation.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    return directory / generation_name(NAME, newest(directory, NAME) or 0)
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: str | Path | Location) -> Manifest:
     """Read and verify the manifest of a cache.
 
     Raises:
         CacheError: there is no cache, or its manifest is damaged or of another format version.
+        StorageError: the storage cannot be read.
     """
-    path = directory / FILE_NAME
+    directory = Location.parse(directory)
     try:
-        body, _, tail = path.read_bytes().decode("utf-8").rpartition(_SEAL)
-        intact = tail == f'{sha256_text(body)}"\n}}\n'
-        raw = json.loads(body + "}") if intact else {}
-    except FileNotFoundError:
+        path, data = read_newest(directory, NAME, lambda path: (path, read_at_most(path, _MOST_BYTES)))
+    except LocationMissingError:
         raise CacheError("no cache here", where=directory, remedy="Fill it with `pea cache`.") from None
-    except (OSError, ValueError):
-        intact = False
-    if not intact:
-        raise CacheError("the manifest is damaged", where=path, remedy="Restore it from a copy.")
-    if raw["format_version"] != FORMAT_VERSION:
-        raise CacheError(
-            "a cache of another format version",
-            where=path,
-            expected=FORMAT_VERSION,
-            got=raw["format_version"],
-        )
+    except ValueError as error:
+        raise _damaged(directory, error) from None
+    raw = _parse(path, data)
     plans = [
         PartPlan(tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"]))
         for entry in raw["parts"]
@@ -160,26 +162,75 @@ def read_manifest(directory: Path) -> Manifest:
     return Manifest(Identity(raw["identity"]), tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
 
 
-def create_or_resume(directory: Path, identity: Identity, *, extend: bool) -> Manifest:
+def _parse(path: Location, data: bytes) -> dict[str, Any]:
+    try:
+        body, _, tail = data.decode("utf-8").rpartition(_SEAL)
+        if tail != f'{sha256_text(body)}"\n}}\n':
+            raise ValueError("other bytes than were written")
+        raw = parse(body + "}")
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if version == FORMAT_VERSION:
+            check_manifest(raw)
+    except ValueError as error:
+        raise _damaged(path, error) from None
+    if version != FORMAT_VERSION:
+        raise CacheError("a cache of another format version", where=path, expected=FORMAT_VERSION, got=version)
+    return raw  # type: ignore[no-any-return]
+
+
+def damaged_generations(directory: Location) -> list[Location]:
+    """The manifests from before a cache was grown that are missing or damaged; nobody reads them but other programs.
+
+    Raises:
+        StorageError: the storage cannot be read.
+    """
+    places = [directory / generation_name(NAME, number) for number in range(newest(directory, NAME) or 0)]
+    return [place for place in places if not _is_intact(place)]
+
+
+def _is_intact(place: Location) -> bool:
+    try:
+        _parse(place, read_at_most(place, _MOST_BYTES))
+    except (LocationMissingError, ValueError):
+        return False
+    return True
+
+
+def _damaged(where: object, got: object) -> CacheError:
+    return CacheError("the manifest is damaged", where=where, got=got, remedy="Restore it from a copy.")
+
+
+def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -> Manifest:
     """Write the manifest of a new cache, or make sure that the one that is there fits.
+
+    Of several who grow a cache at the same time, one writes the next generation; the others grow that one.
 
     Raises:
         IdentityError: the cache was made from something else.
         CacheError: its manifest is damaged.
         DiskFullError: the manifest cannot be written.
+        StorageError: the storage cannot be read or written.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    while True:
+        generation = newest(directory, NAME)
+        if generation is None:
+            manifest = new_manifest(identity)
+            if _publish(directory, 0, manifest):
+                return manifest
+            continue
+        manifest = read_manifest(directory)
+        if not extend:
+            check_same(manifest.identity, without_newer_fields(identity, manifest.identity), where=directory)
+            return manifest
+        extended = extend_manifest(manifest, identity, where=directory)
+        if extended == manifest or _publish(directory, generation + 1, extended):
+            return extended
+
+
+def _publish(directory: Location, generation: int, manifest: Manifest) -> bool:
+    text = manifest.to_json()
     try:
-        manifest = new_manifest(identity)
-        write_manifest(directory, manifest, replace=False)
-        return manifest
-    except FileExistsError:
-        pass
-    manifest = read_manifest(directory)
-    if not extend:
-        check_same(manifest.identity, identity, where=directory)
-        return manifest
-    extended = extend_manifest(manifest, identity, where=directory)
-    if extended != manifest:
-        write_manifest(directory, extended, replace=True)
-    return extended
+        check_manifest(parse(text.rpartition(_SEAL)[0] + "}"))
+    except ValueError as error:
+        raise CacheError("this cannot be cached", where=directory, got=error) from None
+    return publish(directory, NAME, generation, text.encode())

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pea.cache.completion import read_summary
 from pea.cache.differences import check_same
 from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, PartPlace, PartPlan, create_or_resume, read_manifest
-from pea.cache.removals import removed_keys
+from pea.cache.publication import generation_name, generations, names_in, newest
+from pea.cache.removals import read_removed
 from pea.errors import CacheError, IdentityError, ShardUnfinishedError
+from pea.storage.location import Location
 
 if TYPE_CHECKING:  # reads arrays, which a look at the summaries does without
     from pea.cache.shard import Shard
 
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+_REQUESTS = 32
+"""Questions to a bucket at a time."""
+
 
 class Cache:
-    """One cache directory."""
+    """One cache, on a disk or in a bucket."""
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory = directory
+    def __init__(self, directory: str | Path | Location, manifest: Manifest) -> None:
+        self.directory = Location.parse(directory)
+        """Where it is: a folder on a disk or in a bucket."""
         self.manifest = manifest
 
     @classmethod
-    def create_or_resume(cls, directory: str | Path, identity: Identity, *, extend: bool = False) -> Cache:
+    def create_or_resume(cls, directory: str | Path | Location, identity: Identity, *, extend: bool = False) -> Cache:
         """The cache to fill: a new one, or the one that is there if it was made from the same.
 
         ``extend`` lets it grow by tars, draws and blocks.
@@ -35,12 +44,13 @@ class Cache:
             IdentityError: it was made from something else.
             CacheError: its manifest is damaged.
             DiskFullError: the manifest cannot be written.
+            StorageError: the storage cannot be read or written.
         """
-        directory = Path(directory)
+        directory = Location.parse(directory)
         return cls(directory, create_or_resume(directory, identity, extend=extend))
 
     @classmethod
-    def open(cls, directory: str | Path, expect: Identity | None = None, *, partial: bool = False) -> Cache:
+    def open(cls, directory: str | Path | Location, expect: Identity | None = None, *, partial: bool = False) -> Cache:
         """The cache to read. ``partial`` accepts one that is not complete, and shows its complete tars only.
 
         Raises:
@@ -48,8 +58,10 @@ class Cache:
             IdentityError: it is not what ``expect`` says, in the fields that ``expect`` has.
             ShardUnfinishedError: a part is not finished.
             ShardDamagedError: a completion record is damaged.
+            StorageError: the storage cannot be read.
         """
-        cache = cls(Path(directory), read_manifest(Path(directory)))
+        directory = Location.parse(directory)
+        cache = cls(directory, read_manifest(directory))
         if expect is not None:
             check_same(cache.identity, expect, where=directory)
         unfinished = cache.plan()
@@ -76,8 +88,15 @@ class Cache:
     @cached_property
     def shards(self) -> list[Shard]:
         """The complete shards, one per tar, in the order of the manifest."""
-        unfinished = {plan.tar for plan in self.plan()}
-        return [self.shard(tar) for tar in self._plans_by_tar if tar not in unfinished]
+        from pea.cache.shard import Shard
+
+        places: dict[str, list[PartPlace]] = {}
+        for plan, record, _ in self._finished():
+            places.setdefault(plan.tar, []).append(PartPlace(plan, record))
+        whole = (
+            (tar, places[tar]) for tar, plans in self._plans_by_tar.items() if len(places.get(tar, ())) == len(plans)
+        )
+        return [Shard(self.identity.tars_by_name[tar], found, self.draws_per_sample) for tar, found in whole]
 
     def shard(self, tar: str) -> Shard:
         """The shard of one tar, whose parts must be finished when it is opened."""
@@ -103,7 +122,7 @@ class Cache:
             ShardDamagedError: a completion record is damaged.
             IdentityError: a shard was made from something else than the manifest says.
         """
-        found = {plan for plan, _ in self._finished()}
+        found = {plan for plan, _, _ in self._finished()}
         return [plan for plan in self.manifest.parts if plan not in found]
 
     def unfinished(self) -> list[tuple[str, str]]:
@@ -116,15 +135,33 @@ class Cache:
         Raises:
             ShardDamagedError, IdentityError: as ``plan``.
         """
-        return (summary for _, summary in self._finished())
+        return (summary for _, _, summary in self._finished())
 
-    def shard_dir(self, tar: str) -> Path:
+    def shard_dir(self, tar: str) -> Location:
         """Where the parts of a tar are."""
         return self.directory / "shards" / tar
 
-    def record_path(self, plan: PartPlan) -> Path:
-        """Where a part's completion record is, or will be."""
-        return self.shard_dir(plan.tar) / f"{plan.part}.json"
+    def record_path(self, plan: PartPlan) -> Location:
+        """Where the completion record of a part is that counts, or where the first one will be.
+
+        Raises:
+            StorageError: the storage cannot be read.
+        """
+        folder = self.shard_dir(plan.tar)
+        return folder / generation_name(plan.part, newest(folder, plan.part) or 0)
+
+    def newest_records(self) -> Iterator[tuple[PartPlan, Location | None]]:
+        """Each part of the manifest, with the completion record that counts.
+
+        Raises:
+            StorageError: the storage cannot be read.
+        """
+        folders = {tar: self.shard_dir(tar) for tar in self._plans_by_tar}
+        names = self._map(lambda folder: generations(names_in(folder)), folders.values())
+        numbers = dict(zip(folders, names, strict=True))
+        for plan in self.manifest.parts:
+            found = numbers[plan.tar].get(plan.part)
+            yield plan, folders[plan.tar] / generation_name(plan.part, found[-1]) if found else None
 
     def part_plan(self, tar: str, part: str) -> PartPlan:
         """The plan of one part.
@@ -141,9 +178,9 @@ class Cache:
         """What identifies the content of a part."""
         return self.identity.part_digest(plan.tar, plan.draw_start, plan.draw_stop, plan.blocks)
 
-    def removed_keys(self, tar: str) -> frozenset[str]:
-        """Keys of a tar that were taken down and must not come back."""
-        return removed_keys(self.directory, tar)
+    def removed(self) -> frozenset[str]:
+        """What stands for the samples that were taken down and must not come back (``removals.removal_name``)."""
+        return read_removed(self.directory)
 
     @cached_property
     def _plans_by_tar(self) -> dict[str, list[PartPlan]]:
@@ -152,18 +189,31 @@ class Cache:
             plans.setdefault(plan.tar, []).append(plan)
         return plans
 
-    def _finished(self) -> Iterator[tuple[PartPlan, dict[str, Any]]]:
-        shards = self.directory / "shards"
-        for plan in self.manifest.parts:
-            path = f"{shards}/{plan.tar}/{plan.part}.json"  # thousands of them: a Path costs more than the reading
-            try:
-                summary = read_summary(path)
-            except ShardUnfinishedError:
+    def _finished(self) -> Iterator[tuple[PartPlan, Location, dict[str, Any]]]:
+        found = ((plan, record) for plan, record in self.newest_records() if record is not None)
+        for plan, record, summary in self._map(lambda each: self._summary(*each), found):
+            if summary is None:
                 continue
-            if summary.get("content") != self.part_digest(plan):
+            if summary["content"] != self.part_digest(plan):
                 raise IdentityError(
                     "the shard was made from something else than the manifest says",
-                    where=path,
+                    where=record,
                     remedy="Restore the manifest, or delete the shard and run `pea cache`.",
                 )
-            yield plan, summary
+            yield plan, record, summary
+
+    def _summary(self, plan: PartPlan, record: Location) -> tuple[PartPlan, Location, dict[str, Any] | None]:
+        """A part with the record that counts and its summary; None: it is not finished."""
+        try:
+            return plan, record, read_summary(record)
+        except ShardUnfinishedError:
+            newer = self.record_path(plan)
+            return (plan, record, None) if newer == record else self._summary(plan, newer)
+
+    def _map(self, ask: Callable[[Asked], Answer], of: Iterable[Asked]) -> Iterator[Answer]:
+        """``map``; where every question is a request over the network, many at a time."""
+        if self.directory.is_local:
+            yield from map(ask, of)
+            return
+        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="pea-look") as pool:
+            yield from pool.map(ask, of)

@@ -29,10 +29,12 @@ TEXT_STATES = "text/encoder_hidden_states"
 TEXT_POOLED = "text/pooled_prompt_embeds"
 TIMESTEPS_PER_BIN = 50
 """Width of the bins in which a completion record counts timesteps."""
-_CHUNK_BYTES = 128 << 10
+_CHUNK_BYTES = 512 << 10
 _FILE_BYTES = 32 << 20
 _MAX_CHUNK_ROWS = 1024
 _MAX_FILE_ROWS = 65_536
+_TEXT_BYTES = 16 << 20
+_BYTES_PER_TEXT = 64 << 10
 
 Level = Literal["sample", "record"]
 
@@ -187,6 +189,11 @@ def _sketch_arrays(path: str, layouts: Mapping[str, Layout], meaning: Mapping[st
     ]
 
 
+def gains_by_compression(dtype: np.dtype[Any], row_shape: Sequence[int]) -> bool:
+    """Whether an array is compressed: numbers of 8 bytes, truth values, and rows of a single value."""
+    return dtype.kind == "b" or dtype.itemsize == 8 or not row_shape
+
+
 def block_of(name: str) -> str | None:
     """The block of a feature array's name, or None: ``features/mid_block/values`` -> ``mid_block``."""
     parts = name.split("/")
@@ -204,6 +211,17 @@ def encode_texts(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArr
 
 
 def decode_texts(data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[str]:
-    """The texts of ``encode_texts``."""
+    """The texts of ``encode_texts``.
+
+    Raises:
+        ValueError: offsets do not cut the bytes, or they are no UTF-8.
+    """
     whole, ends = data.tobytes(), offsets.tolist()
+    if ends[0] != 0 or ends[-1] != len(whole) or any(start > end for start, end in pairwise(ends)):
+        raise ValueError("offsets that do not cut the bytes")
     return [whole[start:end].decode("utf-8") for start, end in pairwise(ends)]
+
+
+def most_text_bytes(num_texts: int) -> int:
+    """What a column of texts may take: it is read as a whole, and its file does not tell how large it becomes."""
+    return _TEXT_BYTES + num_texts * _BYTES_PER_TEXT

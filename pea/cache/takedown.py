@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pea.cache.certificate import read_certificate, write_certificate
+from pea.cache.garbage import clear_garbage
+from pea.cache.manifest import PartPlan
 from pea.cache.reader import Cache
-from pea.cache.removals import add_removed
+from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
 from pea.cache.shard import Part
-from pea.cache.writer import ShardWriter
-from pea.errors import CacheError
-from pea.storage.durable import remove_tree
+from pea.errors import CacheError, ShardUnfinishedError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,33 +24,60 @@ _COPIED_SAMPLES = 64
 def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
     """Take samples of one tar down: each part is written anew without them, and replaces the old one at once.
 
-    Returns the keys that were in the cache. A crash leaves every part whole; run it again to end the work.
+    Returns the keys that were in the cache. A crash leaves every part whole; run it again to end the work, whose last
+    step deletes the old stores and records. What then is left of the samples in any file is a digest of tar and key.
 
     Raises:
         CacheError: the tar is not in the cache.
-        ShardUnfinishedError, ShardDamagedError: a part of it cannot be copied.
+        ShardDamagedError: a part of it cannot be copied.
+        StorageError: the storage cannot be read or written.
     """
     plans = [plan for plan in cache.manifest.parts if plan.tar == tar]
     if not plans:
         raise CacheError("no such tar in the cache", where=cache.directory, got=tar)
     add_removed(cache.directory, tar, keys)
+    _forget_in_certificate(cache)
     found: set[str] = set()
     for plan in plans:
-        part = Part(plan, cache.record_path(plan))
-        present = {key for stored in part.record.kept.values() for key in stored}.intersection(keys)
-        if present:
+        while (part := _open(cache, plan)) is not None:
+            present = removed_in(part.record, cache.removed())
+            if not present:
+                break
+            found |= present
             _rewrite(cache, part)
-        found |= present
-    return sorted(found)
+        clear_garbage(cache.shard_dir(tar), plan.part)
+    return sorted(found.intersection(keys))
+
+
+def _open(cache: Cache, plan: PartPlan) -> Part | None:
+    """A part that is finished."""
+    try:
+        return Part(plan, cache.record_path(plan))
+    except ShardUnfinishedError:
+        return None
+
+
+def _forget_in_certificate(cache: Cache) -> None:
+    """The certificate names the samples that were made again."""
+    found, removed = read_certificate(cache.directory), cache.removed()
+    names = [] if found is None else [_without_key(name, removed) for name in found.samples]
+    if found is not None and names != found.samples:
+        write_certificate(cache.directory, replace(found, samples=names))
+
+
+def _without_key(name: str, removed: frozenset[str]) -> str:
+    tar, _, key = name.partition("/")
+    return removal_name(tar, key) if removal_name(tar, key) in removed else name
 
 
 def _rewrite(cache: Cache, part: Part) -> None:
-    """Copy a part through a writer, which leaves out what is listed as removed."""
-    plan, old = part.plan, part.store
+    """Copy a part through a writer, which leaves out what is removed."""
+    from pea.cache.writer import ShardWriter  # brings zarr, which is slow to import, and a check does without
+
+    plan = part.plan
     arrays = {bucket: _specs(part, bucket) for bucket in part.record.kept}
     schema = ShardSchema(plan.num_draws, (), arrays, plan.draw_start)
-    number = 1 + int(old.name.removesuffix(".zarr").partition(".r")[2] or 0)
-    with ShardWriter(cache, plan.tar, plan.part, schema, store_name=f"{plan.part}.r{number}.zarr") as writer:
+    with ShardWriter(cache, plan.tar, plan.part, schema, replaces=part.generation) as writer:
         for key, reason, detail in part.record.dropped:
             writer.reject(key, reason, detail)
         for bucket, keys in part.record.kept.items():
@@ -66,7 +95,6 @@ def _rewrite(cache: Cache, part: Part) -> None:
                     bucket, keys=keys[start:stop], captions=captions, samples=rows["sample"], records=rows["record"]
                 )
         writer.finish()
-    remove_tree(old)
 
 
 def _specs(part: Part, bucket: str) -> tuple[ArraySpec, ...]:

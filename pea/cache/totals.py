@@ -1,28 +1,43 @@
 """What a whole cache amounts to: the sum of its parts' summaries, remembered for as long as no part changes.
 
 A look at a large cache costs the reading of every completion record. ``totals.json`` keeps the sum together with a
-fingerprint of what it was made from: the manifest, and inode, size and times of change of every completion record,
-which are published by renaming and never edited. If anything differs, all of them are read again.
+fingerprint of what it was made from: the manifest, and size and version (inode and time of change, or ETag) of every
+completion record, which are created once and never edited. If anything differs, all of them are read again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from pea.cache import strict_json as must
 from pea.cache.reader import Cache
-from pea.errors import PeaError
+from pea.errors import PeaError, StorageError
 from pea.storage.digests import canonical_json, sha256_text
-from pea.storage.durable import atomic_write
+from pea.storage.location import Location
 
 FILE_NAME = "totals.json"
 Totals = dict[str, Any]
+_MOST_BYTES = 64 << 20
+_count = must.count()
+_counts = must.map_of(must.text(256), _count, 1 << 16)
+_document = must.fields(
+    {
+        "fingerprint": must.text(64),
+        "sha256": must.text(64),
+        "totals": must.fields(
+            {
+                **dict.fromkeys(("parts", "tars", "samples", "records", "caption_dropped", "bytes"), _count),
+                **dict.fromkeys(("languages", "buckets", "dropped", "dropped_later"), _counts),
+                "arrays": must.map_of(must.text(1024), must.items(_count, _count), 1 << 16),
+                "timesteps": must.list_of(_count, 1 << 16),
+            }
+        ),
+    }
+)
 
 
 def totals(cache: Cache) -> Totals:
@@ -44,47 +59,43 @@ def totals(cache: Cache) -> Totals:
     return found
 
 
-def intact(directory: Path) -> bool:
+def intact(directory: Location) -> bool:
     """Whether ``totals.json`` is as it was written, or not there: it can be made anew."""
-    try:
-        document = json.loads((directory / FILE_NAME).read_text(encoding="utf-8"))
-        return _remembered(directory, document["fingerprint"]) is not None
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    path = directory / FILE_NAME
+    return not path.exists() or _read(path) is not None
 
 
 def _fingerprint(cache: Cache) -> str:
     """Changes whenever the manifest or a completion record does."""
     digest = hashlib.sha256(cache.identity.digest.encode())
-    shards = cache.directory / "shards"
-    for plan in cache.manifest.parts:
-        name = f"{plan.tar}/{plan.part}.json"
-        try:
-            status = os.stat(f"{shards}/{name}")
-        except OSError:
-            digest.update(f"{name}\n".encode())
-        else:
-            state = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            digest.update(f"{name} {plan.draw_start} {plan.draw_stop} {state}\n".encode())
+    for plan, record in cache.newest_records():
+        state = "none"
+        if record is not None:
+            status = record.status()
+            state = f"{record.name} {status.size_bytes} {status.version}"
+        digest.update(f"{plan.tar} {plan.part} {plan.draw_start} {plan.draw_stop} {state}\n".encode())
     return digest.hexdigest()
 
 
-def _remembered(directory: Path, fingerprint: str) -> Totals | None:
+def _remembered(directory: Location, fingerprint: str) -> Totals | None:
+    document = _read(directory / FILE_NAME)
+    return document["totals"] if document and document["fingerprint"] == fingerprint else None
+
+
+def _read(path: Location) -> dict[str, Any] | None:
     try:
-        text = (directory / FILE_NAME).read_text(encoding="utf-8")
-        document = json.loads(text)
-        found: Totals = document["totals"]
-        return found if text == _to_text(fingerprint, found) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        text = must.read_at_most(path, _MOST_BYTES).decode("utf-8")
+        document: dict[str, Any] = must.parse(text)
+        _document(document, "totals")
+    except (StorageError, ValueError):
         return None
+    return document if text == _to_text(document["fingerprint"], document["totals"]) else None
 
 
-def _remember(directory: Path, fingerprint: str, found: Totals) -> None:
-    """Write ``totals.json`` where that is possible; a cache on a read-only disk does without."""
-    with suppress(OSError, PeaError):
-        atomic_write(directory / FILE_NAME, _to_text(fingerprint, found).encode())
+def _remember(directory: Location, fingerprint: str, found: Totals) -> None:
+    """Write ``totals.json`` where that is possible; a cache that cannot be written does without."""
+    with suppress(PeaError):
+        (directory / FILE_NAME).write_text(_to_text(fingerprint, found))
 
 
 def _to_text(fingerprint: str, found: Totals) -> str:

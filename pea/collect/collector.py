@@ -19,13 +19,15 @@ from itertools import chain
 import torch
 
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
+from pea.cache.identity import READING
 from pea.collect.events import Done, Finished, News, Started, Task
 from pea.collect.overlap import Behind, ahead, side_by_side
 from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
 from pea.config import Config
-from pea.corpus.samples import Rejected, Sample, place_in_bucket, read_tar
-from pea.corpus.tars import scan_headers
+from pea.corpus.samples import Rejected, Sample, TarIdentity, place_in_bucket, read_tar
+from pea.corpus.tars import expected_samples
 from pea.cpu import shared_threads
+from pea.errors import IdentityError
 
 _DECODED_AHEAD = 64
 _BATCHES_BEHIND = 2
@@ -51,18 +53,20 @@ class Collector:
         that the models see; the empty key when it could be several.
 
         Raises:
-            CorpusError: the tar cannot be read to its end.
+            CorpusError: the tar cannot be read to its end, or is not the one that the cache was begun with.
+            IdentityError: the cache was begun by older reading rules.
             DiskFullError: the shard cannot be written; nothing half-written looks finished.
         """
+        check_reading(cache)
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
-        num_expected = sum(name.endswith(b".json") for name in scan_headers(task.tar)[0])
+        num_expected = expected_samples(task.tar)
         yield Started(num_expected)
         at_once = self._batches_at_once(num_expected)
         made_with = "torch.compile" if self._cache_config.run.compile else ""
         schema = self._schema(task.part)
         with ShardWriter(cache, task.part.tar, task.part.part, schema, made_with=made_with) as writer:
-            decoded = self._decode(task, in_flight)
+            decoded = self._decode(task, cache.identity.tars_by_name[task.part.tar], in_flight)
             with (
                 shared_threads(at_once),
                 closing(decoded if task.careful else ahead(decoded, _DECODED_AHEAD)) as items,
@@ -86,21 +90,23 @@ class Collector:
         buckets = {name: part.select(layout.arrays) for name, layout in self._models.layouts.items()}
         return ShardSchema(part.num_draws, (), buckets, part.draw_start)
 
-    def _decode(self, task: Task, in_flight: Callable[[str], object]) -> Generator[Decoded | Rejected, None, None]:
+    def _decode(
+        self, task: Task, expect: TarIdentity, in_flight: Callable[[str], object]
+    ) -> Generator[Decoded | Rejected, None, None]:
         samples = read_tar(
             task.tar,
             self._source.caption_fields(),
             required=(self._source.source_language,),
-            max_image_pixels=self._cache_config.max_image_pixels,
-            max_aspect_ratio=self._cache_config.max_aspect_ratio,
+            rules=self._source.reading_rules(self._cache_config),
             skip=task.skip,
             in_flight=in_flight,
+            expect=expect,
         )
         while True:
             with self._stopwatch("decode"):
                 sample = next(samples, None)
                 if isinstance(sample, Sample):
-                    placed = place_in_bucket(sample.image, self._cache_config.buckets)
+                    placed = place_in_bucket(sample.image, self._cache_config.buckets, sample.original_size)
                     item: Decoded | Rejected = Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
                 elif sample is None:
                     return
@@ -152,6 +158,20 @@ class Collector:
                 samples={name: rows for name, rows in item.samples.items() if part.holds(name, "sample")},
                 records={name: rows for name, rows in item.records.items() if part.holds(name, "record")},
             )
+
+
+def check_reading(cache: Cache) -> None:
+    """Make sure that what is added to a cache is read by the rules of what is there.
+
+    Raises:
+        IdentityError: it was begun before the rules were written down.
+    """
+    if READING not in cache.identity.fields:
+        raise IdentityError(
+            "the cache was begun by older rules of reading tars, and is not finished",
+            where=cache.directory,
+            remedy="Use what is there as it is, finish it with the release that began it, or choose another run_dir.",
+        )
 
 
 __all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pea.cache.manifest import PartPlan
+from pea.corpus.tars import Place
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Task:
     """One tar to be collected."""
 
     part: PartPlan
-    tar: Path
+    tar: Place
     skip: Collection[str] = ()
     """Keys that are rejected unread, because they ended their process before."""
     careful: bool = False

@@ -133,6 +133,8 @@ class CacheConfig(Section):
     """Images whose longer side is more than this many times the shorter one are dropped."""
     max_image_pixels: PositiveInt = 67_108_864
     """Images with more pixels than this are dropped before they are decoded."""
+    max_file_bytes: PositiveInt = 134_217_728
+    """Image files of more bytes than this are dropped before they are read."""
     max_dropped_fraction: Fraction = 0.01
     """A run that drops a larger share of the samples fails."""
     attention: AttentionConfig | None = None

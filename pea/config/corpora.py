@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
+from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
 
 
 class TeacherConfig(Section):
@@ -21,11 +23,25 @@ class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
 
     tars: tuple[TarPattern, ...] = Field(min_length=1)
-    """Paths or glob patterns of the tars. The order does not matter; tars are used by name."""
+    """Paths and URLs of the tars, plain or with gzip; ``*`` and ``{00000..00099}`` stand for many. Tars are used by
+    name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its tars."""
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
     captions: dict[str, str] = Field(default_factory=dict)
     """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
+
+    image_formats: tuple[ImageFormat, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
+    """Formats that may be decoded, whatever a file is called; each further one is a further decoder that strangers'
+    bytes reach."""
+
+    def reading_rules(self, limits: CacheConfig) -> ReadingRules:
+        """How its tars are read."""
+        return ReadingRules(
+            image_formats=self.image_formats,
+            max_file_bytes=limits.max_file_bytes,
+            max_image_pixels=limits.max_image_pixels,
+            max_aspect_ratio=limits.max_aspect_ratio,
+        )
 
     def caption_fields(self) -> dict[str, str]:
         """The mapping that ``pea.corpus.samples.read_tar`` takes."""

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import re
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp")
+from pea.corpus.reasons import BadSampleError
+from pea.corpus.rules import ReadingRules
+from pea.errors import ConfigError
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")  # of an object in memory: another one each time
+_pillow_limit_lock = threading.Lock()
 
 
 class Placed(NamedTuple):
@@ -25,21 +34,45 @@ class Placed(NamedTuple):
     """int64 [6], px: original height and width, crop top and left, target height and width (SDXL)."""
 
 
-class BadSampleError(Exception):
-    """A sample cannot be used; never leaves ``pea.corpus.samples``."""
+class Upright(NamedTuple):
+    """A decoded image."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
+    image: Image.Image
+    """RGB, as it is to be looked at."""
+    turned: bool
+    """Whether it is stored with height and width exchanged."""
 
 
-def read_image(files: Mapping[str, bytes], max_image_pixels: int, max_aspect_ratio: float) -> Image.Image:
+def check_formats(rules: ReadingRules) -> None:
+    """Make sure that this Pillow has the decoders that the rules name.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    Image.init()
+    optional = {"WEBP": "webp", "AVIF": "avif", "JPEG2000": "jpg_2000", "JPEG": "jpg", "PNG": "zlib"}
+    missing = [
+        name
+        for name in rules.image_formats
+        if name not in Image.OPEN or (name in optional and not features.check(optional[name]))
+    ]
+    if missing:
+        raise ConfigError(
+            f"the installed Pillow cannot read {', '.join(missing)}",
+            where="corpora.*.image_formats",
+            remedy="Install a newer Pillow, or leave the format out.",
+        )
+
+
+def read_image(files: Mapping[str, bytes], rules: ReadingRules) -> Upright:
     """The one image among the files of a key, upright and RGB. ``files``: extension -> bytes.
+
+    An orientation in EXIF or XMP is honoured. An ICC profile is not: values are taken as if they were sRGB.
 
     Raises:
         BadSampleError: there is none or more than one, it is damaged, too large, or too long.
     """
-    extensions = [extension for extension in IMAGE_EXTENSIONS if extension in files]
+    extensions = [extension for extension in rules.image_extensions if extension in files]
     if not extensions:
         raise BadSampleError("image_missing", ", ".join(sorted(files)))
     if len(extensions) > 1:
@@ -47,26 +80,45 @@ def read_image(files: Mapping[str, bytes], max_image_pixels: int, max_aspect_rat
     data = files[extensions[0]]
     if not data:
         raise BadSampleError("image_empty")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _pillow_allows(rules.max_image_pixels):
         warnings.simplefilter("ignore")  # PIL warns of what is decided here: size, odd metadata
-        return _decode(data, max_image_pixels, max_aspect_ratio)
+        return _decode(data, rules)
 
 
-def _decode(data: bytes, max_image_pixels: int, max_aspect_ratio: float) -> Image.Image:
+def _decode(data: bytes, rules: ReadingRules) -> Upright:
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=rules.image_formats) as image:
             width, height = image.size
-            if width * height > max_image_pixels:
+            if width * height > rules.max_image_pixels:
                 raise BadSampleError("image_too_large", f"{width}x{height} px")
-            if max(width, height) > max_aspect_ratio * min(width, height):
+            if max(width, height) > rules.max_aspect_ratio * min(width, height):
                 raise BadSampleError("aspect_ratio", f"{width}x{height} px")
-            return to_rgb(ImageOps.exif_transpose(image))
+            upright = ImageOps.exif_transpose(image)
+            return Upright(to_rgb(upright), image.getexif().get(ExifTags.Base.Orientation) in _TURNED)
     except BadSampleError:
         raise
+    except UnidentifiedImageError:
+        raise BadSampleError("image_undecodable", f"not {', '.join(rules.image_formats)}, or damaged") from None
     except Image.DecompressionBombError as error:
         raise BadSampleError("image_too_large", str(error)) from None
     except Exception as error:  # noqa: BLE001 (a decoder of damaged bytes may raise anything)
-        raise BadSampleError("image_undecodable", f"{type(error).__name__}: {error}"[:200]) from None
+        detail = _ADDRESS.sub("0x…", f"{type(error).__name__}: {error}")
+        raise BadSampleError("image_undecodable", detail[:200]) from None
+
+
+@contextmanager
+def _pillow_allows(num_pixels: int) -> Iterator[None]:
+    """Lift Pillow's own limit for as long as an image is decoded, where the configuration allows more pixels."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None or num_pixels <= limit:
+        yield
+        return
+    with _pillow_limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, num_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -103,8 +155,13 @@ def choose_bucket(height: int, width: int, buckets: Sequence[tuple[int, int]]) -
     return min(buckets, key=distance)
 
 
-def place_in_bucket(image: Image.Image, buckets: Sequence[tuple[int, int]]) -> Placed:
-    """Resize an RGB image to cover its bucket and cut the centre out."""
+def place_in_bucket(
+    image: Image.Image, buckets: Sequence[tuple[int, int]], original_size: tuple[int, int] | None = None
+) -> Placed:
+    """Resize an RGB image to cover its bucket and cut the centre out.
+
+    ``original_size``: (H, W) in px that the image had before it became what it is here; None: it was never another.
+    """
     width, height = image.size
     target_height, target_width = choose_bucket(height, width, buckets)
     if width * target_height >= height * target_width:  # relatively wider than the bucket: the height decides
@@ -118,5 +175,5 @@ def place_in_bucket(image: Image.Image, buckets: Sequence[tuple[int, int]]) -> P
     top, left = (new_height - target_height) // 2, (new_width - target_width) // 2
     cut = np.asarray(image)[top : top + target_height, left : left + target_width]
     pixels = np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
-    time_ids = np.array([height, width, top, left, target_height, target_width], dtype=np.int64)
+    time_ids = np.array([*(original_size or (height, width)), top, left, target_height, target_width], dtype=np.int64)
     return Placed(pixels, (target_height, target_width), time_ids)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import re
-import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from pea.errors import CorpusError
+from pea.corpus.archive import TarReader
+from pea.corpus.byte_streams import RESTORE, StoredBytes, read_errors, unpacked
+from pea.corpus.grouping import SeenKeys, Unread, key_groups
+from pea.corpus.places import Place, Tar, expand_tars, location_of, sample_id, tar_name
+from pea.corpus.rules import DEFAULT_FORMATS, extensions_of
+from pea.corpus.sidecars import MAX_BYTES, Sidecar, read_sidecars
+from pea.errors import AccessDeniedError, CorpusError, LocationMissingError
+from pea.storage.location import Location
 
-_BLOCK_BYTES = 512  # of the tar format
-_NAME = re.compile(r"^((?:.*/|)[^.]+)[.][^/]*$")  # key, then everything after the first dot: as webdataset splits
+_FIRST_DOT = re.compile(r"^((?:.*/|)[^.]+)[.][^/]*$")
+_SAMPLE_BYTES = 100_000  # to guess a number of samples from the size of a tar
 
 
 @dataclass(frozen=True)
@@ -21,129 +26,194 @@ class TarIdentity:
     """What makes two tars the same."""
 
     name: str
-    """File name without ``.tar``."""
+    """What it is called; see ``pea.corpus.places``."""
     size_bytes: int
     """Size of the file."""
     sha256: str
     """Digest of the file."""
 
 
-def sample_id(tar: str, key: str) -> str:
-    """The id of a sample, from which its draws follow."""
-    return f"{tar}/{key}"
+@dataclass(frozen=True)
+class TarContents:
+    """What a look at the headers of a whole tar finds."""
+
+    keys: tuple[str, ...]
+    """Every key once, in order of first appearance, as it is recorded."""
+    num_samples: int
+    """Keys with an image or a json."""
+    identity: TarIdentity | None = None
+    """What the tar is, where that was asked for."""
 
 
-def tar_name(path: str | Path) -> str:
-    """The name of a tar: its file name without ``.tar``."""
-    return Path(path).name.removesuffix(".tar")
+class OpenTar:
+    """A tar that is being read, from its first byte to its last."""
 
+    def __init__(self, tar: Tar, stored: StoredBytes, sidecars: Sequence[Sidecar]) -> None:
+        self._tar, self._stored, self._sidecars = tar, stored, sidecars
+        self.seen = SeenKeys(tar)
 
-def expand_tars(patterns: Sequence[str]) -> list[Path]:
-    """The tars that paths and glob patterns name, sorted by name.
+    @property
+    def members(self) -> TarReader:
+        """Its members, once."""
+        return TarReader(unpacked(self._stored, self._tar), self._tar)
 
-    Raises:
-        CorpusError: a pattern matches nothing, or two tars have one name.
-    """
-    found: dict[str, Path] = {}
-    for pattern in patterns:
-        matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-        if not matches:
+    def identity(self) -> TarIdentity:
+        """What it is; reads what was not read. Needs ``digest``.
+
+        Raises:
+            CorpusError: it is not what is said beside it.
+        """
+        while self._stored.read(1 << 20):
+            pass
+        for sidecar in self._sidecars:
+            sidecar.check_bytes(self._stored.num_read, self._stored.sha256)
+        return TarIdentity(self._tar.name, self._stored.num_read, self._stored.sha256)
+
+    def finish(self, expect: TarIdentity | None = None) -> None:
+        """All members have been read: compare with what is known of the tar. ``expect`` needs ``digest``.
+
+        Raises:
+            CorpusError: other bytes, or another number of samples.
+        """
+        self.seen.finish()
+        for sidecar in self._sidecars:
+            sidecar.check_count(self.seen.num_samples)
+        if expect is None:
+            return
+        found = self.identity()
+        if (found.size_bytes, found.sha256) != (expect.size_bytes, expect.sha256):
             raise CorpusError(
-                "no such tar",
-                where=pattern,
-                remedy="Correct corpora.*.tars, or run the stage that writes them.",
+                "the tar has changed since the cache was begun",
+                where=self._tar,
+                expected=f"sha256 {expect.sha256[:12]}…",
+                got=f"{found.sha256[:12]}…",
+                remedy=RESTORE,
             )
-        for path in matches:
-            other = found.setdefault(tar_name(path), path)
-            if other.resolve() != path.resolve():
-                raise CorpusError(f"two tars are named {tar_name(path)}", got=f"{other} and {path}")
-    return [found[name] for name in sorted(found)]
 
 
-def tar_identity(path: str | Path) -> TarIdentity:
-    """Name, size and sha256 of a tar.
+@contextmanager
+def open_tar(place: Place, *, digest: bool = False) -> Iterator[OpenTar]:
+    """Open a tar for one pass. ``digest``: read every byte, so that the tar can be compared with its identity.
 
     Raises:
-        CorpusError: the file cannot be read.
+        CorpusError: it is missing or unreadable, or changes while it is open.
     """
-    digest, size_bytes = hashlib.sha256(), 0
-    try:
-        with Path(path).open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-                size_bytes += len(block)
-    except OSError as error:
-        raise CorpusError("cannot read the tar", where=path, got=error.strerror) from error
-    return TarIdentity(tar_name(path), size_bytes, digest.hexdigest())
+    location = location_of(place)
+    sidecars = _sidecars(location)
+    with read_errors(location):
+        stream = location.open_stream()
+    with stream:
+        yield OpenTar(Tar(tar_name(place), location), StoredBytes(stream, location, digest=digest), sidecars)
 
 
-def check_tar(path: str | Path) -> None:
-    """Make sure that a tar is whole. ``tarfile`` ends silently at a damaged header or a missing end mark.
+def tar_identity(place: Place) -> TarIdentity:
+    """Name, size and sha256 of a tar, which agree with what is said beside it.
 
     Raises:
-        CorpusError: missing, not a plain tar, truncated, or damaged between its members.
+        CorpusError: the file cannot be read, or is not what is said beside it.
     """
-    remedy = "Restore the tar from its source."
-    if scan_headers(Path(path))[1]:
-        return
-    try:  # with care, to say what is wrong
-        with tarfile.open(path, "r:") as archive:
-            for _ in archive:
-                archive.members = []  # type: ignore[attr-defined]  # keeps memory flat
-            end = archive.offset
-        with Path(path).open("rb") as file:
-            file.seek(end)
-            mark = file.read(_BLOCK_BYTES)
-    except FileNotFoundError as error:
-        raise CorpusError("no such tar", where=path) from error
-    except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+    with open_tar(place, digest=True) as tar:
+        return tar.identity()
+
+
+def scan_tar(
+    place: Place, image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS), *, digest: bool = False
+) -> TarContents:
+    """Look at every header of a tar, by the code that reads it, without reading images and jsons.
+
+    ``digest``: find the tar's identity in the same pass.
+
+    Raises:
+        CorpusError: what reading it would raise, as far as that does not need the files' bytes.
+    """
+    with open_tar(place, digest=digest) as tar:
+        for group in key_groups(tar.members, image_extensions, lambda _member, _key: Unread("")):
+            tar.seen.note(group)
+        tar.finish()
+        identity = tar.identity() if digest else None
+    return TarContents(tuple(tar.seen.keys), tar.seen.num_samples, identity)
+
+
+def check_tars(places: Iterable[Place], image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS)) -> list[str]:
+    """Make sure that the tars of a corpus are whole, before anything is spent; returns the names of empty ones.
+
+    Raises:
+        CorpusError: one is missing, truncated, or damaged between its members, or no tar has a sample.
+    """
+    num_samples = {tar_name(place): scan_tar(place, image_extensions).num_samples for place in places}
+    if not any(num_samples.values()):
         raise CorpusError(
-            "the tar is damaged, truncated, or compressed", where=path, got=error, remedy=remedy
-        ) from error
-    if len(mark) < _BLOCK_BYTES:
-        raise CorpusError("the tar is truncated: it has no end mark", where=path, got=f"{end} bytes", remedy=remedy)
-    if mark.strip(b"\0"):
-        raise CorpusError("the tar is damaged: no header", where=path, got=f"other bytes at {end}", remedy=remedy)
+            "the corpus has no samples",
+            got=f"{len(num_samples)} tars, none with an image or a json in it",
+            remedy="Correct corpora.*.tars; the files of a sample are called KEY.jpg (or png, webp) and KEY.json.",
+        )
+    return [name for name, count in num_samples.items() if not count]
 
 
-def scan_headers(path: Path) -> tuple[list[bytes], bool]:
-    """Names of a tar's members, up to the first header that is unusual or damaged, and whether all were read.
-
-    Ten times as quick as ``tarfile``; what it does not understand is left to that.
+def expected_samples(place: Place) -> int:
+    """How many samples a tar has, without reading much: as said beside it, or counted, or guessed from the size.
 
     Raises:
-        CorpusError: the file cannot be read.
+        CorpusError: the tar is missing or damaged between its members.
     """
-    names: list[bytes] = []
-    try:
-        with path.open("rb") as file:
-            while len(header := file.read(_BLOCK_BYTES)) == _BLOCK_BYTES:
-                if not header.strip(b"\0"):
-                    return names, True
-                size, checksum = (int(header[a:b].strip(b" \0") or b"0", 8) for a, b in ((124, 136), (148, 156)))
-                if size < 0 or sum(header) - sum(header[148:156]) + 8 * ord(" ") != checksum:
-                    break
-                names.append(header[:100].rstrip(b"\0"))
-                file.seek(-(-size // _BLOCK_BYTES) * _BLOCK_BYTES, 1)
-    except ValueError:  # a size in another notation
-        pass
-    except FileNotFoundError as error:
-        raise CorpusError("no such tar", where=path) from error
-    except OSError as error:
-        raise CorpusError("cannot read the tar", where=path, got=error) from error
-    return names, False
+    location = location_of(place)
+    for sidecar in _sidecars(location):
+        if sidecar.num_samples is not None:
+            return sidecar.num_samples
+    if location.is_local and location.suffix == ".tar":
+        return scan_tar(location).num_samples
+    with read_errors(location):
+        return -(-location.status().size_bytes // _SAMPLE_BYTES)
 
 
-def tar_keys(path: str | Path) -> list[str]:
+def tar_keys(place: Place, reading: Mapping[str, Any] | None) -> list[str]:
     """Every key of a tar once, in order of first appearance, without reading the files.
 
+    ``reading``: the identity's field ``corpus.reading``; None: keys as caches without that field have them.
+
     Raises:
-        CorpusError: the tar cannot be read.
+        CorpusError: what ``scan_tar`` raises.
     """
-    try:
-        with tarfile.open(path, "r:") as archive:
-            matches = (_NAME.match(member.name) for member in archive if member.isreg())
-            keys = [match.group(1) for match in matches if match]
-    except (OSError, tarfile.TarError) as error:
-        raise CorpusError("cannot read the tar", where=path, got=error) from error
-    return [key.encode("utf-8", "backslashreplace").decode() for key in dict.fromkeys(keys)]
+    if reading is not None:
+        return list(scan_tar(place, extensions_of(tuple(reading["image_formats"]))).keys)
+    with open_tar(place) as tar:
+        names = [member.name for member in tar.members if member.kind in ("file", "sparse")]
+    matches = (_FIRST_DOT.match(name) for name in names)
+    keys = dict.fromkeys(match.group(1) for match in matches if match)
+    return [key.encode("utf-8", "backslashreplace").decode() for key in keys]
+
+
+def _sidecars(location: Location) -> list[Sidecar]:
+    def read(name: str) -> bytes | None:
+        beside = location.with_name(name)
+        try:
+            if beside.status().size_bytes > MAX_BYTES:
+                raise CorpusError("too long for what is said beside a tar", where=beside, expected=f"{MAX_BYTES} bytes")
+            return beside.read_bytes()
+        except LocationMissingError:
+            return None
+        except AccessDeniedError:
+            if not location.is_local:  # what a bucket that may not be listed says of an object that is not there
+                return None
+            raise
+
+    with read_errors(location):
+        return read_sidecars(location.name, str(location.parent), read)
+
+
+__all__ = [
+    "OpenTar",
+    "Place",
+    "Tar",
+    "TarContents",
+    "TarIdentity",
+    "check_tars",
+    "expand_tars",
+    "expected_samples",
+    "open_tar",
+    "sample_id",
+    "scan_tar",
+    "tar_identity",
+    "tar_keys",
+    "tar_name",
+]

@@ -1,1 +1,7 @@
-"""Files on disk: published whole, made durable, digested, locked."""
+"""Locations on disks and in object stores: read, written whole, published, leased, digested, locked."""
+
+from pea.storage.location import Location
+from pea.storage.options import RetryPolicy, StorageOptions, configure
+from pea.storage.status import Entry, Status
+
+__all__ = ["Entry", "Location", "RetryPolicy", "Status", "StorageOptions", "configure"]

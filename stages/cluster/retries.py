@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from pea.cache import PartPlan
 from pea.collect.events import Task
+from pea.storage import Location
 
 MAX_QUARANTINED = 8
 """More samples of one tar than this do not end their process by their own fault."""
@@ -21,7 +21,7 @@ class Job:
     """One tar to be cached, with the history of its failures."""
 
     part: PartPlan
-    tar: Path
+    tar: Location
     max_tries: int
     tries: int = 0
     """Tries that failed since the last sample was quarantined."""

@@ -53,7 +53,7 @@ class Caching:
     """All ways of one tar's records."""
 
     def __init__(self, config: Config, device: torch.device, folder: Path, num_samples: int | None) -> None:
-        tar = expand_tars(config.corpora.parallel.tars)[0]
+        tar = expand_tars(config.corpora.parallel.tars)[0].location.local_path
         if num_samples is not None:
             tar = first_samples(tar, num_samples, folder)
         parallel = config.corpora.parallel.model_copy(update={"tars": (str(tar),)})

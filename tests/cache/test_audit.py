@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import shutil
 import tarfile
 from contextlib import suppress
 from dataclasses import replace
@@ -16,11 +15,12 @@ import pytest
 
 from pea.cache import Cache, ShardWriter
 from pea.cache.audit import audit, repair
-from pea.cache.completion import FileEntry, read_record, write_record
+from pea.cache.completion import FileEntry, read_record, record_to_bytes
+from pea.cache.removals import removal_name
 from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, PeaError
 from pea.storage.digests import sha256_file
-from tests.cache_helpers import CacheMaker, content, identity
+from tests.cache_helpers import CacheMaker, content, identity, store_of
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def corrupt_many(cache: Cache, count: int) -> None:
     """Corrupt one file at a time: whatever is read before the audit is right or an error, and the audit finds it."""
     expected = content(cache)
     chance = random.Random(7)
-    files = sorted(path for path in cache.directory.rglob("*") if path.is_file())
+    files = sorted(path for path in Path(cache.directory).rglob("*") if path.is_file())
     for _ in range(count):
         path = chance.choice(files)
         before = path.read_bytes()
@@ -74,7 +74,7 @@ def test_a_healthy_cache_has_no_problems(filled: Cache) -> None:
     assert found.problems == []
     assert steps == [(1, 2), (2, 2)]
     assert (found.num_parts, found.num_samples) == (2, 8)
-    files = [path for path in (filled.directory / "shards").rglob("*") if path.is_file() and path.name != "p000.json"]
+    files = [path for tar in "ab" for path in store_of(filled, tar).rglob("*") if path.is_file()]
     assert (found.num_files, found.num_bytes) == (len(files), sum(path.stat().st_size for path in files))
 
 
@@ -92,30 +92,35 @@ def test_a_thousand_random_corruptions_are_found_and_never_read(make_cache: Cach
 
 def test_repair_requeues_exactly_what_is_damaged(make_cache: CacheMaker, filled: Cache) -> None:
     expected = content(filled)
-    victim = next(filled.shard_dir("b").rglob("noise_pred/c/0/0/0/0"))
+    victim = next(store_of(filled, "b").rglob("noise_pred/c/0/0/0/0"))
     victim.write_bytes(b"")
     found = audit(filled.directory)
     assert found.damaged_parts == [("b", "p000")]
-    untouched = {path: path.stat().st_mtime_ns for path in filled.shard_dir("a").rglob("*")}
+    files = list(Path(filled.shard_dir("a")).rglob("*"))
+    untouched = {path: path.stat().st_mtime_ns for path in files}
     assert repair(filled, found) == [("b", "p000")]
     assert filled.unfinished() == [("b", "p000")]
     assert content(make_cache.fill(identity(["a", "b"]))) == expected
-    assert untouched == {path: path.stat().st_mtime_ns for path in filled.shard_dir("a").rglob("*")}
+    assert untouched == {path: path.stat().st_mtime_ns for path in files}
+    names = {path.name for path in Path(filled.shard_dir("b")).iterdir()}
+    assert names == {"p000.2.json", store_of(filled, "b").name}, "what was withdrawn is cleared"
     assert audit(filled.directory).problems == []
 
 
 def test_unfinished_and_stray_files_are_listed(make_cache: CacheMaker, filled: Cache) -> None:
-    (filled.shard_dir("b") / "p000.json").unlink()
-    (filled.directory / "notes.txt").touch()
-    (filled.directory / "shards" / "z").mkdir()
-    (filled.shard_dir("a") / "p007.zarr").mkdir()
-    (filled.shard_dir("a") / "p000.zarr" / "extra").touch()
+    orphan = store_of(filled, "b")
+    Path(filled.shard_dir("b"), "p000.json").unlink()
+    Path(filled.directory, "notes.txt").touch()
+    Path(filled.directory, "shards", "z").mkdir()
+    Path(filled.shard_dir("a"), "p007.zarr").mkdir()
+    (store_of(filled) / "extra").touch()
     kinds = sorted((each.kind, Path(each.where).name) for each in audit(filled.directory).problems)
     assert kinds == [
         ("damaged", "extra"),
         ("extra", "notes.txt"),
         ("extra", "p007.zarr"),
         ("extra", "z"),
+        ("garbage", orphan.name),
         ("unfinished", "p000.json"),
     ]
 
@@ -161,7 +166,6 @@ def test_takedown(make_cache: CacheMaker) -> None:
     make_cache.fill(identity(["a", "b"]))
     cache = make_cache.fill(identity(["a", "b"], draws=5), extend=True)
     before = content(cache)
-    secret = b"caption a-24x32-1"
     assert remove_samples(cache, "a", ["a-24x32-1", "absent"]) == ["a-24x32-1"]
     cache = Cache.open(cache.directory)
     after = content(cache)
@@ -173,40 +177,54 @@ def test_takedown(make_cache: CacheMaker) -> None:
         key: value for key, value in before.items() if key[0] == "b"
     }
     assert audit(cache.directory).problems == []
-    stores = [path for path in cache.shard_dir("a").iterdir() if path.suffix == ".zarr"]
-    assert sorted(path.name for path in stores) == ["p000.r1.zarr", "p001.r1.zarr"]
-    assert not any(secret in path.read_bytes() for path in cache.shard_dir("a").rglob("*") if path.is_file())
+    names = {path.name for path in Path(cache.shard_dir("a")).iterdir()}
+    assert names == {"p000.1.json", "p001.1.json", store_of(cache).name, store_of(cache, part="p001").name}
+    files = [path for path in Path(cache.directory).rglob("*") if path.is_file()]
+    assert not [path for path in files if b"a-24x32-1" in path.read_bytes()], "no caption, and no key in clear"
     record = cache.shards[0].parts[0].record
     assert ("a-24x32-3", "nonfinite_teacher", "made up") in record.dropped
-    assert ("a-24x32-1", "removed", "") in record.dropped
+    assert (removal_name("a", "a-24x32-1"), "removed", "") in record.dropped
 
 
 def test_what_was_removed_does_not_come_back(make_cache: CacheMaker, filled: Cache) -> None:
     remove_samples(filled, "a", ["a-24x32-1"])
     remove_samples(filled, "a", ["a-24x32-2"])
-    shutil.rmtree(filled.shard_dir("a"))
+    filled.shard_dir("a").delete_tree()
     rebuilt = make_cache.fill(identity(["a", "b"]))
     assert rebuilt.shards[0].buckets["24x32"].keys == ["a-24x32-0", "a-24x32-3"]
     assert audit(rebuilt.directory).problems == []
 
 
-def test_a_takedown_that_was_interrupted_is_found_and_ended(filled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("repairing", [False, True])
+def test_a_takedown_that_was_interrupted_is_found_and_ended(
+    filled: Cache, monkeypatch: pytest.MonkeyPatch, repairing: bool
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr("pea.cache.takedown._rewrite", lambda *_: None)
-        remove_samples(filled, "a", ["a-24x32-1"])
+        patch.setattr("pea.cache.takedown.clear_garbage", die)
+        patch.setattr("pea.cache.takedown._rewrite", die)
+        with pytest.raises(KeyboardInterrupt):
+            remove_samples(filled, "a", ["a-24x32-1"])
     problems = audit(filled.directory).problems
-    assert [each.what for each in problems] == ["a-24x32-1 was removed and is still stored"]
-    remove_samples(filled, "a", ["a-24x32-1"])
+    assert [(each.kind, each.tar) for each in problems] == [("removed", "a")]
+    assert "a-24x32-1" not in str(problems)
+    if repairing:
+        repair(filled, audit(filled.directory))
+    else:
+        remove_samples(filled, "a", ["a-24x32-1"])
+    assert not any(b"a-24x32-1" in path.read_bytes() for path in Path(filled.directory).rglob("*") if path.is_file())
     assert audit(filled.directory).problems == []
     with pytest.raises(CacheError, match="no such tar"):
         remove_samples(filled, "zz", ["k"])
 
 
 def test_files_of_older_caches_are_compared_by_their_sha256(filled: Cache) -> None:
-    path = filled.shard_dir("a") / "p000.json"
-    record, store = read_record(path), filled.shard_dir("a") / "p000.zarr"
+    path, store = filled.shard_dir("a") / "p000.json", store_of(filled)
+    record = read_record(path)
     files = {name: FileEntry(entry.size_bytes, sha256_file(store / name)) for name, entry in record.files.items()}
-    write_record(path, replace(record, files=files))
+    path.write_bytes(record_to_bytes(replace(record, files=files)))
     assert audit(filled.directory).problems == []
     victim = next(store.rglob("noise_pred/c/0/0/0/0"))
     victim.write_bytes(bytes(victim.stat().st_size))

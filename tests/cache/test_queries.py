@@ -55,7 +55,7 @@ def test_other_queries_are_another_cache(config: Config) -> None:
 
 @pytest.mark.parametrize("array", [QUERIES, TEXT_STATES, TEXT_POOLED])
 def test_damage_is_found_and_never_read(cache: Cache, array: str) -> None:
-    path = next(path for path in cache.directory.rglob(f"{array}/**/c/**/*") if path.is_file())
+    path = next(path for path in Path(cache.directory).rglob(f"{array}/**/c/**/*") if path.is_file())
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 1
     path.write_bytes(data)
@@ -74,7 +74,7 @@ def test_damage_is_found_and_never_read(cache: Cache, array: str) -> None:
 
 def test_missing_queries_and_texts_are_no_zeros(cache: Cache) -> None:
     for array in (QUERIES, TEXT_STATES):
-        path = next(path for path in cache.directory.rglob(f"{array}/**/c/**/*") if path.is_file())
+        path = next(path for path in Path(cache.directory).rglob(f"{array}/**/c/**/*") if path.is_file())
         path.unlink()
     assert len(audit(cache.directory).problems) == 2
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pea.cache import ArraySpec, Cache, ShardSchema, ShardWriter
 from pea.cache.schema import decode_texts, encode_texts
-from tests.cache_helpers import CacheMaker, identity, value_rows
+from tests.cache_helpers import CacheMaker, identity, store_of, value_rows
 
 DTYPES = ("float16", "float32", "int8", "uint8", "uint16", "int64", "uint64", "bool")
 shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
@@ -100,7 +100,7 @@ def test_texts_round_trip(values: list[str]) -> None:
 @pytest.fixture
 def store(make_cache: CacheMaker) -> tuple[Cache, Path]:
     cache = make_cache.fill()
-    return cache, cache.shard_dir("a") / "p000.zarr" / "24x32"
+    return cache, store_of(cache) / "24x32"
 
 
 def test_plain_zarr_reads_the_same(store: tuple[Cache, Path]) -> None:

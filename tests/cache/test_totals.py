@@ -26,7 +26,7 @@ def filled(make_cache: CacheMaker) -> Cache:
 
 def fresh(cache: Cache) -> dict[str, object]:
     """The sums, from the completion records."""
-    (cache.directory / FILE_NAME).unlink(missing_ok=True)
+    (cache.directory / FILE_NAME).delete()
     return totals(Cache.open(cache.directory, partial=True))
 
 
@@ -55,7 +55,7 @@ def _extend(maker: CacheMaker, cache: Cache) -> None:
 
 
 def _lose_a_record(maker: CacheMaker, cache: Cache) -> None:
-    (cache.shard_dir("a") / "p000.json").unlink()
+    (cache.shard_dir("a") / "p000.json").delete()
 
 
 def _take_down(maker: CacheMaker, cache: Cache) -> None:
@@ -79,7 +79,7 @@ def test_any_change_is_seen(make_cache: CacheMaker, filled: Cache, change: Calla
 
 def test_a_record_edited_in_place_with_its_old_times_is_seen(filled: Cache) -> None:
     fresh(filled)
-    path = filled.shard_dir("a") / "p000.json"
+    path = Path(filled.shard_dir("a") / "p000.json")
     status, data = path.stat(), path.read_bytes()
     path.write_bytes(data.replace(b'"num_samples":4', b'"num_samples":5', 1))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -89,7 +89,7 @@ def test_a_record_edited_in_place_with_its_old_times_is_seen(filled: Cache) -> N
 
 def test_damaged_sums_are_made_anew_and_told_by_the_audit(filled: Cache) -> None:
     expected = fresh(filled)
-    path = filled.directory / FILE_NAME
+    path = Path(filled.directory / FILE_NAME)
     text = path.read_text()
     for damaged in (text.replace('"samples":7', '"samples":8'), text[:-9], "", "[]"):
         path.write_text(damaged)
@@ -101,12 +101,12 @@ def test_damaged_sums_are_made_anew_and_told_by_the_audit(filled: Cache) -> None
 
 def test_a_cache_that_cannot_be_written_is_only_read(filled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fresh(filled)
-    (filled.directory / FILE_NAME).unlink()
+    (filled.directory / FILE_NAME).delete()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr("pea.cache.totals.atomic_write", refuse)
+    monkeypatch.setattr("pea.storage.disk.atomic_write", refuse)
     assert again(filled) == expected
     assert not (filled.directory / FILE_NAME).exists()
 

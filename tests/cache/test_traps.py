@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,9 @@ import pytest
 import zarr
 
 from pea.cache import Cache, ShardWriter
+from pea.cache.stored_array import StoredArray
 from pea.errors import CacheError, PeaError, ShardDamagedError, ShardUnfinishedError
-from tests.cache_helpers import CacheMaker, identity
+from tests.cache_helpers import CacheMaker, identity, store_of
 
 VALUES = "features/mid_block/values"
 
@@ -24,7 +27,7 @@ def filled(make_cache: CacheMaker) -> Cache:
 
 
 def chunk_file(cache: Cache, array: str = VALUES, tar: str = "a") -> Path:
-    (path,) = [p for p in (cache.shard_dir(tar) / "p000.zarr" / "24x32" / array / "c").rglob("*") if p.is_file()]
+    (path,) = [p for p in (store_of(cache, tar) / "24x32" / array / "c").rglob("*") if p.is_file()]
     return path
 
 
@@ -42,7 +45,7 @@ def read(cache: Cache, array: str = VALUES) -> np.ndarray:
 
 def test_a_missing_chunk_is_an_error_and_not_the_fill_value(filled: Cache) -> None:
     chunk_file(filled).unlink()
-    assert not plain(filled.shard_dir("a") / "p000.zarr").any()  # the trap
+    assert not plain(store_of(filled)).any()  # the trap
     with pytest.raises(ShardDamagedError, match="No such file"):
         read(filled)
 
@@ -106,7 +109,7 @@ def test_all_zero_chunks_are_stored(make_cache: CacheMaker) -> None:
 
 def test_a_chunk_that_was_never_written_is_an_error(filled: Cache) -> None:
     """Another tool may leave a chunk out of a shard file, with a valid index."""
-    store = filled.shard_dir("a") / "p000.zarr"
+    store = store_of(filled)
     array = zarr.open_group(store, mode="r+")[f"24x32/{VALUES}"]
     assert isinstance(array, zarr.Array)
     array[:] = 0  # zarr's default leaves all-zero chunks out
@@ -123,21 +126,43 @@ def test_bfloat16_is_kept_as_its_bits() -> None:
     assert (spec.dtype, spec.attributes["bits"]) == ("uint16", "bfloat16")
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("context", ["forkserver", "spawn"])
 def test_reading_works_in_child_processes(filled: Cache, context: str) -> None:
     expected = read(filled)
     with multiprocessing.get_context(context).Pool(1) as pool:
         assert np.array_equal(pool.apply_async(read, (filled,)).get(timeout=60), expected)
 
 
-def test_contiguous_rows_need_few_chunks(filled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of rows costs one read per chunk it touches: scattered row reads are never needed."""
-    from pea.cache.chunks import StoredArray
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_of_a_process_that_has_read_is_refused_in_one_line(filled: Cache) -> None:
+    """tensorstore would end the process: its threads are not in the fork."""
+    read(filled)
+    with (
+        multiprocessing.get_context("fork").Pool(1) as pool,
+        pytest.raises(
+            CacheError, match=r"a forked process cannot read the cache.*Start workers with \"spawn\""
+        ) as caught,
+    ):
+        pool.apply_async(read, (filled,)).get(timeout=60)
+    assert str(caught.value).count("\n") == 0
 
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_of_a_process_that_has_not_read_reads(filled: Cache) -> None:
+    code = (
+        "import multiprocessing as m; from pea.cache import Cache\n"
+        "def look(c): return len(c.shards[0].buckets['24x32'].read(['noise_pred'], 0, 3)['noise_pred'])\n"
+        f"print(m.get_context('fork').Pool(1).apply(look, (Cache.open({str(filled.directory)!r}),)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out == "3\n"
+
+
+def test_contiguous_rows_are_one_request(filled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of rows costs one read, whatever it holds: scattered row reads are never needed."""
     reads: list[object] = []
-    original = StoredArray._read_raw_chunk
-    monkeypatch.setattr(StoredArray, "_read_raw_chunk", lambda *args: reads.append(0) or original(*args))
+    original = StoredArray._open
+    monkeypatch.setattr(StoredArray, "_open", lambda *args: reads.append(0) or original(*args))
     assert len(read(filled)) == 12
     assert len(reads) == 1
 
@@ -153,7 +178,7 @@ def test_an_unfinished_shard_is_refused_and_completed(make_cache: CacheMaker) ->
 
 
 def test_a_damaged_completion_record_is_refused(filled: Cache) -> None:
-    path = filled.shard_dir("a") / "p000.json"
+    path = Path(filled.shard_dir("a") / "p000.json")
     data = path.read_bytes()
     for place in np.random.default_rng(0).integers(0, len(data), 60).tolist():
         damaged = bytearray(data)

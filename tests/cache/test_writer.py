@@ -1,9 +1,7 @@
-"""The writer's guards: one writer, whole blocks, durable before it is seen, and nothing left of one that died."""
+"""The writer's guards: the first record wins, durable before it is seen, and nothing left of one that died."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import subprocess
 import sys
@@ -13,119 +11,198 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pea.cache import Cache, ShardWriter
-from pea.cache.zarr_files import ArrayFiles
-from pea.errors import CacheError, ShardLockedError
-from pea.storage.durable import atomic_write
-from pea.storage.locks import FileLock
-from tests.cache_helpers import CacheMaker, identity
+from pea.cache import ArraySpec, Cache, ShardWriter
+from pea.cache.array_writer import ArrayWriter
+from pea.cache.audit import audit, repair
+from pea.cache.removals import add_removed
+from pea.errors import CacheError, LeaseLostError
+from pea.storage import leases
+from tests.cache_helpers import CacheMaker, content, identity, store_of
 
 
-def test_a_second_writer_is_refused(make_cache: CacheMaker) -> None:
-    cache = Cache.create_or_resume(make_cache.directory, identity(["a"]))
-    (plan,) = cache.plan()
-    with ShardWriter(cache, "a", "p000", make_cache.schema(plan)) as first:
-        with pytest.raises(ShardLockedError, match="another writer"):
-            ShardWriter(cache, "a", "p000", make_cache.schema(plan))
-        make_cache.append(first, plan, "24x32", make_cache.keys("a", "24x32"))
-        first.finish()
+@pytest.fixture
+def cache(make_cache: CacheMaker) -> Cache:
+    return Cache.create_or_resume(make_cache.directory, identity(["a"]))
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of two rows, so that a writer has written much before it is finished."""
+    monkeypatch.setattr(ArraySpec, "rows_per_file", 2)
+    monkeypatch.setattr(ArraySpec, "rows_per_chunk", 2)
+
+
+def open_writer(maker: CacheMaker, cache: Cache) -> ShardWriter:
+    """A writer that has everything and is not finished."""
+    (plan,) = cache.manifest.parts
+    writer = ShardWriter(cache, "a", "p000", maker.schema(plan))
+    maker.append(writer, plan, "24x32", maker.keys("a", "24x32"))
+    return writer
+
+
+def names(cache: Cache) -> list[str]:
+    return sorted(path.name for path in Path(cache.shard_dir("a")).iterdir())
+
+
+def test_of_two_writers_the_first_to_finish_wins(make_cache: CacheMaker, cache: Cache) -> None:
+    with open_writer(make_cache, cache) as first, open_writer(make_cache, cache) as second:
+        won = second.finish()
+        assert first.finish() == won
+    assert names(cache) == sorted(["p000.json", won.store])
+    assert audit(cache.directory).problems == []
     with pytest.raises(CacheError, match="finished already"):
-        ShardWriter(cache, "a", "p000", make_cache.schema(plan))
+        open_writer(make_cache, cache)
     assert Cache.open(cache.directory).num_samples == 4
 
 
-def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
-    code = (
-        "from pathlib import Path; from pea.storage.locks import FileLock;"
-        f"FileLock(Path({str(tmp_path / 'x.lock')!r}));"
-        "print('locked', flush=True); import time; time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "locked\n"
-        with pytest.raises(ShardLockedError):
-            FileLock(tmp_path / "x.lock")
-        process.kill()
-    FileLock(tmp_path / "x.lock").release()
+def test_a_living_writer_is_left_alone(make_cache: CacheMaker, cache: Cache) -> None:
+    with open_writer(make_cache, cache) as writer:
+        during = names(cache)
+        assert len(during) == 2, "store and lease"
+        found = audit(cache.directory)
+        assert [each.kind for each in found.problems] == ["unfinished"]
+        repair(cache, found)
+        assert names(cache) == during
+        writer.finish()
+    assert audit(cache.directory).problems == []
 
 
-def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+def test_what_a_dead_writer_left_is_garbage_that_repair_and_the_next_run_clear(
+    make_cache: CacheMaker, cache: Cache
+) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from pea.cache import Cache
+from tests.cache_helpers import CacheMaker
+from tests.cache.test_writer import ArraySpec, open_writer
+ArraySpec.rows_per_file = ArraySpec.rows_per_chunk = 2
+open_writer(CacheMaker(Path({str(make_cache.directory)!r})), Cache.open({str(make_cache.directory)!r}, partial=True))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for clear in (lambda: repair(cache, audit(cache.directory)), lambda: open_writer(make_cache, cache).abort()):
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+        assert len(names(cache)) == 2
+        assert [each.kind for each in audit(cache.directory).problems].count("garbage") == 2
+        clear()
+        assert names(cache) == []
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    with pytest.raises(CacheError, match=r"cannot lock the file; got .*No locks available") as caught:
-        FileLock(tmp_path / "x.lock")
-    assert not isinstance(caught.value, ShardLockedError), "nobody waits for a lock that never comes"
+
+def test_a_writer_that_lost_its_lease_publishes_nothing(
+    make_cache: CacheMaker, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = open_writer(make_cache, cache)
+    with monkeypatch.context() as patch:
+        now = leases._now() + leases.EXPIRY_S + 1  # it slept
+        patch.setattr(leases, "_now", lambda: now)
+        with pytest.raises(LeaseLostError, match="the lease is lost"):
+            writer.finish()
+    assert len(cache.plan()) == 1
+
+
+def test_repair_withdraws_only_what_it_looked_at(make_cache: CacheMaker) -> None:
+    """A part that was made anew since it was checked stays."""
+    cache = make_cache.fill(identity(["a"]))
+    victim = next(store_of(cache).rglob("noise_pred/c/0/0/0/0"))
+    victim.write_bytes(b"")
+    first, second = audit(cache.directory), audit(cache.directory)
+    repair(cache, first)
+    assert make_cache.fill(identity(["a"])).plan() == []
+    repair(cache, second)
+    assert cache.plan() == []
+    assert audit(cache.directory).problems == []
+
+
+def test_a_sample_that_is_removed_while_it_is_written_is_not_published(make_cache: CacheMaker, cache: Cache) -> None:
+    writer = open_writer(make_cache, cache)
+    add_removed(cache.directory, "a", ["a-24x32-1"])
+    with pytest.raises(CacheError, match="were taken down while it was written"):
+        writer.finish()
+    assert names(cache) == []
+    assert make_cache.fill(identity(["a"])).num_samples == 3
+
+
+def test_a_sample_that_is_removed_at_the_last_moment_is_withdrawn(
+    make_cache: CacheMaker, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the writer's last look, before its record is there: the other side may have looked for records already."""
+    import pea.cache.writer as module
+
+    original = module.publish
+
+    def publish(*arguments: object) -> bool:
+        add_removed(cache.directory, "a", ["a-24x32-1"])
+        return original(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "publish", publish)
+        with pytest.raises(CacheError, match="were taken down while it was written"):
+            open_writer(make_cache, cache).finish()
+    files = [path for path in Path(cache.directory).rglob("*") if path.is_file()]
+    assert not [path for path in files if b"a-24x32-1" in path.read_bytes()]
+    assert make_cache.fill(identity(["a"])).num_samples == 3
+    assert audit(cache.directory).problems == []
 
 
 def test_rows_are_written_in_blocks(make_cache: CacheMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     """One write per array and file, however many appends: row by row is an order of magnitude slower."""
+    monkeypatch.setattr(ArraySpec, "rows_per_file", 64)
     writes: list[str] = []
-    original = ArrayFiles.write
+    original = ArrayWriter.write
 
-    def counting(self: ArrayFiles, rows: np.ndarray) -> None:
+    def counting(self: ArrayWriter, rows: np.ndarray) -> None:
         writes.append(f"{self.name} {len(rows)}")
         original(self, rows)
 
-    monkeypatch.setattr(ArrayFiles, "write", counting)
+    monkeypatch.setattr(ArrayWriter, "write", counting)
     make_cache.samples_per_tar = 12
     make_cache.fill(identity(["a"]))
-    assert "latents_mean 12" in writes and "noise_pred 36" in writes, "in one piece"
+    assert "24x32/latents_mean 12" in writes and "24x32/noise_pred 36" in writes, "in one piece"
     assert len(writes) == len({write.split()[0] for write in writes})
 
 
 def test_everything_is_durable_before_it_is_published(make_cache: CacheMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each file and directory is fsynced before the rename that shows it; each rename's directory after."""
+    """Each file and folder is fsynced before the record is created; the record, and its folder, after."""
     events: list[tuple[str, str]] = []
-    real_fsync, real_rename, real_replace = os.fsync, os.rename, os.replace
+    real_fsync, real_link = os.fsync, os.link
 
     def fsync(descriptor: int) -> None:
         events.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
         real_fsync(descriptor)
 
-    def renamed(real: Callable[[str, str], None]) -> Callable[[str, str], None]:
-        def rename(source: str, target: str) -> None:
-            events.append(("rename", str(target)))
-            real(source, target)
-
-        return rename
+    def link(source: str, target: str) -> None:
+        events.append(("create", str(target)))
+        real_link(source, target)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "rename", renamed(real_rename))  # type: ignore[arg-type]
-    monkeypatch.setattr(os, "replace", renamed(real_replace))  # type: ignore[arg-type]
+    monkeypatch.setattr(os, "link", link)
     cache = make_cache.fill(identity(["a"]))
-    directory = str(cache.shard_dir("a"))
-    store, record = f"{directory}/p000.zarr", f"{directory}/p000.json"
-    published = events.index(("rename", store))
-    synced = {path.replace("\0", "") for kind, path in events[:published] if kind == "fsync"}
-    files = list(Path(store).rglob("*"))
-    hidden = {path.split("/", len(store.split("/")))[-1] for path in synced if "/.p000.zarr" in path}
-    assert {str(p.relative_to(store)) for p in files} <= hidden
-    assert ("fsync", directory) in events[published : events.index(("rename", record))]
-    assert events.index(("rename", record)) > published
-    assert ("fsync", directory) in events[events.index(("rename", record)) :]
+    store, folder = store_of(cache), str(cache.shard_dir("a"))
+    published = events.index(("create", f"{folder}/p000.json"))
+    synced = {path for kind, path in events[:published] if kind == "fsync"}
+    assert {str(path) for path in (store, *store.rglob("*"))} <= synced
+    assert {folder, os.path.dirname(folder), str(cache.directory)} <= synced
+    store_made = max(i for i, event in enumerate(events[:published]) if event == ("fsync", str(store)))
+    assert ("fsync", folder) in events[store_made:published], "the store's own name, too"
+    assert ("fsync", folder) in events[published:]
 
 
-def test_an_aborted_writer_leaves_nothing(make_cache: CacheMaker) -> None:
-    cache = Cache.create_or_resume(make_cache.directory, identity(["a"]))
-    (plan,) = cache.plan()
-
+def test_an_aborted_writer_leaves_nothing(make_cache: CacheMaker, cache: Cache) -> None:
     def fail() -> None:
-        with ShardWriter(cache, "a", "p000", make_cache.schema(plan)) as writer:
-            make_cache.append(writer, plan, "24x32", ["k"])
+        with open_writer(make_cache, cache):
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
-    with ShardWriter(cache, "a", "p000", make_cache.schema(plan)):
+    with open_writer(make_cache, cache):
         pass  # leaving without finish is no publication either
-    assert list(cache.shard_dir("a").iterdir()) == []
+    assert names(cache) == []
     assert len(cache.plan()) == 1
 
 
-@pytest.mark.parametrize("moment", ["append", "publish", "record", "done"])
+@pytest.mark.parametrize("moment", ["append", "durable", "record", "done"])
 def test_a_killed_writer_is_made_good(make_cache: CacheMaker, moment: str) -> None:
-    """Killed anywhere, the shard is either finished or rebuilt to the same bytes."""
+    """Killed anywhere, the shard is either finished or rebuilt to the same rows."""
     undisturbed = CacheMaker(make_cache.directory.with_name("undisturbed")).fill(identity(["a"]))
     code = f"""
 import os, signal
@@ -136,22 +213,17 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 moment = {moment!r}
 if moment == "append": columns.BucketWriter.finish = die
-if moment == "publish": writer.ShardWriter._publish = die
-if moment == "record": writer.write_record = die
-if moment == "done": writer.ShardWriter.abort = die
+if moment == "durable": writer.StoreFiles.finish = die
+if moment == "record": writer.publish = die
+if moment == "done": writer.clear_garbage = lambda folder, part: die() if (folder / "p000.json").exists() else []
 CacheMaker(Path({str(make_cache.directory)!r})).fill(identity(["a"]))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     cache = make_cache.fill(identity(["a"]))
-    one, other = (
-        {
-            p.relative_to(c.directory): p.read_bytes()
-            for p in c.directory.rglob("*")
-            if p.is_file() and ".lock" not in p.name
-        }
-        for c in (undisturbed, cache)
-    )
-    assert one == other
+    assert content(cache) == content(undisturbed)
+    repair(cache, audit(cache.directory))
+    assert names(cache) == sorted(["p000.json", store_of(cache).name])
+    assert audit(cache.directory).problems == []
 
 
 def test_a_full_disk_is_said_in_one_line_and_healed(make_cache: CacheMaker) -> None:
@@ -176,16 +248,7 @@ except DiskFullError as error:
     assert make_cache.fill(identity(["a"])).num_samples == 40
 
 
-def test_atomic_write_without_replace(tmp_path: Path) -> None:
-    atomic_write(tmp_path / "f", b"1", replace=False)
-    with pytest.raises(FileExistsError):
-        atomic_write(tmp_path / "f", b"2", replace=False)
-    atomic_write(tmp_path / "f", b"3")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("f", b"3")]
-
-
-def test_wrong_rows_are_refused(make_cache: CacheMaker) -> None:
-    cache = Cache.create_or_resume(make_cache.directory, identity(["a"]))
+def test_wrong_rows_are_refused(make_cache: CacheMaker, cache: Cache) -> None:
     (plan,) = cache.plan()
     schema = make_cache.schema(plan)
     specs = schema.buckets["24x32"]
@@ -215,3 +278,13 @@ def test_wrong_rows_are_refused(make_cache: CacheMaker) -> None:
         append()
         with pytest.raises(CacheError, match="added twice"):
             append()
+
+
+def test_texts_that_no_reader_would_take_are_not_written(
+    make_cache: CacheMaker, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit: Callable[[int], int] = lambda count: 10 * count  # noqa: E731
+    monkeypatch.setattr("pea.cache.columns.most_text_bytes", limit)
+    with pytest.raises(CacheError, match="texts too long to be stored; expected 40"):
+        open_writer(make_cache, cache).finish()
+    assert names(cache) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +14,16 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
-from pea.cache import Bucket, Cache, cache_identity
+from pea.cache import Bucket, Cache, Identity, cache_identity
+from pea.cache.audit import audit
 from pea.collect import teacher_rows
 from pea.collect.collector import Collector, Done, Finished, News, Started, Task
 from pea.config import Config
 from pea.corpus.samples import Sample, place_in_bucket, read_tar
 from pea.draws.recipe import DrawRecipe, draws, latent_noise, noise
-from pea.errors import CorpusError, DiskFullError
+from pea.errors import CorpusError, DiskFullError, IdentityError
+from tests.corpus.tar_files import encoded, picture, write_tar
+from tests.corpus.test_dirt import KINDS, build
 
 CPU = torch.device("cpu")
 
@@ -239,6 +244,52 @@ def test_truncated_tar_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) 
     assert len(Cache.open(fresh_run.cache_dir("parallel"), partial=True).plan()) == 2
     assert not list(fresh_run.run_dir.rglob("*.zarr"))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pea-")]
+
+
+def test_a_tar_that_is_not_the_one_of_the_manifest_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) -> None:
+    cache = Cache.create_or_resume(fresh_run.cache_dir("parallel"), cache_identity(fresh_run, "parallel"))
+    part, changed = cache.plan()[0], tmp_path / "parallel-0.tar"
+    data = bytearray(_tar(fresh_run, "parallel-0").read_bytes())
+    data[data.index(b'"en": "') + 8] ^= 1  # still a whole tar with as many samples
+    changed.write_bytes(data)
+    with pytest.raises(CorpusError, match=r"parallel-0\.tar: the tar has changed since the cache was begun"):
+        list(Collector(fresh_run, "parallel", CPU).collect(cache, Task(part, changed)))
+    assert len(Cache.open(fresh_run.cache_dir("parallel"), partial=True).plan()) == 2
+
+
+def test_an_unfinished_cache_of_older_reading_rules_is_refused(fresh_run: Config) -> None:
+    fields = cache_identity(fresh_run, "parallel").fields
+    old = Identity({name: value for name, value in fields.items() if name != "corpus.reading"})
+    cache = Cache.create_or_resume(fresh_run.cache_dir("parallel"), old)
+    part = cache.plan()[0]
+    with pytest.raises(IdentityError, match="older rules of reading tars"):
+        list(Collector(fresh_run, "parallel", CPU).collect(cache, Task(part, _tar(fresh_run, part.tar))))
+
+
+def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_run: Config, tmp_path: Path) -> None:
+    texts = json.dumps({"captions": {"en": "a", "zh": "b", "ja": "c"}, "original_width": 640, "original_height": 480})
+    files = [("k.png", encoded(picture(24, 16))), ("k.json", texts.encode())]
+    for name, content in (("one", files), ("none", [])):
+        write_tar(tmp_path / f"{name}.tar", content)
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (str(tmp_path / "*.tar"),)})
+    cache = collect(fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})}))
+    assert [shard.num_samples for shard in cache.shards] == [0, 1]
+    bucket, row = find(cache, "k")
+    assert bucket.read(["time_ids"], row, row + 1)["time_ids"][0].tolist()[:2] == [480, 640]
+
+
+def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path) -> None:
+    wanted, lost = build(tmp_path / "dirt.tar", sorted(KINDS), tarfile.PAX_FORMAT)
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (str(tmp_path / "*.tar"),)})
+    config = fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})})
+    cache = collect(with_cache(config, max_image_pixels=10_000, max_file_bytes=200_000))
+    (shard,) = cache.shards
+    kept = [key for bucket in shard.buckets.values() for key in bucket.keys]
+    assert sorted(kept) == sorted(wanted)
+    assert sorted(key for key, _, _ in shard.record.dropped) == sorted(lost)
+    assert audit(cache.directory, tars=[tmp_path / "dirt.tar"]).problems == []
 
 
 def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> None:

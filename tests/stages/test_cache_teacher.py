@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import ray
 from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
-from pea.storage.locks import FileLock
 from stages import cache_teacher
 from stages.cluster.actors import scales
 from stages.cluster.pool import Pool
@@ -92,6 +90,16 @@ def test_bad_input_is_named_and_the_next_run_completes(fresh_run: Config, tmp_pa
     assert "dropped 1 (" in shown
 
 
+def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with tarfile.open(tmp_path / f"{name}.tar", "w"):
+            pass
+    config = with_tars(fresh_run, parallel=tmp_path / "*.tar")
+    with pytest.raises(CorpusError, match="the corpus has no samples; got 2 tars"):
+        run(config)
+    assert not config.cache_dir("parallel").exists()
+
+
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))
@@ -106,21 +114,6 @@ def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         run(fresh_run.model_copy(update={"teacher": teacher}))
     assert not fresh_run.cache_dir("parallel").exists()
-
-
-@pytest.mark.slow
-def test_a_lock_that_a_dying_worker_still_holds_is_waited_for(fresh_run: Config, tiny_sdxl: Config) -> None:
-    directory = fresh_run.cache_dir("culture")
-    shard = directory / "shards" / "culture"
-    shard.mkdir(parents=True)
-    lock = FileLock(shard / "p000.lock")
-    releasing = threading.Timer(3, lock.release)
-    releasing.start()
-    try:
-        run(fresh_run)
-    finally:
-        releasing.join()
-    assert_same(Cache.open(directory), Cache.open(tiny_sdxl.cache_dir("culture")))
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_info(filled: Cache, capsys: Capture) -> None:
     expected = INFO.format(cache=filled.directory, digest=filled.identity.digest[:16], share=share)
     assert re.fullmatch(pattern(expected), out), out
     assert sum(facts["timesteps"]["counts"]) == 21
-    stored = sum(path.stat().st_size for path in filled.directory.rglob("*.zarr/**/*") if path.is_file())
+    stored = sum(path.stat().st_size for path in Path(filled.directory).rglob("*.zarr/**/*") if path.is_file())
     assert facts["bytes"]["stored"] == stored
 
 
@@ -106,7 +106,7 @@ def test_info_of_an_unknown_value(filled: Cache, capsys: Capture) -> None:
 
 
 def test_ls(make_cache: CacheMaker, filled: Cache, capsys: Capture) -> None:
-    (filled.shard_dir("a") / "p000.json").unlink()
+    (filled.shard_dir("a") / "p000.json").delete()
     lines = inspect(capsys, "ls", filled.directory).splitlines()
     assert [line.split()[:6] for line in lines] == [
         ["shard", "kind", "draws", "samples", "records", "dropped"],
@@ -174,7 +174,7 @@ def test_show_writes_pictures(filled: Cache, capsys: Capture, tmp_path: Path) ->
 def test_check_and_repair(make_cache: CacheMaker, filled: Cache, capsys: Capture) -> None:
     healthy = inspect(capsys, "check", filled.directory)
     assert re.fullmatch(r"2 shards, 7 samples, \d+ files, [\d.]+ kB: no problems\n", healthy)
-    victim = next(filled.shard_dir("b").rglob("noise_pred/zarr.json"))
+    victim = next(Path(filled.shard_dir("b")).rglob("noise_pred/zarr.json"))
     victim.unlink()
     damaged = inspect(capsys, "check", filled.directory, code=1).splitlines()
     assert damaged[0] == f"damaged: {victim}: No such file or directory"

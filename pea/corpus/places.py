@@ -1,0 +1,94 @@
+"""Where the tars of a corpus are, and what they are called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pea.corpus.sidecars import TAR_ENDING
+from pea.errors import CorpusError, LocationMissingError
+from pea.storage.location import Location
+from pea.storage.patterns import find
+
+_PREFIX = re.compile(r"([A-Za-z0-9_-]{1,64})::(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Tar:
+    """A tar and what it is called, which names its samples for ever."""
+
+    name: str
+    """Its prefix, if it has one, with ``-``, and its file name without ``.tar``, ``.tar.gz`` or ``.tgz``."""
+    location: Location
+
+    def __str__(self) -> str:
+        return str(self.location)
+
+
+Place = str | Path | Location | Tar
+"""A tar, or where one is that is called as its file is."""
+
+
+def location_of(place: Place) -> Location:
+    """Where a tar is."""
+    return place.location if isinstance(place, Tar) else Location.parse(place)
+
+
+def tar_name(place: Place) -> str:
+    """What a tar is called."""
+    return place.name if isinstance(place, Tar) else TAR_ENDING.sub("", Location.parse(place).name)
+
+
+def sample_id(tar: str, key: str) -> str:
+    """The id of a sample, from which its draws follow."""
+    return f"{tar}/{key}"
+
+
+def expand_tars(patterns: Sequence[str]) -> list[Tar]:
+    """The tars that paths, URLs and patterns name, sorted by name. What exists is never taken for a pattern.
+
+    ``PREFIX::PATTERN`` puts ``PREFIX-`` before the names of its tars, so that two corpora whose tars are all called
+    00000.tar, 00001.tar, ... can be one.
+
+    Raises:
+        CorpusError: a pattern matches nothing, or two tars have one name.
+        LocationError: a malformed pattern or URL.
+        StorageError: a store cannot be listed.
+    """
+    found: dict[str, Tar] = {}
+    for pattern in patterns:
+        prefix, matches = _matches(pattern)
+        for location in matches:
+            tar = Tar(prefix + tar_name(location), location)
+            other = found.setdefault(tar.name, tar)
+            if other.location.resolve() != location.resolve():
+                raise CorpusError(
+                    f"two tars are named {tar.name}",
+                    got=f"{other} and {tar}",
+                    remedy="Tell them apart by a prefix in corpora.*.tars: `NAME::PATTERN`.",
+                )
+    return [found[name] for name in sorted(found)]
+
+
+def _matches(pattern: str) -> tuple[str, list[Location]]:
+    split = _PREFIX.fullmatch(pattern)
+    if split and not Location.parse(pattern).exists():
+        prefix, pattern = f"{split[1]}-", split[2]
+    else:
+        prefix = ""
+    literal = Location.parse(pattern)
+    try:
+        found = [literal] if literal.is_local and literal.local_path.is_file() else find(pattern)
+        missing = None
+    except LocationMissingError as error:
+        found, missing = [], error
+    if not found:
+        raise CorpusError(
+            "no such tar",
+            where=pattern,
+            got=missing,
+            remedy="Correct corpora.*.tars, or run the stage that writes them.",
+        )
+    return prefix, found
