@@ -5,7 +5,8 @@ Shapes: B batch, L tokens, D width of the hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -79,10 +80,11 @@ class NativeEncoder:
         Raises:
             CheckpointError: the folder is missing, holds no text model, or can't be read so.
         """
-        config = load_part(AutoConfig, folder, None)
-        model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
-        tokenizer = load_tokenizer(AutoTokenizer, folder)
-        _check_vocabulary(tokenizer, model, folder)
+        with _naming_import(folder):
+            config = load_part(AutoConfig, folder, None)
+            model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
+            tokenizer = load_tokenizer(AutoTokenizer, folder)
+            _check_vocabulary(tokenizer, model, folder)
         if tokenizer.pad_token is None:  # as most language models are published
             tokenizer.pad_token = tokenizer.eos_token
         source = Source(folder, tuple(stored_names.values()))
@@ -159,16 +161,30 @@ def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None
     Raises:
         CheckpointError: as `NativeEncoder.from_pretrained`.
     """
-    config, towers = load_part(AutoConfig, folder, None), list[nn.Module]()
+    towers: list[nn.Module] = []
 
     def tower(whole: nn.Module) -> nn.Module:
         towers.append(_text_tower(whole, folder))
         return towers[-1]
 
-    check_weights(_kind(config), folder, tower)
-    tokenizer = load_tokenizer(AutoTokenizer, folder)
-    _check_vocabulary(tokenizer, towers[-1], folder)
+    with _naming_import(folder):
+        config = load_part(AutoConfig, folder, None)
+        check_weights(_kind(config), folder, tower)
+        tokenizer = load_tokenizer(AutoTokenizer, folder)
+        _check_vocabulary(tokenizer, towers[-1], folder)
     reading_of(config, tokenizer, reading)
+
+
+@contextmanager
+def _naming_import(folder: Path) -> Iterator[None]:
+    """Where something is there that cannot be loaded, say what reads the other forms that encoders come in."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not folder.exists():
+            raise
+        advice = f"Published in another form than transformers'? pea import {folder} --out FOLDER."
+        raise CheckpointError(f"{error.message.rstrip('.')}. {advice}") from error
 
 
 def _kind(config: Any) -> Any:

@@ -62,9 +62,7 @@ def test_three_are_refused(folders: tuple[Path, Path]) -> None:
         load_encoder([*folders, folders[0]])
 
 
-def test_an_adapter_for_both_is_trained_and_used(
-    tiny_sdxl: Config, tmp_path: Path, folders: tuple[Path, Path]
-) -> None:
+def test_an_adapter_for_both_is_trained_and_used(tiny_sdxl: Config, tmp_path: Path, folders: tuple[Path, Path]) -> None:
     student = tiny_sdxl.student.model_copy(update={"encoder": folders, "max_tokens": 6, "hidden_state": -2})
     run = variant(tiny_sdxl, tmp_path).model_copy(update={"student": student})
     train_adapter.run(run, Console(quiet=True))
