@@ -22,6 +22,7 @@ from pea.models.tensor_files import digest_of
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage.durable import new_folder
+from stages.command.arguments import at_least_one
 from stages.command.common import command_main
 
 
@@ -29,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea convert`."""
     parser.add_argument("checkpoint", type=Path, metavar="FILE", help="pytorch_model.bin of the official release")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="adapter folder to write")
-    parser.add_argument("--max-tokens", type=int, default=None, help="length that captions were padded to in training")
+    parser.add_argument("--max-tokens", type=at_least_one, default=None, help="length that captions had in training")
     parser.add_argument("--encoder", nargs="+", metavar="FOLDER", help="text encoder, or two, that it was trained for")
     parser.add_argument("--base", metavar="NAME|FOLDER", help="diffusion model that it was trained for")
-    parser.add_argument("--language", action="append", metavar="CODE", help="language of its prompts; may be repeated")
+    parser.add_argument("--language", action="append", metavar="CODE", help="language of its prompts")
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:

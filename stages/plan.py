@@ -19,6 +19,7 @@ from rich.table import Table
 
 from pea.config import Config, resolved_yaml
 from pea.errors import ConfigError, CorpusError
+from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
 from stages.command.preflight import preflight_plan
@@ -224,11 +225,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     names = list(json.loads(PRESETS.read_text(encoding="utf-8")))
     parser.add_argument("--preset", choices=names, help="model shapes to use instead of the checkpoint folder's")
-    parser.add_argument("--samples", type=int, metavar="N", help="parallel samples, where the tars are not there yet")
-    parser.add_argument("--records-per-s", type=float, metavar="R", help="teacher's rate per GPU, as measured")
-    parser.add_argument("--tflops", type=float, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s")
-    parser.add_argument("--languages", type=int, default=1, metavar="N", help="adapters from this cache (default: 1)")
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="training runs per language (default: 1)")
+    parser.add_argument(
+        "--samples", type=at_least_one, metavar="N", help="parallel samples, where the tars are not there yet"
+    )
+    parser.add_argument("--records-per-s", type=above_zero, metavar="R", help="teacher's rate per GPU, as measured")
+    parser.add_argument(
+        "--tflops", type=above_zero, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s"
+    )
+    parser.add_argument(
+        "--languages", type=at_least_one, default=1, metavar="N", help="adapters from this cache (default: 1)"
+    )
+    parser.add_argument(
+        "--runs", type=at_least_one, default=1, metavar="N", help="training runs per language (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 

@@ -25,9 +25,10 @@ import torch
 from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from torch import Tensor
 
-from pea.errors import CacheError, DiskFullError, PeaError, ShardLockedError, is_disk_full
-from pea.storage.durable import new_folder, remove_temporaries, remove_tree
-from pea.storage.locks import FileLock
+from pea.errors import CacheError, DiskFullError, LeaseHeldError, PeaError, is_disk_full
+from pea.storage.durable import TEMPORARY, new_folder, remove_tree
+from pea.storage.leases import take
+from pea.storage.location import Location
 
 _FORMAT = 2
 _INDEX = "states.json"
@@ -73,24 +74,23 @@ class TextFiles:
         """
         while (stored := self.read()) is None:
             with self._as_own_errors():
-                if not self._write_unless_locked(groups):
+                if not self._write_unless_busy(groups):
                     time.sleep(_POLL_S)
         return stored
 
-    def _write_unless_locked(self, groups: Iterable[Parts]) -> bool:
+    def _write_unless_busy(self, groups: Iterable[Parts]) -> bool:
         """Store the parts unless somebody else does or has done so. Returns whether they are stored."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"))
-        except ShardLockedError:
+            lease = take(Location.parse(self.folder), "storing text states")
+        except LeaseHeldError:
             return False
-        try:
-            remove_temporaries(self.folder.parent, self.folder.name)
+        with lease:
+            for left in self.folder.parent.glob(f".{self.folder.name}{TEMPORARY}*"):  # by a process that ended
+                remove_tree(left)
             if not self._is_stored():
                 remove_tree(self.folder)  # without its index it is no store
                 self._write(groups)
-        finally:
-            lock.release()
         return True
 
     def _write(self, groups: Iterable[Parts]) -> None:

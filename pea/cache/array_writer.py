@@ -10,7 +10,6 @@ smaller, and costs more time than that is worth. Every chunk has its crc32c.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +27,6 @@ _METADATA = "zarr.json"
 _ZSTD_LEVEL = 1
 _CONFIG: Any = {"write_empty_chunks": True}
 """Chunks of zeros are stored like any other: what is not there is an error to our reader."""
-_FASTEST = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"} if importlib.util.find_spec("zarrs") else {}
 
 
 class StoreArrays:
@@ -39,6 +37,7 @@ class StoreArrays:
         self._put = put
         self._encoded: dict[str, Any] = {}
         self._memory = MemoryStore(self._encoded)
+        self._arrays: list[ArrayWriter] = []
         zarr.create_group(self._memory, attributes=dict(attributes))
 
     def create_group(self, name: str, attributes: Mapping[str, Any]) -> None:
@@ -62,26 +61,26 @@ class StoreArrays:
         """
         assert file_rows % chunk_rows == 0, (file_rows, chunk_rows)
         compressed = gains_by_compression(dtype, row_shape)
-        with zarr.config.set(_FASTEST):
-            array = zarr.create_array(
-                self._memory,
-                name=name,
-                shape=(0, *row_shape),
-                dtype=dtype.newbyteorder("<"),
-                chunks=(chunk_rows, *row_shape),
-                shards=(file_rows, *row_shape),
-                filters=None,
-                serializer=BytesCodec(endian="little") if dtype.itemsize > 1 else BytesCodec(endian=None),
-                compressors=[*([ZstdCodec(level=_ZSTD_LEVEL)] if compressed else ()), Crc32cCodec()],
-                fill_value=0,
-                dimension_names=list(dimension_names),
-                attributes=dict(attributes),
-                config=_CONFIG,
-            )
-        return ArrayWriter(array, file_rows, self._hand_on)
+        layout = {
+            "name": name,
+            "chunks": (chunk_rows, *row_shape),
+            "shards": (file_rows, *row_shape),
+            "filters": None,
+            "serializer": BytesCodec(endian="little" if dtype.itemsize > 1 else None),
+            "compressors": [*([ZstdCodec(level=_ZSTD_LEVEL)] if compressed else ()), Crc32cCodec()],
+            "fill_value": 0,
+            "dimension_names": list(dimension_names),
+            "attributes": dict(attributes),
+            "config": _CONFIG,
+        }
+        empty = np.empty((0, *row_shape), dtype=dtype.newbyteorder("<"))
+        self._arrays.append(ArrayWriter(self._memory, layout, empty, self._hand_on))
+        return self._arrays[-1]
 
     def finish(self) -> None:
-        """Hand on the metadata of all arrays and groups."""
+        """Hand on the metadata of all arrays and groups, those without a row as well."""
+        for array in self._arrays:
+            array.finish()
         for name in sorted(self._encoded):
             self._put(name, self._take(name))
 
@@ -96,14 +95,32 @@ class StoreArrays:
 class ArrayWriter:
     """One array, written file by file."""
 
-    def __init__(self, array: zarr.Array[Any], file_rows: int, hand_on: Callable[[], None]) -> None:
-        self._array, self._file_rows, self._hand_on = array, file_rows, hand_on
+    def __init__(
+        self, store: MemoryStore, layout: Mapping[str, Any], empty: npt.NDArray[Any], hand_on: Callable[[], None]
+    ) -> None:
+        """``layout``: of ``zarr.create_array``; ``empty``: no rows, of the array's shape and type."""
+        self.name = str(layout["name"])
+        self._store, self._layout, self._empty, self._hand_on = store, layout, empty, hand_on
+        self._array: zarr.Array[Any] | None = None
 
     def write(self, rows: npt.NDArray[Any]) -> None:
-        """Add the next file: ``file_rows`` rows, or fewer in the last one."""
-        start = self._array.shape[0]
-        assert start % self._file_rows == 0, "only the last file may have fewer rows"
-        assert 0 < len(rows) <= self._file_rows, len(rows)
-        self._array.resize((start + len(rows), *rows.shape[1:]))
-        self._array[start:] = rows
+        """Add the next file: as many rows as a file has, or fewer in the last one."""
+        rows = np.ascontiguousarray(rows, dtype=self._empty.dtype)
+        if self._array is None:
+            self._array = self._create(rows)
+        else:
+            start = self._array.shape[0]
+            assert start % self._layout["shards"][0] == 0, "only the last file may have fewer rows"
+            self._array.resize((start + len(rows), *rows.shape[1:]))
+            self._array[start:] = rows
         self._hand_on()
+
+    def finish(self) -> None:
+        """Make sure that the array is there, if without a row."""
+        if self._array is None:
+            self._array = self._create(self._empty)
+
+    def _create(self, rows: npt.NDArray[Any]) -> zarr.Array[Any]:
+        """The array with its first file, in one step: each that zarr takes waits for its event loop."""
+        assert len(rows) <= self._layout["shards"][0], len(rows)
+        return zarr.create_array(self._store, data=rows, **self._layout)

@@ -6,7 +6,7 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pea.cache.model_digest import sha256_folder as sha256_folder
 from pea.cache.model_fields import Fields, MeansSame, model_fields, scheduler_fields, vae_dtype_field
 from pea.cache.schema import FORMAT_VERSION
-from pea.corpus.tars import TarIdentity, expand_tars, tar_identity
+from pea.corpus.places import Tar, expand_tars
+from pea.corpus.tars import TarIdentity, tar_identity
 from pea.errors import ConfigError
 from pea.models.teacher_parts import check_teacher, check_unet, check_vae, read_config, unet_blocks
 from pea.storage.digests import canonical_json, sha256_text
@@ -101,9 +102,15 @@ def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
 
 
 def cache_identity(
-    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
+    config: Config,
+    corpus: Literal["parallel", "culture"],
+    blocks: Sequence[str] | None = None,
+    *,
+    identify: Callable[[Tar], TarIdentity] = tar_identity,
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
+
+    ``identify``: what makes a tar the same, for those who need not read it again.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -115,7 +122,7 @@ def cache_identity(
         raise ConfigError(f"corpora.{corpus} is not set")
     models = model_identity(config, corpus, blocks)
     fields = {**models.fields, **_corpus_fields(source, config.cache)}
-    fields[TARS] = [vars(tar_identity(path)) for path in expand_tars(source.tars)]
+    fields[TARS] = [vars(identify(path)) for path in expand_tars(source.tars)]
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 

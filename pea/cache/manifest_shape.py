@@ -24,7 +24,7 @@ _identity = must.fields(
         "cache.seed": must.count(must.MOST, -must.MOST),
         "cache.caption_drop_rate": must.number(0, 1),
         "cache.draw_recipe": must.text(1024),
-        "teacher.scheduler": _scheduler,
+        "teacher.scheduler": must.optional(_scheduler),
     },
     others=True,
 )

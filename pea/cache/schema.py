@@ -29,7 +29,7 @@ TEXT_STATES = "text/encoder_hidden_states"
 TEXT_POOLED = "text/pooled_prompt_embeds"
 TIMESTEPS_PER_BIN = 50
 """Width of the bins in which a completion record counts timesteps."""
-_CHUNK_BYTES = 128 << 10
+_CHUNK_BYTES = 512 << 10
 _FILE_BYTES = 32 << 20
 _MAX_CHUNK_ROWS = 1024
 _MAX_FILE_ROWS = 65_536

@@ -124,6 +124,16 @@ def one_of(*choices: object) -> Check:
     return check
 
 
+def optional(other: Check) -> Check:
+    """Null, or something else."""
+
+    def check(value: Any, place: str) -> None:
+        if value is not None:
+            other(value, place)
+
+    return check
+
+
 def list_of(item: Check, most: int = _MOST_ITEMS) -> Check:
     """A list of at most so many items of one kind."""
 

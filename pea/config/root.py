@@ -17,7 +17,7 @@ from pea.config.placeholders import RunDir, SetupPath, run_dir_context
 from pea.config.section import Section
 from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
-from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, parse_yaml
+from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, read_yaml
 from pea.errors import ConfigError
 
 
@@ -67,11 +67,7 @@ def load_config(
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
     raw: dict[str, Any] = {}
     for each in paths:
-        try:
-            text = each.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("cannot read the configuration", where=each, got=error) from None
-        raw = merge_files(raw, parse_yaml(text, where=str(each)))
+        raw = merge_files(raw, read_yaml(each))
     problems: list[str] = []
     for each_settings in settings:
         raw, wrong = merge_settings(raw, each_settings)

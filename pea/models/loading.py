@@ -70,7 +70,7 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any
     model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
-    _check_info(kind, folder, info, used, None if is_diffusers else LEFT_OUT)
+    _check_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
 
 
@@ -182,7 +182,7 @@ def _check_info(
     ]
     if found or info["error_msgs"]:
         raise CheckpointError(
-            f"the weights are not those of a {kind.__name__} as config.json describes it",
+            f"the weights are not those of {kind.__name__} as config.json describes it",
             where=folder,
             expected="every tensor by its name",
             got=", ".join(found) or info["error_msgs"][0],

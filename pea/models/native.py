@@ -5,6 +5,7 @@ Shapes: B batch, L tokens, D width of the hidden states.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -18,8 +19,10 @@ from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel,
 from pea.errors import CheckpointError
 from pea.models.encoders.traits import Reading, reading_of
 from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
-from pea.models.tensor_files import digest_of
+from pea.models.teacher_parts import read_config
+from pea.models.tensor_files import LEFT_OUT, digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
+from pea.storage.digests import canonical_json, sha256_text
 
 
 class TextEncoder(Protocol):
@@ -185,6 +188,22 @@ def _naming_import(folder: Path) -> Iterator[None]:
             raise
         advice = f"Published in another form than transformers'? pea import {folder} --out FOLDER."
         raise CheckpointError(f"{error.message.rstrip('.')}. {advice}") from error
+
+
+def native_digest(folder: Path) -> str:
+    """sha256 of what decides an encoder's answers, without loading it: tensors, configuration, tokenizer.
+
+    Raises:
+        CheckpointError: the folder is missing or incomplete.
+    """
+    config = read_config(folder, "text encoder")
+    settings = {name: value for name, value in config.items() if name not in _WHO_SAVED and not name.startswith("_")}
+    tokenizer = tokenizer_digest(load_tokenizer(AutoTokenizer, folder))
+    parts = [digest_of(folder, left_out=LEFT_OUT), tokenizer, json.dumps(settings, sort_keys=True)]
+    return sha256_text(canonical_json(parts))
+
+
+_WHO_SAVED = ("transformers_version", "dtype", "torch_dtype", "architectures")
 
 
 def _kind(config: Any) -> Any:

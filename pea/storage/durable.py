@@ -152,9 +152,7 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     try:
         yield temporary
         share_files(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                fsync_path(file)
+        fsync_tree(temporary)
         _publish(temporary, path, replace=replace)
         fsync_path(path.parent)
     finally:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pea.config import Config
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
-from pea.storage.durable import fsync_path, share_files, write_text
+from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
 from pea.training.train_log import Row
 
 
@@ -55,6 +55,7 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
     folder = config.adapter_dir
     (folder / "config.json").unlink(missing_ok=True)
     (folder / LORA_FILE).unlink(missing_ok=True)
+    fsync_path(folder)
     with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
         adapter.save_pretrained(temporary, safe_serialization=True)
         if unet is not None:
@@ -63,6 +64,7 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
         write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
         write_text(folder / "README.md", model_card(config, adapter, rows, summary))
+        fsync_tree(Path(temporary))
         for name in (LORA_FILE, "diffusion_pytorch_model.safetensors", "config.json"):
             if (Path(temporary) / name).exists():
                 (Path(temporary) / name).replace(folder / name)

@@ -148,7 +148,9 @@ def test_they_are_verified(few: tuple[Config, Cache], monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("array", ["queries/3x16", "query_scales/3x16", "query_layers/3x16", TEXT_STATES])
 def test_damage_is_found_and_not_served(tiny_sdxl: Config, tmp_path: Path, array: str) -> None:
     cache = collect(with_attention(tiny_sdxl, tmp_path, FEW, draws_per_sample=1))
-    file = max((f for f in cache.directory.rglob(f"{array}/c/**/*") if f.is_file()), key=lambda f: f.stat().st_size)
+    file = max(
+        (f for f in Path(cache.directory).rglob(f"{array}/c/**/*") if f.is_file()), key=lambda f: f.stat().st_size
+    )
     data = bytearray(file.read_bytes())
     data[len(data) // 4] ^= 4
     file.write_bytes(data)

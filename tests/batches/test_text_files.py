@@ -16,7 +16,8 @@ import torch
 from pea.batches.text_files import TextFiles
 from pea.batches.text_states import Store, TextStates, digests
 from pea.errors import CacheError, CheckpointError, DiskFullError
-from pea.storage.locks import FileLock
+from pea.storage.leases import take
+from pea.storage.location import Location
 
 CAPTIONS = [f"caption {number}" for number in range(200)]
 
@@ -116,17 +117,15 @@ def test_what_a_killed_process_left_is_no_store_and_goes(tmp_path: Path) -> None
     for name in (folder.name, f".{folder.name}.tmp-0123456789ab"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "part-0.npy").write_bytes(b"half")
-    (tmp_path / f"{folder.name}.lock").touch()
     states(tmp_path, Encoder())
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_finished_states_need_no_lock(tmp_path: Path) -> None:
+def test_finished_states_need_no_lease(tmp_path: Path) -> None:
     states(tmp_path, Encoder())
     [folder] = tmp_path.iterdir()
-    lock = FileLock(tmp_path / f"{folder.name}.lock")
-    states(tmp_path, Encoder())
-    lock.release()
+    with take(Location.parse(folder), "a test"):
+        states(tmp_path, Encoder())
 
 
 @pytest.mark.parametrize(

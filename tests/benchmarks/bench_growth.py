@@ -21,7 +21,7 @@ from typing import Any
 from unittest.mock import patch
 
 from pea.cache import Cache
-from pea.cache.completion import read_record, write_record
+from pea.cache.completion import read_record, record_to_bytes
 from tests.benchmarks import harness
 from tests.cache_helpers import CacheMaker, identity
 
@@ -63,10 +63,10 @@ def make_cache(folder: Path, num_shards: int, samples_per_shard: int = 4) -> Non
         record = read_record(cache.record_path(first))
         for plan in others:
             directory = cache.shard_dir(plan.tar)
-            directory.mkdir()
-            (directory / record.store).symlink_to(cache.shard_dir(first.tar) / record.store, target_is_directory=True)
+            Path(directory).mkdir()
+            Path(directory, record.store).symlink_to(Path(cache.shard_dir(first.tar), record.store))
             changed = {**record.summary, "tar": plan.tar, "content": cache.part_digest(plan)}
-            write_record(cache.record_path(plan), replace(record, summary=changed))
+            cache.record_path(plan).write_bytes(record_to_bytes(replace(record, summary=changed)))
 
 
 def measure(folder: Path, tasks: list[str], rounds: int) -> dict[str, dict[str, list[float]]]:

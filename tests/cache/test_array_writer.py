@@ -13,7 +13,6 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pea.cache import array_writer
 from pea.cache.array_writer import StoreArrays
 from pea.cache.completion import FileEntry
 from pea.cache.store_files import StoreFiles
@@ -22,7 +21,6 @@ from pea.errors import ShardDamagedError
 from pea.storage.location import Location
 
 DTYPES = ("float32", "float16", "uint16", "uint8", "int8", "int64", "uint64", "uint32", "bool")
-PIPELINES: dict[str, dict[str, str]] = {"zarr": {}, "fastest": array_writer._FASTEST}
 
 
 def write(
@@ -47,8 +45,7 @@ def stored(store: Path, files: dict[str, FileEntry], name: str = "a/b") -> Store
     return StoredArray(Location.parse(store), name, files)
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     dtype=st.sampled_from(DTYPES),
     row_shape=st.sampled_from([(), (3,), (2, 4)]),
@@ -59,7 +56,6 @@ def stored(store: Path, files: dict[str, FileEntry], name: str = "a/b") -> Store
 )
 def test_every_reader_finds_what_was_written(
     tmp_path_factory: pytest.TempPathFactory,
-    pipeline: str,
     dtype: str,
     row_shape: tuple[int, ...],
     num_rows: int,
@@ -69,9 +65,7 @@ def test_every_reader_finds_what_was_written(
 ) -> None:
     store = tmp_path_factory.mktemp("store") / "s.zarr"
     rows = (np.random.default_rng(0).standard_normal((num_rows, *row_shape)) * (0 if zeros else 50)).astype(dtype)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(array_writer, "_FASTEST", PIPELINES[pipeline])
-        files = write(store, rows, chunk_rows, chunks_per_file)
+    files = write(store, rows, chunk_rows, chunks_per_file)
     assert {path.relative_to(store).as_posix() for path in store.rglob("*") if path.is_file()} == files.keys()
     group = zarr.open_group(store, mode="r", zarr_format=3)
     array: Any = group["a/b"]

@@ -151,13 +151,13 @@ def test_rows_are_written_in_blocks(make_cache: CacheMaker, monkeypatch: pytest.
     original = ArrayWriter.write
 
     def counting(self: ArrayWriter, rows: np.ndarray) -> None:
-        writes.append(f"{self._array.name} {len(rows)}")
+        writes.append(f"{self.name} {len(rows)}")
         original(self, rows)
 
     monkeypatch.setattr(ArrayWriter, "write", counting)
     make_cache.samples_per_tar = 12
     make_cache.fill(identity(["a"]))
-    assert "/24x32/latents_mean 12" in writes and "/24x32/noise_pred 36" in writes, "in one piece"
+    assert "24x32/latents_mean 12" in writes and "24x32/noise_pred 36" in writes, "in one piece"
     assert len(writes) == len({write.split()[0] for write in writes})
 
 

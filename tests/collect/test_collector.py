@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
 from pea.cache import Bucket, Cache, Identity, cache_identity
+from pea.cache.audit import audit
 from pea.collect import teacher_rows
 from pea.collect.collector import Collector, Done, Finished, News, Started, Task
 from pea.config import Config
@@ -21,6 +23,7 @@ from pea.corpus.samples import Sample, place_in_bucket, read_tar
 from pea.draws.recipe import DrawRecipe, draws, latent_noise, noise
 from pea.errors import CorpusError, DiskFullError, IdentityError
 from tests.corpus.tar_files import encoded, picture, write_tar
+from tests.corpus.test_dirt import KINDS, build
 
 CPU = torch.device("cpu")
 
@@ -274,6 +277,19 @@ def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_r
     assert [shard.num_samples for shard in cache.shards] == [0, 1]
     bucket, row = find(cache, "k")
     assert bucket.read(["time_ids"], row, row + 1)["time_ids"][0].tolist()[:2] == [480, 640]
+
+
+def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path) -> None:
+    wanted, lost = build(tmp_path / "dirt.tar", sorted(KINDS), tarfile.PAX_FORMAT)
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (str(tmp_path / "*.tar"),)})
+    config = fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})})
+    cache = collect(with_cache(config, max_image_pixels=10_000, max_file_bytes=200_000))
+    (shard,) = cache.shards
+    kept = [key for bucket in shard.buckets.values() for key in bucket.keys]
+    assert sorted(kept) == sorted(wanted)
+    assert sorted(key for key, _, _ in shard.record.dropped) == sorted(lost)
+    assert audit(cache.directory, tars=[tmp_path / "dirt.tar"]).problems == []
 
 
 def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from pea.errors import DeviceError
 from pea.models.compiling import check_compiler, compile_teacher
 from pea.models.conditioning import Conditioning
 from pea.models.unet import Teacher, UNetOutput
+from tests.cache_helpers import store_of
 from tests.tiny_models import make_checkpoint
 
 Function = Callable[..., Any]
@@ -90,7 +91,7 @@ def test_the_option_compiles_the_collectors_teacher_and_is_noted(fresh_run: Conf
     for _ in Collector(config, "parallel", torch.device("cpu")).collect(cache, Task(plan, tar)):
         pass
     assert len(compiled) == 1 + 5
-    stored = (cache.shard_dir(plan.tar) / f"{plan.part}.zarr" / "zarr.json").read_text()
+    stored = (store_of(cache, plan.tar, plan.part) / "zarr.json").read_text()
     assert '"made_with": "PEA-Cache, torch.compile"' in stored
 
 

@@ -133,7 +133,7 @@ def _lacking(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (_lacking, r"not those of a UNet2DConditionModel as config.json describes it.*1 missing \(conv_out.bias\)"),
+        (_lacking, r"not those of UNet2DConditionModel as config.json describes it.*1 missing \(conv_out.bias\)"),
         (lambda folder: change(folder / "unet/config.json", norm_num_groups=3), "UNet2DConditionModel"),
         (lambda folder: change(folder / "unet/config.json", block_out_channels=[8, 24]), "UNet2DConditionModel"),
     ],
@@ -149,7 +149,7 @@ def test_a_unet_of_other_tensors_is_refused(damage: Callable[[Path], None], said
 def test_a_vae_of_other_tensors_is_refused(checkpoint: Path) -> None:
     change(checkpoint / "vae/config.json", layers_per_block=2)
     for ask in (VaeEncoder.from_checkpoint, load_pipeline):
-        with pytest.raises(CheckpointError, match=r"not those of a AutoencoderKL.* missing \("):
+        with pytest.raises(CheckpointError, match=r"not those of AutoencoderKL.* missing \("):
             ask(checkpoint)
 
 

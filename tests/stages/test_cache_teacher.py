@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import tarfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import ray
 from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
-from pea.storage.locks import FileLock
 from stages import cache_teacher
-from stages.cluster import pool
+from stages.cluster.actors import scales
+from stages.cluster.pool import Pool
+from stages.cluster.session import start_local
 from stages.command.console import Console
 from tests.collect.test_collector import assert_same, with_cache
 from tests.tiny_setup import write_tar
@@ -28,7 +28,7 @@ from tests.tiny_setup import write_tar
 @pytest.fixture(scope="module", autouse=True)
 def _local_ray() -> Iterator[None]:
     """One Ray for the module: the stage joins it and leaves it running."""
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    start_local(num_cpus=2)
     yield
     ray.shutdown()
 
@@ -104,7 +104,7 @@ def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) ->
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))
     _, shown = run(with_workers(fresh_run, num_actors=3, num_cpus_per_actor=1.5))
-    assert not pool._scales()
+    assert not scales()
     assert shown.count("has room for 1 of 3 actors") == 1
     assert_same(Cache.open(fresh_run.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
 
@@ -114,21 +114,6 @@ def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         run(fresh_run.model_copy(update={"teacher": teacher}))
     assert not fresh_run.cache_dir("parallel").exists()
-
-
-@pytest.mark.slow
-def test_a_lock_that_a_dying_worker_still_holds_is_waited_for(fresh_run: Config, tiny_sdxl: Config) -> None:
-    directory = fresh_run.cache_dir("culture")
-    shard = directory / "shards" / "culture"
-    shard.mkdir(parents=True)
-    lock = FileLock(shard / "p000.lock")
-    releasing = threading.Timer(3, lock.release)
-    releasing.start()
-    try:
-        run(fresh_run)
-    finally:
-        releasing.join()
-    assert_same(Cache.open(directory), Cache.open(tiny_sdxl.cache_dir("culture")))
 
 
 @pytest.mark.slow
@@ -148,7 +133,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
                 job.tar = lost
         return jobs
 
-    start = pool.Pool._start
+    start = Pool._start
 
     def unlinking(self: Any, job: Any) -> None:
         if job.tar.name == "lost.tar":
@@ -156,7 +141,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
         start(self, job)
 
     monkeypatch.setattr(cache_teacher, "_plan", losing)
-    monkeypatch.setattr(pool.Pool, "_start", unlinking)
+    monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)
     assert [shard.tar for shard in Cache.open(fresh_run.cache_dir("parallel"), partial=True).shards] == ["parallel-1"]

@@ -164,7 +164,9 @@ def test_only_the_wanted_module_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     assert imported == ["stages.run"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["inspect", "--help"], ["run", "--help"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["inspect", "--help"], ["run", "--help"], ["train", "--help"], ["doctor", "--help"]]
+)
 def test_light_commands_start_without_heavy_libraries(words: list[str]) -> None:
     script = (
         "import sys; from stages.cli import main\n"

@@ -55,9 +55,8 @@ def import_encoder(source: Path, out: Path, tokenizer: Path | None = None) -> Im
     except CheckpointError as error:
         raise CheckpointError(f"cannot read this as {layout.name}", where=published.weights, got=error) from error
     with new_folder(out) as temporary:
-        config = (
-            tower.config if tower.max_tokens is None else tower.config | {READING: {"max_tokens": tower.max_tokens}}
-        )
+        reading = {} if tower.max_tokens is None else {READING: {"max_tokens": tower.max_tokens}}
+        config = tower.config | reading
         (temporary / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         state = {name: tensor.detach().clone().contiguous() for name, tensor in tower.state.items()}
         save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})

@@ -1,0 +1,120 @@
+"""What runs on the workers: the actor that holds the frozen models and turns one tar after the other into a shard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import ray
+
+from pea.cache import Cache
+from pea.cache.completion import read_summary
+from pea.collect.events import News, Task
+from pea.config import Config
+from pea.errors import DeviceError, ShardUnfinishedError
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """News of a careful task: what is about to be worked on. The work waits until the driver has heard of it."""
+
+    key: str
+    """Key of the sample; empty when it could be several."""
+
+
+@dataclass(frozen=True)
+class DoneByAnother:
+    """The only news of a part that another run has finished."""
+
+
+ActorNews = News | InFlight | DoneByAnother
+
+
+@ray.remote(max_restarts=0)
+class TeacherActor:
+    """Holds the frozen models on one device and collects one tar after the other."""
+
+    def __init__(self, config: str, num_threads: int) -> None:
+        self._config, self._num_threads = Config.model_validate_json(config), num_threads
+        self._collectors: dict[str, Any] = {}
+
+    def node(self) -> str:
+        """Ray's id of the node that it runs on. Answers once the actor is placed and made."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def collect(self, corpus: str, task: Task) -> Iterator[ActorNews]:
+        """Write one part of a shard; streams what has been done. Models are loaded when they are first needed."""
+        cache = Cache.open(self._config.cache_dir(corpus), partial=True)
+        if is_finished(cache, task):
+            yield DoneByAnother()
+            return
+        if corpus not in self._collectors:
+            self._collectors[corpus] = self._load(corpus)
+        collector = self._collectors[corpus]
+        if task.careful:
+            yield from with_keys(lambda in_flight: collector.collect(cache, task, in_flight))
+        else:
+            yield from collector.collect(cache, task)
+
+    def _load(self, corpus: str) -> Any:
+        import torch
+
+        from pea.collect.collector import Collector
+
+        torch.set_num_threads(self._num_threads)
+        return Collector(self._config, corpus, _device(self._config.cache.run.device))
+
+
+def with_keys(work: Callable[[Callable[[str], None]], Iterator[News]]) -> Iterator[News | InFlight]:
+    """What ``work`` yields, and between it an ``InFlight`` for each call of the function that ``work`` is given.
+
+    The call returns when the consumer of this generator asks for the next item: under a back pressure of one item that
+    is when the driver has the key, so that it outlives this process, whatever kills it next.
+    """
+    told: SimpleQueue[tuple[Any, Callable[[], object]]] = SimpleQueue()
+    end = object()
+
+    def in_flight(key: str) -> None:
+        heard = threading.Event()
+        told.put((InFlight(key), heard.set))
+        heard.wait()
+
+    def run() -> None:
+        try:
+            for news in work(in_flight):
+                told.put((news, bool))
+            told.put((end, bool))
+        except BaseException as error:  # noqa: BLE001 - it belongs to the thread that reads
+            told.put((error, bool))
+
+    threading.Thread(target=run, name="pea-careful", daemon=True).start()
+    while True:
+        item, go_on = told.get()
+        if item is end:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+        go_on()
+
+
+def is_finished(cache: Cache, task: Task) -> bool:
+    """Whether somebody has finished the part since it was planned."""
+    try:
+        read_summary(cache.record_path(task.part))
+    except ShardUnfinishedError:
+        return False
+    return True
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device on this worker", where="cache.run.device", got=name)
+    return torch.device(name)
