@@ -10,45 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import Reading, reading_of
 from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import LEFT_OUT, digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
 from pea.storage.digests import canonical_json, sha256_text
-
-
-class TextEncoder(Protocol):
-    """What training and drawing ask of the encoder of native captions, be it one or two side by side."""
-
-    @property
-    def width(self) -> int:
-        """Width D of the states."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens L that every caption is padded to."""
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Which it is and how it is read."""
-
-    @property
-    def folder(self) -> Path | None:
-        """Where it was loaded from, for messages."""
-
-    def to(self, device: torch.device | str) -> TextEncoder:
-        """Move it."""
-
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Captions -> states float `[B, L, D]` and attention mask int64 `[B, L]`."""
 
 
 class Source(NamedTuple):
