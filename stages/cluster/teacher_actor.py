@@ -15,6 +15,7 @@ from pea.cache.completion import read_summary
 from pea.collect.events import News, Task
 from pea.config import Config
 from pea.errors import DeviceError, ShardUnfinishedError
+from pea.storage import configure
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class TeacherActor:
 
     def __init__(self, config: str, num_threads: int) -> None:
         self._config, self._num_threads = Config.model_validate_json(config), num_threads
+        configure(self._config.storage_options())
         self._collectors: dict[str, Any] = {}
 
     def node(self) -> str:
