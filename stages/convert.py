@@ -48,7 +48,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     adapter = convert_official(arguments.checkpoint)
     adapter.register_to_config(**records(adapter, arguments))
     with new_folder(arguments.out) as temporary:
-        adapter.save_pretrained(temporary, safe_serialization=True)
+        adapter.save_pretrained(temporary)
     sizes = adapter.config
     kind = "SD1.5" if sizes.pooled_dim is None else "SDXL"
     parameters = sum(parameter.numel() for parameter in adapter.parameters())

@@ -57,7 +57,7 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
     (folder / LORA_FILE).unlink(missing_ok=True)
     fsync_path(folder)
     with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
-        adapter.save_pretrained(temporary, safe_serialization=True)
+        adapter.save_pretrained(temporary)
         if unet is not None:
             save_unet(unet, config.train.method, config.teacher.checkpoint, Path(temporary))
         share_files(Path(temporary))
