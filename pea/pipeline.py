@@ -19,36 +19,52 @@ from pea.errors import CheckpointError
 from pea.evaluation.drawing import prompt_arguments
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
-from pea.models.native import NativeEncoder
+from pea.models.encoders.pair import load_encoder
+from pea.models.encoders.text_encoder import TextEncoder
+from pea.models.encoders.traits import recorded_reading
+from pea.models.native import check_encoder
 
 
 class PEAPrompt:
     """Turns prompts into the keyword arguments that replace `prompt` in a diffusers pipeline."""
 
-    def __init__(self, adapter: PEA, encoder: NativeEncoder) -> None:
+    def __init__(self, adapter: PEA, encoder: TextEncoder, *, any_encoder: bool = False) -> None:
+        """`any_encoder`: take one that is not the adapter's own, such as the same in another precision.
+
+        Raises:
+            CheckpointError: they do not belong together.
+        """
         if adapter.config.input_dim != encoder.width:
             raise CheckpointError(
                 "the adapter was trained for another text encoder",
                 expected=f"hidden states of width {adapter.config.input_dim}",
                 got=encoder.width,
             )
+        if not any_encoder:
+            check_encoder(adapter.config.encoder, encoder)
         self.adapter, self.encoder = adapter, encoder
         self.dtype = torch.float32
 
     @classmethod
-    def from_pretrained(cls, adapter: str | Path, encoder: str | Path) -> PEAPrompt:
-        """Load an adapter folder and the folder of the text encoder that it was trained for.
+    def from_pretrained(
+        cls, adapter: str | Path, encoder: str | Path | Sequence[str | Path], *, any_encoder: bool = False
+    ) -> PEAPrompt:
+        """Load an adapter folder and the folder of the text encoder that it was trained for, or the folders of both.
+
+        An adapter that does not say which that was gives a warning. `any_encoder`: as in the constructor.
 
         Raises:
             CheckpointError: a folder is missing or unusable, or they do not belong together.
         """
         pea = PEA.load(Path(adapter))
-        return cls(pea, NativeEncoder.from_pretrained(Path(encoder), max_tokens=pea.config.max_tokens))
+        folders = [Path(each) for each in ([encoder] if isinstance(encoder, str | Path) else encoder)]
+        own = load_encoder(folders, reading=recorded_reading(pea.config))
+        return cls(pea, own, any_encoder=any_encoder)
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> PEAPrompt:
         """Move both models; embeddings come out in `dtype` (the pipeline's), the models stay in float32."""
         self.adapter.to(device)
-        self.encoder.model.to(device)
+        self.encoder.to(device)
         self.dtype = dtype
         return self
 

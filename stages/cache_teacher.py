@@ -13,17 +13,24 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import check_tars, expand_tars
-from stages.cluster.pool import Actors, Pool
+from pea.corpus.tars import expand_tars
+from stages.cluster.actors import Actors
+from stages.cluster.pool import Pool
 from stages.cluster.retries import Job
+from stages.cluster.session import RaySession
 from stages.cluster.summary import check, describe, summarize
+from stages.cluster.tar_facts import TarFacts
 from stages.command.common import add_config_arguments, command_main, run_stage
 from stages.command.console import Console, bold
+from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
+
+Corpus = Literal["parallel", "culture"]
+CORPORA: tuple[Corpus, ...] = ("parallel", "culture")
 
 
 def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, Any]:
@@ -36,33 +43,35 @@ def run(config: Config, console: Console, *, extend: bool = False) -> dict[str, 
         CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
     """
-    corpora = [name for name in ("parallel", "culture") if getattr(config.corpora, name) is not None]
+    for line in preflight(config):
+        console.print(f"unchecked: {line}")
+    corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
     summaries = {}
     with Actors(config) as actors:
         for corpus in corpora:
-            jobs = _plan(config, corpus, console, extend=extend)
+            jobs = _plan(config, corpus, actors.session, console, extend=extend)
             summaries[corpus] = _run_jobs(config, corpus, jobs, actors, console)
     for corpus in corpora:
         check(config.cache_dir(corpus), summaries[corpus], config.cache)
     return summaries
 
 
-def _plan(config: Config, corpus: str, console: Console, *, extend: bool) -> list[Job]:
+def _plan(config: Config, corpus: Corpus, session: RaySession, console: Console, *, extend: bool) -> list[Job]:
     """Write or check the manifest, and list the tars that are still to be done."""
-    tars = {tar.name: tar.location for tar in expand_tars(getattr(config.corpora, corpus).tars)}
+    source = getattr(config.corpora, corpus)
+    tars = expand_tars(source.tars)
     directory = config.cache_dir(corpus)
     console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
-    if extend or not (directory / "manifest.json").exists():
-        # a damaged tar must not become part of the cache's identity
-        extensions = getattr(config.corpora, corpus).reading_rules(config.cache).image_extensions
-        if empty := check_tars(tars.values(), extensions):
-            console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}", highlight=False, markup=False)
-    cache = Cache.create_or_resume(directory, cache_identity(config, corpus), extend=extend)
-    journals = config.run_dir.resolve() / "state" / "in_flight" / corpus
-    jobs = [
-        Job(part, tars[part.tar], journals / f"{part.tar}.{part.part}", config.cache.run.max_tries)
-        for part in cache.plan()
-    ]
+    facts = TarFacts(config.run_dir / "state", source.reading_rules(config.cache).image_extensions)
+    if missing := facts.missing(tars):
+        with StageProgress(console, f"{corpus}, reading the tars", "MB") as progress:
+            facts.read(missing, session, progress)
+    if empty := facts.check_samples(tars):
+        console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}")
+    identity = cache_identity(config, corpus, identify=facts.identity)
+    cache = Cache.create_or_resume(directory, identity, extend=extend)
+    places = {tar.name: tar.location for tar in tars}
+    jobs = [Job(part, places[part.tar], config.cache.run.max_tries) for part in cache.plan()]
     num_finished = len(cache.manifest.parts) - len(jobs)
     if not jobs:
         console.print(f"  all {num_finished} shards are finished already")

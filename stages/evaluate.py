@@ -32,8 +32,9 @@ from pea.evaluation.prompts import Prompt, read_prompts, texts_in
 from pea.foreign_text import file_name
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import Conditioning
+from pea.models.encoders.pair import load_encoder
+from pea.models.encoders.traits import recorded_reading
 from pea.models.english import EnglishEncoder
-from pea.models.native import NativeEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage.durable import write_text
@@ -157,12 +158,12 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
         rows["teacher"] = Row("teacher", config.corpora.parallel.source_language, english.encode)
         rows["translation"] = Row("translation", f"translation_{language}", english.encode)
     if {"no_adapter", "adapter"}.intersection(wanted):
-        adapter = PEA.load(config.adapter_dir)
-        encoder = NativeEncoder.from_pretrained(
-            config.student.encoder, device=device, max_tokens=adapter.config.max_tokens
-        )
+        adapter, unet = PEA.load(config.adapter_dir), unet_config(config.teacher.checkpoint)
+        adapter.check_base(unet, config.teacher.checkpoint)
+        reading = recorded_reading(adapter.config)
+        encoder = load_encoder(config.student.encoders, device=device, reading=reading)
         untrained = new_adapter(
-            unet_config(config.teacher.checkpoint),
+            unet,
             encoder.width,
             hidden_size=config.student.adapter.hidden_size,
             num_layers=config.student.adapter.num_layers,

@@ -18,8 +18,9 @@ from pea.config import Config, load_config, resolved_yaml, valid_names
 from pea.errors import ConfigError
 from pea.evaluation.drawing import Drawer, image_seed
 from pea.foreign_text import words
+from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
-from stages.command.arguments import add_config_option
+from stages.command.arguments import add_config_option, at_least_one
 from stages.command.common import command_main
 from stages.command.console import Console
 from stages.evaluate import pick_device
@@ -31,11 +32,12 @@ def run(
     """Draw `num_images` images of each prompt into `out`; returns their paths.
 
     Raises:
-        CheckpointError: a model folder is missing, or there is no trained adapter yet.
+        CheckpointError: a model folder is missing, there is no trained adapter yet, or they do not belong together.
     """
     evaluate = config.evaluate
     device = pick_device(evaluate.device)
-    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoder).to(device)
+    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)
+    pea.adapter.check_base(unet_config(config.teacher.checkpoint), config.teacher.checkpoint)
     drawer = Drawer(
         config.teacher.checkpoint,
         device,
@@ -71,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("generated"), help="folder for the images (default: generated)"
     )
-    parser.add_argument("--num-images", type=int, default=1, help="images of each prompt (default: 1)")
+    parser.add_argument("--num-images", type=at_least_one, default=1, help="images of each prompt (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_tools.inspect.commands import COMMANDS, find_cache
 from data_tools.tables import human_bytes, table
-from stages.command.arguments import add_config_option
+from stages.command.arguments import above_zero, add_config_option, at_least_one, at_least_zero
 
 _VERIFY = (
     "Make some samples again, from the tar through every frozen model, and compare them with the cache. "
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     check = command("check", "compare every byte, row and key with what it must be; exit code 1 on any damage")
     check.add_argument("--repair", action="store_true", help="re-queue exactly the damaged shards for `pea cache`")
-    check.add_argument("--jobs", type=int, metavar="N", help="threads (default: one per CPU)")
+    check.add_argument("--jobs", type=at_least_one, metavar="N", help="threads (default: one per CPU)")
     check.add_argument("--tars", nargs="+", default=[], metavar="TAR", help="compare the keys with these tars as well")
     check.add_argument("--json", action="store_true", help="the problems, as one JSON object")
     diff = command("diff", "what differs between two caches, in identity and in content; exit code 1 if anything does")
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     export = command("export", "write a page to browse the cache in a browser")
     export.add_argument("--html", type=Path, required=True, metavar="FILE", help="the page to write")
-    export.add_argument("--samples", type=int, default=24, metavar="N", help="samples to show (default: 24)")
+    export.add_argument("--samples", type=at_least_zero, default=24, metavar="N", help="samples to show (default: 24)")
     export.add_argument("--seed", type=int, default=0, metavar="N", help="seed of their choice (default: 0)")
     export.add_argument("--checkpoint", type=Path, metavar="DIR", help="decode the latents with this pipeline's VAE")
 
@@ -61,9 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_option(verify)
     verify.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
     verify.add_argument("--corpus", choices=("parallel", "culture"), default="parallel", help="which cache")
-    verify.add_argument("--samples", type=int, default=8, metavar="N", help="samples to make again (default: 8)")
     verify.add_argument(
-        "--threshold", type=float, default=0.01, metavar="X", help="largest relative error of a row (default: 0.01)"
+        "--samples", type=at_least_one, default=8, metavar="N", help="samples to make again (default: 8)"
+    )
+    verify.add_argument(
+        "--threshold",
+        type=above_zero,
+        default=0.01,
+        metavar="X",
+        help="largest relative error of a row (default: 0.01)",
     )
 
 

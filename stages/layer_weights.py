@@ -25,6 +25,7 @@ from pea.models.english import EnglishEncoder
 from pea.models.unet import layer_names
 from pea.storage.durable import write_text
 from pea.training.signals import english_conditioning
+from stages.command.arguments import at_least_one
 from stages.command.common import add_config_arguments, config_from, guarded
 from stages.command.console import Console
 from stages.training.setup import distilling_alone, prepare
@@ -86,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table, write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_config_arguments(parser)
-    parser.add_argument("--records", type=int, default=64, metavar="N", help="records to measure on (default: 64)")
+    parser.add_argument(
+        "--records", type=at_least_one, default=64, metavar="N", help="records to measure on (default: 64)"
+    )
     parser.add_argument("--by", choices=LayerMeasure._fields, default="sensitivity", help="what the weights are")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     arguments = parser.parse_args(argv)

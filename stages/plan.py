@@ -19,8 +19,10 @@ from rich.table import Table
 
 from pea.config import Config, resolved_yaml
 from pea.errors import ConfigError, CorpusError
+from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
+from stages.command.preflight import preflight_plan
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
 _GB = 1e9
@@ -223,11 +225,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     names = list(json.loads(PRESETS.read_text(encoding="utf-8")))
     parser.add_argument("--preset", choices=names, help="model shapes to use instead of the checkpoint folder's")
-    parser.add_argument("--samples", type=int, metavar="N", help="parallel samples, where the tars are not there yet")
-    parser.add_argument("--records-per-s", type=float, metavar="R", help="teacher's rate per GPU, as measured")
-    parser.add_argument("--tflops", type=float, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s")
-    parser.add_argument("--languages", type=int, default=1, metavar="N", help="adapters from this cache (default: 1)")
-    parser.add_argument("--runs", type=int, default=1, metavar="N", help="training runs per language (default: 1)")
+    parser.add_argument(
+        "--samples", type=at_least_one, metavar="N", help="parallel samples, where the tars are not there yet"
+    )
+    parser.add_argument("--records-per-s", type=above_zero, metavar="R", help="teacher's rate per GPU, as measured")
+    parser.add_argument(
+        "--tflops", type=above_zero, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s"
+    )
+    parser.add_argument(
+        "--languages", type=at_least_one, default=1, metavar="N", help="adapters from this cache (default: 1)"
+    )
+    parser.add_argument(
+        "--runs", type=at_least_one, default=1, metavar="N", help="training runs per language (default: 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
@@ -237,9 +247,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
+    unchecked = preflight_plan(config, with_teacher=not arguments.preset)
     plan = make_plan(config, arguments)
     if arguments.json:
         print(json.dumps(asdict(plan), indent=2))
     else:
-        show(plan, Console())
+        console = Console()
+        show(plan, console)
+        for line in unchecked:
+            console.print(f"  unchecked: {line}", soft_wrap=True)
     return 0

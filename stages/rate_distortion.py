@@ -32,6 +32,7 @@ from pea.sketch.rate_distortion import AnySketchConfig, GradientErrors, Point, r
 from pea.storage.durable import write_bytes, write_text
 from pea.training.signals import LiveTeacher, english_conditioning
 from pea.training.student import condition
+from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from, save_resolved
 from stages.command.console import Console
 from stages.command.progress import StageProgress
@@ -165,8 +166,12 @@ def _family(sketch: AnySketchConfig) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea rd``."""
     add_config_arguments(parser)
-    parser.add_argument("--records", type=int, default=256, metavar="N", help="records to measure on (default: 256)")
-    parser.add_argument("--budget", type=float, metavar="BYTES", help="recommend sketches for so many bytes a record")
+    parser.add_argument(
+        "--records", type=at_least_one, default=256, metavar="N", help="records to measure on (default: 256)"
+    )
+    parser.add_argument(
+        "--budget", type=above_zero, metavar="BYTES", help="recommend sketches for so many bytes a record"
+    )
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:

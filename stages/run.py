@@ -1,87 +1,36 @@
-"""Run a pipeline: its stages in order, each skipped when nothing that it depends on has changed.
+"""Run a pipeline: its stages in order, each skipped when nothing that it depends on, and nothing it left, has changed.
 
 A stage depends on its command, the sections of the configuration that it uses, and the content of what it reads. Their
-digests are recorded in ``run_dir/state`` when the stage has succeeded.
+digests, and those of what it wrote, are recorded in ``run_dir/state`` when the stage has succeeded. So a cache that was
+repaired, or lost samples or files, is completed, and what was trained from it is trained again if its rows differ.
 """
 
 from __future__ import annotations
 
 import argparse
-import glob
 import json
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing import Any
 
 from pea.config import Config, load_config
-from pea.config.placeholders import fill_placeholders
-from pea.errors import ConfigError, PeaError
+from pea.errors import PeaError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
 from stages.command.console import Console, bold
-from stages.command.digests import Digests
-
-
-class Stage(BaseModel):
-    """One step of a pipeline. In every text ``{config}`` is the configuration's file and ``{run_dir}`` its run_dir.
-
-    Any other word in braces is refused; other braces stay as they are. Of several files, a text with ``{config}`` is
-    repeated for each, and in a command so is the option before it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    run: list[str]
-    """Command; a leading ``pea`` is this program, a leading ``python`` this interpreter."""
-    uses: list[str] = []
-    """Sections of the configuration that decide what the stage does; ``cache.run`` never counts."""
-    reads: list[str] = []
-    """Files, folders and glob patterns that it reads."""
-    writes: list[str] = []
-    """Files and folders that it leaves."""
-
-
-def _as_several(given: Any) -> Any:
-    return given if isinstance(given, list | tuple) else [given]
-
-
-class Pipeline(BaseModel):
-    """A pipeline file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    config: Annotated[tuple[Path, ...], BeforeValidator(_as_several), Field(min_length=1)]
-    """A file, or several, of which later ones replace settings of earlier ones."""
-    stages: list[Stage]
+from stages.pipeline.checks import check_stages
+from stages.pipeline.definition import Pipeline, Stage, Words, load_pipeline
+from stages.pipeline.digests import ABSENT, Content, Digests
 
 
 class StageFailedError(PeaError, RuntimeError):
     """A stage ended with an error; it has said why."""
 
     exit_code = 2
-
-
-def load_pipeline(path: Path) -> Pipeline:
-    """Read a pipeline file.
-
-    Raises:
-        ConfigError: it cannot be read, or is not a pipeline.
-    """
-    try:
-        return Pipeline.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError("cannot read the pipeline", where=path, got=str(error).splitlines()[0]) from error
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise ConfigError("not a pipeline", where=path, got=" | ".join(problems), problems=problems) from error
 
 
 @dataclass
@@ -97,21 +46,18 @@ class Runner:
     def __post_init__(self) -> None:
         self._state = self.config.run_dir / "state"
         self._digests = Digests(self._state / "digests.json")
-        for stage in self.pipeline.stages:
-            try:
-                self._filled([*stage.run, *stage.reads, *stage.writes])
-            except ValueError as error:
-                raise ConfigError("not a pipeline", where=f"stage {stage.name}", got=error) from None
+        self._words = Words(self.pipeline.config, self.config)
+        check_stages(self.pipeline.stages, self.config, self._words)
 
     def run(self) -> None:
         """Run or skip each stage in order.
 
         Raises:
-            StageFailedError: a stage failed; those after it are not run.
+            StageFailedError: a stage failed, or what it left is damaged; those after it are not run.
         """
         for number, stage in enumerate(self.pipeline.stages, 1):
-            digest = self.digest(stage)
-            reason = self.reason_to_run(stage, digest)
+            depends_on = self._depends_on(stage)
+            reason = self._reason_to_run(stage, depends_on)
             title = f"{number}/{len(self.pipeline.stages)} {stage.name}"
             if reason is None:
                 self.console.print(bold(title, ": unchanged, skipped"))
@@ -119,42 +65,71 @@ class Runner:
             self.console.print(bold(title, f": {reason}"))
             started = time.monotonic()
             self._execute(stage)
-            record = {"digest": digest, "seconds": round(time.monotonic() - started, 3)}
-            write_text(self._record_path(stage), json.dumps(record, indent=2) + "\n")
+            seconds = round(time.monotonic() - started, 3)
+            self._record(stage, {"digest": depends_on, "written": self._left(stage), "seconds": seconds})
 
     def explain(self) -> None:
         """Say what would run, and why."""
+        would_run: list[str] = []
         for stage in self.pipeline.stages:
-            reason = self.reason_to_run(stage, self.digest(stage))
+            reason = self._reason_to_run(stage, self._depends_on(stage))
+            if reason is None and would_run:
+                self.console.print(f"{stage.name}: unchanged, unless {', '.join(would_run)} leaves something else")
+                continue
             self.console.print(f"{stage.name}: {reason or 'unchanged, would be skipped'}")
+            would_run += [stage.name] if reason else []
 
-    def reason_to_run(self, stage: Stage, digest: dict[str, str]) -> str | None:
+    def _reason_to_run(self, stage: Stage, depends_on: dict[str, str]) -> str | None:
         """Why a stage must run; None if it need not."""
         if self.force:
             return "forced"
         try:
-            previous = json.loads(self._record_path(stage).read_text(encoding="utf-8"))["digest"]
+            previous = json.loads(self._record_path(stage).read_text(encoding="utf-8"))
+            before, left = dict(previous["digest"]), dict(previous["written"])
         except (OSError, ValueError, KeyError, TypeError):
             return "not run yet"
-        missing = [path for path in map(Path, self._filled(stage.writes)) if not path.exists()]
-        if missing:
-            return f"{missing[0]} is missing"
-        changed = [name for name in {**previous, **digest} if previous.get(name) != digest.get(name)]
+        now = self._written(stage)
+        for name, content in now.items():
+            if content.digest == ABSENT != left.get(name):
+                return f"{name} is missing"
+            if content.problems:
+                return f"{name} is damaged"
+        after = {name: content.digest for name, content in now.items()}
+        changed = [name for name in {**before, **depends_on} if before.get(name) != depends_on.get(name)]
+        changed += [name for name in {**left, **after} if left.get(name) != after.get(name)]
         return f"{', '.join(changed)} changed" if changed else None
 
-    def digest(self, stage: Stage) -> dict[str, str]:
+    def _depends_on(self, stage: Stage) -> dict[str, str]:
         """Name of each thing that the stage depends on -> its digest."""
         settings = self.config.model_dump(mode="json")
         settings["cache"].pop("run")
-        unknown = [name for name in stage.uses if name not in settings]
-        if unknown:
-            raise ConfigError("no such section", where=f"stage {stage.name}: uses", got=", ".join(unknown))
         digests = {"its command": sha256_text(canonical_json(stage.run))}
         digests |= {f"{name} settings": sha256_text(canonical_json(settings[name])) for name in stage.uses}
-        patterns = self._filled(stage.reads, as_pattern=True)
-        return digests | {
-            name: self._digests.of(pattern) for name, pattern in zip(self._filled(stage.reads), patterns, strict=True)
-        }
+        patterns = zip(self._words.fill(stage.reads), self._words.fill_patterns(stage.reads), strict=True)
+        return digests | {name: self._digests.of(pattern).digest for name, pattern in patterns}
+
+    def _written(self, stage: Stage) -> dict[str, Content]:
+        """What the stage leaves, as it is now."""
+        patterns = zip(self._words.fill(stage.writes), self._words.fill_patterns(stage.writes), strict=True)
+        return {name: self._digests.of(pattern) for name, pattern in patterns}
+
+    def _left(self, stage: Stage) -> dict[str, str]:
+        """The digests of what a stage that ended well has left."""
+        found = self._written(stage)
+        for name, content in found.items():
+            if content.problems:
+                raise StageFailedError(
+                    f"stage {stage.name!r} ended well, but what it should leave is damaged",
+                    where=name,
+                    got="; ".join(content.problems),
+                    remedy=f"Run `pea inspect check --repair {name}` and then the same command again.",
+                )
+            if content.digest == ABSENT:
+                self.console.print(f"  {name}: was not written")
+        return {name: content.digest for name, content in found.items()}
+
+    def _record(self, stage: Stage, record: dict[str, Any]) -> None:
+        write_text(self._record_path(stage), json.dumps(record, indent=2) + "\n")
 
     def _execute(self, stage: Stage) -> None:
         code = subprocess.run(self.command(stage), check=False).returncode
@@ -169,23 +144,10 @@ class Runner:
 
     def command(self, stage: Stage) -> list[str]:
         """What is executed for a stage."""
-        words: list[str] = []
-        for option, text in zip(["", *stage.run], stage.run, strict=False):
-            first, *others = self._filled([text])
-            words.append(first)
-            for other in others:
-                words += [option, other] if text == "{config}" else [other]
+        words = self._words.fill_command(stage.run)
         if words[0] == "pea":
             return [sys.executable, "-m", "stages.cli", *words[1:], *self.overrides]
         return [sys.executable, *words[1:]] if words[0] == "python" else words
-
-    def _filled(self, texts: list[str], *, as_pattern: bool = False) -> list[str]:
-        plain = glob.escape if as_pattern else str
-        run_dir, filled = plain(str(self.config.run_dir)), []
-        for text in texts:
-            files = self.pipeline.config if "{config}" in text else self.pipeline.config[:1]
-            filled += [fill_placeholders(text, {"config": plain(str(file)), "run_dir": run_dir}) for file in files]
-        return filled
 
     def _record_path(self, stage: Stage) -> Path:
         return self._state / f"{stage.name}.json"

@@ -28,6 +28,7 @@ import torch
 
 from pea.errors import ConfigError, PeaError, TrainingError
 from pea.storage.durable import write_bytes, write_text
+from stages.command.arguments import at_least_one
 from stages.command.common import add_config_arguments, save_resolved
 from stages.command.console import Console, bold
 from stages.sweep_plan import Plan, Run, plan
@@ -137,7 +138,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser, "the setup's YAML file, in place of those that a study names", required=False)
     parser.add_argument("--seeds", metavar="N,N,...", help="seeds of the training (default: the study's, or 0)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these methods or variants alone")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at the same time, on a share of the CPU")
+    parser.add_argument(
+        "--jobs", type=at_least_one, default=1, metavar="N", help="runs at the same time, on a share of the CPU"
+    )
 
 
 def _seeds_in(text: str) -> list[int]:

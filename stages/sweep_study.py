@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeInt, StringConstraints, ValidationError, model_validator
 
 from pea.config import Section
-from pea.config.yaml_text import describe_problems, names_in, parse_yaml
+from pea.config.yaml_text import describe_problems, names_in, read_yaml
 from pea.errors import ConfigError
 
 _OF_THE_SWEEP = ("run_dir", "cache_root", "train.seed")
@@ -61,7 +61,7 @@ class Variant:
 
     def sets(self, name: str) -> bool:
         """Whether it has a value for the setting of that dotted name."""
-        given = [*(parse_yaml(path.read_text("utf-8"), where=str(path)) for path in self.files), *self.settings]
+        given = [*(read_yaml(path) for path in self.files), *self.settings]
         return any(name in names_in(settings) for settings in given)
 
 
@@ -114,20 +114,13 @@ def read_study(source: Path) -> Study:
     return Study(source, tuple(Variant(path.stem, (path,)) for path in paths))
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return parse_yaml(path.read_text(encoding="utf-8"), where=str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("cannot read the methods", where=path, got=error) from None
-
-
 def _is_study(path: Path) -> bool:
     """Whether it has a key that only studies have, so that a wrong one is not taken for a method file."""
-    return not set(_parsed(path)).isdisjoint(StudyFile.model_fields)
+    return not set(read_yaml(path, "study")).isdisjoint(StudyFile.model_fields)
 
 
 def _study_in(path: Path) -> Study:
-    raw = _parsed(path)
+    raw = read_yaml(path, "study")
     if isinstance(raw.get("config"), str):
         raw["config"] = [raw["config"]]
     try:

@@ -24,6 +24,7 @@ from pea.models.unet import unet_config
 from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
+from stages.command.preflight import preflight_training
 from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, whole_summary
 from stages.training.setup import prepare
@@ -44,6 +45,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         ConfigError: a setting does not fit the others, or asks for a package that is not installed.
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
     """
+    unchecked = preflight_training(config)
     trackers = chosen_trackers(config)
     AcceleratorState._reset_state()  # noqa: SLF001 - else a second run in one process cannot have another precision
     accelerator = Accelerator(
@@ -54,6 +56,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     )
     if not accelerator.is_main_process:
         console = Console(quiet=True)
+    for line in unchecked:
+        console.print(f"unchecked: {line}", soft_wrap=True)
     start_trackers(accelerator, config)
     summary = _run_phases(config, accelerator, console)
     console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")

@@ -141,3 +141,54 @@ def test_the_library_prints_nothing() -> None:
 def test_hooks_are_registered_in_one_place() -> None:
     users = {_name(path) for path in SOURCES if "register_forward" in path.read_text("utf-8")}
     assert users <= {"pea/models/unet.py"}
+
+
+def test_models_are_loaded_in_one_place_and_without_remote_code() -> None:
+    """`from_pretrained` of a library class: in `pea.models.loading` alone, where every call refuses remote code."""
+    own = {
+        node.name
+        for path in SOURCES
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.ClassDef) and any(_defines(each, "from_pretrained") for each in node.body)
+    }
+    for path in SOURCES:
+        for call in _calls(path, "from_pretrained"):
+            if _name(path) == "pea/models/loading.py":
+                words = {word.arg: word.value for word in call.keywords}
+                assert isinstance(words.get("trust_remote_code"), ast.Constant), ast.unparse(call)
+                assert words["trust_remote_code"].value is False, ast.unparse(call)  # type: ignore[attr-defined]
+            else:
+                assert ast.unparse(call.func).rpartition(".")[0] in {*own, "super()"}, (
+                    f"{_name(path)}: {ast.unparse(call)}"
+                )
+
+
+def test_configurations_make_no_class_that_they_name_themselves() -> None:
+    for path in SOURCES:
+        for call in _calls(path, "from_config"):
+            kind, known = (
+                ast.unparse(call.func).rpartition(".")[0],
+                {"UNet2DConditionModel", "AutoencoderKL", "DDIMScheduler"},
+            )
+            known |= {"kind"} if _name(path) == "pea/models/loading.py" else set()  # given by its callers
+            assert kind in known, f"{_name(path)}: {kind}"
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in SOURCES:
+        for call in [*_calls(path, "load"), *_calls(path, "loads")]:
+            owner = ast.unparse(call.func).rpartition(".")[0]
+            assert owner not in {"pickle", "joblib", "dill", "cloudpickle"}, _name(path)
+            if owner == "torch":
+                assert "weights_only=True" in ast.unparse(call), _name(path)
+            if owner in {"np", "numpy"}:
+                assert "allow_pickle=True" not in ast.unparse(call), _name(path)
+
+
+def _defines(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == name
+
+
+def _calls(path: Path, method: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+    return [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == method]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import load_file, save_file
 
 from pea.errors import CheckpointError
-from pea.models.adapter import new_adapter
+from pea.models.adapter import PEA, new_adapter
+from pea.models.native import NativeEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from tests.tiny_models import make_checkpoint, make_native_encoder
@@ -22,6 +27,7 @@ def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     checkpoint = make_checkpoint(folder / "teacher", request.param)
     encoder = make_native_encoder(folder / "zh")
     adapter = new_adapter(unet_config(checkpoint), 16, hidden_size=8, num_layers=2, max_tokens=10, seed=0)
+    adapter.register_to_config(encoder=NativeEncoder.from_pretrained(encoder).record)
     adapter.save_pretrained(folder / "adapter")
     kind = StableDiffusionXLPipeline if request.param == "sdxl" else StableDiffusionPipeline
     pipe = kind.from_pretrained(checkpoint)
@@ -57,3 +63,58 @@ def test_an_encoder_of_another_width_is_refused(setup: tuple[Any, PEAPrompt, Pat
     other = new_adapter(config, 24, hidden_size=8, num_layers=2, max_tokens=10, seed=0)
     with pytest.raises(CheckpointError, match=r"another text encoder.*width 24.*got 16"):
         PEAPrompt(other, pea.encoder)
+
+
+def test_an_encoder_of_the_same_width_is_refused_by_content(setup: tuple[Any, PEAPrompt, Path], tmp_path: Path) -> None:
+    _, pea, folder = setup
+    other = make_native_encoder(tmp_path / "other", seed=2)
+    with pytest.raises(
+        CheckpointError, match=r"another text encoder; expected zh with tensors \w+; got other"
+    ) as caught:
+        PEAPrompt.from_pretrained(folder / "adapter", other)
+    assert "\n" not in str(caught.value) and "own text encoder, zh" in str(caught.value)
+    assert PEAPrompt.from_pretrained(folder / "adapter", other, any_encoder=True).encoder.width == 16
+    with pytest.raises(CheckpointError, match="expected zh with max_tokens 10; got zh with max_tokens 8"):
+        PEAPrompt(pea.adapter, NativeEncoder.from_pretrained(folder / "zh", reading={"max_tokens": 8}))
+    shutil.copytree(folder / "zh", tmp_path / "cased")
+    settings = json.loads((tmp_path / "cased/tokenizer_config.json").read_text())
+    settings["padding_side"] = "left"
+    (tmp_path / "cased/tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match="with tokenizer"):
+        PEAPrompt.from_pretrained(folder / "adapter", tmp_path / "cased")
+
+
+def test_the_same_encoder_elsewhere_and_otherwise_packed_is_taken(
+    setup: tuple[Any, PEAPrompt, Path], tmp_path: Path
+) -> None:
+    """Under another name, in shards, without its vision tower, saved by another program."""
+    _, pea, folder = setup
+    shutil.copytree(folder / "zh", tmp_path / "copy")
+    tensors = load_file(tmp_path / "copy/model.safetensors")
+    (tmp_path / "copy/model.safetensors").unlink()
+    text = {name: tensor for name, tensor in tensors.items() if name.startswith("text_model.")}
+    parts = [dict(list(text.items())[::2]), dict(list(text.items())[1::2])]
+    for number, part in enumerate(parts):
+        save_file(part, tmp_path / f"copy/m{number}.safetensors", metadata={"format": "pt"})
+    index = {name: f"m{number}.safetensors" for number, part in enumerate(parts) for name in part}
+    (tmp_path / "copy/model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    moved = PEAPrompt.from_pretrained(folder / "adapter", tmp_path / "copy")
+    assert np.array_equal(moved("一只猫")["prompt_embeds"], pea("一只猫")["prompt_embeds"])
+
+
+def test_an_adapter_from_before_the_record_is_taken_and_said(
+    setup: tuple[Any, PEAPrompt, Path], tmp_path: Path
+) -> None:
+    _, _, folder = setup
+    shutil.copytree(folder / "adapter", tmp_path / "old")
+    config = json.loads((tmp_path / "old/config.json").read_text())
+    for name in ("encoder", "base_model", "prediction_type", "languages"):
+        del config[name]
+    (tmp_path / "old/config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="old: the adapter does not say which text encoder"):
+        PEAPrompt.from_pretrained(tmp_path / "old", folder / "zh")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            PEA.load(tmp_path / "old")
+    assert len(caught) == 1

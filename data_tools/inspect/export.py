@@ -84,7 +84,7 @@ def _sizes(facts: dict[str, Any]) -> list[dict[str, str]]:
     """The larger groups of arrays; the smallest, which together make up less than 2 %, as one."""
     sizes = sorted(((each["stored"], name) for name, each in facts["bytes"]["groups"].items()), reverse=True)
     small, limit = 0, 0.02 * sum(size for size, _ in sizes)
-    while small + sizes[-1][0] < limit:
+    while sizes and small + sizes[-1][0] < limit:
         small += sizes.pop()[0]
     if small:
         sizes.append((small, "everything else"))

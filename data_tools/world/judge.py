@@ -15,6 +15,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from data_tools.world.scenes import ATTRIBUTES
+from pea.models.loading import load_part
 
 
 class Judge(ModelMixin, ConfigMixin):
@@ -49,7 +50,7 @@ class Judge(ModelMixin, ConfigMixin):
     @classmethod
     def load(cls, folder: Path) -> Judge:
         """The judge saved in `folder`, in float32 and evaluation mode."""
-        judge: Judge = cls.from_pretrained(folder, torch_dtype=torch.float32)
+        judge: Judge = load_part(cls, folder, torch.float32)
         return judge.eval()
 
 

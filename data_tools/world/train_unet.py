@@ -21,6 +21,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from data_tools.world.captions import captions
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, update
+from pea.models.loading import load_part, load_tokenizer
+from pea.storage.durable import share_files
 
 _BATCH_SIZE = 64
 _CAPTION_DROP_RATE = 0.1
@@ -51,7 +53,7 @@ def train_teacher(
     far more than the noise's does, and a small UNet learns them in a tenth of the steps.
     """
     torch.manual_seed(seed)
-    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32)
+    vae = load_part(AutoencoderKL, vae_folder, torch.float32)
     scenes = training_scenes(15_000, 250, seed)
     moments = _encode_images(vae, to_tensor(paint_all(scenes)))
     phrasings = [captions(scene)["en"] for scene in scenes]
@@ -101,8 +103,8 @@ English = tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]
 def _load_english(folder: Path, *, projected: bool) -> English:
     kind = CLIPTextModelWithProjection if projected else CLIPTextModel
     name = "text_model_with_projection" if projected else "text_model"
-    model = kind.from_pretrained(folder / name, torch_dtype=torch.float32).eval()
-    return CLIPTokenizer.from_pretrained(folder / "tokenizer"), model
+    model = load_part(kind, folder / name, torch.float32).eval()
+    return load_tokenizer(CLIPTokenizer, folder / "tokenizer"), model
 
 
 @torch.inference_mode()
@@ -175,3 +177,4 @@ def _save_pipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
         )
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    share_files(folder)

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from pea.storage.durable import share_files
+
 Report = Callable[[int, int, Tensor], None]
 """Told of (step, steps, loss) after every step."""
 
@@ -52,3 +54,4 @@ def update(
 def save_model(model: nn.Module, folder: Path) -> None:
     """Save in float16, which halves what the repository ships; loaders ask for float32 again."""
     model.to(torch.float16).save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    share_files(folder)

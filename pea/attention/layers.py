@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pea.attention.queries import AttentionTargets, LayerQueries
 from pea.errors import CheckpointError, ConfigError
-from pea.models.adapter import pooled_dim_of
 from pea.models.conditioning import Conditioning
-from pea.models.unet import Blocks, layer_names, unet_config
+from pea.models.teacher_parts import pooled_dim_of
+from pea.models.unet import Blocks, layer_names, unet_config, unet_on_meta
 from pea.models.weight_files import WeightFiles
 
 Take = Callable[[str, Sequence[str]], Mapping[str, Tensor]]
@@ -146,8 +145,7 @@ class AttentionLayers(nn.Module):
             CheckpointError: the cross-attention is of a kind that is not supported.
             ConfigError: a layer does not exist.
         """
-        with torch.device("meta"):
-            unet = UNet2DConditionModel.from_config(dict(config))
+        unet = unet_on_meta(config)
         attention = {}
         for name in layer_names(unet, layers):
             layer: Any = unet.get_submodule(name)

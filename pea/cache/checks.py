@@ -10,6 +10,7 @@ import numpy as np
 from pea.cache.completion import CompletionRecord, has_digest
 from pea.cache.identity import Identity, noise_offset_of
 from pea.cache.shard import Bucket, Part
+from pea.corpus.reasons import REPEATED
 from pea.corpus.tars import sample_id
 from pea.draws.recipe import DrawRecipe, checksum, draws, noise, record_id
 from pea.storage.location import Location
@@ -55,7 +56,7 @@ def check_keys(record: CompletionRecord) -> Iterator[str]:
     """Each key must be kept once or dropped once."""
     kept = Counter(key for keys in record.kept.values() for key in keys)
     yield from (f"{key} is kept {count} times" for key, count in kept.items() if count > 1)
-    dropped = Counter(key for key, reason, _ in record.dropped if reason != "key_duplicate")
+    dropped = Counter(key for key, reason, _ in record.dropped if reason not in REPEATED)
     yield from (f"{key} is dropped {count} times" for key, count in dropped.items() if count > 1)
     yield from (f"{key} is kept and dropped" for key in sorted(kept.keys() & dropped.keys()))
     for name, keys in record.kept.items():

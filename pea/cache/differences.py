@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pea.cache.identity import BLOCKS, DRAWS, READING, SKETCHES, TARS, Identity
+from pea.cache.model_fields import MISSING as MISSING
 from pea.errors import IdentityError
 from pea.storage.digests import canonical_json
-
-MISSING = "(nothing)"
-"""Stands for a field, tar or block that one side does not have."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +21,13 @@ class Difference:
     wanted: Any
 
     def __str__(self) -> str:
-        return f"{self.field}: the cache has {_short(self.cached)}, wanted {_short(self.wanted)}"
+        return " | ".join(_lines(self.field, self.cached, self.wanted))
 
 
 def compare(cached: Identity, wanted: Identity) -> list[Difference]:
     """Every difference, tar by tar; fields that ``wanted`` does not mention are not compared."""
     differences: list[Difference] = []
-    for name, value in wanted.fields.items():
+    for name, value in as_recorded(wanted, cached).fields.items():
         held = cached.fields.get(name, MISSING)
         if name == TARS and held != MISSING:
             differences += _compare_items(name, _by_name(held), _by_name(value))
@@ -38,6 +36,19 @@ def compare(cached: Identity, wanted: Identity) -> list[Difference]:
         elif held != value:
             differences.append(Difference(name, held, value))
     return differences
+
+
+def as_recorded(wanted: Identity, cached: Identity) -> Identity:
+    """`wanted`, each field as the older version that made the cache recorded it, where that means the same."""
+    fields = dict(wanted.fields)
+    for name, means_same in wanted.means_same.items():
+        held = cached.fields.get(name, MISSING)
+        if name in fields and held != fields[name] and means_same(held):
+            if held == MISSING:
+                del fields[name]
+            else:
+                fields[name] = held
+    return Identity(fields)
 
 
 def check_same(cached: Identity, wanted: Identity, *, where: object) -> None:
@@ -90,6 +101,16 @@ def _compare_items(name: str, held: Mapping[str, Any], value: Mapping[str, Any])
 
 def _by_name(tars: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {each["name"]: dict(each) for each in tars}
+
+
+def _lines(name: str, cached: Any, wanted: Any) -> Iterator[str]:
+    """One line for each key that differs, however deep inside."""
+    if isinstance(cached, dict) and isinstance(wanted, dict) and "sha256" not in wanted:
+        for key in sorted({*cached, *wanted}):
+            if cached.get(key, MISSING) != wanted.get(key, MISSING):
+                yield from _lines(f"{name}.{key}", cached.get(key, MISSING), wanted.get(key, MISSING))
+    else:
+        yield f"{name}: the cache has {_short(cached)}, wanted {_short(wanted)}"
 
 
 def _short(value: Any) -> str:

@@ -6,17 +6,19 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pea.cache.model_digest import read_json
 from pea.cache.model_digest import sha256_folder as sha256_folder
+from pea.cache.model_fields import Fields, MeansSame, model_fields, scheduler_fields, vae_dtype_field
 from pea.cache.schema import FORMAT_VERSION
-from pea.corpus.tars import TarIdentity, expand_tars, tar_identity
+from pea.corpus.places import Tar, expand_tars
+from pea.corpus.tars import TarIdentity, tar_identity
 from pea.errors import ConfigError
+from pea.models.teacher_parts import check_teacher, check_unet, check_vae, read_config, unet_blocks
 from pea.storage.digests import canonical_json, sha256_text
 
 if TYPE_CHECKING:  # what checks configurations is slow to import, and looking into a cache does without
@@ -40,6 +42,8 @@ class Identity:
 
     fields: Mapping[str, Any]
     """Dotted name -> JSON value."""
+    means_same: Mapping[str, MeansSame] = field(default_factory=dict, compare=False, repr=False)
+    """Field -> whether what an older version recorded there means the same."""
 
     @cached_property
     def digest(self) -> str:
@@ -93,13 +97,20 @@ def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
     """What can be asked of a cache that is older than the field ``corpus.reading``."""
     if READING in cached.fields:
         return wanted
-    return Identity({name: value for name, value in wanted.fields.items() if name != READING})
+    fields = {name: value for name, value in wanted.fields.items() if name != READING}
+    return Identity(fields, wanted.means_same)
 
 
 def cache_identity(
-    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
+    config: Config,
+    corpus: Literal["parallel", "culture"],
+    blocks: Sequence[str] | None = None,
+    *,
+    identify: Callable[[Tar], TarIdentity] = tar_identity,
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
+
+    ``identify``: what makes a tar the same, for those who need not read it again.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -109,9 +120,10 @@ def cache_identity(
     source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
     if source is None:
         raise ConfigError(f"corpora.{corpus} is not set")
-    fields = {**model_identity(config, corpus, blocks).fields, **_corpus_fields(source, config.cache)}
-    fields[TARS] = [vars(tar_identity(path)) for path in expand_tars(source.tars)]
-    return Identity(dict(sorted(fields.items())))
+    models = model_identity(config, corpus, blocks)
+    fields = {**models.fields, **_corpus_fields(source, config.cache)}
+    fields[TARS] = [vars(identify(path)) for path in expand_tars(source.tars)]
+    return Identity(dict(sorted(fields.items())), models.means_same)
 
 
 def model_identity(
@@ -120,12 +132,18 @@ def model_identity(
     """The identity without the corpus: all models and settings.
 
     Raises:
-        CheckpointError: the checkpoint folder is missing or incomplete.
+        CheckpointError: the checkpoint folder is missing or incomplete, or of a kind that is not supported.
     """
-    checkpoint = config.teacher.checkpoint
-    parts = ["vae", *(_text_parts(checkpoint) if corpus == "parallel" else ())]
-    fields = _model_fields(checkpoint, parts) | dict(reading_identity(config, corpus, blocks).fields)
-    return Identity({**fields, "teacher.dtype": config.teacher.dtype})
+    checkpoint, dtype, parts = config.teacher.checkpoint, config.teacher.dtype, ["vae"]
+    if corpus == "parallel":
+        check_teacher(checkpoint)
+        parts += _text_parts(checkpoint)
+    else:
+        check_vae(read_config(checkpoint / "vae", "VAE"), checkpoint / "vae")
+    read = reading_identity(config, corpus, blocks)
+    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, dtype)
+    both = models | Fields({**read.fields, "teacher.dtype": dtype}, dict(read.means_same))
+    return Identity(both.values, both.means_same)
 
 
 def reading_identity(
@@ -147,9 +165,12 @@ def reading_identity(
         BLOCKS: [],
         SKETCHES: {},
     }
+    models = Fields({}, {})
     if corpus == "parallel":
+        check_unet(read_config(checkpoint / "unet", "UNet"), checkpoint / "unet")
+        models = model_fields(checkpoint, ("unet",)) | scheduler_fields(checkpoint)
         names = sorted(blocks if blocks is not None else resolve_blocks(cache, checkpoint))
-        fields |= _model_fields(checkpoint, ("unet",)) | _scheduler_fields(checkpoint)
+        fields |= models.values
         fields |= {
             "cache.draw_recipe": draw_recipe(cache),
             "cache.caption_drop_rate": cache.caption_drop_rate,
@@ -162,7 +183,7 @@ def reading_identity(
         if cache.noise_pred_sketch is not None:  # a reader compares the fields that it has, so one must differ
             fields["cache.noise_pred_dtype"] = "sketched"
             fields["cache.noise_pred_sketch"] = cache.noise_pred_sketch.model_dump(mode="json")
-    return Identity(fields)
+    return Identity(fields, models.means_same)
 
 
 def _attention_field(cache: CacheConfig) -> dict[str, Any] | None:
@@ -192,19 +213,9 @@ def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
     }
 
 
-def _model_fields(checkpoint: Path, parts: Sequence[str]) -> dict[str, Any]:
-    return {f"teacher.{part}": sha256_folder(checkpoint / part) for part in parts}
-
-
 def _text_parts(checkpoint: Path) -> list[str]:
     parts = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
     return [part for part in parts if (checkpoint / part).is_dir()]
-
-
-def _scheduler_fields(checkpoint: Path) -> dict[str, Any]:
-    scheduler = read_json(checkpoint / "scheduler" / "scheduler_config.json")
-    kept = {key: value for key, value in sorted(scheduler.items()) if not key.startswith("_")}
-    return {"teacher.scheduler": kept, "teacher.prediction_type": kept.get("prediction_type", "epsilon")}
 
 
 def resolve_blocks(cache: CacheConfig, checkpoint: Path) -> list[str]:
@@ -215,7 +226,4 @@ def resolve_blocks(cache: CacheConfig, checkpoint: Path) -> list[str]:
     """
     if cache.blocks != "all":
         return list(cache.blocks)
-    unet = read_json(checkpoint / "unet" / "config.json")
-    down = [f"down_blocks.{index}" for index in range(len(unet.get("down_block_types", ())))]
-    up = [f"up_blocks.{index}" for index in range(len(unet.get("up_block_types", ())))]
-    return [*down, "mid_block", *up]
+    return list(unet_blocks(read_config(checkpoint / "unet", "UNet")))

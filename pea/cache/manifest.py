@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pea.cache.differences import check_extends, check_same
+from pea.cache.differences import as_recorded, check_extends, check_same
 from pea.cache.identity import Identity, without_newer_fields
 from pea.cache.manifest_shape import check_manifest
 from pea.cache.publication import generation_name, newest, publish, read_newest
@@ -112,6 +112,7 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
     """
     old = manifest.identity
     check_extends(old, identity, where=where)
+    identity = as_recorded(identity, old)  # parts are bound to the fields as they are recorded
     added = tuple(block for block in identity.blocks if block not in old.blocks)
     plans = list(manifest.parts)
     num_parts = Counter(plan.tar for plan in manifest.parts)

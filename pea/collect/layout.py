@@ -17,8 +17,9 @@ from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays
 from pea.config import AttentionConfig, CacheConfig
 from pea.corpus.samples import bucket_name
 from pea.errors import CheckpointError, ConfigError
-from pea.models.adapter import pooled_dim_of
+from pea.models.teacher_parts import pooled_dim_of
 from pea.models.unet import block_shapes, query_shapes, unet_config
+from pea.models.vae import vae_config
 from pea.sketch.sketch import Sketch, make_sketch
 
 _NUM_TOKENS = 77
@@ -117,20 +118,6 @@ def latent_shape(vae: Mapping[str, Any], bucket: tuple[int, int]) -> tuple[int, 
             got=f"{height}x{width}",
         )
     return int(vae["latent_channels"]), height // factor, width // factor
-
-
-def vae_config(checkpoint: Path) -> dict[str, Any]:
-    """The configuration in ``<checkpoint>/vae``.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    path = checkpoint / "vae" / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError("no VAE configuration", where=path, got=error) from None
-    return config
 
 
 def _num_tokens(checkpoint: Path) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field, PositiveInt
 
 from pea.config.placeholders import SetupPath
@@ -20,8 +23,13 @@ class AdapterConfig(Section):
 class StudentConfig(Section):
     """The native-language side."""
 
-    encoder: SetupPath
-    """Folder of the frozen native text encoder (transformers layout)."""
+    encoder: SetupPath | tuple[SetupPath, SetupPath]
+    """Folder of the frozen native text encoder (transformers layout; ``pea import`` makes one of other published
+    forms), or of two, whose states then stand side by side."""
+    max_tokens: PositiveInt | None = None
+    """Tokens that captions are padded to and cut at. Null: as the encoder was published, within its own limit."""
+    hidden_state: int | None = None
+    """Which hidden state is read, such as -2 for the last but one. Null: as is usual for the encoder's kind."""
     language: str | tuple[str, ...] = Field(default="zh", min_length=1)
     """Language of the captions that the student reads; of several, every row of every batch draws one."""
     training_language: str | None = None
@@ -29,6 +37,16 @@ class StudentConfig(Section):
     English alone may still follow prompts in `language`. Null: `language`."""
     adapter: AdapterConfig = AdapterConfig()
     """Size of the adapter."""
+
+    @property
+    def encoders(self) -> tuple[Path, ...]:
+        """Folders of the text encoders."""
+        return (self.encoder,) if isinstance(self.encoder, Path) else self.encoder
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What is read otherwise than is usual for the encoder's kind, for `reading_of`."""
+        return {"max_tokens": self.max_tokens, "hidden_state": self.hidden_state}
 
     @property
     def languages(self) -> tuple[str, ...]:

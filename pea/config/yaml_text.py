@@ -6,17 +6,30 @@ import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pea.errors import ConfigError
 
+MOST_BYTES = 4 << 20
+"""Of a YAML file."""
+MOST_VALUES = 200_000
+"""Values, keys included, with every alias (``*name``) counted as all that it stands for."""
+DEEPEST = 64
+"""Lists and mappings inside one another."""
+_USER_OF_URL = re.compile(r"://[^/\s]*@")  # may be a secret
 _SKETCH_KINDS = ("exact", "quantized", "positions", "count")
 
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars (``no`` is a language or a precision, ``1e-4`` a float); refuses duplicate keys."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level >= DEEPEST:  # the scanner's time grows with the square of it
+            raise yaml.YAMLError(f"line {self.line + 1}: more than {DEEPEST} levels")
+        super().fetch_flow_collection_start(token)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -48,19 +61,80 @@ def _construct_int(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
-def parse_yaml(text: str, *, where: str) -> dict[str, Any]:
+def read_yaml(path: Path, what: str = "configuration") -> dict[str, Any]:
+    """The mapping in a YAML file, which may be of anybody's making.
+
+    Raises:
+        ConfigError: it cannot be read, or as ``parse_yaml``.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ConfigError(f"not a {what}", where=path, expected=f"{MOST_BYTES} bytes at most", got="a larger file")
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the {what}", where=path, got=error) from None
+    return parse_yaml(text, where=str(path), what=what)
+
+
+def parse_yaml(text: str, *, where: str, what: str = "configuration") -> dict[str, Any]:
     """Parse one YAML mapping.
 
     Raises:
-        ConfigError: not YAML, or not a mapping.
+        ConfigError: not YAML, not a mapping, or larger or deeper than a file of settings is.
     """
     try:
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader: makes plain values only)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raw = _load(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("not valid YAML", where=where, got=error) from None
     if not isinstance(raw, dict):
-        raise ConfigError("not a configuration", where=where, expected="key: value lines", got=type(raw).__name__)
+        raise ConfigError(f"not a {what}", where=where, expected="key: value lines", got=type(raw).__name__)
     return raw
+
+
+def _load(text: str) -> Any:
+    """One document as plain values; its size is known before any value is made.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is not YAML, or too much.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, {})
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError(f"more than {DEEPEST} levels") from None
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Values in a node and their levels; ``known``: the same of the nodes seen before, None while one is measured.
+
+    An alias is the same node again: nine lines of nine aliases each are hundreds of millions of values.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return 1, 0
+    if id(node) in known:
+        measured = known[id(node)]
+        if measured is None:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: a value that contains itself")
+        return measured
+    known[id(node)] = None
+    children = (each for pair in node.value for each in (pair if isinstance(pair, tuple) else (pair,)))
+    size, levels = 1, 0
+    for child in children:
+        more, deeper = _measure(child, known)
+        size, levels = size + more, max(levels, deeper + 1)
+        if size > MOST_VALUES or levels > DEEPEST:
+            limit = f"{MOST_VALUES} values, aliases expanded" if size > MOST_VALUES else f"{DEEPEST} levels"
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: more than {limit}")
+    known[id(node)] = size, levels
+    return size, levels
 
 
 def merge_files(raw: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,8 +156,8 @@ def merge_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> list[str]:
             problems.append(f"override {override!r} is not of the form dotted.key=value")
             continue
         try:
-            value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            value = _load(text)
+        except (yaml.YAMLError, ValueError) as error:
             problems.append(f"override {override!r} is not valid YAML: {' '.join(str(error).split())}")
             continue
         problems += _set_dotted(raw, name, value)
@@ -131,7 +205,7 @@ def _set_dotted(raw: dict[str, Any], name: str, value: Any) -> list[str]:
 
 def describe_problems(errors: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     """One line per validation error; an unknown key names the nearest valid one."""
-    return [_describe(_dotted(error["loc"]), error, names) for error in errors]
+    return [_USER_OF_URL.sub("://***@", _describe(_dotted(error["loc"]), error, names)) for error in errors]
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -150,7 +224,7 @@ def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
         return f"unknown key {name}" + (f" (did you mean {nearest}?)" if nearest else "")
     if error["type"] == "missing":
         return f"{name} is missing"
-    value, message = repr(error["input"]), str(error["msg"])
+    value, message = _USER_OF_URL.sub("://***@", repr(error["input"])), str(error["msg"])
     shown = value if len(value) < 60 else value[:57] + "..."
     return f"{name}: {message[:1].lower()}{message[1:]} (got {shown})"
 

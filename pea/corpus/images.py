@@ -109,12 +109,12 @@ def _decode(data: bytes, rules: ReadingRules) -> Upright:
 @contextmanager
 def _pillow_allows(num_pixels: int) -> Iterator[None]:
     """Lift Pillow's own limit for as long as an image is decoded, where the configuration allows more pixels."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None or num_pixels <= limit:
+        yield
+        return
     with _pillow_limit_lock:
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit is None or num_pixels <= limit:
-            yield
-            return
-        Image.MAX_IMAGE_PIXELS = num_pixels
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, num_pixels
         try:
             yield
         finally:

@@ -28,6 +28,9 @@ REASONS = {
 }
 """Every reason for which a sample is left out of a cache."""
 
+REPEATED = ("key_duplicate", "files_apart")
+"""Reasons that say of files of a key what another entry says of the key itself."""
+
 
 class BadSampleError(Exception):
     """A sample cannot be used; never leaves ``pea.corpus``."""

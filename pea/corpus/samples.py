@@ -143,7 +143,7 @@ class _Reader:
         key = shown_key(group.key)
         try:
             repeated = self._tar.seen.note(group)
-            if problem := key_problem(group.key) or repeated:
+            if problem := repeated or key_problem(group.key):
                 raise BadSampleError(problem, group.extensions)
             if key in self._skip:
                 raise BadSampleError("process_killed")

@@ -63,7 +63,7 @@ class OpenTar:
         Raises:
             CorpusError: it is not what is said beside it.
         """
-        while self._stored.read(1 << 22):
+        while self._stored.read(1 << 20):
             pass
         for sidecar in self._sidecars:
             sidecar.check_bytes(self._stored.num_read, self._stored.sha256)

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +18,7 @@ from pea.collect.layout import BucketLayout
 from pea.costs.caching import query_bytes
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
+from pea.models.unet import unet_on_meta
 
 
 def attention_costs(unet: Mapping[str, Any], layout: BucketLayout, num_draws: int) -> dict[str, float] | None:
@@ -72,8 +72,7 @@ def _adapter_flops(adapter: PEA, num_tokens: int) -> float:
 
 def meta_parameters(unet: Mapping[str, Any]) -> Take:
     """A UNet's parameters without data, for `AttentionLayers.assemble`."""
-    with torch.device("meta"):
-        module = UNet2DConditionModel.from_config(dict(unet))
+    module = unet_on_meta(unet)
 
     def take(name: str, names: Sequence[str]) -> dict[str, Tensor]:
         return {each: module.get_parameter(f"{name}.{each}").detach() for each in names}

@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from numcodecs.zstd import Zstd
 from torch.utils.flop_counter import FlopCounterMode
 
 from pea.cache.schema import NOISE_PRED, ArraySpec, block_of, gains_by_compression
-from pea.collect.layout import BucketLayout, vae_config
-from pea.models.adapter import pooled_dim_of
-from pea.models.unet import unet_config
+from pea.collect.layout import BucketLayout
+from pea.models.teacher_parts import pooled_dim_of
+from pea.models.unet import unet_config, unet_on_meta
+from pea.models.vae import vae_config
 
 NUM_TOKENS = 77
 _SAMPLE_BYTES = 256 << 10
@@ -201,8 +202,8 @@ def unet_flops(unet: Mapping[str, Any], latent_shape: tuple[int, int, int], num_
 @cache
 def _unet_flops(config_json: str, latent_shape: tuple[int, int, int], num_tokens: int) -> float:
     config = json.loads(config_json)
+    unet = unet_on_meta(config)
     with torch.device("meta"), torch.no_grad():
-        unet = UNet2DConditionModel.from_config(config)
         added = None
         if (pooled_dim := pooled_dim_of(config)) is not None:
             added = {"text_embeds": torch.zeros(1, pooled_dim), "time_ids": torch.zeros(1, 6)}

@@ -19,8 +19,8 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from pea.errors import CheckpointError
 from pea.evaluation.drawing import Images
+from pea.models.encoders.traits import reading_of
 from pea.models.loading import load_part, load_tokenizer
-from pea.models.native import longest
 
 
 class ClipScorer:
@@ -28,7 +28,7 @@ class ClipScorer:
 
     def __init__(self, model: nn.Module, tokenizer: Any, processor: Any) -> None:
         self.model, self.tokenizer, self.processor = model.requires_grad_(False).eval(), tokenizer, processor
-        self.max_tokens = longest(tokenizer, model.config)
+        self.max_tokens = reading_of(model.config, tokenizer).max_tokens
 
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device | str = "cpu") -> ClipScorer:

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
-from pea.models.loading import only_fp16, quiet_loading
+from pea.models.loading import load_part
+from pea.models.teacher_parts import check_teacher
 from pea.models.trainable import LORA_FILE
 
 Images = npt.NDArray[np.uint8]
@@ -139,28 +141,23 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DC
     Its VAE decodes one image at a time: a batch of large images does not fit a GPU's memory.
 
     Raises:
-        CheckpointError: the folder is missing or is no pipeline.
+        CheckpointError: the folder is missing, is no pipeline, or is of a kind that is not supported.
     """
     if not (checkpoint / "model_index.json").is_file():
         raise CheckpointError("no diffusers pipeline here", where=checkpoint, expected="model_index.json")
+    check_teacher(checkpoint)
     parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
+    texts = {"text_encoder": CLIPTextModel}
     if (checkpoint / "text_encoder_2").is_dir():
-        parts = {"text_encoder_2": None, "tokenizer_2": None, "add_watermarker": False} if without_text else {}
-    if unet is not None:
-        parts["unet"] = unet
-    if without_text:
-        parts |= {"text_encoder": None, "tokenizer": None}
-    if any(only_fp16(folder) for folder in checkpoint.iterdir() if folder.name not in parts):
-        parts["variant"] = "fp16"
-    try:
-        with quiet_loading():
-            pipe = DiffusionPipeline.from_pretrained(
-                str(checkpoint), local_files_only=True, use_safetensors=True, **parts
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError("cannot load the pipeline", where=checkpoint, got=str(error).splitlines()[0]) from error
-    if unet is None:
-        pipe.to(torch.float32)  # a text encoder comes in its file's
+        texts["text_encoder_2"] = CLIPTextModelWithProjection
+        parts = {"add_watermarker": False} if without_text else {}
+    for name, kind in texts.items():
+        parts[name] = None if without_text else load_part(kind, checkpoint / name, torch.float32)
+        if without_text:
+            parts[name.replace("text_encoder", "tokenizer")] = None
+    parts["unet"] = load_part(UNet2DConditionModel, checkpoint / "unet", torch.float32) if unet is None else unet
+    parts["vae"] = load_part(AutoencoderKL, checkpoint / "vae", torch.float32)
+    pipe = load_part(DiffusionPipeline, checkpoint, None, **parts)
     pipe.set_progress_bar_config(disable=True)
     pipe.vae.enable_slicing()
     return pipe

@@ -6,8 +6,10 @@ so that those convert without renaming.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -17,6 +19,8 @@ from torch.nn import functional
 
 from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
+from pea.models.loading import check_loading_info, load_part
+from pea.models.teacher_parts import pooled_dim_of
 
 
 class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -38,8 +42,12 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         pooling: Literal["all_tokens", "unmasked_tokens"] = "all_tokens",  # noqa: ARG002 - in self.config
         max_tokens: int | None = None,  # noqa: ARG002
         cache_identity: str | None = None,  # noqa: ARG002
+        encoder: dict[str, Any] | None = None,  # noqa: ARG002
+        base_model: dict[str, Any] | None = None,  # noqa: ARG002
+        prediction_type: str | None = None,  # noqa: ARG002
+        languages: list[str] | None = None,  # noqa: ARG002
     ) -> None:
-        """Sizes; the last two are records for inference.
+        """Sizes; from `max_tokens` on, records of what it was trained with.
 
         Args:
             input_dim: width of the native encoder's hidden states.
@@ -50,6 +58,10 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             pooling: whether padding counts in the mean (`all_tokens`, as published).
             max_tokens: length to which captions were padded in training.
             cache_identity: digest of the identity of the cache that it was trained on.
+            encoder: the text encoder, as `NativeEncoder.record` has it; None in adapters from before it was recorded.
+            base_model: `name` of the diffusion model and the digest of its `unet`.
+            prediction_type: of the diffusion model.
+            languages: of the prompts.
         """
         super().__init__()
         widths = [input_dim] + [hidden_size] * num_layers
@@ -74,20 +86,55 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return Conditioning(self.fc(functional.gelu(projected)), pooled)
 
     @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Any:
+        """As of any diffusers model, from safetensors; a file that lacks a tensor, or has another, is refused.
+
+        Raises:
+            CheckpointError: the tensors are not those of the adapter that `config.json` describes.
+        """
+        with_info = options.pop("output_loading_info", False)
+        settings = {"use_safetensors": True} | options
+        adapter, info = super().from_pretrained(str(folder), output_loading_info=True, **settings)
+        check_loading_info(cls, Path(folder), info, list(adapter.state_dict()), None)
+        return (adapter, info) if with_info else adapter
+
+    @classmethod
     def load(cls, folder: Path) -> PEA:
         """The adapter saved in `folder`, float32, frozen.
+
+        Warns where it does not say which text encoder it is for: then any of the right width is taken.
 
         Raises:
             CheckpointError: the folder is missing or holds no adapter.
         """
         if not (folder / "config.json").is_file():
             raise CheckpointError("no adapter here", where=folder, remedy="Train one: pea train --config FILE.")
-        try:
-            adapter = cls.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise CheckpointError("cannot load the adapter", where=folder, got=str(error).splitlines()[0]) from error
-        adapter.float().requires_grad_(False).eval()
-        return cast("PEA", adapter)
+        adapter: PEA = load_part(cls, folder, torch.float32)
+        if adapter.config.encoder is None:
+            warnings.warn(
+                f"{folder}: the adapter does not say which text encoder it was trained for; one of another kind but of "
+                f"width {adapter.config.input_dim} goes unnoticed",
+                stacklevel=2,
+            )
+        adapter.requires_grad_(False).eval()
+        return adapter
+
+    def check_base(self, unet: Mapping[str, Any], where: object) -> None:
+        """Refuse a diffusion model that reads text of another shape; `unet`: its configuration.
+
+        Raises:
+            CheckpointError: it does.
+        """
+        own = (self.config.cross_attention_dim, self.config.pooled_dim)
+        asked = (int(unet.get("cross_attention_dim", 1280)), pooled_dim_of(unet))
+        if own != asked:
+            base = (self.config.base_model or {}).get("name")
+            raise CheckpointError(
+                "the adapter was trained for a diffusion model of another shape",
+                where=where,
+                expected=f"text states of width {own[0]}, pooled {own[1]}" + (f", as {base} has" if base else ""),
+                got=f"{asked[0]}, pooled {asked[1]}",
+            )
 
 
 def new_adapter(
@@ -105,16 +152,6 @@ def new_adapter(
             max_tokens=max_tokens,
         )
     return adapter
-
-
-def pooled_dim_of(unet_config: Any) -> int | None:
-    """Width of the pooled embedding that a UNet takes beside six `time_ids`; None when it takes none.
-
-    Source: diffusers `UNet2DConditionModel`, `addition_embed_type == "text_time"`.
-    """
-    if unet_config.get("addition_embed_type") != "text_time":
-        return None
-    return int(unet_config["projection_class_embeddings_input_dim"]) - 6 * int(unet_config["addition_time_embed_dim"])
 
 
 def convert_official(path: Path) -> PEA:

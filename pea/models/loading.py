@@ -1,48 +1,197 @@
-"""Loading models and tokenizers from local folders."""
+"""The one place that loads models and tokenizers: from local folders, whole, without remote code, or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from pea.errors import CheckpointError
+from pea.models.loaded_tensors import fits, put_back
+from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
+
+_POOLS = re.compile(r"(^|\.)(pooler|head)\.")
+"""Parts of a text tower that make one vector of its states; nobody here reads that."""
+_SHOWN = 3
+_REMEDY = "Give a complete folder in the standard layout with safetensors weights."
 
 
-def load_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
-    """`kind.from_pretrained(folder)` from local safetensors only; the `fp16` variant where there is no other.
+class Loaded(NamedTuple):
+    """A model whose tensors are those of its file."""
+
+    model: Any
+    stored_names: dict[str, str]
+    """Name of a tensor that is used -> its name in the file."""
+
+
+def load_part(kind: Any, folder: Path, dtype: torch.dtype | None, **parts: Any) -> Any:
+    """`kind.from_pretrained(folder)`, local; the `fp16` variant where there is no other. `dtype` None: no weights.
+
+    `parts`: of a pipeline, where they are loaded already, or not wanted (None).
 
     Raises:
         CheckpointError: the folder is missing, incomplete, or of another kind.
     """
-    if not folder.is_dir():
-        raise CheckpointError("no such model folder", where=folder, remedy="Check the path in the configuration.")
-    options: dict[str, Any] = {"local_files_only": True}
     if dtype is not None:
-        name = "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype"
-        options |= {name: dtype, "use_safetensors": True}
-        if only_fp16(folder):
-            options["variant"] = "fp16"
+        return load_model(kind, folder, dtype).model
+    _check_folder(folder)
+    return _from_pretrained(kind, folder, parts)
+
+
+def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any], nn.Module] | None = None) -> Loaded:
+    """A model, or the part of it that `tower` picks, as its safetensors say it.
+
+    Nothing that is used is missing, of another shape, or changed by the library; beside it, the file holds only what is
+    known by name to be of no use here.
+
+    Raises:
+        CheckpointError: that is not so; or the folder is missing, or of another kind.
+    """
+    _check_folder(folder)
+    _check_class(kind, folder)
+    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
+    variant = weight_files(folder)[1]
+    stored_tensors(folder)  # whole files, or one line that names the one that is not
+    options: dict[str, Any] = {"torch_dtype" if is_diffusers else "dtype": dtype, "use_safetensors": True}
+    if not is_diffusers:
+        options["ignore_mismatched_sizes"] = False
+    if variant:
+        options["variant"] = variant
+    model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
+    part = model if tower is None else tower(model)
+    used = list(model.state_dict()) if tower is None else _read_names(model, part)
+    check_loading_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
+    return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
+
+
+def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | None = None) -> None:
+    """Refuse what `load_model` would refuse, by the headers of the files where these are enough to tell.
+
+    Raises:
+        CheckpointError: as `load_model`.
+    """
+    _check_folder(folder)
+    _check_class(kind, folder)
+    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
+    try:
+        with quiet_loading(), torch.device("meta"):
+            model = _without_weights(kind, folder, is_diffusers=is_diffusers)
+        part = model if tower is None else tower(model)
+        used = list(model.state_dict()) if tower is None else _read_names(model, part)
+        if fits(model, used, folder, None if is_diffusers else LEFT_OUT):
+            return
+    except Exception:  # noqa: BLE001, S110 - the loader says what is wrong, and in whose words
+        pass
+    load_model(kind, folder, torch.float32, tower)
+
+
+def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool) -> Any:
+    if is_diffusers:
+        return kind.from_config(json.loads((folder / "config.json").read_text("utf-8")))
+    config_kind = getattr(kind, "config_class", None) or AutoConfig
+    config = config_kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    if hasattr(kind, "from_config"):
+        return kind.from_config(config, trust_remote_code=False)
+    return kind(config)
+
+
+def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any:
     try:
         with quiet_loading():
-            return kind.from_pretrained(str(folder), **options)
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+            return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except Exception as error:  # of many kinds: what the file holds is put to constructors unchecked
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        got = lines[0]
+        if "trust_remote_code" in str(error) or "custom code" in got:
+            got = "it needs code of its own (auto_map), and no code from a model's folder is run"
+        elif "ignore_mismatched_sizes" in got:
+            got = _other_shapes(kind, folder, options)
         raise CheckpointError(
-            f"cannot load this folder as {kind.__name__}",
-            where=folder,
-            got=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
-            remedy="Give a complete folder in the standard layout with safetensors weights.",
+            f"cannot load this folder as {kind.__name__}", where=folder, got=got, remedy=_REMEDY
         ) from error
 
 
-def only_fp16(folder: Path) -> bool:
-    """Whether a model's folder holds weights in the `fp16` variant alone, as a download with `variant="fp16"` does."""
-    return not list(folder.glob("*model.safetensors*")) and bool(list(folder.glob("*.fp16.safetensors")))
+def _other_shapes(kind: Any, folder: Path, options: Mapping[str, Any]) -> str:
+    """Which tensors have another shape in the file than the configuration gives; the library says it in a log only."""
+    with quiet_loading():
+        again = {**options, "ignore_mismatched_sizes": True}
+        _, info = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **again)
+    found = [f"{name} {tuple(file)}, not {tuple(model)}" for name, file, model in sorted(info["mismatched_keys"])]
+    return f"tensors of another shape than config.json says: {_some(found)}"
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise CheckpointError("no such model folder", where=folder, remedy="Check the path in the configuration.")
+
+
+def _check_class(kind: Any, folder: Path) -> None:
+    """Refuse a configuration that names another class; where it names none, the tensors tell."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"cannot load this folder as {kind.__name__}",
+            where=folder,
+            got="no config.json that can be read",
+            remedy=_REMEDY,
+        )
+    if isinstance(kind, type) and issubclass(kind, ModelMixin):
+        expected: str | None = kind.__name__
+        got = config.get("_class_name")
+    else:
+        expected, got = getattr(getattr(kind, "config_class", None), "model_type", None), config.get("model_type")
+        nested = config.get("text_config")
+        if got and expected and isinstance(nested, dict) and f"{got}_text_model" == expected:
+            return  # the text tower of a whole CLIP
+    if expected and got and expected != got:
+        raise CheckpointError(
+            f"cannot load this folder as {kind.__name__}", where=folder / "config.json", expected=expected, got=got
+        )
+
+
+def _read_names(model: nn.Module, tower: nn.Module) -> list[str]:
+    """Names, in the model, of the tensors that make a text tower's states."""
+    inside = {id(tensor) for name, tensor in tower.state_dict(keep_vars=True).items() if not _POOLS.search(name)}
+    return [name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in inside]
+
+
+def check_loading_info(
+    kind: Any, folder: Path, info: Mapping[str, Any], used: Collection[str], left_out: re.Pattern[str] | None
+) -> None:
+    """Refuse a file that lacks what is used, or that holds what nobody knows."""
+    missing = sorted(set(info["missing_keys"]) & set(used))
+    shapes = sorted(str(each[0]) for each in info["mismatched_keys"])
+    foreign = sorted(name for name in info["unexpected_keys"] if left_out is None or not left_out.search(name))
+    found = [
+        f"{len(names)} {what} ({_some(names)})"
+        for what, names in (("missing", missing), ("of another shape", shapes), ("unknown", foreign))
+        if names
+    ]
+    if found or info["error_msgs"]:
+        raise CheckpointError(
+            f"the weights are not those of {kind.__name__} as config.json describes it",
+            where=folder,
+            expected="every tensor by its name",
+            got=", ".join(found) or info["error_msgs"][0],
+            remedy="Give the model's own weights in the layout of transformers or diffusers.",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 @contextmanager

@@ -5,28 +5,43 @@ Shapes: B batch, L tokens, D width of the hidden states.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
-from pea.models.loading import load_part, load_tokenizer
+from pea.models.encoders.text_encoder import TextEncoder
+from pea.models.encoders.traits import Reading, reading_of
+from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
+from pea.models.teacher_parts import read_config
+from pea.models.tensor_files import LEFT_OUT, digest_of
+from pea.models.tokenizer_digest import tokenizer_digest
+from pea.storage.digests import canonical_json, sha256_text
 
-MAX_NATIVE_TOKENS = 77
-"""Longest native caption in tokens, where the encoder itself allows more."""
+
+class Source(NamedTuple):
+    """Where an encoder was loaded from."""
+
+    folder: Path
+    tensors: tuple[str, ...]
+    """Names of the tensors that are used, as the files have them."""
 
 
 class NativeEncoder:
     """The frozen text encoder of another language: the text tower of a dual encoder, or a plain text model."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, max_tokens: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, reading: Reading, source: Source | None = None) -> None:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
+        self.reading = reading
+        self.source = source
 
     @classmethod
     def from_pretrained(
@@ -34,17 +49,39 @@ class NativeEncoder:
         folder: Path,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        max_tokens: int | None = None,
+        reading: Mapping[str, Any] | None = None,
     ) -> NativeEncoder:
-        """Load a transformers folder: Chinese-CLIP, AltCLIP, CLIP, a vision-text dual encoder, BERT, XLM-R, (m)T5...
+        """Load a transformers folder: the text side of a dual encoder, or a text model with or without a decoder.
+
+        `reading`: what is to be read otherwise than its traits say (`pea.models.encoders.traits.reading_of`).
 
         Raises:
-            CheckpointError: the folder is missing, or holds no text model.
+            CheckpointError: the folder is missing, holds no text model, or can't be read so.
         """
-        config = load_part(AutoConfig, folder, None)
-        model = _text_tower(load_part(AutoModel, folder, dtype), folder)
-        tokenizer = load_tokenizer(AutoTokenizer, folder)
-        return cls(model.to(device), tokenizer, max_tokens or longest(tokenizer, config))
+        with _naming_import(folder):
+            config = load_part(AutoConfig, folder, None)
+            model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
+            tokenizer = load_tokenizer(AutoTokenizer, folder)
+            _check_vocabulary(tokenizer, model, folder)
+        if tokenizer.pad_token is None:  # as most language models are published
+            tokenizer.pad_token = tokenizer.eos_token
+        source = Source(folder, tuple(stored_names.values()))
+        return cls(model.to(device), tokenizer, reading_of(config, tokenizer, reading), source)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens L that every caption is padded to."""
+        return self.reading.max_tokens
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it was loaded from, for messages."""
+        return self.source.folder if self.source else None
+
+    def to(self, device: torch.device | str) -> NativeEncoder:
+        """Move the model."""
+        self.model.to(device)
+        return self
 
     @property
     def width(self) -> int:
@@ -53,20 +90,142 @@ class NativeEncoder:
         # AltCLIP projects its hidden states to the width that the English CLIP had.
         return int(getattr(config, "project_dim", None) or getattr(config, "hidden_size", None) or config.d_model)
 
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Which encoder this is and how it is read: what an adapter keeps of it, and what `check_encoder` compares.
+
+        Raises:
+            CheckpointError: it was not loaded from a folder, or that is gone.
+        """
+        if self.source is None:
+            raise CheckpointError("this text encoder was not loaded from a folder", got=type(self.model).__name__)
+        return {
+            "name": self.source.folder.resolve().name,
+            "class": type(self.model).__name__,
+            "tensors": digest_of(self.source.folder, self.source.tensors),
+            "tokenizer": tokenizer_digest(self.tokenizer),
+            **self.reading.record(),
+        }
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Captions -> last hidden state float `[B, L, D]` and attention mask int64 `[B, L]`, padded to `max_tokens`."""
+        """Captions -> hidden states float `[B, L, D]` and attention mask int64 `[B, L]`, padded to `max_tokens`."""
+        reading, device = self.reading, next(self.model.parameters()).device
         tokens = self.tokenizer(
-            list(texts), padding="max_length", truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            list(texts),
+            padding="max_length",
+            truncation=True,
+            max_length=reading.max_tokens,
+            padding_side=reading.padding_side,
+            return_attention_mask=True,
+            return_tensors="pt",
         )
-        device = next(self.model.parameters()).device
-        mask = tokens["attention_mask"].to(device)
-        hidden = self.model(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
-        return hidden, mask
+        mask: Tensor = tokens["attention_mask"].to(device)
+        inputs = {"input_ids": tokens["input_ids"].to(device)}
+        first = 0 if reading.padding_side == "right" else -1
+        mask[:, first] = 1  # an empty caption without special tokens is one token of padding, not nothing
+        if reading.attention_mask:
+            inputs["attention_mask"] = mask
+        if reading.padding_side == "left":  # the first token of a caption stands at position 0 wherever it is
+            inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        if reading.hidden_state == "last":
+            return self.model(**inputs).last_hidden_state, mask
+        return self.model(**inputs, output_hidden_states=True).hidden_states[reading.hidden_state], mask
+
+
+def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None:
+    """Refuse a folder that `NativeEncoder.from_pretrained` would refuse, without loading the weights where possible.
+
+    Raises:
+        CheckpointError: as `NativeEncoder.from_pretrained`.
+    """
+    towers: list[nn.Module] = []
+
+    def tower(whole: nn.Module) -> nn.Module:
+        towers.append(_text_tower(whole, folder))
+        return towers[-1]
+
+    with _naming_import(folder):
+        config = load_part(AutoConfig, folder, None)
+        check_weights(_kind(config), folder, tower)
+        tokenizer = load_tokenizer(AutoTokenizer, folder)
+        _check_vocabulary(tokenizer, towers[-1], folder)
+    reading_of(config, tokenizer, reading)
+
+
+@contextmanager
+def _naming_import(folder: Path) -> Iterator[None]:
+    """Where something is there that cannot be loaded, say what reads the other forms that encoders come in."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not folder.exists():
+            raise
+        advice = f"Published in another form than transformers'? pea import {folder} --out FOLDER."
+        raise CheckpointError(f"{error.message.rstrip('.')}. {advice}") from error
+
+
+def native_digest(folder: Path) -> str:
+    """sha256 of what decides an encoder's answers, without loading it: tensors, configuration, tokenizer.
+
+    Raises:
+        CheckpointError: the folder is missing or incomplete.
+    """
+    config = read_config(folder, "text encoder")
+    settings = {name: value for name, value in config.items() if name not in _WHO_SAVED and not name.startswith("_")}
+    tokenizer = tokenizer_digest(load_tokenizer(AutoTokenizer, folder))
+    parts = [digest_of(folder, left_out=LEFT_OUT), tokenizer, json.dumps(settings, sort_keys=True)]
+    return sha256_text(canonical_json(parts))
+
+
+_WHO_SAVED = ("transformers_version", "dtype", "torch_dtype", "architectures")
+
+
+def _kind(config: Any) -> Any:
+    """The class that loads a text encoder: of T5 and its kin, the encoder alone."""
+    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
+    has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")
+    return AutoModelForTextEncoding if has_decoder else AutoModel
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
+    """A token beyond the embedding's rows would end the first pass that meets it."""
+    rows = len(model.get_input_embeddings().weight)
+    if len(tokenizer) > rows:
+        raise CheckpointError(
+            "the tokenizer knows more tokens than the text encoder", where=folder, expected=rows, got=len(tokenizer)
+        )
+
+
+_COMPARED = ("tensors", "tokenizer", "hidden_state", "attention_mask", "padding_side", "max_tokens")
+
+
+def check_encoder(recorded: Mapping[str, Any] | None, encoder: TextEncoder) -> None:
+    """Refuse an encoder that is not the one in an adapter's record, by content; names and folders do not count.
+
+    Raises:
+        CheckpointError: it is another, or is read otherwise.
+    """
+    if recorded is None:
+        return
+    found = encoder.record
+    differing = [name for name in _COMPARED if name in recorded and recorded[name] != found[name]]
+    if differing:
+        raise CheckpointError(
+            "the adapter was trained for another text encoder",
+            where=encoder.folder,
+            expected=f"{recorded.get('name')} with {_described(recorded, differing)}",
+            got=f"{found['name']} with {_described(found, differing)}",
+            remedy=f"Give the adapter's own text encoder, {recorded.get('name')}, or train an adapter for this one.",
+        )
+
+
+def _described(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {str(record[name])[:12]}" for name in names)
 
 
 def _text_tower(model: nn.Module, folder: Path) -> nn.Module:
-    tower = getattr(model, "text_model", None)
+    tower = getattr(model, "text_model", None) or getattr(model, "language_model", None)
     if tower is None and getattr(model.config, "is_encoder_decoder", False):
         tower = model.get_encoder()  # type: ignore[operator]
     if tower is None and hasattr(model, "get_input_embeddings"):
@@ -74,12 +233,3 @@ def _text_tower(model: nn.Module, folder: Path) -> nn.Module:
     if not isinstance(tower, nn.Module) or hasattr(tower.config, "patch_size"):
         raise CheckpointError("no text encoder in this model", where=folder, got=type(model).__name__)
     return tower
-
-
-def longest(tokenizer: Any, config: Any) -> int:
-    """Most tokens that both the tokenizer and the position embeddings allow, up to `MAX_NATIVE_TOKENS`."""
-    text = getattr(config, "text_config", None) or config
-    positions = getattr(text, "max_position_embeddings", None) or MAX_NATIVE_TOKENS
-    if "roberta" in str(getattr(text, "model_type", "")) or getattr(config, "model_type", "") == "altclip":
-        positions -= 1 + int(text.pad_token_id or 0)  # RoBERTa counts positions from after the padding's
-    return int(min(positions, tokenizer.model_max_length, MAX_NATIVE_TOKENS))

@@ -13,8 +13,9 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from torch import Tensor, nn
 
 from pea.errors import ConfigError
-from pea.models.adapter import PEA, pooled_dim_of
+from pea.models.adapter import PEA
 from pea.models.loading import load_part
+from pea.models.teacher_parts import pooled_dim_of
 
 Method = Literal["adapter", "lora", "kv"]
 LORA_FILE = "pytorch_lora_weights.safetensors"

@@ -16,10 +16,11 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from pea.errors import CheckpointError, ConfigError
-from pea.models.adapter import pooled_dim_of
+from pea.errors import ConfigError
 from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
+from pea.models.noise_schedule import schedule_fields
+from pea.models.teacher_parts import check_unet, pooled_dim_of, read_config, unet_blocks
 
 Blocks = Literal["all"] | Sequence[str]
 Positions = Literal["all"] | Mapping[str, Tensor]
@@ -84,16 +85,12 @@ class Teacher:
         """Load `<folder>/unet` and the noise schedule in `<folder>/scheduler`.
 
         Raises:
-            CheckpointError: a folder is missing, or the prediction type is neither epsilon nor v_prediction.
+            CheckpointError: a folder is missing, or the UNet or its noise is of a kind that is not supported.
             ConfigError: a block or a layer does not exist.
         """
+        check_unet(read_config(folder / "unet", "UNet"), folder / "unet")
+        scheduler = load_schedule(folder / "scheduler")
         unet = load_part(UNet2DConditionModel, folder / "unet", dtype).to(device)
-        scheduler = load_part(DDPMScheduler, folder / "scheduler", None)
-        kind = scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
-            raise CheckpointError(
-                "unsupported prediction type", where=folder / "scheduler", expected="epsilon or v_prediction", got=kind
-            )
         return cls(unet, scheduler, blocks, channels_last=channels_last, query_layers=query_layers)
 
     def forward(
@@ -208,11 +205,9 @@ def block_names(unet: UNet2DConditionModel, blocks: Blocks = "all") -> tuple[str
     Raises:
         ConfigError: a path is not a module of this UNet.
     """
-    every = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))]
-    every += ["mid_block"] if unet.mid_block is not None else []
-    every += [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]
+    every = unet_blocks(unet.config)
     if blocks == "all":
-        return tuple(every)
+        return every
     known = {name for name, _ in unet.named_modules()}
     missing = [name for name in blocks if name not in known or not name]
     if missing:
@@ -226,13 +221,27 @@ def unet_config(folder: Path) -> dict[str, Any]:
     """The configuration in `<folder>/unet`, without loading weights.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or the UNet is of a kind that is not supported.
     """
-    try:
-        config: dict[str, Any] = UNet2DConditionModel.load_config(str(folder / "unet"), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError("no UNet configuration", where=folder / "unet", got=str(error).splitlines()[0]) from error
+    config = read_config(folder / "unet", "UNet")
+    check_unet(config, folder / "unet")
     return config
+
+
+def load_schedule(folder: Path) -> DDPMScheduler:
+    """The noise schedule in a scheduler's folder, whichever of the schedulers over discrete steps it names.
+
+    Raises:
+        CheckpointError: there is none, or it is of another kind.
+    """
+    return DDPMScheduler(**schedule_fields(folder))
+
+
+def unet_on_meta(config: Mapping[str, Any]) -> UNet2DConditionModel:
+    """A UNet without data: its modules, and shapes of its tensors and passes."""
+    with torch.device("meta"):
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(config))
+    return unet
 
 
 def block_shapes(
@@ -255,8 +264,8 @@ def _meta_pass(
     config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks, layers: Blocks
 ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
     """Features of blocks, and all queries of layers, as tensors without data."""
+    unet = unet_on_meta(config)
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(dict(config))
         pooled_dim = pooled_dim_of(config)
         text = Conditioning(
             torch.zeros(1, 4, int(config["cross_attention_dim"])),

@@ -6,13 +6,14 @@ Shapes: B batch, c,h,w latent channels and size.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from pea.errors import CheckpointError
 from pea.models.loading import load_part
+from pea.models.teacher_parts import check_vae, read_config, vae_dtype
 
 _VAE_PIXELS_PER_PASS = 4 << 20
 """On a GPU: bounds the memory of a batch of large images."""
@@ -34,12 +35,11 @@ class VaeEncoder:
         """Load `<folder>/vae`. A VAE that overflows in half precision (`force_upcast`) runs in float32.
 
         Raises:
-            CheckpointError: the folder is missing or is not an AutoencoderKL.
+            CheckpointError: the folder is missing, or the VAE is of a kind that is not supported.
         """
-        vae = load_part(AutoencoderKL, folder / "vae", dtype)
-        if vae.config.force_upcast and dtype == torch.float16:
-            vae = vae.float()
-        return cls(vae.to(device))
+        config = vae_config(folder)
+        dtype = getattr(torch, vae_dtype(config, str(dtype).removeprefix("torch.")))
+        return cls(load_part(AutoencoderKL, folder / "vae", dtype).to(device))
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,17 +58,24 @@ class VaeEncoder:
         return moments.mean.float(), moments.std.float()
 
 
+def vae_config(folder: Path) -> dict[str, Any]:
+    """The configuration in `<folder>/vae`, without loading weights.
+
+    Raises:
+        CheckpointError: there is none, or the VAE is of a kind that is not supported.
+    """
+    config = read_config(folder / "vae", "VAE")
+    check_vae(config, folder / "vae")
+    return config
+
+
 def vae_scaling_factor(folder: Path) -> float:
     """The factor between the VAE's moments and the UNet's latents in `<folder>/vae`, without loading weights.
 
     Raises:
-        CheckpointError: there is no VAE configuration.
+        CheckpointError: there is no VAE configuration, or the VAE is of a kind that is not supported.
     """
-    try:
-        config = AutoencoderKL.load_config(str(folder / "vae"), local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise CheckpointError("no VAE configuration", where=folder / "vae", got=str(error).splitlines()[0]) from error
-    return float(config.get("scaling_factor", 0.18215))
+    return float(vae_config(folder).get("scaling_factor", 0.18215))
 
 
 def sample_latents(mean: Tensor, std: Tensor, noise: Tensor, scaling_factor: float) -> Tensor:

@@ -17,6 +17,8 @@ from torch import Tensor
 from pea.sketch.sketch import AnySketchConfig, RecordIds, Sketch, make_sketch
 
 Features = Mapping[str, Tensor]
+Shape = tuple[int, int, int]
+"""Of a feature map: channels, height, width."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +28,15 @@ class Point:
     block: str
     sketch: AnySketchConfig
     bytes_per_record: int
-    """As stored, before compression."""
+    """As stored, before compression; with several buckets the mean over the records, rounded."""
     fp16_bytes: int
-    """Of the whole feature map in float16."""
+    """Of the whole feature map in float16; the mean as well."""
     cosine: float
     """Between the adapter's gradient through the sketch and the exact one."""
     relative_error: float
     """Norm of their difference over the norm of the exact one."""
     gradient_norm: float
-    """Norm of the exact gradient of this block's mean squared error."""
+    """Norm of the exact gradient of this block's mean squared error, summed over the records."""
 
     @property
     def ratio(self) -> float:
@@ -43,28 +45,29 @@ class Point:
 
 
 class GradientErrors:
-    """Adds up the gradients of several batches, exact and through each sketch."""
+    """Adds up the gradients of several batches, exact and through each sketch; batches may be of several buckets."""
 
     def __init__(self, settings: Sequence[AnySketchConfig], seed: int) -> None:
         """``seed``: the cache's, from which the sketches follow."""
         self.settings, self.seed = list(settings), seed
         self._exact: dict[str, Tensor] = {}
         self._sketched: dict[tuple[str, int], Tensor] = {}
-        self._sketches: dict[tuple[str, int], Sketch] = {}
-        self._numel: dict[str, int] = {}
+        self._sketches: dict[tuple[str, int, Shape], Sketch] = {}
+        self._num_records: dict[tuple[str, Shape], int] = {}
 
     def add(self, student: Features, teacher: Features, record_ids: RecordIds, parameters: Sequence[Tensor]) -> None:
         """One batch: block -> feature maps ``[B, C, H, W]``, those of the student with a graph to ``parameters``."""
         for block, feature in student.items():
+            shape = _shape(feature)
+            self._num_records[block, shape] = self._num_records.get((block, shape), 0) + len(feature)
             answer = teacher[block].detach().float()
-            self._numel[block] = feature[0].numel()
             leaf = feature.detach().float().requires_grad_()
-            exact = (leaf - answer).square().sum()
+            exact = (leaf - answer).square().sum() / math.prod(shape)
             self._exact[block] = self._exact.get(block, 0.0) + _gradient(feature, leaf, exact, parameters)
             for number in range(len(self.settings)):
-                sketch = self._sketch(block, number, feature)
+                sketch = self._sketch(block, number, shape)
                 distance = sketch.squared_distance(leaf, sketch.encode(answer, record_ids), record_ids).sum()
-                gradient = _gradient(feature, leaf, distance, parameters)
+                gradient = _gradient(feature, leaf, distance / math.prod(shape), parameters)
                 self._sketched[block, number] = self._sketched.get((block, number), 0.0) + gradient
 
     def points(self) -> list[Point]:
@@ -73,27 +76,35 @@ class GradientErrors:
         for (block, number), gradient in self._sketched.items():
             exact = self._exact[block]
             norm = float(exact.norm())
-            sketch = self._sketches[block, number]
+            counts = {shape: count for (name, shape), count in self._num_records.items() if name == block}
+            stored = {shape: stored_bytes(self._sketches[block, number, shape]) for shape in counts}
             found.append(
                 Point(
                     block=block,
                     sketch=self.settings[number],
-                    bytes_per_record=stored_bytes(sketch),
-                    fp16_bytes=2 * self._numel[block],
+                    bytes_per_record=_mean(stored, counts),
+                    fp16_bytes=_mean({shape: 2 * math.prod(shape) for shape in counts}, counts),
                     cosine=float(torch.nn.functional.cosine_similarity(gradient, exact, dim=0)),
                     relative_error=float((gradient - exact).norm()) / max(norm, 1e-30),
-                    gradient_norm=norm / self._numel[block],
+                    gradient_norm=norm,
                 )
             )
         return found
 
-    def _sketch(self, block: str, number: int, feature: Tensor) -> Sketch:
-        if (block, number) not in self._sketches:
-            channels, height, width = feature.shape[1:]
-            self._sketches[block, number] = make_sketch(
-                self.settings[number], self.seed, block, (channels, height, width)
-            )
-        return self._sketches[block, number]
+    def _sketch(self, block: str, number: int, shape: Shape) -> Sketch:
+        if (block, number, shape) not in self._sketches:
+            self._sketches[block, number, shape] = make_sketch(self.settings[number], self.seed, block, shape)
+        return self._sketches[block, number, shape]
+
+
+def _shape(feature: Tensor) -> Shape:
+    _, channels, height, width = feature.shape
+    return channels, height, width
+
+
+def _mean(sizes: Mapping[Shape, int], counts: Mapping[Shape, int]) -> int:
+    """Mean of the sizes of some shapes, each of so many records."""
+    return round(sum(sizes[shape] * count for shape, count in counts.items()) / sum(counts.values()))
 
 
 def _gradient(feature: Tensor, leaf: Tensor, distance: Tensor, parameters: Sequence[Tensor]) -> Tensor:

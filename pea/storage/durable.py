@@ -106,6 +106,20 @@ def remove_temporaries(directory: Path, prefix: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def share_files(folder: Path) -> None:
+    """Give every file below `folder` the mode of a newly made one.
+
+    Libraries that write through private temporary files leave theirs unreadable to anybody else.
+    """
+    probe = temporary_sibling(folder / "mode")
+    probe.touch()
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o777 != mode:
+            path.chmod(mode)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file's content in one step, in UTF-8."""
     write_bytes(path, text.encode())
@@ -137,9 +151,8 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                fsync_path(file)
+        share_files(temporary)
+        fsync_tree(temporary)
         _publish(temporary, path, replace=replace)
         fsync_path(path.parent)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pea.storage.durable import write_text
@@ -34,6 +35,8 @@ class TrainLog:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def append(self, row: Row) -> None:
-        """Add a row."""
+        """Add a row, durably: a saved state that outlives a power cut finds the rows before it."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 
@@ -18,3 +19,34 @@ def add_config_option(
         metavar="FILE",
         help=f"{meaning}; settings of a second one replace those of the first",
     )
+
+
+def at_least_one(text: str) -> int:
+    """A whole number from 1 on, as the type of an argument."""
+    return _at_least(1, text)
+
+
+def at_least_zero(text: str) -> int:
+    """A whole number from 0 on, as the type of an argument."""
+    return _at_least(0, text)
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0, as the type of an argument."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    return value

@@ -9,6 +9,7 @@ from typing import Any
 from pea.cache import Cache
 from pea.cache.identity import sha256_folder
 from pea.config import Config, Phase, TrainConfig
+from pea.models.native import native_digest
 from pea.training.saved_state import differing_names
 
 _NOT_DECIDING = {
@@ -21,6 +22,8 @@ _LIGHT = {
     "seed", "precision", "validation_fraction",
 }  # fmt: skip
 """Settings that decide the result of a phase without the UNet."""
+_FOLDER = "encoder_folder"
+"""Digest of all files of the encoder's folder, which was all that older states knew of it."""
 _OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
 
 
@@ -52,11 +55,12 @@ def fingerprint_with_unet(
 def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """Dotted names at which the fingerprint of a saved state differs; what is newer than it had its default then."""
     defaults = TrainConfig().model_dump(mode="json")
+    saved, current = dict(saved), dict(current)
+    saved["student"], current["student"] = _comparable_students(saved.get("student", {}), current.get("student", {}))
 
     def completed(settings: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
         return {name: defaults[name] for name in like if name in defaults} | settings
 
-    saved = dict(saved)
     if "train" in saved and "train" in current:
         saved["train"] = completed(saved["train"], current["train"])
     if "phases" in saved and len(saved["phases"]) == len(current.get("phases", ())):
@@ -69,11 +73,22 @@ def _light_settings(phase: Phase) -> dict[str, Any]:
 
 
 def _student(config: Config) -> dict[str, Any]:
-    return {
-        "encoder": sha256_folder(config.student.encoder),
-        "language": ",".join(config.student.caption_languages),
-        "adapter": config.student.adapter.model_dump(mode="json"),
+    student = config.student
+    reading = {name: value for name, value in student.reading.items() if value is not None}
+    return reading | {
+        "encoder": "+".join(map(native_digest, student.encoders)),
+        _FOLDER: "+".join(map(sha256_folder, student.encoders)),
+        "language": ",".join(student.caption_languages),
+        "adapter": student.adapter.model_dump(mode="json"),
     }
+
+
+def _comparable_students(saved: dict[str, Any], current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two students as far as they count: not by files that nobody reads; older states hold the folder's digest."""
+    if _FOLDER not in saved and saved.get("encoder") == current.get(_FOLDER):
+        saved = {**saved, "encoder": current.get("encoder")}
+    plain = [{name: value for name, value in each.items() if name != _FOLDER} for each in (saved, current)]
+    return plain[0], plain[1]
 
 
 def _plain(train: TrainConfig, names: set[str]) -> dict[str, Any]:

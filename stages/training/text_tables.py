@@ -17,8 +17,9 @@ from pea.cache import Cache, Identity
 from pea.cache.identity import sha256_folder
 from pea.config import Config
 from pea.models.conditioning import Conditioning, on_device
+from pea.models.encoders.pair import load_encoder
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
-from pea.models.native import NativeEncoder
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`train.precision` -> type of the frozen models."""
@@ -31,9 +32,10 @@ class TextTables:
         self.config, self.device = config, device
 
     @cached_property
-    def encoder(self) -> NativeEncoder:
+    def encoder(self) -> TextEncoder:
         """The student's."""
-        return NativeEncoder.from_pretrained(self.config.student.encoder, device=self.device)
+        student = self.config.student
+        return load_encoder(student.encoders, device=self.device, reading=student.reading)
 
     @cached_property
     def native(self) -> TextStates:
@@ -41,7 +43,13 @@ class TextTables:
         corpora = ("parallel", "culture") if self.config.corpora.culture else ("parallel",)
         caches = [Cache.open(self.config.cache_dir(corpus)) for corpus in corpora]
         known = Captions(caches, self.config.student.caption_languages)
-        return TextStates(self.encoder.encode, known, store=self._store(sha256_folder(self.config.student.encoder)))
+        return TextStates(self.encoder.encode, known, store=self._store(self._encoder_digest()))
+
+    def _encoder_digest(self) -> str:
+        """Of the encoder's files, and of how it is read."""
+        record = self.encoder.record
+        reading = {name: record[name] for name in ("hidden_state", "attention_mask", "padding_side", "max_tokens")}
+        return " ".join([*map(sha256_folder, self.config.student.encoders), json.dumps(reading, sort_keys=True)])
 
     @cached_property
     def english_means(self) -> TextStates:

@@ -20,7 +20,7 @@ from pea.cache.identity import reading_identity
 from pea.config import Config
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
-from pea.models.native import NativeEncoder
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.unet import unet_config
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
@@ -94,7 +94,7 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
     )
 
 
-def untrained_adapter(config: Config, unet: Any, encoder: NativeEncoder, identity: Identity) -> PEA:
+def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity: Identity) -> PEA:
     """The adapter as a run's first phase finds it; `unet`: the UNet's configuration."""
     adapter = new_adapter(
         unet,
@@ -104,5 +104,15 @@ def untrained_adapter(config: Config, unet: Any, encoder: NativeEncoder, identit
         max_tokens=encoder.max_tokens,
         seed=config.train.seed,
     )
-    adapter.register_to_config(cache_identity=identity.digest)
+    unet_digest = identity.fields.get("teacher.unet")
+    adapter.register_to_config(
+        cache_identity=identity.digest,
+        encoder=encoder.record,
+        base_model={
+            "name": config.teacher.checkpoint.resolve().name,
+            "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,
+        },
+        prediction_type=identity.fields.get("teacher.prediction_type"),
+        languages=list(config.student.languages),
+    )
     return adapter

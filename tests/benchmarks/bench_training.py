@@ -32,8 +32,8 @@ from pea.batches.batch import Batch
 from pea.batches.dataset import prefetch
 from pea.config import Config, load_config
 from pea.corpus.samples import expand_tars
+from pea.models.encoders.pair import load_encoder
 from pea.models.english import EnglishEncoder
-from pea.models.native import NativeEncoder
 from pea.models.unet import Teacher
 from pea.models.vae import VaeEncoder
 from pea.training.losses import LossWeights
@@ -59,7 +59,7 @@ class Steps:
         checkpoint = config.teacher.checkpoint
         self.vae = VaeEncoder.from_checkpoint(checkpoint, device=device)
         self.english = EnglishEncoder.from_checkpoint(checkpoint, device=device)
-        self.native = NativeEncoder.from_pretrained(config.student.encoder, device=device)
+        self.native = load_encoder(config.student.encoders, device=device, reading=config.student.reading)
         self.live = LiveTeacher(self.setup.teacher, self.english.encode, self.setup.teacher.blocks)
         self.own_unet = Teacher(copy.deepcopy(self.setup.teacher.unet), self.setup.teacher.scheduler)
         self.batches = [self.setup.data.batch(index).to(device) for index in range(num_steps)]

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from pea.cache import Cache, Identity, cache_identity, compare, reading_identity, sha256_folder
+from pea.cache.identity import model_identity
 from pea.cache.manifest import new_manifest
 from pea.config import Config, load_config
 from pea.errors import CacheError, CheckpointError, ConfigError, CorpusError, IdentityError
-from pea.storage.digests import sha256_file
+from pea.models.loading import load_part
+from pea.models.unet import Teacher
+from pea.models.vae import VaeEncoder
 from tests.cache_helpers import CacheMaker, identity
+from tests.tiny_models import make_checkpoint
 
 CONFIG = """
 run_dir: {root}/run
@@ -26,28 +35,33 @@ student: {{encoder: {root}/zh}}
 """
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("teacher"), "sdxl", "v_prediction")
+
+
 @pytest.fixture
-def setup(tmp_path: Path) -> Callable[..., Config]:
-    """Made-up model files and tars; returns a function from overrides to the configuration."""
-    files = {
-        "unet/config.json": json.dumps({"_v": 1, "down_block_types": ["D", "D"], "up_block_types": ["U", "U"]}),
-        "unet/diffusion_pytorch_model.safetensors": "weights",
-        "vae/config.json": "{}",
-        "vae/diffusion_pytorch_model.safetensors": "vae weights",
-        "text_encoder/model.safetensors": "text weights",
-        "tokenizer/vocab.json": "{}",
-        "scheduler/scheduler_config.json": json.dumps({"_class_name": "DDIM", "prediction_type": "v_prediction"}),
-    }
-    for name, text in files.items():
-        path = tmp_path / "teacher" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+def setup(tmp_path: Path, teacher: Path) -> Callable[..., Config]:
+    """A tiny teacher and made-up tars; returns a function from overrides to the configuration."""
+    shutil.copytree(teacher, tmp_path / "teacher")
     (tmp_path / "data").mkdir()
     for name in "ba":
         (tmp_path / "data" / f"{name}.tar").write_text(name)
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.format(root=tmp_path))
     return lambda *overrides: load_config(config, overrides)
+
+
+def change_json(path: Path, **changes: Any) -> None:
+    """Replace keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def change_tensor(path: Path) -> None:
+    """Add 1 to one number of a safetensors file."""
+    tensors = load_file(path)
+    tensors[min(tensors)].view(-1)[0] += 1
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def test_everything_that_matters_is_in_the_identity(setup: Callable[..., Config]) -> None:
@@ -71,37 +85,70 @@ def test_everything_that_matters_is_in_the_identity(setup: Callable[..., Config]
     json.dumps(fields)
 
 
-DRIFTS: dict[str, tuple[str, str]] = {
-    "unet/diffusion_pytorch_model.safetensors": ("other", "teacher.unet"),
-    "vae/diffusion_pytorch_model.safetensors": ("other", "teacher.vae"),
-    "text_encoder/model.safetensors": ("other", "teacher.text_encoder"),
-    "tokenizer/vocab.json": ('{"a": 1}', "teacher.tokenizer"),
-    "unet/config.json": (
-        '{"down_block_types": ["D", "D"], "up_block_types": ["U", "U"], "x": 1}',
-        "teacher.unet",
+_UNET = "unet/diffusion_pytorch_model.safetensors"
+DRIFTS: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "unet": (_UNET, change_tensor, "teacher.unet.tensors: the cache has"),
+    "vae": ("vae/diffusion_pytorch_model.safetensors", change_tensor, "teacher.vae.tensors: "),
+    "text": ("text_encoder/model.safetensors", change_tensor, "teacher.text_encoder.tensors: "),
+    "second text": ("text_encoder_2/model.safetensors", change_tensor, "teacher.text_encoder_2.tensors: "),
+    "tokenizer": (
+        "tokenizer/tokenizer_config.json",
+        lambda path: change_json(path, model_max_length=9),
+        "teacher.tokenizer.behaviour: ",
     ),
-    "scheduler/scheduler_config.json": (
-        '{"beta_start": 1, "prediction_type": "v_prediction"}',
-        "teacher.scheduler",
+    "unet's settings": (
+        "unet/config.json",
+        lambda path: change_json(path, act_fn="gelu"),
+        "teacher.unet.config.act_fn: the cache has (nothing), wanted gelu",
     ),
-    "../data/a.tar": ("c", "corpus.tars[a]"),
-    "../data/c.tar": ("c", "corpus.tars[c]"),
+    "text's settings": (
+        "text_encoder/config.json",
+        lambda path: change_json(path, hidden_act="gelu"),
+        "teacher.text_encoder.config.hidden_act: the cache has (nothing), wanted gelu",
+    ),
+    "vae's scale": (
+        "vae/config.json",
+        lambda path: change_json(path, scaling_factor=0.25),
+        "teacher.vae.config.scaling_factor: the cache has 0.5, wanted 0.25",
+    ),
+    "betas": (
+        "scheduler/scheduler_config.json",
+        lambda path: change_json(path, beta_start=0.5),
+        "teacher.scheduler.beta_start: the cache has 0.00085, wanted 0.5",
+    ),
+    "zero SNR": (
+        "scheduler/scheduler_config.json",
+        lambda path: change_json(path, rescale_betas_zero_snr=True),
+        "teacher.scheduler.rescale_betas_zero_snr: the cache has (nothing), wanted true",
+    ),
+    "a tar": ("../data/a.tar", lambda path: path.write_text("c"), "corpus.tars[a]: the cache has 1 bytes, sha256"),
+    "another tar": ("../data/c.tar", lambda path: path.write_text("c"), "corpus.tars[c]: the cache has (nothing)"),
 }
 
 
 @pytest.mark.parametrize("name", DRIFTS)
-def test_drift_of_any_file_is_refused(setup: Callable[..., Config], name: str) -> None:
+def test_drift_of_any_model_is_refused_by_the_keys_that_differ(setup: Callable[..., Config], name: str) -> None:
     config = setup()
     directory = config.cache_dir("parallel")
     Cache.create_or_resume(directory, cache_identity(config, "parallel"))
-    text, field = DRIFTS[name]
-    (config.teacher.checkpoint / name).write_text(text)
+    file, change, said = DRIFTS[name]
+    change(config.teacher.checkpoint / file)
     with pytest.raises(IdentityError) as caught:
         Cache.create_or_resume(directory, cache_identity(config, "parallel"))
-    assert [difference.field for difference in caught.value.differences] == [field]
     message = str(caught.value)
-    assert field in message and "the cache has" in message and "wanted" in message and "run_dir" in message
+    assert len(caught.value.differences) == 1 and said in message
+    assert message.count("the cache has") == 1 and "wanted" in message and "run_dir" in message
     assert "\n" not in message
+
+
+def test_every_key_that_differs_is_shown_and_no_other() -> None:
+    long = {f"key_{index}": "the same on both sides" for index in range(40)}
+    cached = identity(**{"teacher.scheduler": {**long, "inside": {"a": 1, "b": 2}, "z": 1}})
+    wanted = identity(**{"teacher.scheduler": {**long, "inside": {"a": 1, "b": 3}, "z": 2}})
+    (difference,) = compare(cached, wanted)
+    assert str(difference) == (
+        "teacher.scheduler.inside.b: the cache has 2, wanted 3 | teacher.scheduler.z: the cache has 1, wanted 2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,16 +205,89 @@ def test_run_options_are_no_identity(setup: Callable[..., Config], override: str
     assert cache_identity(setup(), "parallel") == cache_identity(other, "parallel")
 
 
-def test_who_saved_a_model_is_no_identity(setup: Callable[..., Config]) -> None:
-    folder = setup().teacher.checkpoint / "unet"
-    before = sha256_folder(folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "_diffusers_version": "9", "_v": 2}))
-    assert sha256_folder(folder) == before
-    (folder / "README.md").write_text("notes")
-    assert sha256_folder(folder) == before
-    (folder / "a.safetensors").write_text("more")
-    assert sha256_folder(folder) != before
+def _reshard(checkpoint: Path) -> None:
+    """The UNet in shards of other names, as `save_pretrained(max_shard_size=...)` writes them."""
+    unet = load_part(UNet2DConditionModel, checkpoint / "unet", torch.float32)
+    (checkpoint / _UNET).unlink()
+    unet.save_pretrained(checkpoint / "unet", max_shard_size="20KB")
+    assert len(list((checkpoint / "unet").glob("*-of-*.safetensors"))) > 2
+
+
+def _beside(checkpoint: Path) -> None:
+    """Files that nobody reads."""
+    for name in ("README.md", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors", "x.json"):
+        (checkpoint / "unet" / name).write_text("notes")
+    (checkpoint / "tokenizer" / "README.md").write_text("notes")
+
+
+def _resaved(checkpoint: Path) -> None:
+    """By other programs: other orders of tensors, metadata, and keys that no class takes."""
+    tensors = load_file(checkpoint / "text_encoder/model.safetensors")
+    tensors["text_model.embeddings.position_ids"] = torch.arange(12)
+    save_file(dict(reversed(tensors.items())), checkpoint / "text_encoder/model.safetensors", metadata={"by": "x"})
+    change_json(checkpoint / "text_encoder/config.json", transformers_version="4.0", architectures=["CLIPTextModel"])
+    change_json(checkpoint / "unet/config.json", _diffusers_version="9", sample_size=64, unheard_of=1)
+    euler = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing", "set_alpha_to_one": None}
+    change_json(checkpoint / "scheduler/scheduler_config.json", **euler, lambda_min_clipped=float("-inf"))
+
+
+def _fp16_beside(checkpoint: Path) -> None:
+    """The whole of a second variant, valid but never read."""
+    half = {name: tensor.half() for name, tensor in load_file(checkpoint / _UNET).items()}
+    save_file(half, checkpoint / "unet/diffusion_pytorch_model.fp16.safetensors")
+
+
+@pytest.mark.parametrize("change", [_reshard, _beside, _resaved, _fp16_beside])
+def test_what_is_not_computed_with_is_no_identity(setup: Callable[..., Config], change: Callable[[Path], None]) -> None:
+    config = setup()
+    before = cache_identity(config, "parallel")
+    change(config.teacher.checkpoint)
+    assert cache_identity(config, "parallel").fields == before.fields
+
+
+def test_a_cache_with_digests_of_folders_is_opened_and_grows(setup: Callable[..., Config]) -> None:
+    """As older versions wrote them: files by name, all keys of the scheduler, no type of the VAE."""
+    config = setup()
+    checkpoint, wanted = config.teacher.checkpoint, cache_identity(config, "parallel")
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+    fields = {**wanted.fields, **{f"teacher.{part}": sha256_folder(checkpoint / part) for part in parts}}
+    scheduler = json.loads((checkpoint / "scheduler/scheduler_config.json").read_text())
+    fields["teacher.scheduler"] = {key: value for key, value in scheduler.items() if not key.startswith("_")}
+    del fields["teacher.vae_dtype"]
+    former, directory = Identity(fields), config.cache_dir("parallel")
+    Cache.create_or_resume(directory, former)
+    assert Cache.create_or_resume(directory, wanted).identity == former
+    for expected in (model_identity(config, "parallel"), reading_identity(config, "parallel")):
+        assert compare(former, expected) == []
+    (config.teacher.checkpoint.parent / "data/c.tar").write_text("c")
+    grown = Cache.create_or_resume(directory, cache_identity(config, "parallel"), extend=True)
+    assert grown.identity.core_digest == former.core_digest and "c" in grown.identity.tars
+    change_tensor(checkpoint / _UNET)
+    with pytest.raises(IdentityError, match=r"teacher\.unet: the cache has [0-9a-f]{12}…, wanted"):
+        Cache.create_or_resume(directory, cache_identity(config, "parallel"))
+
+
+def test_a_vae_that_overflows_in_half_precision_has_a_type_of_its_own(setup: Callable[..., Config]) -> None:
+    path = setup().teacher.checkpoint / "vae/config.json"
+    found = {}
+    for upcast in (True, False):
+        change_json(path, force_upcast=upcast)
+        for dtype in ("float32", "float16"):
+            config = setup(f"teacher.dtype={dtype}")
+            found[upcast, dtype] = cache_identity(config, "parallel").fields["teacher.vae_dtype"]
+            vae = VaeEncoder.from_checkpoint(config.teacher.checkpoint, getattr(torch, dtype)).vae
+            assert str(vae.dtype) == f"torch.{found[upcast, dtype]}"
+    assert found[True, "float16"] == "float32" and found[False, "float16"] == "float16"
+    assert found[True, "float32"] == found[False, "float32"] == "float32"
+
+
+def test_a_teacher_without_a_mid_block(setup: Callable[..., Config]) -> None:
+    """As KOALA, BK-SDM and tiny-sd are."""
+    checkpoint = setup().teacher.checkpoint
+    config = json.loads((checkpoint / "unet/config.json").read_text())
+    UNet2DConditionModel.from_config(config | {"mid_block_type": None}).save_pretrained(checkpoint / "unet")
+    blocks = cache_identity(setup(), "parallel").blocks
+    assert "mid_block" not in blocks and blocks == Teacher.from_checkpoint(checkpoint).blocks
 
 
 def test_a_reader_needs_neither_tars_nor_the_other_models(setup: Callable[..., Config]) -> None:
@@ -199,18 +319,21 @@ def test_missing_inputs(setup: Callable[..., Config], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no model files"):
         sha256_folder(tmp_path / "empty")
     (setup().teacher.checkpoint / "unet" / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot read"):
+    with pytest.raises(CheckpointError, match="no UNet configuration"):
         cache_identity(setup(), "parallel")
 
 
-def test_digests_are_remembered_but_never_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Path] = []
-    monkeypatch.setattr("pea.cache.model_digest.sha256_file", lambda path: calls.append(path) or sha256_file(path))
-    (tmp_path / "m.bin").write_text("1")
-    first = sha256_folder(tmp_path)
-    assert sha256_folder(tmp_path) == first and len(calls) == 1
-    (tmp_path / "m.bin").write_text("2")
-    assert sha256_folder(tmp_path) != first and len(calls) == 2
+def test_digests_are_remembered_but_never_stale(setup: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> None:
+    from pea.models import tensor_files
+
+    reads: list[object] = []
+    real = tensor_files._sha256
+    monkeypatch.setattr(tensor_files, "_sha256", lambda file, tensor: reads.append(tensor) or real(file, tensor))
+    folder = setup().teacher.checkpoint / "unet"
+    first, count = tensor_files.digest_of(folder), len(reads)
+    assert count > 10 and tensor_files.digest_of(folder) == first and len(reads) == count
+    change_tensor(folder / "diffusion_pytorch_model.safetensors")
+    assert tensor_files.digest_of(folder) != first and len(reads) == 2 * count
 
 
 def test_a_manifest_that_is_damaged_is_refused(make_cache: CacheMaker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,16 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 
 from pea.cache import Bucket, Cache, Identity, cache_identity
+from pea.cache.audit import audit
 from pea.collect import teacher_rows
 from pea.collect.collector import Collector, Done, Finished, News, Started, Task
 from pea.config import Config
 from pea.corpus.samples import Sample, place_in_bucket, read_tar
 from pea.draws.recipe import DrawRecipe, draws, latent_noise, noise
 from pea.errors import CorpusError, DiskFullError, IdentityError
+from pea.storage import Location
 from tests.corpus.tar_files import encoded, picture, write_tar
+from tests.corpus.test_dirt import KINDS, build
 
 CPU = torch.device("cpu")
 
@@ -274,6 +278,32 @@ def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_r
     assert [shard.num_samples for shard in cache.shards] == [0, 1]
     bucket, row = find(cache, "k")
     assert bucket.read(["time_ids"], row, row + 1)["time_ids"][0].tolist()[:2] == [480, 640]
+
+
+def test_tars_in_a_bucket_give_the_same_cache(fresh_run: Config, tiny_sdxl: Config, bucket: Location) -> None:
+    for name in ("parallel-0", "parallel-1"):
+        (bucket / f"corpus/{name}.tar").write_bytes(_tar(fresh_run, name).read_bytes())
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (f"{bucket}/corpus/parallel-{{0..1}}.tar",)})
+    config = fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})})
+    cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))
+    collector = Collector(config, "parallel", CPU)
+    for part in cache.plan():
+        list(collector.collect(cache, Task(part, bucket / f"corpus/{part.tar}.tar")))
+    assert_same(Cache.open(config.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
+
+
+def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path) -> None:
+    wanted, lost = build(tmp_path / "dirt.tar", sorted(KINDS), tarfile.PAX_FORMAT)
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (str(tmp_path / "*.tar"),)})
+    config = fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})})
+    cache = collect(with_cache(config, max_image_pixels=10_000, max_file_bytes=200_000))
+    (shard,) = cache.shards
+    kept = [key for bucket in shard.buckets.values() for key in bucket.keys]
+    assert sorted(kept) == sorted(wanted)
+    assert sorted(key for key, _, _ in shard.record.dropped) == sorted(lost)
+    assert audit(cache.directory, tars=[tmp_path / "dirt.tar"]).problems == []
 
 
 def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> None:

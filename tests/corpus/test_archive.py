@@ -216,7 +216,7 @@ def test_an_extended_header_of_a_gigabyte(tmp_path: Path) -> None:
 
 def add(archive: tarfile.TarFile, name: str, kind: bytes, target: str = "") -> None:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, target
+    info.type, info.linkname, info.size = kind, target, 77  # some programs say how large the target is; no bytes follow
     archive.addfile(info)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,15 @@ def test_images_first_and_jsons_after_is_said_in_one_line(tmp_path: Path) -> Non
     for attempt in (kept, scan_tar):
         with pytest.raises(CorpusError, match=r"do not lie side by side; got 9 keys .* --sort=name"):
             attempt(path)
+
+
+def test_files_that_wait_for_others_are_not_kept_in_memory(tmp_path: Path) -> None:
+    """Keys that are the same up to the first dot may be as many as a tar holds."""
+    path = write_tar(tmp_path / "a.tar", [(f"i.{number}.png", bytes(1 << 20)) for number in range(40)])
+    tracemalloc.start()
+    assert len(dropped(path)) == 40
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
 
 
 def test_a_key_of_absurd_length(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA, convert_official, new_adapter
@@ -54,10 +56,11 @@ def test_a_seed_is_the_weights_and_leaves_the_global_generator_alone() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    adapter = PEA(8, 6, 4, hidden_size=8, max_tokens=10, cache_identity="abc")
+    adapter = PEA(8, 6, 4, hidden_size=8, max_tokens=10, cache_identity="abc", encoder={"name": "zh"}, languages=["zh"])
     adapter.save_pretrained(tmp_path)
     loaded = PEA.load(tmp_path)
     assert loaded.config.cache_identity == "abc" and loaded.config.max_tokens == 10
+    assert loaded.config.encoder == {"name": "zh"} and loaded.config.languages == ["zh"]
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     hidden = torch.randn(1, 3, 8)
     assert torch.equal(loaded(hidden)[0], adapter(hidden)[0])
@@ -81,3 +84,43 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     for name in ("other.bin", "text.bin", "absent.bin"):
         with pytest.raises(CheckpointError, match="not an official PEA checkpoint"):
             convert_official(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (lambda tensors: tensors.pop("fc.bias"), r"1 missing \(fc.bias\)"),
+        (lambda tensors: tensors.update(extra=torch.zeros(1)), r"1 unknown \(extra\)"),
+        (lambda tensors: tensors.update({"fc.bias": torch.zeros(7)}), "fc.bias"),
+    ],
+)
+def test_an_adapter_of_other_tensors_is_refused(
+    how: Callable[[dict[str, torch.Tensor]], object], said: str, tmp_path: Path
+) -> None:
+    PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"}).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
+    how(tensors)
+    save_file(tensors, tmp_path / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(CheckpointError, match=said) as caught:
+        PEA.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises((CheckpointError, ValueError), match=said):
+        PEA.from_pretrained(tmp_path)
+
+
+def test_a_pickled_adapter_is_not_opened(tmp_path: Path) -> None:
+    adapter = PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"})
+    adapter.save_pretrained(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(adapter.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="no safetensors weights"):
+        PEA.load(tmp_path)
+    with pytest.raises(OSError, match="safetensors"):
+        PEA.from_pretrained(tmp_path)
+
+
+def test_a_diffusion_model_of_another_shape_is_refused() -> None:
+    adapter = PEA(8, 6, None, hidden_size=8, base_model={"name": "tiny"})
+    adapter.check_base({"cross_attention_dim": 6}, "here")
+    with pytest.raises(CheckpointError, match=r"width 6, pooled None, as tiny has; got 8, pooled None"):
+        adapter.check_base({"cross_attention_dim": 8}, "here")

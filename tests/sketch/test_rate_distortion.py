@@ -14,9 +14,10 @@ from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
 from pea.errors import ConfigError
 from pea.models.trainable import LORA_FILE
 from pea.sketch.rate_distortion import GradientErrors, Point, recommend
+from stages import rate_distortion
 from stages.cli import main
 from stages.command.console import Console
-from stages.rate_distortion import SETTINGS, measure
+from stages.rate_distortion import SETTINGS, describe, measure
 from stages.training.setup import prepare
 from tests.train_runs import variant
 
@@ -42,6 +43,32 @@ def test_errors_vanish_for_an_exact_record_and_grow_with_the_ratio() -> None:
     assert fine.gradient_norm == exact.gradient_norm > 0
 
 
+def test_records_of_several_buckets_count_each_with_its_own_sketch() -> None:
+    torch.manual_seed(0)
+    settings = [ExactSketch(kind="exact", dtype="float32"), CountSketch(kind="count", ratio=8)]
+    weight = torch.randn(6, 5, requires_grad=True)
+    batches = {}
+    for first, (height, width) in ((0, (8, 8)), (64, (8, 16))):
+        student = (torch.randn(64, 5) @ weight.T)[:, :, None, None] * torch.randn(6, height, width)
+        ids = np.arange(first, first + 64, dtype=np.uint64)
+        batches[width] = ({"mid_block": student}, {"mid_block": torch.randn(64, 6, height, width)}, ids, [weight])
+
+    def points(*widths: int) -> list[Point]:
+        errors = GradientErrors(settings, seed=3)
+        for width in widths:
+            errors.add(*batches[width])
+        return errors.points()
+
+    exact, sketched = points(8, 16)
+    assert exact.relative_error < 1e-6 and 0 < sketched.relative_error < 1.5
+    alone = {width: points(width) for width in batches}
+    for number, both in enumerate((exact, sketched)):
+        narrow, wide = alone[8][number], alone[16][number]
+        assert (wide.fp16_bytes, both.fp16_bytes) == (2 * narrow.fp16_bytes, 1.5 * narrow.fp16_bytes)
+        assert both.bytes_per_record == (narrow.bytes_per_record + wide.bytes_per_record) / 2
+    assert points(16, 8)[1].relative_error == pytest.approx(sketched.relative_error)
+
+
 def test_the_recommendation_spends_the_budget_where_it_helps_most() -> None:
     points = [point("a", 10, 0.5), point("a", 100, 0.1), point("b", 10, 0.5, norm=10), point("b", 100, 0.1, norm=10)]
     assert recommend(points, 19, {}) is None
@@ -53,19 +80,24 @@ def test_the_recommendation_spends_the_budget_where_it_helps_most() -> None:
 
 
 def test_the_command_writes_table_figure_and_recommendation(
-    tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    few = [each for each in SETTINGS if describe(each) in ("exact float16", "fold 16x int8", "count 64x float16")]
+    monkeypatch.setattr(rate_distortion, "SETTINGS", few)
     config = tiny_sdxl.model_copy(update={"run_dir": tmp_path / "run"})
     config.run_dir.mkdir()
     (config.run_dir / "cache").symlink_to(tiny_sdxl.run_dir / "cache")
     (tmp_path / "c.yaml").write_text(resolved_yaml(config))
-    assert main(["rd", "--config", str(tmp_path / "c.yaml"), "--records", "8", "--budget", "2000"]) == 0
+    assert main(["rd", "--config", str(tmp_path / "c.yaml"), "--records", "24", "--budget", "2000"]) == 0
+    setup = prepare(config, torch.device("cpu"))
+    shapes = {setup.data.batch(number).latents.shape[2:] for number in range(3)}
+    assert len(shapes) == 2, "batches of both buckets are measured"
     found = json.loads((config.run_dir / "rate_distortion" / "rd.json").read_text())
     blocks = {each["block"] for each in found["points"]}
     cached = set(Cache.open(config.cache_dir("parallel")).identity.blocks)
     assert set(found["recommended"]) == blocks == {*cached, "noise_pred"}
     assert all(-1 <= each["cosine"] <= 1 and each["relative_error"] >= 0 for each in found["points"])
-    assert (config.run_dir / "rate_distortion" / "rd.md").read_text().count("| mid_block |") == len(SETTINGS)
+    assert (config.run_dir / "rate_distortion" / "rd.md").read_text().count("| mid_block |") == len(few) == 3
     assert (config.run_dir / "rate_distortion" / "rd.png").read_bytes().startswith(b"\x89PNG")
     out = capsys.readouterr().out
     assert "recommended for 2000 bytes a record" in out and "cache.noise_pred_sketch: {" in out

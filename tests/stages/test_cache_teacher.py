@@ -17,7 +17,9 @@ from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from stages import cache_teacher
-from stages.cluster import pool
+from stages.cluster.actors import scales
+from stages.cluster.pool import Pool
+from stages.cluster.session import start_local
 from stages.command.console import Console
 from tests.collect.test_collector import assert_same, with_cache
 from tests.tiny_setup import write_tar
@@ -26,7 +28,7 @@ from tests.tiny_setup import write_tar
 @pytest.fixture(scope="module", autouse=True)
 def _local_ray() -> Iterator[None]:
     """One Ray for the module: the stage joins it and leaves it running."""
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    start_local(num_cpus=2)
     yield
     ray.shutdown()
 
@@ -102,7 +104,7 @@ def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) ->
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))
     _, shown = run(with_workers(fresh_run, num_actors=3, num_cpus_per_actor=1.5))
-    assert not pool._scales()
+    assert not scales()
     assert shown.count("has room for 1 of 3 actors") == 1
     assert_same(Cache.open(fresh_run.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
 
@@ -131,7 +133,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
                 job.tar = lost
         return jobs
 
-    start = pool.Pool._start
+    start = Pool._start
 
     def unlinking(self: Any, job: Any) -> None:
         if job.tar.name == "lost.tar":
@@ -139,7 +141,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
         start(self, job)
 
     monkeypatch.setattr(cache_teacher, "_plan", losing)
-    monkeypatch.setattr(pool.Pool, "_start", unlinking)
+    monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)
     assert [shard.tar for shard in Cache.open(fresh_run.cache_dir("parallel"), partial=True).shards] == ["parallel-1"]

@@ -81,7 +81,7 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
 
 @pytest.mark.parametrize(
     "words",
-    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "inspect")]
+    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "import", "inspect")]
     + [["run", "pipeline.yaml"], ["sweep", "methods"], ["generate", "cat"], ["inspect", "verify"]],
 )
 def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:
@@ -164,7 +164,9 @@ def test_only_the_wanted_module_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     assert imported == ["stages.run"]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["inspect", "--help"], ["run", "--help"], ["train", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["inspect", "--help"], ["run", "--help"], ["train", "--help"], ["doctor", "--help"]]
+)
 def test_light_commands_start_without_heavy_libraries(words: list[str]) -> None:
     script = (
         "import sys; from stages.cli import main\n"

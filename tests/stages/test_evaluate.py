@@ -19,9 +19,11 @@ from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
 from pea.evaluation.prompts import read_prompts, texts_in
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
+from pea.models.tensor_files import digest_of
 from stages import evaluate, generate, scoring, train_adapter
 from stages.cli import main
 from stages.command.console import Console
+from tests.tiny_models import make_checkpoint, make_native_encoder
 from tests.tiny_setup import make_setup
 
 QUIET = Console(quiet=True)
@@ -191,6 +193,25 @@ def test_a_checkpoint_of_fp16_weights_alone_is_drawn_from(config: Config, tmp_pa
     assert {model.dtype for model in models} == {torch.float32}
     plain = load_pipeline(config.teacher.checkpoint).unet.state_dict()
     assert all(torch.equal(each, plain[name].half().float()) for name, each in pipe.unet.state_dict().items())
+
+
+def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(config: Config, tmp_path: Path) -> None:
+    """What training recorded is compared by content, before anything is drawn."""
+    kept = json.loads((config.adapter_dir / "config.json").read_text())
+    assert kept["encoder"]["name"] == "zh" and kept["encoder"]["max_tokens"] == 10 and kept["languages"] == ["zh"]
+    assert kept["base_model"]["name"] == "teacher" and kept["prediction_type"] == "epsilon"
+    assert kept["base_model"]["unet"] == digest_of(config.teacher.checkpoint / "unet")
+    other = config.student.model_copy(update={"encoder": make_native_encoder(tmp_path / "other", seed=5)})
+    teacher = config.teacher.model_copy(update={"checkpoint": make_checkpoint(tmp_path / "sd15", "sd15")})
+    for changed, said in (
+        ({"student": other}, "another text encoder; .*zh.*other"),
+        ({"teacher": teacher}, "a diffusion model of another shape"),
+    ):
+        with pytest.raises(CheckpointError, match=f"the adapter was trained for {said}"):
+            evaluate.make_rows(config.model_copy(update=changed), torch.device("cpu"))
+        with pytest.raises(CheckpointError, match=f"the adapter was trained for {said}"):
+            generate.run(config.model_copy(update=changed), QUIET, ["一只猫"], tmp_path / "images")
+    assert not (tmp_path / "images").exists()
 
 
 def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:

@@ -15,7 +15,8 @@ from pea.config import load_config, resolved_yaml
 from pea.errors import ConfigError
 from stages.cli import main
 from stages.command.console import Console
-from stages.run import Pipeline, Runner, Stage, StageFailedError, load_pipeline, run_arguments
+from stages.pipeline.definition import Pipeline, Stage, load_pipeline
+from stages.run import Runner, StageFailedError, run_arguments
 from stages.run import add_arguments as add_run_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +186,7 @@ def test_a_pea_stage_is_told_every_setup(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("config: [", "cannot read the pipeline"),
+        ("config: [", "not valid YAML"),
         ("stages: []", "config: Field required"),
         ("config: a\nstages: [{name: x, run: [y], raeds: []}]", "stages.0.raeds: Extra inputs"),
     ],
@@ -210,7 +211,7 @@ def test_braces_around_anything_but_a_placeholder_stay(folder: Path) -> None:
     for part, text in (("run", "echo {run_di}"), ("reads", "{rundir}/a"), ("writes", "{run_dir}/{name}")):
         wrong = {**stage, part: [text]}
         Path("pipeline.yaml").write_text(yaml.safe_dump({"config": "setup.yaml", "stages": [wrong]}))
-        with pytest.raises(ConfigError, match=r"stage only: not a pipeline; got unknown placeholder \{\w+\}: only"):
+        with pytest.raises(ConfigError, match=r"not a pipeline; got stage only: unknown placeholder \{\w+\}: only"):
             _run()
 
 

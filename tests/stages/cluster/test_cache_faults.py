@@ -23,7 +23,16 @@ from pea.cache.audit import audit
 from pea.config import Config
 from pea.errors import CacheError
 from tests.collect.test_collector import assert_same
-from tests.ray_processes import PATIENCE_S, caching, descendants, run_to_the_end, stderr
+from tests.ray_processes import (
+    PATIENCE_S,
+    caching,
+    descendants,
+    is_actor,
+    is_raylet,
+    run_to_the_end,
+    stderr,
+    wait_for_work,
+)
 from tests.tiny_setup import fill_cache, make_setup, write_tar
 
 pytestmark = pytest.mark.slow
@@ -47,16 +56,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def is_actor(process: psutil.Process) -> bool:
-    """The worker that holds the teacher."""
-    return any("TeacherActor" in word for word in process.cmdline())
-
-
-def is_raylet(process: psutil.Process) -> bool:
-    """Ray's own process on this machine."""
-    return process.name() == "raylet"
-
-
 def kill_one(process: subprocess.Popen[bytes], wanted: Wanted | None) -> bool:
     """SIGKILL the first descendant that is wanted, or the process itself. Returns whether there was one."""
     if wanted is None:
@@ -67,19 +66,6 @@ def kill_one(process: subprocess.Popen[bytes], wanted: Wanted | None) -> bool:
             if wanted(one):
                 one.send_signal(signal.SIGKILL)
                 return True
-    return False
-
-
-def wait_for_work(process: subprocess.Popen[bytes], config: Config, since_ns: int) -> bool:
-    """Until a worker has begun a tar after a moment; False if everything is over before."""
-    journals = config.run_dir / "state" / "in_flight"
-    deadline = time.monotonic() + PATIENCE_S
-    while process.poll() is None:
-        assert time.monotonic() < deadline, "no worker began"
-        with suppress(FileNotFoundError):  # the driver deletes the journals of finished tars
-            if any(path.stat().st_mtime_ns > since_ns for path in journals.rglob("*") if path.is_file()):
-                return True
-        time.sleep(0.01)
     return False
 
 

@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from pea.cache import PartPlan
-from stages.cluster.retries import LOCK_PATIENCE_S, MAX_QUARANTINED, Job
+from pea.storage import Location
+from stages.cluster.retries import MAX_LOST, MAX_QUARANTINED, Job
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     part = PartPlan("a", "p000", "whole", 0, 2, ("mid_block",))
-    return Job(part, tmp_path / "a.tar", tmp_path / "journals" / "a", max_tries=3)
+    return Job(part, Location.parse(tmp_path / "a.tar"), max_tries=3)
 
 
 def _die_at(job: Job, key: str) -> bool:
     job.start()
-    job.journal.write_text(key, encoding="utf-8")
+    job.key_in_flight = key
     return job.died()
 
 
@@ -44,13 +45,14 @@ def test_deaths_at_different_samples_give_the_tar_up(job: Job) -> None:
     assert job.task().skip == ()
 
 
-def test_a_lost_node_blames_no_sample(job: Job) -> None:
-    for _ in range(2):
+def test_a_lost_node_blames_no_sample_and_is_no_try(job: Job) -> None:
+    for _ in range(MAX_LOST):
         job.start()
-        job.journal.write_text("0001")
-        assert job.died(blame_sample=False)
+        job.key_in_flight = "0001"
+        assert job.lost()
     assert not job.task().careful
-    assert job.task().skip == ()
+    assert (job.tries, job.task().skip) == (0, ())
+    assert not job.lost(), "a tar that always takes its node along ends some time"
 
 
 def test_two_killers_in_one_tar(job: Job) -> None:
@@ -68,7 +70,7 @@ def test_quarantine_is_bounded(job: Job) -> None:
     assert deaths <= 3 * (MAX_QUARANTINED + 1)
 
 
-def test_a_new_try_forgets_the_journal_of_the_last(job: Job) -> None:
+def test_a_new_try_forgets_the_key_of_the_last(job: Job) -> None:
     _die_at(job, "0001")
     job.start()
     assert job.died()
@@ -79,7 +81,7 @@ def test_failures_are_bounded_and_a_final_one_is_not_tried_again(job: Job) -> No
     assert job.failed("flaky storage")
     assert job.failed("flaky storage")
     assert not job.failed("flaky storage")
-    assert not Job(job.part, job.tar, job.journal, 3).failed("the tar is truncated", final=True)
+    assert not Job(job.part, job.tar, 3).failed("the tar is truncated", final=True)
 
 
 def test_success_clears_the_error(job: Job) -> None:
@@ -88,14 +90,3 @@ def test_success_clears_the_error(job: Job) -> None:
     job.start()
     job.finish()
     assert job.error == ""
-    assert not job.journal.exists()
-
-
-def test_a_lock_is_waited_for_without_counting_as_a_try(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1000.0
-    monkeypatch.setattr("stages.cluster.retries.time.monotonic", lambda: now)
-    assert job.locked()
-    now += LOCK_PATIENCE_S - 1
-    assert job.locked() and job.tries == 0
-    now += 1
-    assert not job.locked()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pea.cache import Cache
 from pea.config import Config, PhaseConfig
@@ -47,3 +50,26 @@ def test_timesteps_decide_an_attention_phase_and_no_text_phase(tiny_sdxl: Config
 
     for kind, differing in (("text", []), ("attention", ["phases"])):
         assert differing_settings(fingerprint(kind), fingerprint(kind, timesteps=(0, 500))) == differing
+
+
+def test_an_encoder_counts_by_content(tiny_sdxl: Config, tmp_path: Path) -> None:
+    """Files beside it do not; states from before tensors were looked at knew the folder's digest alone."""
+    shutil.copytree(tiny_sdxl.student.encoder, tmp_path / "zh")
+    config = variant(tiny_sdxl, tmp_path, phases=(PhaseConfig(kind="text", steps=2),))
+    config = config.model_copy(update={"student": config.student.model_copy(update={"encoder": tmp_path / "zh"})})
+    cache = Cache.open(tiny_sdxl.cache_dir("parallel"))
+
+    def fingerprint() -> dict[str, Any]:
+        return fingerprint_without_unet(config, cache, config.train.all_phases, 1)
+
+    saved = fingerprint()
+    former = copy.deepcopy(saved)
+    former["student"]["encoder"] = former["student"].pop("encoder_folder")
+    assert differing_settings(former, fingerprint()) == []
+    (tmp_path / "zh/pytorch_model.bin").write_text("the same once more")
+    assert differing_settings(saved, fingerprint()) == []
+    tensors = load_file(tmp_path / "zh/model.safetensors")
+    tensors["text_model.embeddings.word_embeddings.weight"][3, 0] += 1
+    save_file(tensors, tmp_path / "zh/model.safetensors", metadata={"format": "pt"})
+    for state in (saved, former):
+        assert differing_settings(state, fingerprint()) == ["student.encoder"]

@@ -1,0 +1,193 @@
+"""What a diffusers checkpoint is, read off its configurations alone; what is not supported is refused by its name.
+
+Light to import: identity, plan and preflight ask here before any weight is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pea.errors import CheckpointError
+from pea.models.noise_schedule import schedule_fields
+
+_SIZES = 6
+"""`time_ids` of SDXL: original height and width, crop's top and left, target height and width."""
+_OTHER_UNETS = {
+    "class_embed_type": "a UNet with class embeddings",
+    "num_class_embeds": "a UNet with class embeddings",
+    "encoder_hid_dim": "a UNet that projects its text states (image prompts, Kandinsky, DeepFloyd)",
+    "encoder_hid_dim_type": "a UNet that projects its text states (image prompts, Kandinsky, DeepFloyd)",
+    "time_cond_proj_dim": "a UNet that takes the guidance scale (distilled, such as LCM)",
+}
+_INPUTS = {
+    9: "an inpainting UNet (9 input channels)",
+    8: "a UNet that also sees an image (8 input channels)",
+    7: "an upscaler (7 input channels)",
+    5: "a depth-conditioned UNet (5 input channels)",
+}
+_BASE = "Use the text-to-image model that it was made from."
+
+
+def read_config(folder: Path, what: str) -> dict[str, Any]:
+    """`config.json` of a part.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        got = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(f"no {what} configuration", where=folder / "config.json", got=got) from None
+    return config
+
+
+def unet_blocks(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Module paths of every down block, the mid block, where there is one, and every up block.
+
+    KOALA, BK-SDM and tiny-sd have no mid block. Source: diffusers `UNet2DConditionModel`.
+    """
+    down = [f"down_blocks.{index}" for index in range(len(config.get("down_block_types", "4444")))]
+    mid = [] if config.get("mid_block_type", "default") is None else ["mid_block"]
+    return (*down, *mid, *(f"up_blocks.{index}" for index in range(len(config.get("up_block_types", "4444")))))
+
+
+def pooled_dim_of(unet: Mapping[str, Any]) -> int | None:
+    """Width of the pooled embedding that a UNet takes beside six `time_ids`; None when it takes none.
+
+    Source: diffusers `UNet2DConditionModel`, `addition_embed_type == "text_time"`.
+    """
+    if unet.get("addition_embed_type") != "text_time":
+        return None
+    return int(unet["projection_class_embeddings_input_dim"]) - _SIZES * int(unet["addition_time_embed_dim"])
+
+
+def check_unet(config: Mapping[str, Any], where: object) -> None:
+    """Refuse a UNet that is no plain text-to-image one.
+
+    Raises:
+        CheckpointError: names what it is.
+    """
+    if config.get("_class_name", "UNet2DConditionModel") != "UNet2DConditionModel":
+        raise CheckpointError(
+            "unsupported diffusion model", where=where, expected="UNet2DConditionModel", got=config["_class_name"]
+        )
+    for key, what in _OTHER_UNETS.items():
+        if config.get(key) is not None:
+            raise CheckpointError(f"{what} is not supported", where=where, got=f"{key} {config[key]}", remedy=_BASE)
+    channels = config.get("in_channels", 4)
+    if channels in _INPUTS and channels != config.get("out_channels", 4):
+        raise CheckpointError(f"{_INPUTS[channels]} is not supported", where=where, remedy=_BASE)
+    if channels != config.get("out_channels", 4):
+        raise CheckpointError(
+            "a UNet with other inputs than latents is not supported",
+            where=where,
+            expected=f"{config.get('out_channels', 4)} input channels",
+            got=channels,
+            remedy=_BASE,
+        )
+    if config.get("addition_embed_type") not in (None, "text_time"):
+        raise CheckpointError(
+            "a UNet with other additional embeddings is not supported",
+            where=where,
+            expected="addition_embed_type null or text_time",
+            got=config["addition_embed_type"],
+            remedy=_BASE,
+        )
+    if not isinstance(config.get("cross_attention_dim", 1280), int):
+        raise CheckpointError(
+            "a UNet whose blocks read texts of several widths is not supported",
+            where=where,
+            expected="one cross_attention_dim",
+            got=config["cross_attention_dim"],
+        )
+
+
+def check_vae(config: Mapping[str, Any], where: object) -> None:
+    """Refuse a VAE whose latents are not mean and standard deviation times one factor.
+
+    Raises:
+        CheckpointError: names what it is.
+    """
+    name = config.get("_class_name", "AutoencoderKL")
+    if name != "AutoencoderKL":
+        small = "It keeps no standard deviation. " if name == "AutoencoderTiny" else ""
+        raise CheckpointError(
+            f"a VAE of class {name} is not supported",
+            where=where,
+            expected="AutoencoderKL",
+            remedy=f"{small}Put the model's AutoencoderKL into this folder.",
+        )
+    for key in ("latents_mean", "latents_std", "shift_factor"):
+        if config.get(key) not in (None, 0, 0.0):
+            raise CheckpointError(
+                f"a VAE with {key} is not supported", where=where, expected="scaling_factor alone", got=config[key]
+            )
+
+
+def vae_dtype(config: Mapping[str, Any], dtype: str) -> str:
+    """Type that the VAE runs in where the teacher runs in `dtype`: one that overflows in half precision, in float32.
+
+    Source: diffusers `AutoencoderKL`, where `force_upcast` is true by default.
+    """
+    return "float32" if dtype == "float16" and config.get("force_upcast", True) else dtype
+
+
+def check_teacher(checkpoint: Path) -> None:
+    """Refuse a checkpoint that is not supported, or whose parts do not fit together, by its configurations.
+
+    Raises:
+        CheckpointError: names the part and what is wrong with it.
+    """
+    if not checkpoint.is_dir():
+        raise CheckpointError(
+            "no such model folder", where=checkpoint, remedy="Point teacher.checkpoint at a diffusers pipeline folder."
+        )
+    _check_not_refiner(checkpoint)
+    unet, vae = read_config(checkpoint / "unet", "UNet"), read_config(checkpoint / "vae", "VAE")
+    check_unet(unet, checkpoint / "unet")
+    check_vae(vae, checkpoint / "vae")
+    schedule_fields(checkpoint / "scheduler")
+    if unet.get("in_channels", 4) != vae.get("latent_channels", 4):
+        raise CheckpointError(
+            "UNet and VAE do not fit together",
+            where=checkpoint,
+            expected=f"{unet.get('in_channels', 4)} latent channels",
+            got=vae.get("latent_channels", 4),
+        )
+    texts = [checkpoint / name for name in ("text_encoder", "text_encoder_2") if (checkpoint / name).is_dir()]
+    if texts:
+        _check_texts(unet, [read_config(folder, "text encoder") for folder in texts], checkpoint)
+
+
+def _check_texts(unet: Mapping[str, Any], texts: list[dict[str, Any]], checkpoint: Path) -> None:
+    """The conditioning that English encoders give must be as wide as the UNet reads."""
+    width, pooled = int(unet.get("cross_attention_dim", 1280)), pooled_dim_of(unet)
+    widths = [int(text.get("hidden_size", 512)) for text in texts]
+    given = None if len(texts) == 1 else int(texts[-1].get("projection_dim", 512))
+    if sum(widths) != width or given != pooled:
+        raise CheckpointError(
+            "text encoders and UNet do not fit together",
+            where=checkpoint,
+            expected=f"text states of width {width} and {_pooled(pooled)}",
+            got=f"{' + '.join(map(str, widths))} and {_pooled(given)}",
+        )
+
+
+def _pooled(width: int | None) -> str:
+    return "no pooled embedding" if width is None else f"a pooled embedding of width {width}"
+
+
+def _check_not_refiner(checkpoint: Path) -> None:
+    if (checkpoint / "text_encoder_2").is_dir() and not (checkpoint / "text_encoder").is_dir():
+        raise CheckpointError(
+            "the SDXL refiner is not supported: it has one text encoder and takes an aesthetic score",
+            where=checkpoint,
+            expected="text_encoder beside text_encoder_2",
+            remedy="Use the SDXL base model.",
+        )

@@ -1,0 +1,166 @@
+"""The tensors in a model folder: in which file each is, and digests of their bytes. No heavy library is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pea.errors import CheckpointError
+from pea.storage.digests import canonical_json, sha256_text
+
+_STEMS = ("model", "diffusion_pytorch_model")
+"""Of weight files: transformers', diffusers'."""
+_BLOCK_BYTES = 1 << 22
+_MAX_HEADER_BYTES = 100_000_000  # what the safetensors format allows
+_REMEDY = "Give a complete folder with safetensors weights."
+PROJECTED = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|num_batches_tracked|[a-z_]*inv_freq)$"  # buffers that the library makes anew
+    r"|(^|\.)(decoder|pooler|lm_head|cls|classifier|qa_outputs|score)\."  # other halves, and heads of other tasks
+    r"|^(vision_model|visual|vision_tower|visual_projection)\.|^(logit_scale|logit_bias)$"
+)
+"""Tensors that a file may hold beside those of a text encoder with its projection, by name."""
+LEFT_OUT = re.compile(PROJECTED.pattern + r"|^text_projection(\.|$)")
+"""Tensors that a file may hold beside those of a text encoder, by name."""
+_digests: dict[tuple[str, int, int, int], dict[str, str]] = {}
+
+
+class StoredTensor(NamedTuple):
+    """Where a tensor's bytes are."""
+
+    file: Path
+    dtype: str
+    """As safetensors spells it: `F32`, `BF16`..."""
+    shape: tuple[int, ...]
+    begin: int
+    """First byte in the file."""
+    end: int
+    """One after the last."""
+
+
+def weight_files(folder: Path) -> tuple[list[Path], str | None]:
+    """The safetensors files that loading reads, and the variant (`fp16`) that they are, where there is no plain one.
+
+    One file counts before shards for transformers, and shards before one file for diffusers, as with the libraries.
+
+    Raises:
+        CheckpointError: there is none, or an index is unreadable.
+    """
+    for variant in (None, "fp16"):
+        for stem in _STEMS:
+            single, index = _names(folder, stem, variant)
+            found = [path for path in ([single, *index] if stem == "model" else [*index, single]) if path.is_file()]
+            if found:
+                return ([found[0]] if found[0] == single else _shards(found[0])), variant
+    raise CheckpointError(
+        "no safetensors weights", where=folder, expected="model.safetensors or shards", remedy=_REMEDY
+    )
+
+
+def _names(folder: Path, stem: str, variant: str | None) -> tuple[Path, list[Path]]:
+    """The single file, and what an index may be called."""
+    if variant is None:
+        return folder / f"{stem}.safetensors", [folder / f"{stem}.safetensors.index.json"]
+    indices = [f"{stem}.safetensors.index.{variant}.json", f"{stem}.{variant}.safetensors.index.json"]
+    return folder / f"{stem}.{variant}.safetensors", [folder / name for name in indices]
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
+        return sorted(index.parent / Path(name).name for name in set(names))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError("cannot read the index of the weights", where=index, got=error, remedy=_REMEDY) from None
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """Name -> tensor, of all files that loading reads.
+
+    Raises:
+        CheckpointError: a file is missing or is no safetensors file.
+    """
+    return {name: tensor for path in weight_files(folder)[0] for name, tensor in tensors_in(path)}
+
+
+def tensors_in(path: Path) -> Iterator[tuple[str, StoredTensor]]:
+    """Names and places of the tensors in one file, in the order of their bytes.
+
+    Source: the safetensors format: 8 bytes little-endian length, a JSON header, the tensors' bytes.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size, _MAX_HEADER_BYTES):
+                raise ValueError("the header is longer than the file")
+            header: dict[str, Any] = json.loads(file.read(length))
+        start = 8 + length
+        found = [
+            (
+                name,
+                StoredTensor(path, entry["dtype"], tuple(entry["shape"]), *(start + o for o in entry["data_offsets"])),
+            )
+            for name, entry in header.items()
+            if name != "__metadata__"
+        ]
+        if any(not start <= each.begin <= each.end <= size for _, each in found):
+            raise ValueError("it is cut short")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise CheckpointError(
+            "not a whole safetensors file", where=path, got=str(error) or type(error).__name__, remedy=_REMEDY
+        ) from None
+    yield from sorted(found, key=lambda item: item[1].begin)
+
+
+def digest_of(folder: Path, names: Iterable[str] | None = None, left_out: re.Pattern[str] | None = None) -> str:
+    """sha256 of tensors' names, types, shapes and bytes; the same in whatever files they are.
+
+    What all names begin with (`text_model.`) does not count. Digests of unchanged files are remembered.
+
+    Args:
+        folder: of the model.
+        names: the tensors that count; by default all.
+        left_out: tensors that don't count, where `names` are not given.
+
+    Raises:
+        CheckpointError: a file is missing or is no safetensors file.
+    """
+    each = {name: text for path in weight_files(folder)[0] for name, text in _file_digests(path).items()}
+    if names is None:
+        names = [name for name in each if left_out is None or not left_out.search(name)]
+    wanted = sorted(set(names))
+    skip = common_prefix(wanted)
+    return sha256_text(canonical_json({name[skip:]: each[name] for name in wanted}))
+
+
+def common_prefix(names: Sequence[str]) -> int:
+    """Length of what all dotted names begin with (`text_model.`)."""
+    parts = [name.split(".")[:-1] for name in names]
+    count = 0
+    while parts and all(len(each) > count and each[count] == parts[0][count] for each in parts):
+        count += 1
+    return len("".join(f"{part}." for part in parts[0][:count])) if parts else 0
+
+
+def _file_digests(path: Path) -> dict[str, str]:
+    """Name -> type, shape and sha256 of each tensor of a file."""
+    tensors = list(tensors_in(path))
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
+    if key not in _digests:
+        with path.open("rb") as file:
+            _digests[key] = {name: f"{each.dtype} {list(each.shape)} {_sha256(file, each)}" for name, each in tensors}
+    return _digests[key]
+
+
+def _sha256(file: Any, tensor: StoredTensor) -> str:
+    file.seek(tensor.begin)
+    digest, left = hashlib.sha256(), tensor.end - tensor.begin
+    while left and (block := file.read(min(left, _BLOCK_BYTES))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()

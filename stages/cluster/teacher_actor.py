@@ -1,0 +1,154 @@
+"""What runs on the workers: the actor that holds the frozen models and turns one tar after the other into a shard."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import ray
+
+from pea.cache import Cache
+from pea.cache.completion import read_summary
+from pea.cache.manifest import read_manifest
+from pea.collect.events import News, Task
+from pea.config import Config
+from pea.errors import CacheError, DeviceError, ShardUnfinishedError
+from pea.storage import configure
+from pea.storage.leases import living_below
+from pea.storage.processes import ProcessName, this_process
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """News of a careful task: what is about to be worked on. The work waits until the driver has heard of it."""
+
+    key: str
+    """Key of the sample; empty when it could be several."""
+
+
+@dataclass(frozen=True)
+class DoneByAnother:
+    """The only news of a part that another run has finished."""
+
+
+@dataclass(frozen=True)
+class BusyElsewhere:
+    """The only news of a part that another run is working on."""
+
+    owner: str
+    """Who that is."""
+
+
+ActorNews = News | InFlight | DoneByAnother | BusyElsewhere
+
+
+@ray.remote(max_restarts=0)
+class TeacherActor:
+    """Holds the frozen models on one device and collects one tar after the other."""
+
+    def __init__(self, config: str, num_threads: int) -> None:
+        self._config, self._num_threads = Config.model_validate_json(config), num_threads
+        configure(self._config.storage_options())
+        self._collectors: dict[str, Any] = {}
+
+    def place(self) -> tuple[str, ProcessName]:
+        """Ray's id of the node that it runs on, and its process. Answers once the actor is placed and made."""
+        return str(ray.get_runtime_context().get_node_id()), this_process()
+
+    def collect(self, corpus: str, task: Task, ours: Collection[ProcessName]) -> Iterator[ActorNews]:
+        """Write one part of a shard; streams what has been done. Models are loaded when they are first needed.
+
+        ``ours``: the processes of this run's actors, of which the dead may still hold a lease.
+        """
+        directory = self._config.cache_dir(corpus)
+        cache = Cache(directory, read_manifest(directory))
+        if is_finished(cache, task):
+            yield DoneByAnother()
+        elif (owner := owner_elsewhere(cache, task, ours)) is not None:
+            yield BusyElsewhere(owner)
+        else:
+            yield from self._collect(corpus, cache, task)
+
+    def _collect(self, corpus: str, cache: Cache, task: Task) -> Iterator[ActorNews]:
+        if corpus not in self._collectors:
+            self._collectors[corpus] = self._load(corpus)
+        collector = self._collectors[corpus]
+        try:
+            if task.careful:
+                yield from with_keys(lambda in_flight: collector.collect(cache, task, in_flight))
+            else:
+                yield from collector.collect(cache, task)
+        except CacheError:
+            if not is_finished(cache, task):
+                raise
+            yield DoneByAnother()
+
+    def _load(self, corpus: str) -> Any:
+        import torch
+
+        from pea.collect.collector import Collector
+
+        torch.set_num_threads(self._num_threads)
+        return Collector(self._config, corpus, _device(self._config.cache.run.device))
+
+
+def with_keys(work: Callable[[Callable[[str], None]], Iterator[News]]) -> Iterator[News | InFlight]:
+    """What ``work`` yields, and between it an ``InFlight`` for each call of the function that ``work`` is given.
+
+    The call returns when the consumer of this generator asks for the next item: under a back pressure of one item that
+    is when the driver has the key, so that it outlives this process, whatever kills it next.
+    """
+    told: SimpleQueue[tuple[Any, Callable[[], object]]] = SimpleQueue()
+    end = object()
+
+    def in_flight(key: str) -> None:
+        heard = threading.Event()
+        told.put((InFlight(key), heard.set))
+        heard.wait()
+
+    def run() -> None:
+        try:
+            for news in work(in_flight):
+                told.put((news, bool))
+            told.put((end, bool))
+        except BaseException as error:  # noqa: BLE001 - it belongs to the thread that reads
+            told.put((error, bool))
+
+    threading.Thread(target=run, name="pea-careful", daemon=True).start()
+    while True:
+        item, go_on = told.get()
+        if item is end:
+            return
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+        go_on()
+
+
+def is_finished(cache: Cache, task: Task) -> bool:
+    """Whether somebody has finished the part since it was planned."""
+    try:
+        read_summary(cache.record_path(task.part))
+    except ShardUnfinishedError:
+        return False
+    return True
+
+
+def owner_elsewhere(cache: Cache, task: Task, ours: Collection[ProcessName]) -> str | None:
+    """Who else is writing the part. Two may, and the first to finish wins; the other one's work would be wasted."""
+    stores = living_below(cache.shard_dir(task.part.tar))
+    owners = (owner for name, owner in stores.items() if name.startswith(f"{task.part.part}-"))
+    return next((str(owner) for owner in owners if owner.process not in ours), None)
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise DeviceError("no CUDA device on this worker", where="cache.run.device", got=name)
+    return torch.device(name)

@@ -1,0 +1,140 @@
+"""One look at all that a configuration names, before anything is spent: Ray, a teacher's pass, a training run.
+
+Models are looked at by their configurations and the headers of their files, corpora and prompts by their names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pea.collect.layout import bucket_layouts
+from pea.config import Config
+from pea.corpus.tars import expand_tars
+from pea.errors import CheckpointError, CorpusError
+from pea.evaluation.prompts import read_prompts
+
+
+def preflight(config: Config) -> list[str]:
+    """Before a cache is filled: what could not be looked at yet, one line each.
+
+    Raises:
+        CheckpointError: a model is missing, incomplete, not supported, or does not fit the others.
+        ConfigError: a block or a bucket does not fit the models.
+        CorpusError: a tar is missing.
+        EvaluationError: a prompt file is unreadable.
+    """
+    for corpus in (config.corpora.parallel, config.corpora.culture):
+        if corpus is not None:
+            expand_tars(corpus.tars)
+    check_teacher_folder(config)
+    return check_rest(config)
+
+
+def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
+    """Before a plan is made: whatever is there must be sound, and what is not there is said.
+
+    Raises:
+        CheckpointError, ConfigError, EvaluationError: as `preflight`.
+    """
+    unchecked = []
+    for name in ("parallel", "culture"):
+        corpus = getattr(config.corpora, name)
+        try:
+            expand_tars(() if corpus is None else corpus.tars)
+        except CorpusError as error:
+            unchecked.append(f"corpora.{name}: {error}")
+    checkpoint = config.teacher.checkpoint
+    if not with_teacher:
+        unchecked.append("teacher.checkpoint: a preset stands for it")
+    elif all(any((checkpoint / part).glob("*.safetensors")) for part in ("unet", "vae", "text_encoder")):
+        check_teacher_folder(config)
+    else:
+        unchecked.append(f"teacher.checkpoint: no weights in {checkpoint}")
+    return unchecked + check_rest(config)
+
+
+def preflight_training(config: Config) -> list[str]:
+    """Before a run of training, which needs neither tars nor most of the teacher.
+
+    Raises:
+        CheckpointError: the student's encoder is missing or unusable.
+        EvaluationError: a prompt file is unreadable.
+    """
+    return check_rest(config, student_is_needed=True)
+
+
+def check_teacher_folder(config: Config) -> None:
+    """The teacher's parts, each by itself and all together.
+
+    Raises:
+        CheckpointError, ConfigError: one cannot be used, or they do not fit together.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    from pea.models.loading import check_weights
+    from pea.models.teacher_parts import check_teacher
+
+    checkpoint = config.teacher.checkpoint
+    check_teacher(checkpoint)
+    bucket_layouts(checkpoint, config.cache)
+    check_weights(UNet2DConditionModel, checkpoint / "unet")
+    check_weights(AutoencoderKL, checkpoint / "vae")
+    check_weights(CLIPTextModel, checkpoint / "text_encoder")
+    lengths = [_check_length(checkpoint, "")]
+    if (checkpoint / "text_encoder_2").is_dir():
+        check_weights(CLIPTextModelWithProjection, checkpoint / "text_encoder_2")
+        lengths.append(_check_length(checkpoint, "_2"))
+    if len(set(lengths)) > 1:
+        raise CheckpointError(
+            "the two text encoders read texts of different lengths",
+            where=checkpoint,
+            expected=f"{lengths[0]} tokens",
+            got=lengths[1],
+        )
+
+
+def _check_length(checkpoint: Path, suffix: str) -> int:
+    """A tokenizer must pad to as many tokens as its encoder has positions: so long are the stored text states."""
+    from transformers import CLIPTokenizer
+
+    from pea.models.loading import load_tokenizer
+    from pea.models.teacher_parts import read_config
+
+    folder = checkpoint / f"tokenizer{suffix}"
+    tokenizer = load_tokenizer(CLIPTokenizer, folder)
+    positions = int(
+        read_config(checkpoint / f"text_encoder{suffix}", "text encoder").get("max_position_embeddings", 77)
+    )
+    if tokenizer.model_max_length != positions:
+        raise CheckpointError(
+            "tokenizer and text encoder differ in length",
+            where=folder,
+            expected=f"model_max_length {positions}",
+            got=tokenizer.model_max_length,
+            remedy="Correct model_max_length in tokenizer_config.json.",
+        )
+    return positions
+
+
+def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
+    """The student's encoder and the prompts; returns what is not there yet, judge and CLIP included.
+
+    Raises:
+        CheckpointError: the encoder cannot be used, or is needed and is not there.
+        EvaluationError: a prompt file is unreadable.
+    """
+    from pea.models.native import check_native
+
+    evaluate, student = config.evaluate, config.student
+    paths = {"evaluate.judge": evaluate.judge, "evaluate.clip": evaluate.clip}
+    paths |= {f"evaluate.prompts.{name}": path for name, path in evaluate.prompts.items()}
+    for encoder in student.encoders:
+        if encoder.is_dir() or student_is_needed:
+            check_native(encoder, student.reading)
+        else:
+            paths["student.encoder"] = encoder
+    for path in evaluate.prompts.values():
+        if path.exists():
+            read_prompts(path)
+    return [f"{name}: {path} is not there yet" for name, path in paths.items() if path and not path.exists()]

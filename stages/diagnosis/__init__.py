@@ -1,0 +1,1 @@
+"""What ``pea doctor`` looks at: one finding a line, each with its remedy."""

@@ -1,0 +1,1 @@
+"""A pipeline of stages: its file, what it depends on, and whether that changed."""

@@ -1,0 +1,155 @@
+"""Walks over the cache: filling, extending, repairing, removing; made-up rows, no model; on a disk or in a bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pea.cache import Cache, Identity, base_arrays
+from pea.cache.audit import audit, repair
+from pea.cache.takedown import remove_samples
+from pea.errors import PeaError
+from pea.storage import Location, RetryPolicy, configure
+from stages.command.guard import guarded
+from tests.cache_helpers import LATENT, CacheMaker, content, identity, value_rows
+from tests.faults.scenario import Scenario
+
+_SMALL = identity(("a",), draws=2)
+_LARGE = identity(("a", "b"), draws=3, blocks=("down_blocks.0", "mid_block"))
+_WHOLE = identity(("a", "b"))
+_REMOVED = "a-24x32-1"
+_RETRIES = RetryPolicy(max_retries=10, first_wait_s=0.05, longest_wait_s=0.2, give_up_after_s=60, silence_s=1.5)
+
+
+def _maker(folder: Any) -> CacheMaker:
+    """``folder``: a path, or a URL as text."""
+    return CacheMaker(
+        folder / "cache" if isinstance(folder, Path) else Location.parse(folder) / "cache", samples_per_tar=3
+    )
+
+
+def _files(folder: Any, below: str = "") -> dict[str, Location]:
+    """The files of the cache, by their names in it."""
+    place = Location.parse(folder) / "cache" / below
+    return {entry.name: place / entry.name for entry in place.entries(recursive=True)}
+
+
+def _patiently(work: Callable[[], int]) -> int:
+    """As a command line does it; a store that does not answer is asked for a few seconds."""
+    configure({}, _RETRIES)
+    return guarded(work)
+
+
+def _fill(folder: Any, wanted: Identity = _WHOLE, *, extend: bool = False) -> int:
+    return _patiently(lambda: 0 * len(_maker(folder).fill(wanted, extend=extend).shards))
+
+
+def _result(folder: Any) -> dict[str, Any]:
+    """Digests of all rows, what was dropped, and whether the audit is content."""
+    cache = Cache.open(_maker(folder).directory)
+    rows = {name: _digest(value) for name, value in content(cache).items()}
+    dropped = [[shard.tar, *map(str, entry)] for shard in cache.shards for entry in shard.record.dropped]
+    return {**rows, "dropped": dropped, "problems": _problems(cache)}
+
+
+def _problems(cache: Cache) -> list[str]:
+    """What the audit finds, but for what dead writers left, which nobody reads and a repair clears."""
+    return [str(each) for each in audit(cache.directory, jobs=1).problems if each.kind != "garbage"]
+
+
+def _digest(value: Any) -> str:
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _allowed(folder: Any) -> Location:
+    return Location.parse(folder) / "allowed.json"
+
+
+def _between(folder: Any) -> None:
+    """A reader who does not wait for the whole gets an error of ours, or rows that are right."""
+    allowed = json.loads(_allowed(folder).read_text())
+    try:
+        found = content(Cache.open(_maker(folder).directory, partial=True))
+    except PeaError:
+        return
+    wrong = [name for name, value in found.items() if _digest(value) not in allowed.get(name, [])]
+    assert not wrong, wrong
+
+
+def _note_allowed(folder: Any, *caches: Cache) -> None:
+    """Note the rows that a reader may be shown at any time."""
+    allowed: dict[str, list[str]] = {}
+    for cache in caches:
+        for name, value in content(cache).items():
+            allowed.setdefault(name, []).append(_digest(value))
+    _allowed(folder).write_text(json.dumps(allowed))
+
+
+@contextmanager
+def _elsewhere(wanted: Identity) -> Iterator[Cache]:
+    """A cache on a disk of its own, to know what must come out."""
+    with TemporaryDirectory() as other:
+        yield _maker(Path(other)).fill(wanted)
+
+
+def _prepare_fill(folder: Any) -> None:
+    with _elsewhere(_WHOLE) as whole:
+        _note_allowed(folder, whole)
+
+
+def _prepare_extend(folder: Any) -> None:
+    with _elsewhere(_LARGE) as large:
+        _note_allowed(folder, _maker(folder).fill(_SMALL), large)
+
+
+def _prepare_repair(folder: Any) -> None:
+    """One array of tar a is cut short, and one of tar b has a flipped bit."""
+    _note_allowed(folder, _maker(folder).fill(_WHOLE))
+    for tar, keep in (("a", 0.5), ("b", 1.0)):
+        largest = max(_files(folder, f"shards/{tar}").values(), key=lambda each: (each.status().size_bytes, each.name))
+        data = bytearray(largest.read_bytes())
+        data[3] ^= 16
+        largest.write_bytes(bytes(data[: int(len(data) * keep)]))
+
+
+def _repair(folder: Any) -> int:
+    """As ``pea inspect check --repair`` and then ``pea cache``."""
+
+    def work() -> int:
+        cache = Cache.create_or_resume(_maker(folder).directory, _WHOLE)
+        repair(cache, audit(cache.directory, jobs=1))
+        return 0 * len(_maker(folder).fill(_WHOLE).shards)
+
+    return _patiently(work)
+
+
+def _prepare_remove(folder: Any) -> None:
+    whole = _maker(folder).fill(_WHOLE)
+    assert len(_leftovers(folder)) >= 1, "the search finds what is there"
+    with _elsewhere(_WHOLE) as without:
+        remove_samples(without, "a", [_REMOVED])
+        _note_allowed(folder, whole, Cache.open(without.directory))
+
+
+def _remove(folder: Any) -> int:
+    return _patiently(lambda: 0 * len(remove_samples(Cache.open(_maker(folder).directory), "a", [_REMOVED])))
+
+
+def _leftovers(folder: Any) -> list[str]:
+    """Files that hold the removed sample's image or caption."""
+    (spec,) = (spec for spec in base_arrays(LATENT, "float32", "float16") if spec.name == "latents_mean")
+    sought = {"image": value_rows(spec, [f"a/{_REMOVED}"]).tobytes(), "caption": f"caption {_REMOVED}".encode()}
+    contents = {name: place.read_bytes() for name, place in _files(folder).items()}
+    return [f"{what} in {name}" for name, data in contents.items() for what, part in sought.items() if part in data]
+
+
+FILL = Scenario(_fill, _result, _prepare_fill, _between)
+EXTEND = Scenario(lambda folder: _fill(folder, _LARGE, extend=True), _result, _prepare_extend, _between)
+REPAIR = Scenario(_repair, _result, _prepare_repair, _between)
+REMOVE = Scenario(_remove, _result, _prepare_remove, _between, _leftovers)

@@ -1,0 +1,205 @@
+"""A model is what its file says, or it is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    MT5Config,
+    MT5ForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    SiglipConfig,
+    SiglipModel,
+    T5Config,
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5EncoderModel,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+    XLMRobertaModel,
+)
+
+from pea.errors import CheckpointError
+from pea.models.loading import load_part
+from pea.models.native import NativeEncoder
+from tests.tiny_models import make_native_encoder
+
+Tensors = dict[str, Tensor]
+_TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 64,
+    "max_position_embeddings": 12,
+}
+_VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 8,
+}
+_T5 = {"vocab_size": 64, "d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 2, "num_heads": 2}
+_CLIP = {**_TEXT, "projection_dim": 12}
+PUBLISHED: dict[str, Callable[[], Any]] = {
+    "t5": lambda: T5ForConditionalGeneration(T5Config(**_T5)),
+    "t5_encoder": lambda: T5EncoderModel(T5Config(**_T5)),
+    "mt5": lambda: MT5ForConditionalGeneration(MT5Config(**_T5)),
+    "umt5_encoder": lambda: UMT5EncoderModel(UMT5Config(**_T5)),
+    "siglip": lambda: SiglipModel(SiglipConfig(text_config={**_TEXT, "projection_size": 16}, vision_config=_VISION)),
+    "bert": lambda: BertModel(BertConfig(**_TEXT)),
+    "bert_masked_lm": lambda: BertForMaskedLM(BertConfig(**_TEXT)),
+    "xlm_roberta": lambda: XLMRobertaModel(XLMRobertaConfig(**_TEXT, pad_token_id=1)),
+    "xlm_roberta_masked_lm": lambda: XLMRobertaForMaskedLM(XLMRobertaConfig(**_TEXT, pad_token_id=1)),
+    "clip": lambda: CLIPModel(CLIPConfig(text_config=_CLIP, vision_config=_VISION, projection_dim=12)),
+    "clip_text": lambda: CLIPTextModel(CLIPTextConfig(**_CLIP)),
+    "clip_text_with_projection": lambda: CLIPTextModelWithProjection(CLIPTextConfig(**_CLIP)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_TEXT, num_key_value_heads=2, head_dim=8)),
+}
+OURS = ("chinese_clip", "alt_clip", "clip", "dual", "bert")
+
+
+def published(folder: Path, kind: str) -> Path:
+    """A folder as it is published, with a tokenizer of 10 tokens at most."""
+    make_native_encoder(folder, "bert")
+    (folder / "model.safetensors").unlink()
+    torch.manual_seed(3)
+    PUBLISHED[kind]().save_pretrained(folder)
+    return folder
+
+
+def change(folder: Path, how: Callable[[Tensors], Tensors], name: str = "model.safetensors") -> None:
+    """Write other tensors into a folder."""
+    save_file(how(load_file(folder / name)), folder / name, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_what_is_not_used_may_be_missing_or_beside(kind: str, tmp_path: Path) -> None:
+    folder = published(tmp_path, kind)
+    states = NativeEncoder.from_pretrained(folder).encode(["一只猫"])[0]
+    assert torch.equal(states, NativeEncoder.from_pretrained(folder).encode(["一只猫"])[0])
+
+
+@pytest.mark.parametrize("kind", OURS)
+@pytest.mark.parametrize("row", [0, 1])
+def test_rows_that_the_library_starts_anew_are_put_back(kind: str, row: int, tmp_path: Path) -> None:
+    """transformers 5.23 zeroes the row of the padding in Chinese-CLIP's embeddings; others may follow."""
+    folder = make_native_encoder(tmp_path, kind)
+
+    def filled(tensors: Tensors) -> Tensors:
+        for name, tensor in tensors.items():
+            if "embedding" in name and tensor.ndim == 2 and len(tensor) > row:
+                tensor[row] = 0.3
+        return tensors
+
+    change(folder, filled)
+    encoder = NativeEncoder.from_pretrained(folder)
+    embedding = encoder.model.get_input_embeddings()
+    assert torch.equal(embedding.weight[row], torch.full((16,), 0.3))
+
+
+def _renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name.replace(old, new): tensor for name, tensor in tensors.items()}
+
+
+def _without(part: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+FOREIGN: dict[str, tuple[str, Callable[[Tensors], Tensors], str]] = {
+    "a layer is missing": ("chinese_clip", _without("text_model.encoder.layer.1."), r"16 missing \(text_model"),
+    "one tensor is missing": (
+        "bert",
+        _without("embeddings.LayerNorm.bias"),
+        r"1 missing \(embeddings.LayerNorm.bias\)",
+    ),
+    "data parallel": ("bert", lambda tensors: {f"module.{n}": t for n, t in tensors.items()}, "missing"),
+    "cn_clip": ("chinese_clip", _renamed("text_model.", "bert."), "missing"),
+    "open_clip": ("bert", lambda tensors: {f"text.transformer.{n}": t for n, t in tensors.items()}, "missing"),
+    "multilingual_clip": ("bert", lambda tensors: {f"transformer.{n}": t for n, t in tensors.items()}, "missing"),
+    "decoder alone": ("bert", lambda tensors: {"decoder.layer.0.weight": torch.zeros(2, 2)}, "missing"),
+    "deeper than its configuration": (
+        "bert",
+        lambda tensors: tensors | {n.replace("layer.1", "layer.2"): t.clone() for n, t in tensors.items()},
+        r"16 unknown \(encoder.layer.2.attention",
+    ),
+    "another shape": (
+        "bert",
+        lambda tensors: tensors | {"embeddings.word_embeddings.weight": torch.zeros(7, 16)},
+        r"another shape than config.json says: .*\(7, 16\), not \(",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_file_of_other_tensors_is_refused_in_one_line(case: str, tmp_path: Path) -> None:
+    kind, how, said = FOREIGN[case]
+    folder = make_native_encoder(tmp_path, kind)
+    change(folder, how)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        NativeEncoder.from_pretrained(folder)
+    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def test_the_other_half_may_lack_tensors(tmp_path: Path) -> None:
+    folder = make_native_encoder(tmp_path, "chinese_clip")
+    states = NativeEncoder.from_pretrained(folder).encode(["一只猫"])[0]
+    change(folder, _without("vision_model"))
+    assert torch.equal(NativeEncoder.from_pretrained(folder).encode(["一只猫"])[0], states)
+
+
+def test_a_folder_of_another_class_is_refused(tmp_path: Path) -> None:
+    folder = make_native_encoder(tmp_path, "bert")
+    with pytest.raises(CheckpointError, match=r"as CLIPTextModel; expected clip_text_model; got bert"):
+        load_part(CLIPTextModel, folder, torch.float32)
+    loaded = load_part(CLIPTextModel, published(tmp_path / "clip", "clip"), torch.float32)
+    assert isinstance(loaded, CLIPTextModel)  # the tower of a whole CLIP
+    with pytest.raises(CheckpointError, match=r"1 missing \(text_projection.weight\)"):
+        load_part(CLIPTextModelWithProjection, published(tmp_path / "text", "clip_text"), torch.float32)
+
+
+def test_code_in_a_folder_is_neither_run_nor_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object) -> str:
+        raise AssertionError("a question on the terminal")
+
+    monkeypatch.setattr("builtins.input", asked)
+    folder = make_native_encoder(tmp_path, "bert")
+    (folder / "code.py").write_text("import pathlib\npathlib.Path('executed').touch()\nclass Model: pass\n")
+    monkeypatch.chdir(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    mapped = {"auto_map": {"AutoModel": "code.Model", "AutoConfig": "code.Model"}}
+    (folder / "config.json").write_text(json.dumps(config | mapped))
+    assert NativeEncoder.from_pretrained(folder).width == 16  # the library has a class of its own for it
+    (folder / "config.json").write_text(json.dumps(config | mapped | {"model_type": "unheard_of"}))
+    with pytest.raises(CheckpointError, match="no code from a model's folder is run"):
+        NativeEncoder.from_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Unheard", "auto_map": {"AutoTokenizer": ["code.Model", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert len(load_part(AutoTokenizer, folder, None)) > 0  # tokenizer.json says it all
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError) as caught:
+        load_part(AutoTokenizer, folder, None)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
