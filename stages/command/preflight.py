@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.collect.layout import bucket_layouts
+from pea.collect.layout import bucket_layouts, latent_shape
 from pea.config import Config
 from pea.corpus.tars import expand_tars
 from pea.errors import CheckpointError, CorpusError
@@ -74,10 +74,14 @@ def check_teacher_folder(config: Config) -> None:
 
     from pea.models.loading import check_weights
     from pea.models.teacher_parts import check_teacher
+    from pea.models.vae import vae_config
 
     checkpoint = config.teacher.checkpoint
     check_teacher(checkpoint)
-    bucket_layouts(checkpoint, config.cache)
+    for bucket in config.cache.buckets:
+        latent_shape(vae_config(checkpoint), bucket)
+    first = config.cache.model_copy(update={"buckets": config.cache.buckets[:1]})  # a pass for each would take long
+    bucket_layouts(checkpoint, first)
     check_weights(UNet2DConditionModel, checkpoint / "unet")
     check_weights(AutoencoderKL, checkpoint / "vae")
     check_weights(CLIPTextModel, checkpoint / "text_encoder")
