@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench bench-full reference clean
+.PHONY: help install demo test test-all lint bench bench-full reference emulators clean
 
 help:  ## Show what can be made.
 	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' Makefile | expand -t 18
@@ -40,6 +40,9 @@ bench-full: $(STAMP)  ## Every benchmark in the sizes of the figures in docs/res
 
 reference: $(STAMP)  ## Write docs/reference anew from the settings and parsers.
 	$(BIN)/python -m stages.reference
+
+emulators:  ## Set up what some tests need beyond Python (Node): an Azure emulator, and another reader of zarr.
+	npm install --no-audit --no-fund --silent --prefix .emulators azurite@3.37.0 zarrita@0.7.5
 
 clean:  ## Remove what was built here; runs/ stays.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

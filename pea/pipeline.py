@@ -20,8 +20,9 @@ from pea.evaluation.drawing import prompt_arguments
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.encoders.pair import load_encoder
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import recorded_reading
-from pea.models.native import TextEncoder, check_encoder
+from pea.models.native import check_encoder
 
 
 class PEAPrompt:

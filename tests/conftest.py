@@ -59,4 +59,4 @@ def bucket(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Iter
         monkeypatch.setenv(name, value)
     configure({}, RetryPolicy(max_retries=4, first_wait_s=0.02, longest_wait_s=0.2, give_up_after_s=10, silence_s=5))
     yield Location.parse(f"s3://{object_server.new_bucket()}")
-    configure({})
+    configure({}, RetryPolicy())

@@ -6,15 +6,18 @@ ends.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[1]
 SECRET = "a-very-secret-key-of-the-tests"
@@ -69,11 +72,31 @@ def running() -> Iterator[ObjectServer]:
             process.wait(timeout=30)
 
 
+def _make_atomic() -> None:
+    """Let one request at a time change or list keys, as S3 guarantees it: moto checks a condition, and then writes."""
+    from moto.s3.responses import S3Response
+
+    lock = threading.RLock()
+
+    def one_at_a_time(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def locked(*args: Any, **kwargs: Any) -> Any:
+            with lock:
+                return method(*args, **kwargs)
+
+        return locked
+
+    names = ("put_object", "delete_object", "list_objects", "list_objects_v2")
+    for name in (*names, "_key_response_post", "_bucket_response_post"):
+        setattr(S3Response, name, one_at_a_time(getattr(S3Response, name)))
+
+
 def main() -> None:
     import logging
 
     from moto.server import ThreadedMotoServer
 
+    _make_atomic()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from pea.config.cache import CacheConfig
 from pea.config.corpora import CorporaConfig, TeacherConfig
 from pea.config.evaluate import EvaluateConfig
 from pea.config.placeholders import RunDir, SetupPath, run_dir_context
 from pea.config.section import Section
+from pea.config.storage import StoreConfig, StoreUrl
 from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
 from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, read_yaml
 from pea.errors import ConfigError
+from pea.storage import StorageOptions, configure
 
 
 class Config(Section):
@@ -40,6 +42,12 @@ class Config(Section):
     """How the adapter is scored."""
     cache_root: SetupPath | None = None
     """Folder of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
+    storage: dict[StoreUrl, StoreConfig] = Field(default_factory=dict)
+    """How buckets are reached, where the environment does not say it: beginning of a URL -> options."""
+
+    def storage_options(self) -> dict[str, StorageOptions]:
+        """What ``pea.storage.configure`` takes."""
+        return {url: store.options() for url, store in self.storage.items()}
 
     def cache_dir(self, corpus: str) -> Path:
         """Folder of the cache of ``parallel`` or ``culture``."""
@@ -60,6 +68,8 @@ def load_config(
 
     Of several files, the settings of a later one replace those of the earlier ones. `settings`, parsed already, are
     laid over the files in the same way and below the overrides; of these, a dotted key replaces a whole value.
+
+    From then on this process reaches the URLs of ``storage`` as it says there.
 
     Raises:
         ConfigError: a file cannot be read, or keys or values are wrong; all problems are reported at once.
@@ -87,6 +97,7 @@ def load_config(
             got=" | ".join(problems),
             problems=problems,
         )
+    configure(config.storage_options())
     return config
 
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 
 from pea.config.section import Section
-from pea.storage import StorageOptions
+from pea.storage import Location, StorageOptions
+
+
+def _is_url(text: str) -> str:
+    if Location.parse(text).is_local:
+        raise ValueError("not the beginning of a URL, such as s3://bucket")
+    return text.rstrip("/")
+
+
+StoreUrl = Annotated[str, AfterValidator(_is_url)]
+"""Beginning of a URL, at whole segments: ``s3://bucket`` or ``s3://bucket/folder``."""
 
 
 class StoreConfig(Section):

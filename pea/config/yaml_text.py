@@ -19,6 +19,7 @@ MOST_VALUES = 200_000
 """Values, keys included, with every alias (``*name``) counted as all that it stands for."""
 DEEPEST = 64
 """Lists and mappings inside one another."""
+_USER_OF_URL = re.compile(r"://[^/\s]*@")  # may be a secret
 _SKETCH_KINDS = ("exact", "quantized", "positions", "count")
 
 
@@ -204,7 +205,7 @@ def _set_dotted(raw: dict[str, Any], name: str, value: Any) -> list[str]:
 
 def describe_problems(errors: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
     """One line per validation error; an unknown key names the nearest valid one."""
-    return [_describe(_dotted(error["loc"]), error, names) for error in errors]
+    return [_USER_OF_URL.sub("://***@", _describe(_dotted(error["loc"]), error, names)) for error in errors]
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:
@@ -223,7 +224,7 @@ def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
         return f"unknown key {name}" + (f" (did you mean {nearest}?)" if nearest else "")
     if error["type"] == "missing":
         return f"{name} is missing"
-    value, message = repr(error["input"]), str(error["msg"])
+    value, message = _USER_OF_URL.sub("://***@", repr(error["input"])), str(error["msg"])
     shown = value if len(value) < 60 else value[:57] + "..."
     return f"{name}: {message[:1].lower()}{message[1:]} (got {shown})"
 

@@ -40,7 +40,7 @@ def client(bucket: Bucket, prefix: str = "") -> ObjectStoreClient:
 
     Raises:
         StorageError: this process was forked from one that had talked to an object store.
-        LocationError: the AWS profile does not exist.
+        LocationError: options that this kind of store has not, or an AWS profile that does not exist.
     """
     _refuse_after_fork()
     environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith(_PLATFORM)))
@@ -59,12 +59,15 @@ def _client(
     settings["client_options"] = _timeouts(retry)
     if bucket.scheme == "s3":
         return _s3(bucket, settings)
-    settings["client_options"]["allow_http"] = (bucket.options.endpoint or "").startswith("http://")
-    if bucket.options.anonymous:
-        settings["skip_signature"] = True
-    if bucket.options.endpoint:
-        settings["base_url" if bucket.scheme == "gs" else "endpoint"] = bucket.options.endpoint
-    return GCSStore(bucket.name, **settings) if bucket.scheme == "gs" else AzureStore(bucket.name, **settings)
+    if bucket.scheme == "gs":
+        if bucket.options.endpoint:
+            raise LocationError("an endpoint cannot be set for Google's storage", where=f"gs://{bucket.name}")
+        return GCSStore(bucket.name, skip_signature=bucket.options.anonymous, **settings)
+    endpoint = bucket.options.endpoint or os.environ.get("AZURE_STORAGE_ENDPOINT")
+    if endpoint:
+        settings["endpoint"] = endpoint
+        settings["client_options"]["allow_http"] = endpoint.startswith("http://")
+    return AzureStore(bucket.name, skip_signature=bucket.options.anonymous, **settings)
 
 
 def _s3(bucket: Bucket, settings: dict[str, Any]) -> S3Store:
@@ -109,7 +112,7 @@ def tensorstore_bucket(bucket: Bucket) -> dict[str, Any]:
     if bucket.scheme == "gs":
         return {"driver": "gcs", "bucket": bucket.name}
     if bucket.scheme != "s3":
-        remedy = "Copy it to a disk or to another store first, with `pea inspect copy`."
+        remedy = "Copy it to a disk or to another store first."
         raise LocationError("tensorstore has no driver for Azure", where=f"az://{bucket.name}", remedy=remedy)
     options = s3_options(bucket.options)
     spec: dict[str, Any] = {"driver": "s3", "bucket": bucket.name, "aws_region": options.region}

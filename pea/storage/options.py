@@ -48,6 +48,8 @@ _retry = RetryPolicy()
 def configure(options: Mapping[str, StorageOptions], retry: RetryPolicy | None = None) -> None:
     """Set how URLs are reached from now on in this process; the longest matching beginning of a URL counts.
 
+    ``retry`` stays as it is where None is given.
+
     Raises:
         LocationError: a key is not the beginning of a URL.
     """
@@ -57,7 +59,7 @@ def configure(options: Mapping[str, StorageOptions], retry: RetryPolicy | None =
             raise LocationError("options belong to URLs", where=url, expected="a key such as s3://bucket")
     _by_url.clear()
     _by_url.update({url.rstrip("/"): each for url, each in options.items()})
-    _retry = retry or RetryPolicy()
+    _retry = retry or _retry
 
 
 def retry_policy() -> RetryPolicy:

@@ -16,6 +16,7 @@ from pea.cache.manifest import read_manifest
 from pea.collect.events import News, Task
 from pea.config import Config
 from pea.errors import CacheError, DeviceError, ShardUnfinishedError
+from pea.storage import configure
 from pea.storage.leases import living_below
 from pea.storage.processes import ProcessName, this_process
 
@@ -50,6 +51,7 @@ class TeacherActor:
 
     def __init__(self, config: str, num_threads: int) -> None:
         self._config, self._num_threads = Config.model_validate_json(config), num_threads
+        configure(self._config.storage_options())
         self._collectors: dict[str, Any] = {}
 
     def place(self) -> tuple[str, ProcessName]:

@@ -18,8 +18,8 @@ from pea.cache.identity import sha256_folder
 from pea.config import Config
 from pea.models.conditioning import Conditioning, on_device
 from pea.models.encoders.pair import load_encoder
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
-from pea.models.native import TextEncoder
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`train.precision` -> type of the frozen models."""

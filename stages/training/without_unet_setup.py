@@ -20,7 +20,7 @@ from pea.cache.identity import reading_identity
 from pea.config import Config
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
-from pea.models.native import TextEncoder
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.unet import unet_config
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 

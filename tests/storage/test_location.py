@@ -162,8 +162,9 @@ class TestContract:
             (root / "made.zarr").zarr_store(), shape=(10, 4), chunks=(2, 4), shards=(4, 4), dtype="float32"
         )
         array[:] = values
-        spec = {"driver": "zarr3", "kvstore": (root / "made.zarr").tensorstore_spec()}
-        assert np.array_equal(tensorstore.open(spec, read=True).result().read().result(), values)
+        if root.scheme != "az":  # tensorstore has no driver for Azure
+            spec = {"driver": "zarr3", "kvstore": (root / "made.zarr").tensorstore_spec()}
+            assert np.array_equal(tensorstore.open(spec, read=True).result().read().result(), values)
         again = zarr.open_array((root / "made.zarr").zarr_store(read_only=True), mode="r")
         assert np.array_equal(again[:], values)
         with pytest.raises(ValueError, match=r"read.?only"):

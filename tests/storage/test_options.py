@@ -190,6 +190,15 @@ def test_azure_is_refused_for_tensorstore() -> None:
         Location.parse("az://box/x").tensorstore_spec()
 
 
+def test_an_option_that_cannot_take_effect_is_refused() -> None:
+    configure({"gs://box": StorageOptions(endpoint="http://127.0.0.1:1")})
+    try:
+        with pytest.raises(LocationError, match="an endpoint cannot be set"):
+            Location.parse("gs://box/x").exists()
+    finally:
+        configure({})
+
+
 class _Model(BaseModel):
     place: Location
 
