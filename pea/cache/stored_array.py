@@ -100,8 +100,8 @@ class StoredArray:
         if start == stop:
             return rows
         tensorstore = _tensorstore()
+        source = self._open(tensorstore)[start:stop].translate_to[0]
         try:
-            source = self._open(tensorstore)[start:stop].translate_to[0]
             tensorstore.array(rows, context=_context()).write(source).result()
         except (ValueError, OSError) as error:
             self._explain(error, start, stop)
@@ -117,7 +117,11 @@ class StoredArray:
             "recheck_cached_metadata": False,
             "recheck_cached_data": False,
         }
-        return tensorstore.open(spec, open=True, assume_metadata=True, read=True, context=_context()).result()
+        try:
+            return tensorstore.open(spec, open=True, assume_metadata=True, read=True, context=_context()).result()
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            where = self._store / self._name
+            raise CacheError("not an array of this format", where=where, got=_first_line(str(error))) from None
 
     def _explain(self, error: Exception, start: int, stop: int) -> NoReturn:
         """Tell damage from a storage that cannot be read."""

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
-from pea.models.loading import load_part
+from pea.models.loading import check_loading_info, load_part
 from pea.models.teacher_parts import pooled_dim_of
 
 
@@ -84,6 +84,19 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         else:
             pooled = projected.mean(1)
         return Conditioning(self.fc(functional.gelu(projected)), pooled)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, **options: Any) -> Any:
+        """As of any diffusers model, from safetensors; a file that lacks a tensor, or has another, is refused.
+
+        Raises:
+            CheckpointError: the tensors are not those of the adapter that `config.json` describes.
+        """
+        with_info = options.pop("output_loading_info", False)
+        settings = {"use_safetensors": True} | options
+        adapter, info = super().from_pretrained(str(folder), output_loading_info=True, **settings)
+        check_loading_info(cls, Path(folder), info, list(adapter.state_dict()), None)
+        return (adapter, info) if with_info else adapter
 
     @classmethod
     def load(cls, folder: Path) -> PEA:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.config import Config
-from pea.corpus.tars import expand_tars
+from pea.corpus.places import expand_tars
 from pea.errors import PeaError
 from pea.foreign_text import visible
 from pea.storage.hub import is_hub_id
@@ -122,14 +122,15 @@ def _there(name: str, place: Location, *, needed: bool) -> Finding:
 def _tars(name: str, patterns: tuple[str, ...]) -> Finding:
     try:
         tars = expand_tars(patterns)
-        size = sum(os.stat(tar).st_size for tar in tars)
-        unreadable = [str(tar) for tar in tars if not os.access(tar, os.R_OK)]
+        unreadable = [each for each in tars if each.location.is_local and not os.access(each.location, os.R_OK)]
+        tars[0].location.read_bytes(0, 1)
+        size = sum(each.location.status().size_bytes for each in tars if each.location.is_local)
     except (PeaError, OSError) as error:
         return Finding(name, "problem", str(error))
     if unreadable:
-        shown = f"{len(unreadable)} of {len(tars)} tars may not be read, such as {visible(unreadable[0])}"
+        shown = f"{len(unreadable)} of {len(tars)} tars may not be read, such as {visible(str(unreadable[0]))}"
         return Finding(name, "problem", shown, "Give this user the right to read them.")
-    return Finding(name, "ok", f"{len(tars)} tars, {size / _GIB:.2f} GiB")
+    return Finding(name, "ok", f"{len(tars)} tars" + (f", {size / _GIB:.2f} GiB on disks" if size else ""))
 
 
 def look_at_hub() -> Finding:

@@ -22,6 +22,7 @@ from pea.config import Config
 from pea.corpus.samples import Sample, place_in_bucket, read_tar
 from pea.draws.recipe import DrawRecipe, draws, latent_noise, noise
 from pea.errors import CorpusError, DiskFullError, IdentityError
+from pea.storage import Location
 from tests.corpus.tar_files import encoded, picture, write_tar
 from tests.corpus.test_dirt import KINDS, build
 
@@ -277,6 +278,19 @@ def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_r
     assert [shard.num_samples for shard in cache.shards] == [0, 1]
     bucket, row = find(cache, "k")
     assert bucket.read(["time_ids"], row, row + 1)["time_ids"][0].tolist()[:2] == [480, 640]
+
+
+def test_tars_in_a_bucket_give_the_same_cache(fresh_run: Config, tiny_sdxl: Config, bucket: Location) -> None:
+    for name in ("parallel-0", "parallel-1"):
+        (bucket / f"corpus/{name}.tar").write_bytes(_tar(fresh_run, name).read_bytes())
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (f"{bucket}/corpus/parallel-{{0..1}}.tar",)})
+    config = fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})})
+    cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))
+    collector = Collector(config, "parallel", CPU)
+    for part in cache.plan():
+        list(collector.collect(cache, Task(part, bucket / f"corpus/{part.tar}.tar")))
+    assert_same(Cache.open(config.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
 
 
 def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path) -> None:

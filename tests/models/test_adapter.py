@@ -104,6 +104,19 @@ def test_an_adapter_of_other_tensors_is_refused(
     with pytest.raises(CheckpointError, match=said) as caught:
         PEA.load(tmp_path)
     assert "\n" not in str(caught.value)
+    with pytest.raises((CheckpointError, ValueError), match=said):
+        PEA.from_pretrained(tmp_path)
+
+
+def test_a_pickled_adapter_is_not_opened(tmp_path: Path) -> None:
+    adapter = PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"})
+    adapter.save_pretrained(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save(adapter.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="no safetensors weights"):
+        PEA.load(tmp_path)
+    with pytest.raises(OSError, match="safetensors"):
+        PEA.from_pretrained(tmp_path)
 
 
 def test_a_diffusion_model_of_another_shape_is_refused() -> None:
