@@ -10,6 +10,7 @@ from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
+from pea.errors import CheckpointError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
 
@@ -36,6 +37,13 @@ class TeacherConfig(Section):
             CheckpointError: something is missing, or cannot be got from the hub.
         """
         base = local_folder(self.checkpoint)
+        if base.is_file():
+            raise CheckpointError(
+                "a single file says neither its configuration nor its tokenizer",
+                where=base,
+                expected="a folder in diffusers' layout",
+                remedy="Make one of it once: from_single_file(...) and save_pretrained(...) of its diffusers pipeline.",
+            )
         parts = {name: local_folder(place) for name, place in self._parts().items()}
         return assembled_folder(base, parts) if parts else base
 

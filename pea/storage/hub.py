@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from pea.errors import CheckpointError
@@ -58,15 +58,18 @@ def _snapshot(place: str, every_form: bool) -> Path:
     name, revision = place.split("@", 1)
     disable_progress_bars()
     try:
+        fetch = partial(
+            snapshot_download, name, revision=revision, allow_patterns=None if every_form else [*_PLAIN, *_WEIGHTS]
+        )
         try:
             listed = HfApi().model_info(name, revision=revision).siblings or ()
         except Exception:  # the cache decides without the network; where it has nothing, the first error is told
-            with suppress(Exception):
-                return Path(snapshot_download(name, revision=revision, local_files_only=True))
+            for variants in (["*.fp16.*"], []):
+                with suppress(Exception):
+                    return Path(fetch(ignore_patterns=[*_NEVER, *variants], local_files_only=True))
             raise
         never = [*_NEVER, *_variants_beside([each.rfilename for each in listed])]
-        kept = None if every_form else [*_PLAIN, *_WEIGHTS]
-        return Path(snapshot_download(name, revision=revision, allow_patterns=kept, ignore_patterns=never))
+        return Path(fetch(ignore_patterns=never))
     except Exception as error:  # of the hub's, the network's and the disk's many kinds
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise CheckpointError(

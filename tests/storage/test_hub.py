@@ -49,6 +49,7 @@ def weights_asked_for(hub: Hub) -> list[str]:
     return sorted({line.split("/")[-1] for line in hub.asked if "/resolve/" in line and ".json" not in line})
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_once_and_then_found_offline(encoder: Path, tmp_path: Path) -> None:
     place, home = f"org/zh@{SHA}", tmp_path / "home"
     with loopback_hub({"org/zh": encoder}) as hub:
@@ -63,6 +64,7 @@ def test_a_model_is_fetched_once_and_then_found_offline(encoder: Path, tmp_path:
         assert torch.equal(torch.load(tmp_path / "a.pt"), torch.load(tmp_path / "b.pt"))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_got_is_one_line(encoder: Path, tmp_path: Path) -> None:
     code = """
 import sys
@@ -81,6 +83,7 @@ except CheckpointError as error:
     assert shown.startswith("org/zh@main: cannot get this model from the hub") and shown.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_import_fetches_every_form(encoder: Path, tmp_path: Path) -> None:
     torch.save(load_file(encoder / "model.safetensors"), encoder / "pytorch_model.bin")
     (encoder / "model.safetensors").unlink()
