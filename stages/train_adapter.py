@@ -112,7 +112,7 @@ def _publish(
     done = config.train.phases[: len(position.done)]
     config = config.model_copy(update={"train": config.train.model_copy(update={"phases": done})})
     cache = open_parallel(config)
-    adapter = untrained_adapter(config, unet_config(config.teacher.checkpoint), tables.encoder, cache.identity)
+    adapter = untrained_adapter(config, unet_config(config.teacher.folder), tables.encoder, cache.identity)
     adapter.load_state_dict(parameters)
     summary = whole_summary(position.done) | {
         "skipped_steps": 0,
