@@ -37,6 +37,9 @@ COMMANDS = {
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
+    "import": Command(
+        "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
+    ),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True

@@ -22,7 +22,7 @@ from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
 from stages.command.console import Console, bold
-from stages.command.run_folder import mirror_of
+from stages.command.run_folder import state_of
 from stages.pipeline.checks import check_stages
 from stages.pipeline.definition import Pipeline, Stage, Words, load_pipeline
 from stages.pipeline.digests import ABSENT, Content, Digests
@@ -45,10 +45,7 @@ class Runner:
     force: bool = False
 
     def __post_init__(self) -> None:
-        self._mirror = mirror_of(self.config)
-        self._state = (self._mirror.folder if self._mirror else self.config.run_dir) / "state"
-        if self._mirror:
-            self._mirror.fetch()
+        self._state, self._mirror = state_of(self.config)
         self._digests = Digests(self._state / "digests.json")
         self._words = Words(self.pipeline.config, self.config)
         check_stages(self.pipeline.stages, self.config, self._words)
@@ -135,7 +132,7 @@ class Runner:
     def _record(self, stage: Stage, record: dict[str, Any]) -> None:
         write_text(self._record_path(stage), json.dumps(record, indent=2) + "\n")
         if self._mirror:
-            self._mirror.publish("state/")
+            self._mirror.publish()
 
     def _execute(self, stage: Stage) -> None:
         code = subprocess.run(self.command(stage), check=False).returncode

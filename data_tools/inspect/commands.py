@@ -162,9 +162,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     from data_tools.inspect.verify import verify
     from pea.cache.certificate import write_certificate
     from pea.config import load_config
-    from pea.config.inputs import with_inputs_fetched
 
-    config = with_inputs_fetched(load_config(arguments.config, arguments.overrides))
+    config = load_config(arguments.config, arguments.overrides)
     found = verify(config, arguments.corpus, num_samples=arguments.samples, threshold=arguments.threshold)
     rows = [[name, f"{each['mean']:.2e}", f"{each['largest']:.2e}"] for name, each in found.errors.items()]
     say(table(["relative error", "mean", "largest"], rows))

@@ -7,18 +7,20 @@ whatever reports lie beside them (totals, certificates, run summaries).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from pea.cache.completion import CompletionRecord, read_record
-from pea.cache.manifest import FILE_NAME, PartPlan, read_manifest
+from pea.cache.manifest import FILE_NAME, read_manifest
 from pea.cache.reader import Cache
-from pea.cache.removals import read_removed
 from pea.errors import CacheError, ShardUnfinishedError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.location import Location
 
 _PROBLEMS_SHOWN = 3
+_THREADS = 16
+_Look = tuple[list[Any] | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -52,39 +54,37 @@ def cache_content(directory: Location) -> CacheContent:
     cache = Cache(directory, read_manifest(directory))
     parts: dict[str, Any] = {}
     problems: list[str] = []
-    for plan in cache.manifest.parts:
-        name = f"{plan.tar}/{plan.part}"
-        try:
-            record, store = _record(cache, plan)
-            missing = list(_missing(record, store))
-        except ShardUnfinishedError:
-            continue
-        except CacheError as error:
-            problems.append(f"{name}: {error}")
-            continue
-        parts[name] = _rows(record)
-        if missing:
-            shown = ", ".join(missing[:_PROBLEMS_SHOWN]) + (", ..." if len(missing) > _PROBLEMS_SHOWN else "")
-            problems.append(f"{name}: {len(missing)} of {len(record.files)} files missing or cut ({shown})")
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="pea-look") as pool:
+        found = list(cache.newest_records())
+        for (plan, _), (rows, problem) in zip(found, pool.map(_look, [place for _, place in found]), strict=True):
+            name = f"{plan.tar}/{plan.part}"
+            parts |= {} if rows is None else {name: rows}
+            problems += [] if problem is None else [f"{name}: {problem}"]
     content = {
         "identity": cache.identity.digest,
         "parts": [[plan.tar, plan.part, plan.kind, plan.draw_start, plan.draw_stop] for plan in cache.manifest.parts],
         "rows": parts,
-        "removed": _removed(cache),
+        "removed": sorted(cache.removed()),
         "problems": problems,
     }
     return CacheContent(sha256_text(canonical_json(content)), tuple(problems))
 
 
-def _record(cache: Cache, plan: PartPlan) -> tuple[CompletionRecord, Location]:
-    """The completion record of a part, and the store that it names."""
-    place = cache.record_path(plan)
-    record = read_record(place)
-    return record, Location.parse(place.parent / record.store)
-
-
-def _removed(cache: Cache) -> Any:
-    return read_removed(cache.directory)
+def _look(place: Location | None) -> _Look:
+    """The rows of a part (None: not finished), and what is wrong with it."""
+    if place is None:
+        return None, None
+    try:
+        record = read_record(place)
+    except ShardUnfinishedError:  # it was withdrawn
+        return None, None
+    except CacheError as error:
+        return None, str(error)
+    missing = list(_missing(record, place.parent / record.store))
+    if not missing:
+        return _rows(record), None
+    shown = ", ".join(missing[:_PROBLEMS_SHOWN]) + (", ..." if len(missing) > _PROBLEMS_SHOWN else "")
+    return _rows(record), f"{len(missing)} of {len(record.files)} files missing or cut ({shown})"
 
 
 def _rows(record: CompletionRecord) -> list[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -11,11 +12,11 @@ import numpy.typing as npt
 
 from pea.cache.completion import CompletionRecord, read_record, read_summary
 from pea.cache.manifest import PartPlace, PartPlan
-from pea.cache.publication import generations
+from pea.cache.publication import generation_name, generations, newest
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, Level, decode_texts, most_text_bytes
 from pea.cache.stored_array import StoredArray
 from pea.corpus.tars import TarIdentity
-from pea.errors import CacheError, PeaError, ShardDamagedError
+from pea.errors import CacheError, PeaError, ShardDamagedError, ShardUnfinishedError
 from pea.storage.location import Location
 
 _MOST_OPEN = 256
@@ -63,8 +64,14 @@ class Shard:
 
         Raises:
             ShardUnfinishedError, ShardDamagedError: a part is not finished, or its record is damaged.
+            CacheError: a part was replaced since the cache was opened.
         """
-        return OpenShard(self.tar, [Part(plan, record) for plan, record in self._places], self._draws_per_sample)
+        try:
+            return OpenShard(self.tar, [Part(*place) for place in self._places], self._draws_per_sample)
+        except ShardUnfinishedError:
+            if all(is_counting(place) for place in self._places):
+                raise
+            raise _replaced(self.tar) from None
 
 
 @lru_cache(maxsize=_MOST_OPEN)
@@ -95,12 +102,17 @@ class Part:
             ShardUnfinishedError, ShardDamagedError: as ``read_record``.
             LocationError: the store lies outside of the cache.
         """
-        self.plan = plan
+        self.plan, self._place = plan, record
         self.generation = generations([record.name])[plan.part][-1]
         """Of the record."""
         self.record = read_record(record)
         self.store = store_location(record, self.record.store)
         self._arrays: dict[str, StoredArray] = {}
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another record counts by now."""
+        return not is_counting(PartPlace(self.plan, self._place))
 
     def array_names(self, bucket: str) -> list[str]:
         """Names of all arrays of a bucket, text columns included."""
@@ -170,6 +182,20 @@ class Part:
             raise ShardDamagedError("not a column of texts", where=where, got=error, remedy=_REMEDY) from None
 
 
+def is_counting(place: PartPlace) -> bool:
+    """Whether a record counts, or there is none that does."""
+    counting = newest(place.record.parent, place.plan.part)
+    return counting is None or place.record.name == generation_name(place.plan.part, counting)
+
+
+def _replaced(where: str) -> CacheError:
+    return CacheError(
+        "the shard was replaced while the cache was open",
+        where=where,
+        remedy="Samples were removed, or it was repaired: open the cache again.",
+    )
+
+
 def store_location(record: Location, name: str) -> Location:
     """Where the store that a record names is: beside it, and below the cache also where links lead.
 
@@ -234,9 +260,21 @@ class Bucket:
 
         Raises:
             ShardDamagedError: what is stored is not what was written.
-            CacheError: there is no such array.
+            CacheError: there is no such array, or the shard was replaced since it was opened.
+            StorageError: the storage cannot be read.
         """
-        return {name: self._read(name, start, stop) for name in names}
+        with self._replaced_told():
+            return {name: self._read(name, start, stop) for name in names}
+
+    @contextmanager
+    def _replaced_told(self) -> Iterator[None]:
+        """Who takes a sample down deletes the store that others may be reading: no damage."""
+        try:
+            yield
+        except ShardDamagedError:
+            if not any(part.is_replaced for part in self._parts):
+                raise
+            raise _replaced(f"{self._tar}/{self.name}") from None
 
     def rows_apart(self, name: str) -> bool:
         """Whether ``read_row`` of an array is as quick as ``read`` of many rows: each is checked and stored alone."""
@@ -249,7 +287,8 @@ class Bucket:
         Raises:
             ShardDamagedError: what is stored is not what was written.
         """
-        self._holders(name)[0][1].read(row, row + 1, out)
+        with self._replaced_told():
+            self._holders(name)[0][1].read(row, row + 1, out)
 
     def _read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         holders = self._holders(name)

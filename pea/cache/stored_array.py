@@ -99,13 +99,16 @@ class StoredArray:
         rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype) if out is None else out
         if start == stop:
             return rows
-        tensorstore = _tensorstore()
+        source = self._open(_tensorstore())[start:stop].translate_to[0]
         try:
-            source = self._open(tensorstore)[start:stop].translate_to[0]
-            tensorstore.array(rows, context=_context()).write(source).result()
+            self._write_to(rows, source)
         except (ValueError, OSError) as error:
             self._explain(error, start, stop)
         return rows
+
+    def _write_to(self, rows: npt.NDArray[Any], source: Any) -> None:
+        """Read to where the rows are wanted: what is not copied costs nothing."""
+        _tensorstore().array(rows, context=_context()).write(source).result()
 
     def _open(self, tensorstore: Any) -> Any:
         """The array in tensorstore; metadata are those that were checked, and are not read again."""
@@ -117,7 +120,11 @@ class StoredArray:
             "recheck_cached_metadata": False,
             "recheck_cached_data": False,
         }
-        return tensorstore.open(spec, open=True, assume_metadata=True, read=True, context=_context()).result()
+        try:
+            return tensorstore.open(spec, open=True, assume_metadata=True, read=True, context=_context()).result()
+        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+            where = self._store / self._name
+            raise CacheError("not an array of this format", where=where, got=_first_line(str(error))) from None
 
     def _explain(self, error: Exception, start: int, stop: int) -> NoReturn:
         """Tell damage from a storage that cannot be read."""

@@ -17,6 +17,7 @@ Check = Callable[[Any, str], None]
 MOST = 1 << 53
 """Largest number that every JSON reader keeps."""
 _MOST_ITEMS = 1 << 22
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f/\\]")
 _MAX_NAME_BYTES = 255
 
@@ -25,12 +26,15 @@ def parse(data: bytes | str) -> Any:
     """A document.
 
     Raises:
-        ValueError: it is no JSON, or nested too deeply.
+        ValueError: it is no JSON, nested too deeply, or has texts that UTF-8 cannot hold.
     """
     try:
-        return json.loads(data, parse_constant=_refuse_constant)
+        document = json.loads(data, parse_constant=_refuse_constant)
+        if _SURROGATE.search(data if isinstance(data, bytes) else data.encode()):
+            json.dumps(document, ensure_ascii=False).encode()  # half of a pair is a ValueError
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return document
 
 
 def read_at_most(path: Location, most: int) -> bytes:

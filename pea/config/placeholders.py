@@ -50,7 +50,7 @@ def _path_or_url(value: Any) -> Path | Location:
     return place.local_path if place.is_local else place
 
 
-def _place(value: Any, validate: Any, info: ValidationInfo) -> Any:
+def _fill_path(value: Any, validate: Any, info: ValidationInfo) -> Any:
     """In place of pydantic's own reading of a path, which knows no URLs; of what is no text, it says what is wrong."""
     if not isinstance(value, str | Path | Location):
         return validate(value)
@@ -74,7 +74,7 @@ def _fill_pattern(pattern: str, info: ValidationInfo) -> str:
 
 
 _AS_TEXT = (PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string", "format": "path"}))
-SetupPath = Annotated[Path, WrapValidator(_place), *_AS_TEXT]
+SetupPath = Annotated[Path, WrapValidator(_fill_path), *_AS_TEXT]
 """A path in which ``{run_dir}`` stands for the run's folder; where a URL stands, it is a ``Location`` until the command
 that needs it has fetched it (``pea.config.inputs``)."""
 TarPattern = Annotated[str, AfterValidator(_fill_pattern)]

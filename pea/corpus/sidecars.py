@@ -69,7 +69,9 @@ def sidecar_text(num_samples: int, size_bytes: int, sha256: str) -> str:
 
 
 def read_sidecars(tar: str, folder: str, read: Callable[[str], bytes | None]) -> list[Sidecar]:
-    """What is said beside a tar of that file name. ``read``: name of a file in its folder -> its bytes, or None.
+    """What is said beside a tar of that file name.
+
+    ``read``: name of a file in its folder -> its bytes, at most ``MAX_BYTES``, or None.
 
     Raises:
         CorpusError: a file of ours, or img2dataset's, says nothing that can be understood.
@@ -102,11 +104,11 @@ def _own(where: str, data: bytes) -> Sidecar:
 
 def _document(where: str, data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(data.decode("utf-8")) if len(data) <= MAX_BYTES else None
+        document = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise _unreadable(where, error) from None
     if not isinstance(document, dict):
-        raise _unreadable(where, f"{len(data)} bytes that are no small JSON object")
+        raise _unreadable(where, f"a {type(document).__name__}, not an object")
     return document
 
 

@@ -70,7 +70,7 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any
     model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
-    _check_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
+    check_loading_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
 
 
@@ -168,7 +168,7 @@ def _read_names(model: nn.Module, tower: nn.Module) -> list[str]:
     return [name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in inside]
 
 
-def _check_info(
+def check_loading_info(
     kind: Any, folder: Path, info: Mapping[str, Any], used: Collection[str], left_out: re.Pattern[str] | None
 ) -> None:
     """Refuse a file that lacks what is used, or that holds what nobody knows."""

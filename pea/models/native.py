@@ -6,48 +6,25 @@ Shapes: B batch, L tokens, D width of the hidden states.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import Reading, reading_of
 from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import LEFT_OUT, digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
 from pea.storage.digests import canonical_json, sha256_text
-
-
-class TextEncoder(Protocol):
-    """What training and drawing ask of the encoder of native captions, be it one or two side by side."""
-
-    @property
-    def width(self) -> int:
-        """Width D of the states."""
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens L that every caption is padded to."""
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """Which it is and how it is read."""
-
-    @property
-    def folder(self) -> Path | None:
-        """Where it was loaded from, for messages."""
-
-    def to(self, device: torch.device | str) -> TextEncoder:
-        """Move it."""
-
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Captions -> states float `[B, L, D]` and attention mask int64 `[B, L]`."""
+from pea.storage.hub import model_name
 
 
 class Source(NamedTuple):
@@ -82,10 +59,11 @@ class NativeEncoder:
         Raises:
             CheckpointError: the folder is missing, holds no text model, or can't be read so.
         """
-        config = load_part(AutoConfig, folder, None)
-        model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
-        tokenizer = load_tokenizer(AutoTokenizer, folder)
-        _check_vocabulary(tokenizer, model, folder)
+        with _naming_import(folder):
+            config = load_part(AutoConfig, folder, None)
+            model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
+            tokenizer = load_tokenizer(AutoTokenizer, folder)
+            _check_vocabulary(tokenizer, model, folder)
         if tokenizer.pad_token is None:  # as most language models are published
             tokenizer.pad_token = tokenizer.eos_token
         source = Source(folder, tuple(stored_names.values()))
@@ -123,7 +101,7 @@ class NativeEncoder:
         if self.source is None:
             raise CheckpointError("this text encoder was not loaded from a folder", got=type(self.model).__name__)
         return {
-            "name": self.source.folder.resolve().name,
+            "name": model_name(self.source.folder),
             "class": type(self.model).__name__,
             "tensors": digest_of(self.source.folder, self.source.tensors),
             "tokenizer": tokenizer_digest(self.tokenizer),
@@ -162,16 +140,30 @@ def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None
     Raises:
         CheckpointError: as `NativeEncoder.from_pretrained`.
     """
-    config, towers = load_part(AutoConfig, folder, None), list[nn.Module]()
+    towers: list[nn.Module] = []
 
     def tower(whole: nn.Module) -> nn.Module:
         towers.append(_text_tower(whole, folder))
         return towers[-1]
 
-    check_weights(_kind(config), folder, tower)
-    tokenizer = load_tokenizer(AutoTokenizer, folder)
-    _check_vocabulary(tokenizer, towers[-1], folder)
+    with _naming_import(folder):
+        config = load_part(AutoConfig, folder, None)
+        check_weights(_kind(config), folder, tower)
+        tokenizer = load_tokenizer(AutoTokenizer, folder)
+        _check_vocabulary(tokenizer, towers[-1], folder)
     reading_of(config, tokenizer, reading)
+
+
+@contextmanager
+def _naming_import(folder: Path) -> Iterator[None]:
+    """Where something is there that cannot be loaded, say what reads the other forms that encoders come in."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not folder.exists():
+            raise
+        advice = f"Published in another form than transformers'? pea import {folder} --out FOLDER."
+        raise CheckpointError(f"{error.message.rstrip('.')}. {advice}") from error
 
 
 def native_digest(folder: Path) -> str:

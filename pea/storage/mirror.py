@@ -26,6 +26,9 @@ _GUARDED = ".safetensors"
 """Files that are not to be changed below a completing one."""
 
 
+_LEASE = ".lease"
+
+
 @dataclass(frozen=True)
 class _Known:
     """A file that was the same here and in the store when it was last fetched or published."""
@@ -67,15 +70,15 @@ class Mirror:
         self._write_ledger({name: known[name] for name in there})
         return len(wrong)
 
-    def publish(self, below: str = "") -> int:
-        """Bring the store to what the copy holds (``below``: of files whose names begin so); how many were sent.
+    def publish(self) -> int:
+        """Bring the store to what the copy holds; returns how many files were sent.
 
         Raises:
             StorageError: the store or the disk cannot be read or written. Publishing again goes on where it broke off.
         """
         known = self._read_ledger()
-        here = {name for name in self._here() if name.startswith(below)}
-        gone = {name for name in known if name.startswith(below)} - here
+        here = self._here()
+        gone = set(known) - here
         changed = {name for name in here if not self._is_published(name, known.get(name))}
         touched = {name.rpartition("/")[0] for name in changed | gone if name.endswith(_GUARDED)}
         guards = {name for name in here | gone if _is_completing(name) and name.rpartition("/")[0] in touched}
@@ -98,7 +101,7 @@ class Mirror:
         """Every mirrored file of the store; what is left out is not listed: it may be millions of names."""
         found = {}
         for entry in self.remote.entries():
-            if entry.name in self._left_out or entry.name.endswith(".lease"):
+            if entry.name in self._left_out or entry.name.endswith(_LEASE):
                 continue
             if entry.status:
                 found[entry.name] = entry.status
@@ -115,7 +118,7 @@ class Mirror:
         return {
             path.as_posix()
             for path in files
-            if path.parts[0] not in self._left_out and not any(map(is_temporary, path.parts))
+            if path.parts[0] not in self._left_out and not any(map(_is_not_kept, path.parts))
         }
 
     def _is_copied(self, name: str, status: Status, known: _Known | None) -> bool:
@@ -151,6 +154,10 @@ def _typed(kind: Callable[[Any], Any], value: Any) -> Any:
     if type(value) is not kind:
         raise TypeError("not a ledger")
     return value
+
+
+def _is_not_kept(name: str) -> bool:
+    return is_temporary(name) or name.endswith(_LEASE)
 
 
 def _is_completing(name: str) -> bool:

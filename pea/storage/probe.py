@@ -69,7 +69,10 @@ def probe(place: Location) -> Probe:
 
     Raises nothing: what does not work is in ``refused``.
     """
-    found = Probe(_nearest_folder(place))
+    found = Probe(_nearest_there(place))
+    if found.tried.is_local and not os.path.isdir(found.tried):  # Path.is_dir raises where it may not look
+        found.refused["write"] = f"{found.tried} is no folder"
+        return found
     if found.tried.is_local:
         path = found.tried.local_path
         found.file_system = file_system(path)
@@ -172,11 +175,11 @@ def _expect(file: Location, content: bytes) -> None:
         raise StorageError("other bytes than were written", where=file, expected=content, got=got[:20])
 
 
-def _nearest_folder(place: Location) -> Location:
+def _nearest_there(place: Location) -> Location:
     if not place.is_local:
         return place
     path = place.local_path.absolute()
-    return Location.parse(next((each for each in (path, *path.parents) if each.is_dir()), Path("/")))
+    return Location.parse(next((each for each in (path, *path.parents) if os.path.lexists(each)), Path("/")))
 
 
 def file_system(path: Path) -> str | None:

@@ -13,6 +13,7 @@ from pea.storage.transfer import copy_file
 
 VARIABLE = "PEA_WORK_DIR"
 _SHOWN = 16
+_FETCHED: dict[tuple[Location, Path], Path] = {}
 
 
 def work_folder() -> Path:
@@ -29,14 +30,21 @@ def folder_for(kind: str, place: Location) -> Path:
 def fetched(place: Location) -> Path:
     """A file or folder of a store as a copy on this machine, fetched once for each content.
 
-    The copy is kept under the URL and the versions (ETags) of its files, and appears whole or not at all. Where nothing
-    is stored, a path where nothing is, so that whoever needs it says so.
+    The copy is kept under the URL and the versions (ETags) of its files, and appears whole or not at all. A process
+    asks once. Where nothing is stored, a path where nothing is, so that whoever needs it says so.
 
     Raises:
         StorageError: the store or the disk cannot be read or written.
     """
     if place.is_local:
         return place.local_path
+    found = _FETCHED.get((place, work_folder()))
+    if found is None or not found.exists():
+        found = _FETCHED[place, work_folder()] = _fetch(place)
+    return found
+
+
+def _fetch(place: Location) -> Path:
     files = {entry.name: entry.status for entry in place.entries(recursive=True) if entry.status}
     single = not files and place.exists()
     known = {"": place.status()} if single else files

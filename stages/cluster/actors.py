@@ -11,8 +11,8 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from pea.config import Config
-from pea.config.inputs import source_of
 from pea.errors import CacheError
+from pea.storage.processes import ProcessName
 from stages.cluster.capacity import Need, fewer_places, no_place, num_places
 from stages.cluster.node_trust import Node, NodeTrust
 from stages.cluster.session import RaySession, first_line
@@ -43,6 +43,8 @@ class Actors:
     def __init__(self, config: Config) -> None:
         self.session = RaySession(config)
         self.trust = NodeTrust()
+        self.processes: set[ProcessName] = set()
+        """Those of all actors so far, the dead ones too."""
         self._config = with_absolute_paths(config)
         self._numbers = count()
         self._pending: dict[Any, _Pending] = {}
@@ -81,12 +83,13 @@ class Actors:
         for answer in done:
             pending = self._pending.pop(answer)
             try:
-                node_id = ray.get(answer)
+                node_id, process = ray.get(answer)
             except RayError as error:
                 ray.kill(pending.handle)
                 self._note_failed_start(error)
                 continue
             self._failed_starts = 0
+            self.processes.add(process)
             found[pending.number] = Node(node_id, self._names.get(node_id, node_id))
             self._running[pending.number] = (pending.handle, found[pending.number])
         return found
@@ -177,7 +180,7 @@ class Actors:
             options["label_selector"] = {_NODE_ID: f"!in({','.join(sorted(avoid))})"}
         num_threads = max(1, int(self._config.cache.run.num_cpus_per_actor))
         actor = TeacherActor.options(**options).remote(self._config.model_dump_json(), num_threads)
-        self._pending[actor.node.remote()] = _Pending(next(self._numbers), actor, avoid)
+        self._pending[actor.place.remote()] = _Pending(next(self._numbers), actor, avoid)
 
     def _drop_pending(self, answer: Any) -> None:
         ray.kill(self._pending.pop(answer).handle)
@@ -217,6 +220,6 @@ def _name_of(node: dict[str, Any]) -> str:
 
 def with_absolute_paths(config: Config) -> Config:
     """A worker may have another working directory."""
-    teacher = config.teacher.model_copy(update={"checkpoint": source_of(config.teacher.checkpoint)})
+    teacher = config.teacher.absolute()
     cache_root = config.cache_root.resolve() if config.cache_root else None
     return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve(), "cache_root": cache_root})

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from pea.collect.events import Done, Finished, Started
 from pea.config import Config
-from pea.errors import DiskFullError, PeaError, ShardLockedError, is_disk_full
+from pea.errors import DiskFullError, LeaseHeldError, PeaError, is_disk_full
 from stages.cluster.actors import Actors
 from stages.cluster.retries import Job
 from stages.cluster.schedule import Schedule
 from stages.cluster.session import first_line
-from stages.cluster.teacher_actor import ActorNews, DoneByAnother, InFlight
+from stages.cluster.teacher_actor import ActorNews, BusyElsewhere, DoneByAnother, InFlight
 from stages.command.progress import StageProgress
 
 _POLL_S = 1.0
@@ -35,7 +35,8 @@ class Pool:
         self._schedule = Schedule(jobs, config.cache.run.num_actors, actors.trust)
         self._streams: dict[Any, tuple[int, Job]] = {}
         """Stream of news -> (actor, job)."""
-        self._done_by_another: set[int] = set()
+        self._others: dict[int, DoneByAnother | BusyElsewhere] = {}
+        """Actor -> what another run has to do with its job."""
         self._staffed = float("-inf")
         self._bytes = {job.name: job.tar.status().size_bytes for job in jobs}
         self.stage_seconds: Counter[str] = Counter()
@@ -89,7 +90,10 @@ class Pool:
         options: dict[str, Any] = {"num_returns": "streaming"}
         if job.careful:
             options["_generator_backpressure_num_objects"] = _ONE_AT_A_TIME
-        self._streams[method.options(**options).remote(self._corpus, job.task())] = (actor, job)
+        self._streams[method.options(**options).remote(self._corpus, job.task(), frozenset(self._actors.processes))] = (
+            actor,
+            job,
+        )
 
     def _follow(self, stream: Any) -> None:
         actor, job = self._streams[stream]
@@ -97,11 +101,7 @@ class Pool:
             self._note(actor, job, ray.get(next(stream)))
             return
         except StopIteration:
-            if actor in self._done_by_another:
-                self._done_by_another.discard(actor)
-                self._schedule.done_by_another(actor)
-            else:
-                self._schedule.finished(actor)
+            self._after_success(actor)
         except (RayError, PeaError, OSError) as error:
             self._after_failure(actor, job, error)
         del self._streams[stream]
@@ -113,19 +113,28 @@ class Pool:
             job.num_done += news.num_samples
         elif isinstance(news, InFlight):
             job.key_in_flight = news.key
-        elif isinstance(news, DoneByAnother):
-            self._done_by_another.add(actor)
+        elif isinstance(news, DoneByAnother | BusyElsewhere):
+            self._others[actor] = news
         elif isinstance(news, Finished):
             self.stage_seconds.update(news.stage_seconds)
+
+    def _after_success(self, actor: int) -> None:
+        other = self._others.pop(actor, None)
+        if isinstance(other, DoneByAnother):
+            self._schedule.done_by_another(actor)
+        elif isinstance(other, BusyElsewhere):
+            self._schedule.postpone(actor, other.owner)
+        else:
+            self._schedule.finished(actor)
 
     def _after_failure(self, actor: int, job: Job, error: Exception) -> None:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if is_disk_full(cause):
             remedy = "Make room and run the same command again."
             raise DiskFullError("the disk is full", where=self._directory, remedy=remedy) from error
-        if isinstance(cause, ShardLockedError):
-            self._schedule.postpone(actor)
-        elif isinstance(error, RayActorError):
+        if isinstance(cause, LeaseHeldError):
+            self._schedule.postpone(actor, first_line(cause))
+        elif isinstance(error, RayError) and not isinstance(error, RayTaskError):
             gone = isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
             self._actors.drop(actor)
             (self._schedule.lost if gone else self._schedule.died)(actor)

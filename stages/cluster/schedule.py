@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pea.errors import CorpusError, PeaError
+from pea.errors import CorpusError, PeaError, StorageError
 from stages.cluster.node_trust import Node, NodeTrust
 from stages.cluster.retries import Job
 
@@ -57,6 +57,7 @@ class Schedule:
         self._deferred: dict[Job, _Deferred] = {}
         self._postponed: dict[Job, float] = {}
         """Job -> when to look at it again."""
+        self._known_elsewhere: set[Job] = set()
         self._idle: dict[int, Node] = {}
         self._busy: dict[int, tuple[Node, Job]] = {}
         self._num_actors, self._trust, self._clock = num_actors, trust, clock
@@ -123,10 +124,13 @@ class Schedule:
         job.finish()
         self._forget(job)
 
-    def postpone(self, actor: int) -> None:
-        """Another run is busy with its job."""
+    def postpone(self, actor: int, owner: str) -> None:
+        """Another run is busy with its job. ``owner``: who."""
         node, job = self._busy.pop(actor)
         self._idle[actor] = node
+        if job not in self._known_elsewhere:
+            self._known_elsewhere.add(job)
+            self.lines.append(f"{job.name}: another run is working on it ({owner}); looked at again later")
         self._postponed[job] = self._clock() + POSTPONED_S
 
     def failed(self, actor: int, error: Exception, reason: str) -> None:
@@ -248,7 +252,7 @@ class Schedule:
         self._forget(job)
         again = True
         if errors:
-            if isinstance(errors[-1], PeaError) and not isinstance(errors[-1], CorpusError):
+            if isinstance(errors[-1], PeaError) and not isinstance(errors[-1], CorpusError | StorageError):
                 raise errors[-1]
             again = job.failed(job.error, final=isinstance(errors[-1], CorpusError), num_tries=len(errors))
             if say:

@@ -81,16 +81,18 @@ class TarFacts:
         """
         total_bytes, num_bytes = sum(self._statuses[tar].size_bytes for tar in tars), 0
         read, damaged = self._on_workers if session.has_cluster else self._in_threads, []
-        for number, (tar, found) in enumerate(read(tars, session), 1):
-            if isinstance(found, CorpusError):
-                damaged.append(found)
-            else:
-                self._note(tar, found)
-            num_bytes += self._statuses[tar].size_bytes
-            progress.update(num_bytes, total_bytes, num_bytes // 1_000_000, f"{number:,} of {len(tars):,} tars")
-            if time.monotonic() - self._saved > _SAVE_EVERY_S:
-                self.save()
-        self.save()
+        try:
+            for number, (tar, found) in enumerate(read(tars, session), 1):
+                if isinstance(found, CorpusError):
+                    damaged.append(found)
+                else:
+                    self._note(tar, found)
+                num_bytes += self._statuses[tar].size_bytes
+                progress.update(num_bytes, total_bytes, num_bytes // 1_000_000, f"{number:,} of {len(tars):,} tars")
+                if time.monotonic() - self._saved > _SAVE_EVERY_S:
+                    self.save()
+        finally:
+            self.save()
         if damaged:
             raise _as_one(damaged)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
@@ -12,11 +12,13 @@ import ray
 
 from pea.cache import Cache
 from pea.cache.completion import read_summary
+from pea.cache.manifest import read_manifest
 from pea.collect.events import News, Task
 from pea.config import Config
-from pea.config.inputs import with_teacher_fetched
-from pea.errors import DeviceError, ShardUnfinishedError
+from pea.errors import CacheError, DeviceError, ShardUnfinishedError
 from pea.storage import configure
+from pea.storage.leases import living_below
+from pea.storage.processes import ProcessName, this_process
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,15 @@ class DoneByAnother:
     """The only news of a part that another run has finished."""
 
 
-ActorNews = News | InFlight | DoneByAnother
+@dataclass(frozen=True)
+class BusyElsewhere:
+    """The only news of a part that another run is working on."""
+
+    owner: str
+    """Who that is."""
+
+
+ActorNews = News | InFlight | DoneByAnother | BusyElsewhere
 
 
 @ray.remote(max_restarts=0)
@@ -40,28 +50,41 @@ class TeacherActor:
     """Holds the frozen models on one device and collects one tar after the other."""
 
     def __init__(self, config: str, num_threads: int) -> None:
-        given, self._num_threads = Config.model_validate_json(config), num_threads
-        configure(given.storage_options())
-        self._config = with_teacher_fetched(given)
+        self._config, self._num_threads = Config.model_validate_json(config), num_threads
+        configure(self._config.storage_options())
         self._collectors: dict[str, Any] = {}
 
-    def node(self) -> str:
-        """Ray's id of the node that it runs on. Answers once the actor is placed and made."""
-        return str(ray.get_runtime_context().get_node_id())
+    def place(self) -> tuple[str, ProcessName]:
+        """Ray's id of the node that it runs on, and its process. Answers once the actor is placed and made."""
+        return str(ray.get_runtime_context().get_node_id()), this_process()
 
-    def collect(self, corpus: str, task: Task) -> Iterator[ActorNews]:
-        """Write one part of a shard; streams what has been done. Models are loaded when they are first needed."""
-        cache = Cache.open(self._config.cache_dir(corpus), partial=True)
+    def collect(self, corpus: str, task: Task, ours: Collection[ProcessName]) -> Iterator[ActorNews]:
+        """Write one part of a shard; streams what has been done. Models are loaded when they are first needed.
+
+        ``ours``: the processes of this run's actors, of which the dead may still hold a lease.
+        """
+        directory = self._config.cache_dir(corpus)
+        cache = Cache(directory, read_manifest(directory))
         if is_finished(cache, task):
             yield DoneByAnother()
-            return
+        elif (owner := owner_elsewhere(cache, task, ours)) is not None:
+            yield BusyElsewhere(owner)
+        else:
+            yield from self._collect(corpus, cache, task)
+
+    def _collect(self, corpus: str, cache: Cache, task: Task) -> Iterator[ActorNews]:
         if corpus not in self._collectors:
             self._collectors[corpus] = self._load(corpus)
         collector = self._collectors[corpus]
-        if task.careful:
-            yield from with_keys(lambda in_flight: collector.collect(cache, task, in_flight))
-        else:
-            yield from collector.collect(cache, task)
+        try:
+            if task.careful:
+                yield from with_keys(lambda in_flight: collector.collect(cache, task, in_flight))
+            else:
+                yield from collector.collect(cache, task)
+        except CacheError:
+            if not is_finished(cache, task):
+                raise
+            yield DoneByAnother()
 
     def _load(self, corpus: str) -> Any:
         import torch
@@ -112,6 +135,13 @@ def is_finished(cache: Cache, task: Task) -> bool:
     except ShardUnfinishedError:
         return False
     return True
+
+
+def owner_elsewhere(cache: Cache, task: Task, ours: Collection[ProcessName]) -> str | None:
+    """Who else is writing the part. Two may, and the first to finish wins; the other one's work would be wasted."""
+    stores = living_below(cache.shard_dir(task.part.tar))
+    owners = (owner for name, owner in stores.items() if name.startswith(f"{task.part.part}-"))
+    return next((str(owner) for owner in owners if owner.process not in ours), None)
 
 
 def _device(name: str) -> Any:

@@ -16,22 +16,37 @@ from pea.config import Config
 from pea.config.inputs import with_inputs_fetched
 from pea.errors import ConfigError
 from pea.storage import Location
-from pea.storage.leases import take
+from pea.storage.leases import Lease, take
 from pea.storage.mirror import Mirror
 from pea.storage.work import folder_for
 
 _IN_PLACE = ("cache", "corpora", "text_states")
-_OPEN: dict[Path, Mirror] = {}
-"""Copies that this process works on, by their folder."""
+_OPEN: dict[Path, tuple[Mirror, Lease]] = {}
+"""Copies that this process works on and publishes, by their folder."""
 
 
-def mirror_of(config: Config) -> Mirror | None:
-    """The copy of a run folder in a bucket; None: it is on a disk."""
+def _copy_of(remote: Location, *, publishes: bool) -> Mirror:
+    """The copy that a command works on: writers have one in turn, those who only read another, beside them.
+
+    Each process that trains on a machine has its own; the first one publishes.
+    """
+    rank = os.environ.get("LOCAL_RANK", "0")
+    kind = ("runs" if publishes else "runs-read") + ("" if rank == "0" else f"-{rank}")
+    return Mirror(remote, folder_for(kind, remote), left_out=_IN_PLACE)
+
+
+def state_of(config: Config) -> tuple[Path, Mirror | None]:
+    """The folder in which a pipeline notes its stages, and where it is in a bucket, what publishes it.
+
+    Raises:
+        StorageError: the bucket cannot be read.
+    """
     remote = config.run_dir
     if not isinstance(remote, Location):
-        return None
-    rank = os.environ.get("LOCAL_RANK", "0")  # each process that trains on a machine has a copy of its own
-    return Mirror(remote, folder_for("runs" if rank == "0" else f"runs-{rank}", remote), left_out=_IN_PLACE)
+        return remote / "state", None
+    mirror = Mirror(remote / "state", folder_for("pipelines", remote))
+    mirror.fetch()
+    return mirror.folder, mirror
 
 
 @contextmanager
@@ -45,24 +60,23 @@ def working(config: Config, what: str, *, publishes: bool = True) -> Iterator[Co
         LeaseHeldError: another command is writing to the same run folder in a bucket.
         StorageError: a store cannot be read or written.
     """
-    mirror = mirror_of(config)
-    if mirror is None:
+    remote = config.run_dir
+    if not isinstance(remote, Location):
         yield with_inputs_fetched(config)
         return
-    here = config.model_copy(
-        update={"run_dir": mirror.folder, "cache_root": config.cache_root or mirror.remote / "cache"}
-    )
-    if not publishes or os.environ.get("RANK", "0") != "0":
+    publishes = publishes and os.environ.get("RANK", "0") == "0"
+    mirror = _copy_of(remote, publishes=publishes)
+    here = config.model_copy(update={"run_dir": mirror.folder, "cache_root": config.cache_root or remote / "cache"})
+    if not publishes:
         mirror.fetch()
         yield with_inputs_fetched(here)
         return
-    with take(mirror.remote / "run", what) as lease:
+    with take(remote / "run", what) as lease:
         mirror.fetch()
-        _OPEN[mirror.folder] = mirror
+        _OPEN[mirror.folder] = mirror, lease
         try:
             yield with_inputs_fetched(here)
-            lease.confirm()
-            mirror.publish()
+            publish_so_far(here)
         finally:
             del _OPEN[mirror.folder]
 
@@ -71,9 +85,12 @@ def publish_so_far(config: Config) -> None:
     """Publish what a run has left until now; nothing where its folder is on a disk.
 
     Raises:
+        LeaseLostError: somebody else may be writing to the run folder.
         StorageError: the bucket cannot be read or written.
     """
-    if mirror := _OPEN.get(config.run_dir):
+    if config.run_dir in _OPEN:
+        mirror, lease = _OPEN[config.run_dir]
+        lease.confirm()
         mirror.publish()
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pea.config import Config
-from pea.corpus.tars import expand_tars
+from pea.corpus.places import expand_tars
 from pea.errors import PeaError
 from pea.foreign_text import visible
+from pea.storage.hub import is_hub_id
 from pea.storage.location import Location
 from pea.storage.probe import Probe, probe
 from stages.diagnosis.finding import Finding
@@ -89,11 +90,15 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
     """Models, tars and prompts that the configuration names."""
     models: dict[str, Any] = {
         "teacher.checkpoint": config.teacher.checkpoint,
-        "student.encoder": config.student.encoder,
+        "teacher.unet": config.teacher.unet,
+        "teacher.vae": config.teacher.vae,
     }
     models |= {"evaluate.judge": config.evaluate.judge, "evaluate.clip": config.evaluate.clip}
-    for name, path in models.items():
-        if path is not None:
+    student = [("student.encoder", path) for path in config.student.places]
+    for name, path in [*models.items(), *student]:
+        if path is not None and is_hub_id(path):
+            yield Finding(name, "ok", f"{path}, of the hub")
+        elif path is not None:
             yield _there(name, Location.parse(path), needed=not name.startswith("evaluate"))
     for name, path in config.evaluate.prompts.items():
         yield _there(f"evaluate.prompts.{name}", Location.parse(path), needed=False)
@@ -117,16 +122,15 @@ def _there(name: str, place: Location, *, needed: bool) -> Finding:
 def _tars(name: str, patterns: tuple[str, ...]) -> Finding:
     try:
         tars = expand_tars(patterns)
-        size = sum(tar.location.status().size_bytes for tar in tars)
-        unreadable = [
-            str(tar.location) for tar in tars if tar.location.is_local and not os.access(tar.location, os.R_OK)
-        ]
+        unreadable = [each for each in tars if each.location.is_local and not os.access(each.location, os.R_OK)]
+        tars[0].location.read_bytes(0, 1)
+        size = sum(each.location.status().size_bytes for each in tars if each.location.is_local)
     except (PeaError, OSError) as error:
         return Finding(name, "problem", str(error))
     if unreadable:
-        shown = f"{len(unreadable)} of {len(tars)} tars may not be read, such as {visible(unreadable[0])}"
+        shown = f"{len(unreadable)} of {len(tars)} tars may not be read, such as {visible(str(unreadable[0]))}"
         return Finding(name, "problem", shown, "Give this user the right to read them.")
-    return Finding(name, "ok", f"{len(tars)} tars, {size / _GIB:.2f} GiB")
+    return Finding(name, "ok", f"{len(tars)} tars" + (f", {size / _GIB:.2f} GiB on disks" if size else ""))
 
 
 def look_at_hub() -> Finding:

@@ -84,7 +84,7 @@ def _student(config: Config) -> dict[str, Any]:
 
 
 def _comparable_students(saved: dict[str, Any], current: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Two students as far as they count: not by unread files; older states hold the digest of the folder alone."""
+    """Two students as far as they count: not by files that nobody reads; older states hold the folder's digest."""
     if _FOLDER not in saved and saved.get("encoder") == current.get(_FOLDER):
         saved = {**saved, "encoder": current.get("encoder")}
     plain = [{name: value for name, value in each.items() if name != _FOLDER} for each in (saved, current)]

@@ -18,8 +18,8 @@ from pea.cache.identity import sha256_folder
 from pea.config import Config
 from pea.models.conditioning import Conditioning, on_device
 from pea.models.encoders.pair import load_encoder
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
-from pea.models.native import TextEncoder
 from pea.storage import Location
 from pea.storage.work import folder_for
 
@@ -60,7 +60,7 @@ class TextTables:
         They are all that the distance between text states looks at.
         """
         dtype = DTYPES[self.config.train.precision]
-        english = EnglishEncoder.from_checkpoint(self.config.teacher.checkpoint, dtype, self.device)
+        english = EnglishEncoder.from_checkpoint(self.config.teacher.folder, dtype, self.device)
 
         def encode(texts: Sequence[str]) -> tuple[Tensor | None, ...]:
             hidden, pooled = english.encode(texts)
@@ -81,7 +81,7 @@ def empty_conditioning(config: Config, identity: Identity) -> Conditioning:
 
     def encode(texts: Sequence[str]) -> tuple[Tensor | None, ...]:
         dtype = getattr(torch, config.teacher.dtype)
-        answer = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, dtype).encode(texts)
+        answer = EnglishEncoder.from_checkpoint(config.teacher.folder, dtype).encode(texts)
         return tuple(None if part is None else part.float() for part in answer)
 
     store = Store(_folder(config), teacher_digest(identity))

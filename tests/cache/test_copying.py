@@ -110,7 +110,7 @@ def test_what_was_taken_down_goes_from_the_copy_too(source: Cache, tmp_path: Pat
 def test_what_was_taken_down_in_the_copy_alone_does_not_come_back(source: Cache, tmp_path: Path) -> None:
     copied(source, tmp_path / "copy")
     remove_samples(Cache.open(tmp_path / "copy"), "a", ["a-24x32-0"])
-    with pytest.raises(CacheError, match="taken down.*pea inspect remove"):
+    with pytest.raises(CacheError, match=r"taken down.*pea inspect remove"):
         copied(source, tmp_path / "copy")
     assert "a-24x32-0" not in Cache.open(tmp_path / "copy").shard("a").buckets["24x32"].keys
 
@@ -132,7 +132,7 @@ def test_chosen_languages_and_blocks(source: Cache, tmp_path: Path) -> None:
     copied(source, tmp_path / "english", languages=("en",))
     english = Cache.open(tmp_path / "english").shard("a").buckets["24x32"]
     assert english.languages == ["en"] and english.captions("en") == source.shard("a").buckets["24x32"].captions("en")
-    with pytest.raises(CacheError, match="no such block.*up_block"):
+    with pytest.raises(CacheError, match=r"no such block.*up_block"):
         copied(source, tmp_path / "none", blocks=("up_block",))
     with pytest.raises(IdentityError):
         copied(source, tmp_path / "copy", blocks=("down_block",))

@@ -22,8 +22,10 @@ from pea.config import Config
 from pea.corpus.samples import Sample, place_in_bucket, read_tar
 from pea.draws.recipe import DrawRecipe, draws, latent_noise, noise
 from pea.errors import CorpusError, DiskFullError, IdentityError
+from pea.storage import Location
 from tests.corpus.tar_files import encoded, picture, write_tar
 from tests.corpus.test_dirt import KINDS, build
+from tests.tiny_setup import make_setup
 
 CPU = torch.device("cpu")
 
@@ -279,6 +281,19 @@ def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_r
     assert bucket.read(["time_ids"], row, row + 1)["time_ids"][0].tolist()[:2] == [480, 640]
 
 
+def test_tars_in_a_bucket_give_the_same_cache(fresh_run: Config, tiny_sdxl: Config, bucket: Location) -> None:
+    for name in ("parallel-0", "parallel-1"):
+        (bucket / f"corpus/{name}.tar").write_bytes(_tar(fresh_run, name).read_bytes())
+    corpora = fresh_run.corpora
+    parallel = corpora.parallel.model_copy(update={"tars": (f"{bucket}/corpus/parallel-{{0..1}}.tar",)})
+    config = fresh_run.model_copy(update={"corpora": corpora.model_copy(update={"parallel": parallel})})
+    cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))
+    collector = Collector(config, "parallel", CPU)
+    for part in cache.plan():
+        list(collector.collect(cache, Task(part, bucket / f"corpus/{part.tar}.tar")))
+    assert_same(Cache.open(config.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
+
+
 def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path) -> None:
     wanted, lost = build(tmp_path / "dirt.tar", sorted(KINDS), tarfile.PAX_FORMAT)
     corpora = fresh_run.corpora
@@ -303,3 +318,17 @@ def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, mon
         collect(with_cache(fresh_run, batch_size=1))
     assert not list(fresh_run.run_dir.rglob("*.zarr"))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pea-")]
+
+
+def test_models_that_are_not_those_of_the_manifest_are_refused(tmp_path: Path) -> None:
+    config = make_setup(tmp_path).model_copy(update={"run_dir": tmp_path / "other"})
+    cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))
+    weights = config.teacher.checkpoint / "unet/diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    collector = Collector(config, "parallel", torch.device("cpu"))
+    (part, *_) = cache.plan()
+    with pytest.raises(IdentityError, match=r"teacher\.unet"):
+        list(collector.collect(cache, Task(part, _tar(config, part.tar))))
+    assert cache.plan()

@@ -64,7 +64,7 @@ def test_tars_are_found_in_a_run_dir_that_looks_like_a_pattern(minimal: Path, tm
     (tmp_path / "run[1]*").mkdir()
     (tmp_path / "run[1]*" / "a.tar").touch()
     settings = [f"run_dir={json.dumps(str(tmp_path / 'run[1]*'))}", "corpora.parallel.tars=['{run_dir}/*.tar']"]
-    assert [tar.location.name for tar in expand_tars(load_config(minimal, settings).corpora.parallel.tars)] == ["a.tar"]
+    assert [tar.name for tar in expand_tars(load_config(minimal, settings).corpora.parallel.tars)] == ["a"]
 
 
 def test_unknown_placeholders_are_refused_all_at_once(minimal: Path) -> None:

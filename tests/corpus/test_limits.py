@@ -183,6 +183,15 @@ def test_a_key_is_told_before_its_first_byte_is_read(tmp_path: Path, monkeypatch
             assert owner == current or event[0] > begins["k2"] + 4096, "bytes of a key that was not told"
 
 
+def test_a_key_that_comes_again_is_told_again(tmp_path: Path) -> None:
+    """Whoever takes a sample may tell of others meanwhile."""
+    log: list[str] = []
+    samples = read_tar(write_tar(tmp_path / "a.tar", good_files("aa")), ALL, in_flight=log.append)
+    while next(samples, None):
+        log.append("handed out")
+    assert log == ["a", "handed out", "a", "handed out"]
+
+
 def test_a_stream_that_can_only_read_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = good_tar(tmp_path / "a.tar", 3)
     expected, data = outcome(path), path.read_bytes()

@@ -68,7 +68,7 @@ def test_our_own_says_all(tar: Path) -> None:
 )
 def test_what_cannot_be_understood_is_an_error(tar: Path, text: str) -> None:
     tar.with_name("00000.tar.json").write_text(text)
-    with pytest.raises(CorpusError, match=r"00000\.tar\.json"):
+    with pytest.raises(CorpusError, match=r"00000\.tar\.json: (what is said beside the tar cannot be read|too long)"):
         scan_tar(tar)
 
 

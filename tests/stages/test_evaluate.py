@@ -203,12 +203,23 @@ def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(conf
     assert kept["base_model"]["unet"] == digest_of(config.teacher.checkpoint / "unet")
     other = config.student.model_copy(update={"encoder": make_native_encoder(tmp_path / "other", seed=5)})
     teacher = config.teacher.model_copy(update={"checkpoint": make_checkpoint(tmp_path / "sd15", "sd15")})
-    for changed, said in (({"student": other}, "nother text encoder; .*zh.*other"), ({"teacher": teacher}, "shape")):
-        with pytest.raises(CheckpointError, match=f"the adapter was trained for a.*{said}"):
+    for changed, said in (
+        ({"student": other}, "another text encoder; .*zh.*other"),
+        ({"teacher": teacher}, "a diffusion model of another shape"),
+    ):
+        with pytest.raises(CheckpointError, match=f"the adapter was trained for {said}"):
             evaluate.make_rows(config.model_copy(update=changed), torch.device("cpu"))
-        with pytest.raises(CheckpointError, match=f"the adapter was trained for a.*{said}"):
+        with pytest.raises(CheckpointError, match=f"the adapter was trained for {said}"):
             generate.run(config.model_copy(update=changed), QUIET, ["一只猫"], tmp_path / "images")
     assert not (tmp_path / "images").exists()
+
+
+def test_all_that_training_leaves_is_as_readable_as_any_new_file(config: Config, tmp_path: Path) -> None:
+    """Weights and saved states too: libraries write theirs for the owner alone."""
+    (tmp_path / "new").touch()
+    modes = {path: path.stat().st_mode & 0o777 for path in config.adapter_dir.rglob("*") if path.is_file()}
+    assert any(path.suffix == ".safetensors" and path.parent != config.adapter_dir for path in modes)
+    assert {path.name for path, mode in modes.items() if mode != (tmp_path / "new").stat().st_mode & 0o777} == set()
 
 
 def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:

@@ -29,9 +29,16 @@ def test_a_good_folder_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_folder_to_be_made_is_tried_above_and_not_made(tmp_path: Path) -> None:
     found = look(tmp_path / "run" / "demo")
     assert found.refused == {} and found.tried == Location.parse(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["", "below", "below/that"])
+def test_a_file_in_the_way_is_found_out(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")
-    assert look(tmp_path / "file" / "below").tried == Location.parse(tmp_path)
-    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        assert look(tmp_path / name / below).refused == {"write": f"{tmp_path / name} is no folder"}
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "link"]
 
 
 def test_where_nothing_can_be_written_nothing_else_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

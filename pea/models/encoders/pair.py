@@ -15,9 +15,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer
 
 from pea.errors import CheckpointError
+from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import PAIR_TOKENS, token_limit
 from pea.models.loading import load_part, load_tokenizer
-from pea.models.native import NativeEncoder, TextEncoder
+from pea.models.native import NativeEncoder
 
 
 class EncoderPair:

@@ -7,7 +7,7 @@ shows how one is added.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pea.errors import CheckpointError
@@ -85,6 +85,8 @@ TRAITS: dict[str, Traits] = {
 }
 OTHER = Traits(source=f"{_PEA}: what it does with most encoders")
 """Of kinds without an entry."""
+READING = "pea_reading"
+"""Key of an imported encoder's `config.json`: the fields of `Traits` in which it differs from its kind."""
 PAIR_TOKENS = 64
 """Tokens of two encoders side by side. Source: train_sdxl_zh.py, `context_length=64`."""
 
@@ -118,6 +120,8 @@ def reading_of(config: Any, tokenizer: Any, wanted: Mapping[str, Any] | None = N
         CheckpointError: more tokens are wanted than it reads, or a state that it doesn't have.
     """
     traits, limit = traits_of(config, tokenizer), token_limit(config, tokenizer)
+    if published := getattr(config, READING, None):
+        traits = replace(traits, **published)
     chosen = {name: value for name, value in (wanted or {}).items() if value is not None}
     reading = Reading(
         max_tokens=int(chosen.get("max_tokens", min(traits.max_tokens, limit))),

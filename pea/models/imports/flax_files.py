@@ -40,9 +40,7 @@ def read_flax(path: Path) -> dict[str, Tensor]:
     import msgpack
 
     try:
-        tree = msgpack.unpackb(
-            path.read_bytes(), ext_hook=_array, raw=False, strict_map_key=False, max_buffer_size=2**40
-        )
+        tree = msgpack.unpackb(path.read_bytes(), ext_hook=_array, raw=False, strict_map_key=False)
         if not isinstance(tree, Mapping):
             raise ValueError(f"{type(tree).__name__} instead of a dictionary")
         tree = tree.get("params", tree)
@@ -56,7 +54,7 @@ def _array(code: int, data: bytes) -> Tensor:
 
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"values of extension type {code}")
-    shape, dtype, buffer = msgpack.unpackb(data, raw=False, max_buffer_size=2**40)
+    shape, dtype, buffer = msgpack.unpackb(data, raw=False)
     if dtype not in _DTYPES:
         raise ValueError(f"an array of {dtype}")
     if prod(shape) * _DTYPES[dtype].itemsize != len(buffer):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
+from pea.models.encoders.traits import READING
 from pea.models.imports.layouts import Layout, layout_of
 from pea.models.imports.published import read_published
 from pea.models.imports.tokenizers import has_tokenizer, write_tokenizer
@@ -54,7 +55,9 @@ def import_encoder(source: Path, out: Path, tokenizer: Path | None = None) -> Im
     except CheckpointError as error:
         raise CheckpointError(f"cannot read this as {layout.name}", where=published.weights, got=error) from error
     with new_folder(out) as temporary:
-        (temporary / "config.json").write_text(json.dumps(tower.config, indent=2, sort_keys=True) + "\n")
+        reading = {} if tower.max_tokens is None else {READING: {"max_tokens": tower.max_tokens}}
+        config = tower.config | reading
+        (temporary / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         state = {name: tensor.detach().clone().contiguous() for name, tensor in tower.state.items()}
         save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
         write_tokenizer(tokenizer or beside, tower, temporary)

@@ -60,8 +60,6 @@ def write_tokenizer(source: Path, tower: Tower, out: Path) -> None:
         raise CheckpointError(
             "the tokenizer is not this model's", where=source, expected=f"{vocab_size} tokens", got=len(tokenizer)
         )
-    if tower.max_tokens is not None:
-        tokenizer.model_max_length = tower.max_tokens
     if tower.template is not None:
         _set_template(tokenizer, tower, source)
     tokenizer.save_pretrained(out)
@@ -104,7 +102,7 @@ def read_yttm(path: Path, max_tokens: int) -> PreTrainedTokenizerFast:
             merges.append((pieces[left], pieces[right]))
             pieces[whole] = pieces[left] + pieces[right]
         unknown, padding, begin, end = numbers[ends[1] :]
-    except (OSError, ValueError, KeyError, OverflowError) as error:
+    except (OSError, ValueError, LookupError, OverflowError) as error:
         raise CheckpointError("not a YouTokenToMe model", where=path, got=str(error) or type(error).__name__) from error
     if len(set(pieces.values())) < len(pieces):
         raise CheckpointError("two of its tokens are spelt alike, which cannot be carried over", where=path)

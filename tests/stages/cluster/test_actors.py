@@ -13,6 +13,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 
 from pea.config import Config
 from pea.errors import CacheError, DeviceError
+from pea.storage.processes import ProcessName, this_process
 from stages.cluster import actors as module
 from stages.cluster.actors import Actors, scales, with_absolute_paths
 from stages.cluster.node_trust import Node
@@ -43,11 +44,11 @@ class Cluster:
     def wait(self, answers: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
         return [answer for answer in answers if answer in self.begun], []
 
-    def get(self, answer: Any) -> str:
+    def get(self, answer: Any) -> tuple[str, ProcessName]:
         node = self.begun[answer]
         if isinstance(node, Exception):
             raise node
-        return node
+        return node, this_process()
 
     # What stands for the class TeacherActor.
     def options(self, **options: Any) -> Cluster:
@@ -55,7 +56,7 @@ class Cluster:
         return self
 
     def remote(self, *_: Any) -> Any:
-        return SimpleNamespace(node=SimpleNamespace(remote=object))
+        return SimpleNamespace(place=SimpleNamespace(remote=object))
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from pea.cache import PartPlan
+from pea.storage import Location
 from stages.cluster.retries import MAX_LOST, MAX_QUARANTINED, Job
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     part = PartPlan("a", "p000", "whole", 0, 2, ("mid_block",))
-    return Job(part, tmp_path / "a.tar", max_tries=3)
+    return Job(part, Location.parse(tmp_path / "a.tar"), max_tries=3)
 
 
 def _die_at(job: Job, key: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from pea.cache import PartPlan
-from pea.errors import CheckpointError, CorpusError
+from pea.errors import CheckpointError, CorpusError, StorageError
+from pea.storage import Location
 from stages.cluster.node_trust import NUM_STRIKES, Node, NodeTrust
 from stages.cluster.retries import MAX_LOST, Job
 from stages.cluster.schedule import OTHER_NODE_PATIENCE_S, POSTPONED_S, Schedule
@@ -37,7 +37,7 @@ def plan(clock: Clock) -> Callable[..., Schedule]:
 
     def make(num_jobs: int, *nodes: Node, num_actors: int = 8) -> Schedule:
         jobs = [
-            Job(PartPlan(f"t{number}", "p000", "whole", 0, 2, ()), Path(f"t{number}.tar"), max_tries=3)
+            Job(PartPlan(f"t{number}", "p000", "whole", 0, 2, ()), Location.parse(f"/t{number}.tar"), max_tries=3)
             for number in range(num_jobs)
         ]
         schedule = Schedule(jobs, num_actors, NodeTrust(), clock)
@@ -123,6 +123,14 @@ def test_other_errors_are_tried_again_on_the_only_node(plan: Callable[..., Sched
     for _ in range(3):
         assert given(schedule) == {0: "t0"}
         fail(schedule, 0, OSError("flaky"))
+    assert schedule.is_done and "given up" in schedule.lines[-1]
+
+
+def test_storage_that_does_not_answer_is_tried_again(plan: Callable[..., Schedule]) -> None:
+    schedule = plan(1, A)
+    for _ in range(3):
+        assert given(schedule) == {0: "t0"}
+        fail(schedule, 0, StorageError("503"))
     assert schedule.is_done and "given up" in schedule.lines[-1]
 
 
@@ -270,7 +278,7 @@ def test_a_sample_that_kills_its_process_is_left_out_on_whatever_nodes(plan: Cal
 def test_a_part_that_another_run_is_busy_with_is_looked_at_again(plan: Callable[..., Schedule], clock: Clock) -> None:
     schedule = plan(2, A)
     assert given(schedule) == {0: "t0"}
-    schedule.postpone(0)
+    schedule.postpone(0, "somebody")
     assert given(schedule) == {0: "t1"}
     schedule.finished(0)
     assert given(schedule) == {} and not schedule.is_done
