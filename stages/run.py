@@ -20,7 +20,7 @@ from pea.config import Config, load_config
 from pea.errors import PeaError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
-from stages.command.arguments import add_config_option
+from stages.command.arguments import add_config_option, local_path
 from stages.command.console import Console, bold
 from stages.command.run_folder import state_of
 from stages.pipeline.checks import check_stages
@@ -158,7 +158,7 @@ class Runner:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea run``."""
-    parser.add_argument("pipeline", type=Path, metavar="PIPELINE", help="the pipeline's YAML file")
+    parser.add_argument("pipeline", type=local_path, metavar="PIPELINE", help="the pipeline's YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="passed on to every `pea` stage")
     add_config_option(parser, "use this setup instead of the pipeline's own", required=False)
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")

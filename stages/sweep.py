@@ -28,7 +28,7 @@ import torch
 
 from pea.errors import ConfigError, PeaError, TrainingError
 from pea.storage.durable import write_bytes, write_text
-from stages.command.arguments import at_least_one
+from stages.command.arguments import at_least_one, local_path
 from stages.command.common import add_config_arguments, save_resolved
 from stages.command.console import Console, bold
 from stages.sweep_plan import Plan, Run, plan
@@ -136,7 +136,9 @@ def _carry_out_logged(run: Run) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea sweep``."""
-    parser.add_argument("methods", type=Path, metavar="METHODS", help="a study's file, or a folder of method files")
+    parser.add_argument(
+        "methods", type=local_path, metavar="METHODS", help="a study's file, or a folder of method files"
+    )
     add_config_arguments(parser, "the setup's YAML file, in place of those that a study names", required=False)
     parser.add_argument("--seeds", metavar="N,N,...", help="seeds of the training (default: the study's, or 0)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these methods or variants alone")
