@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pea.cache import Cache, copying
+from pea.cache import Cache, part_copies
 from pea.cache.audit import audit
 from pea.cache.completion import FileEntry, read_record
 from pea.cache.copying import CopiedCache, copy_cache
@@ -45,7 +45,7 @@ def test_a_copy_that_broke_off_is_unfinished_and_goes_on(
     source: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    really = copying._copy_file
+    really = part_copies._copy_file
 
     def breaks_off(one: Location, other: Location, entry: FileEntry) -> None:
         if len(sent) == most:
@@ -53,9 +53,9 @@ def test_a_copy_that_broke_off_is_unfinished_and_goes_on(
         sent.append(other.name)
         really(one, other, entry)
 
-    monkeypatch.setattr(copying, "_copy_file", breaks_off)
+    monkeypatch.setattr(part_copies, "_copy_file", breaks_off)
     files = sum(len(read_record(place).files) for _, place in source.newest_records() if place)
-    monkeypatch.setattr(copying, "_AT_ONCE", 1)
+    monkeypatch.setattr(part_copies, "_AT_ONCE", 1)
     for most in (0, 5, files - 1):
         with pytest.raises(OSError, match="broken off"):
             copied(source, tmp_path / "copy")
