@@ -124,5 +124,5 @@ def test_only_special_tokens_may_lie_beyond_the_embedding(folders: dict[str, Pat
     tokenizer.add_tokens(["beyond"])
     tokenizer.save_pretrained(folder)
     for load in (NativeEncoder.from_pretrained, check_native):
-        with pytest.raises(CheckpointError, match="knows more tokens than the text encoder; expected 44; got 46$"):
+        with pytest.raises(CheckpointError, match=r"knows more tokens than the text encoder; expected 44; got 46$"):
             load(folder)
