@@ -25,6 +25,9 @@ from stages.command.console import Console
 from stages.command.preflight import preflight_plan
 
 PRESETS = Path(__file__).with_name("plan_presets.json")
+LONGEST_TAR_MINUTES = 30
+"""What is lost with a worker is one tar: larger ones are warned of."""
+_SAMPLES_PER_TAR = 10_000  # where the tars are not there yet
 _GB = 1e9
 
 
@@ -54,6 +57,8 @@ class Plan:
     """Of the teacher, per GPU."""
     rate_source: str
     gpu_hours: float | None
+    largest_tar_minutes: float | None
+    """Of one GPU, lost at most with a worker or its node."""
     student_records_per_s: float | None
     read_mb_per_s: float | None
     """That the trainer needs, per GPU."""
@@ -79,13 +84,13 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     from pea.costs import caching
     from pea.costs.attention import attention_costs
 
-    models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.checkpoint)
+    models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.folder)
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
     [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()
     size, flops = caching.sizes(layout), caching.flops(models, layout, bucket)
     num_draws = config.cache.draws_per_sample
-    num_samples, num_tars = _corpus_size(config, arguments.samples)
+    num_samples, num_tars, largest_tar = _corpus_size(config, arguments.samples)
     num_records = num_samples * num_draws
     rate, source = _rate(config, arguments, flops.caching(num_draws))
     student_rate = None if rate is None else rate * flops.caching(num_draws) / flops.student
@@ -108,6 +113,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         records_per_s=rate,
         rate_source=source,
         gpu_hours=None if rate is None else num_records / rate / 3600,
+        largest_tar_minutes=None if rate is None else largest_tar * num_draws / rate / 60,
         student_records_per_s=student_rate,
         read_mb_per_s=None if student_rate is None else student_rate * per_record / 1e6,
         records_used=used * arguments.languages * arguments.runs,
@@ -146,20 +152,19 @@ def _preset(name: str) -> Any:
     return Models(raw["unet"], raw["vae"], raw["text"])
 
 
-def _corpus_size(config: Config, given: int | None) -> tuple[int, int]:
-    """(samples, tars): as given, or counted in the tars."""
+def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
+    """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
     from pea.corpus.tars import expand_tars, expected_samples
 
     if given is not None:
-        return given, max(1, given // 10_000)
+        return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
     try:
-        tars = expand_tars(config.corpora.parallel.tars)
-        count = sum(expected_samples(path) for path in tars)
+        counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
         ) from error
-    return count, len(tars)
+    return sum(counts), len(counts), max(counts)
 
 
 def _rate(config: Config, arguments: argparse.Namespace, flop_per_record: float) -> tuple[float | None, str]:
@@ -209,6 +214,7 @@ def _lines(plan: Plan) -> list[str]:
         lines.append(f"GPU-hours: {plan.rate_source}")
     else:
         lines.append(f"GPU-hours: {plan.gpu_hours:,.2f} at {plan.records_per_s:,.1f} records/s ({plan.rate_source})")
+        lines.append(_at_stake(plan.largest_tar_minutes or 0.0))
         lines.append(
             f"trainer: {plan.student_records_per_s:,.1f} records/s per GPU at the same arithmetic rate, "
             f"reading {plan.read_mb_per_s:,.1f} MB/s"
@@ -218,6 +224,13 @@ def _lines(plan: Plan) -> list[str]:
         f"break-even: {plan.break_even_uses:.2f} epochs x languages x runs; planned {plan.planned_uses:.2f}",
         f"verdict: {plan.verdict}",
     ]
+
+
+def _at_stake(minutes: float) -> str:
+    line = f"a worker that is lost takes at most one tar along: {minutes:,.1f} minutes of its GPU"
+    if minutes <= LONGEST_TAR_MINUTES:
+        return line
+    return f"warning: {line}, more than {LONGEST_TAR_MINUTES}; cut the corpus into smaller tars"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from pea.collect.events import Done, Finished, Started
 from pea.config import Config
@@ -134,7 +134,7 @@ class Pool:
             raise DiskFullError("the disk is full", where=self._directory, remedy=remedy) from error
         if isinstance(cause, LeaseHeldError):
             self._schedule.postpone(actor, first_line(cause))
-        elif isinstance(error, RayActorError):
+        elif isinstance(error, RayError) and not isinstance(error, RayTaskError):
             gone = isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
             self._actors.drop(actor)
             (self._schedule.lost if gone else self._schedule.died)(actor)

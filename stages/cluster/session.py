@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from ray.exceptions import RayError
 
 from pea.config import Config
 from pea.errors import CacheError, PeaError
+from stages.cluster import session_folder
 
 Answer = TypeVar("Answer")
 _OBJECT_STORE_BYTES = 100 << 20  # only short messages travel through it
@@ -43,6 +45,8 @@ class RaySession:
         """``config``: address, and how large a Ray to start where there is none."""
         self._config = config
         self._is_open = self._ours = self._is_local = False
+        self._folder: Path | None = None
+        """Of a Ray that was started here."""
         self._head: tuple[str, int] | None = None
         self._own: tuple[str, int] | None = None
         """Ray's process on this machine."""
@@ -80,7 +84,7 @@ class RaySession:
         if self._address is not None:
             join(self._address)
         else:
-            start_local(max(os.cpu_count() or 1, math.ceil(run.num_actors * run.num_cpus_per_actor)))
+            self._folder = start_local(max(os.cpu_count() or 1, math.ceil(run.num_actors * run.num_cpus_per_actor)))
             self._is_local = True
 
     def nodes(self) -> list[dict[str, Any]] | None:
@@ -114,10 +118,14 @@ class RaySession:
         """Leave or end the Ray that was joined or started here."""
         if self._ours:
             ray.shutdown()
+        if self._folder is not None:
+            session_folder.clear(self._folder)
 
 
-def start_local(num_cpus: int) -> None:
+def start_local(num_cpus: int) -> Path:
     """Start a Ray of this machine's own: on loopback, with a token that only this process and its children have.
+
+    Returns its folder, which is closed to other users; to be cleared (``session_folder``) after Ray is shut down.
 
     Raises:
         CacheError: it does not start.
@@ -125,8 +133,13 @@ def start_local(num_cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     stay_on_loopback()
+    try:
+        folder = session_folder.make()
+    except OSError as error:
+        raise CacheError("cannot make a folder for Ray", got=error, remedy="Make room, or set RAY_TMPDIR.") from error
     options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES, "address": "local"}
-    _init("local", _node_ip_address=_LOOPBACK, num_cpus=num_cpus, **options)
+    _init("local", _node_ip_address=_LOOPBACK, _temp_dir=str(folder), num_cpus=num_cpus, **options)
+    return folder
 
 
 def join(address: str) -> None:

@@ -17,6 +17,7 @@ from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from stages import cache_teacher
+from stages.cluster import session_folder
 from stages.cluster.actors import scales
 from stages.cluster.pool import Pool
 from stages.cluster.session import start_local
@@ -28,9 +29,10 @@ from tests.tiny_setup import write_tar
 @pytest.fixture(scope="module", autouse=True)
 def _local_ray() -> Iterator[None]:
     """One Ray for the module: the stage joins it and leaves it running."""
-    start_local(num_cpus=2)
+    folder = start_local(num_cpus=2)
     yield
     ray.shutdown()
+    session_folder.clear(folder)
 
 
 def run(config: Config, **options: Any) -> tuple[dict[str, Any], str]:

@@ -88,6 +88,18 @@ def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, 
     assert given["read_mb_per_s"] == pytest.approx(expected)
 
 
+def test_what_a_lost_worker_takes_along_is_said_and_warned_of(
+    fresh_run: Config, tmp_path: Path, capsys: Capture
+) -> None:
+    counted = plan(fresh_run, tmp_path, capsys, "--records-per-s", "0.2")
+    assert counted["largest_tar_minutes"] == pytest.approx(12 * 3 / 0.2 / 60), "the larger of two tars"
+    for rate, warned in (("0.2", False), ("0.01", True)):
+        assert main(["plan", "--config", str(tmp_path / "plan.yaml"), "--records-per-s", rate]) == 0
+        [line] = [line for line in capsys.readouterr().out.splitlines() if "takes at most one tar along" in line]
+        assert ("warning: " in line and "smaller tars" in line) is warned
+    assert plan(fresh_run, tmp_path, capsys, "--samples", "50")["largest_tar_minutes"] is None
+
+
 def test_an_unknown_number_of_samples_is_asked_for(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
     parallel = fresh_run.corpora.parallel.model_copy(update={"tars": (str(tmp_path / "none.tar"),)})
     config = fresh_run.model_copy(update={"corpora": fresh_run.corpora.model_copy(update={"parallel": parallel})})

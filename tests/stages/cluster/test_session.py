@@ -125,8 +125,9 @@ def test_a_head_that_takes_connections_and_says_nothing_is_lost_too(
 
 LISTENING = """
 import ray
+from stages.cluster import session_folder
 from stages.cluster.session import start_local
-start_local(2)
+folder = start_local(2)
 
 @ray.remote(num_cpus=1)
 class Actor:
@@ -137,6 +138,8 @@ actor = Actor.remote()
 ray.get(actor.ping.remote())
 print("ready", flush=True)
 input()
+ray.shutdown()
+session_folder.clear(folder)
 """
 
 
@@ -151,6 +154,14 @@ def local_ray() -> Iterator[subprocess.Popen[str]]:
     assert process.stdout.readline() == "ready\n"
     yield process
     process.communicate("\n", timeout=120)
+
+
+@pytest.mark.slow
+def test_nobody_else_reaches_the_sockets_and_logs(local_ray: subprocess.Popen[str]) -> None:
+    [raylet] = [each for each in psutil.Process(local_ray.pid).children(recursive=True) if each.name() == "raylet"]
+    [socket_path] = [word.partition("=")[2] for word in raylet.cmdline() if word.startswith("--raylet_socket_name=")]
+    closed = [folder for folder in Path(socket_path).parents if folder.stat().st_mode & 0o077 == 0]
+    assert closed and closed[-1].stat().st_uid == os.getuid()
 
 
 @pytest.mark.slow
