@@ -23,6 +23,7 @@ from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import recorded_reading
 from pea.models.native import check_encoder
+from pea.storage.hub import local_folder
 
 
 class PEAPrompt:
@@ -49,15 +50,15 @@ class PEAPrompt:
     def from_pretrained(
         cls, adapter: str | Path, encoder: str | Path | Sequence[str | Path], *, any_encoder: bool = False
     ) -> PEAPrompt:
-        """Load an adapter folder and the folder of the text encoder that it was trained for, or the folders of both.
+        """Load an adapter and its text encoder, or both of them: folders, or `org/name@revision` of the hub.
 
         An adapter that does not say which that was gives a warning. `any_encoder`: as in the constructor.
 
         Raises:
             CheckpointError: a folder is missing or unusable, or they do not belong together.
         """
-        pea = PEA.load(Path(adapter))
-        folders = [Path(each) for each in ([encoder] if isinstance(encoder, str | Path) else encoder)]
+        pea = PEA.load(local_folder(adapter))
+        folders = [local_folder(each) for each in ([encoder] if isinstance(encoder, str | Path) else encoder)]
         own = load_encoder(folders, reading=recorded_reading(pea.config))
         return cls(pea, own, any_encoder=any_encoder)
 

@@ -22,6 +22,7 @@ from pea.models.tensor_files import digest_of
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage.durable import new_folder
+from pea.storage.hub import local_folder
 from stages.command.arguments import at_least_one
 from stages.command.common import command_main
 
@@ -48,7 +49,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     adapter = convert_official(arguments.checkpoint)
     adapter.register_to_config(**records(adapter, arguments))
     with new_folder(arguments.out) as temporary:
-        adapter.save_pretrained(temporary, safe_serialization=True)
+        adapter.save_pretrained(temporary)
     sizes = adapter.config
     kind = "SD1.5" if sizes.pooled_dim is None else "SDXL"
     parameters = sum(parameter.numel() for parameter in adapter.parameters())
@@ -67,7 +68,7 @@ def records(adapter: PEA, arguments: argparse.Namespace) -> dict[str, Any]:
     kept: dict[str, Any] = {"max_tokens": arguments.max_tokens, "languages": arguments.language}
     if arguments.encoder is not None:
         reading = {"max_tokens": arguments.max_tokens}
-        encoder = load_encoder([Path(each) for each in arguments.encoder], reading=reading)
+        encoder = load_encoder([local_folder(each) for each in arguments.encoder], reading=reading)
         PEAPrompt(adapter, encoder)
         kept |= {"max_tokens": encoder.max_tokens, "encoder": encoder.record}
     if arguments.base is not None:

@@ -74,7 +74,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     check_translations(config, console, sets)
     rows = make_rows(config, device)
     drawer = Drawer(
-        config.teacher.checkpoint,
+        config.teacher.folder,
         device,
         num_inference_steps=evaluate.num_inference_steps,
         guidance_scale=evaluate.guidance_scale,
@@ -154,12 +154,12 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
     language, wanted = config.student.languages[0], config.evaluate.rows
     rows = {}
     if {"teacher", "translation"}.intersection(wanted):
-        english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, device=device)
+        english = EnglishEncoder.from_checkpoint(config.teacher.folder, device=device)
         rows["teacher"] = Row("teacher", config.corpora.parallel.source_language, english.encode)
         rows["translation"] = Row("translation", f"translation_{language}", english.encode)
     if {"no_adapter", "adapter"}.intersection(wanted):
-        adapter, unet = PEA.load(config.adapter_dir), unet_config(config.teacher.checkpoint)
-        adapter.check_base(unet, config.teacher.checkpoint)
+        adapter, unet = PEA.load(config.adapter_dir), unet_config(config.teacher.folder)
+        adapter.check_base(unet, config.teacher.folder)
         reading = recorded_reading(adapter.config)
         encoder = load_encoder(config.student.encoders, device=device, reading=reading)
         untrained = new_adapter(

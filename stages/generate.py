@@ -37,9 +37,9 @@ def run(
     evaluate = config.evaluate
     device = pick_device(evaluate.device)
     pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)
-    pea.adapter.check_base(unet_config(config.teacher.checkpoint), config.teacher.checkpoint)
+    pea.adapter.check_base(unet_config(config.teacher.folder), config.teacher.folder)
     drawer = Drawer(
-        config.teacher.checkpoint,
+        config.teacher.folder,
         device,
         num_inference_steps=evaluate.num_inference_steps,
         guidance_scale=evaluate.guidance_scale,

@@ -1,7 +1,7 @@
 """Bring a published text encoder into a folder that every other command reads.
 
     pea import clip_cn_vit-h-14.pt --tokenizer bert-base-chinese --out weights/chinese-clip
-    pea import koclip-base --out weights/koclip
+    pea import koclip/koclip-base@9ebb41d67a5c9c48432b6722d19789ea054a14c8 --out weights/koclip
 
 Knows cn_clip's .pt, open_clip (XLM-R, RoBERTa, its own CLIPs), M-CLIP, rinna's Japanese CLIP, ruCLIP, KoCLIP and
 CLIP-Italian (flax), T5 and its kin, and transformers' models in .bin. The files are read as plain tensors; nothing in
@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pea.models.imports.importing import import_encoder
+from pea.storage.hub import local_folder
 from stages.command.common import command_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea import`."""
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="file of weights, or the folder of a download")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="file of weights, folder, or org/name@revision")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument(
         "--tokenizer", type=Path, metavar="FOLDER", help="folder of its tokenizer, where none lies beside the weights"
@@ -34,7 +35,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     Raises:
         CheckpointError: the layout is unknown, something is missing, or what came out cannot be used.
     """
-    layout, encoder = import_encoder(arguments.source, arguments.out, arguments.tokenizer)
+    tokenizer = None if arguments.tokenizer is None else local_folder(arguments.tokenizer)
+    layout, encoder = import_encoder(local_folder(arguments.source, every_form=True), arguments.out, tokenizer)
     print(f"{arguments.out}: {layout.name}; hidden states of width {encoder.width}, {encoder.max_tokens} tokens")
     return 0
 

@@ -53,7 +53,7 @@ def measure(config: Config, num_records: int) -> dict[str, LayerMeasure]:
     device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
     setup = prepare(config.model_copy(update={"train": train}), device)
     teacher, batch = setup.teacher, setup.data.batch(0).to(device)
-    encoder = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, teacher.unet.dtype, device)
+    encoder = EnglishEncoder.from_checkpoint(config.teacher.folder, teacher.unet.dtype, device)
     english = english_conditioning(encoder.encode, batch, device)
     noisy = teacher.add_noise(batch.latents, batch.noise, batch.timesteps)
     powers: dict[str, float] = {}

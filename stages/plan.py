@@ -84,7 +84,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     from pea.costs import caching
     from pea.costs.attention import attention_costs
 
-    models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.checkpoint)
+    models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.folder)
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
     [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()

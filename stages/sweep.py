@@ -50,6 +50,7 @@ def carry_out(run: Run, console: Console) -> dict[str, Any]:
     from stages import evaluate, train_adapter
 
     save_resolved(run.config)
+    caches = run.cached_rows() if run.row == "adapter" else {}  # the others read none
     summary: dict[str, Any] = {"seconds": 0.0, "trained_parameters": 0}
     if run.row == "adapter":  # the others need no training
         summary = train_adapter.run(run.config, console)
@@ -61,6 +62,7 @@ def carry_out(run: Run, console: Console) -> dict[str, Any]:
         "trained_parameters": summary["trained_parameters"],
         "bytes_per_record": metrics.get("cache.bytes_per_record", 0.0),
         "settings": run.settings,
+        "caches": caches,
     }
     write_text(run.result_path, json.dumps(result, indent=1) + "\n")
     return result
@@ -154,8 +156,6 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     """Carry out a sweep, or say what it would do."""
     console = Console()
     seeds = _seeds_in(arguments.seeds) if arguments.seeds is not None else ()
-    if arguments.jobs < 1:
-        raise ConfigError("not a number of jobs", where="--jobs", expected="1 or more", got=arguments.jobs)
     only = [name for name in arguments.only.split(",") if name]
     study = read_study(arguments.methods)
     sweep = plan(study, arguments.config or (), arguments.overrides, seeds=seeds, only=only)

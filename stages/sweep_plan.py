@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pea.cache.content import cache_content, is_cache
 from pea.config import Config, load_config
 from pea.errors import ConfigError
+from pea.storage.location import Location
 from stages.sweep_study import Study, Variant
 
 _DONE = "sweep.json"
@@ -48,7 +50,7 @@ class Run:
         return self.config.run_dir / _DONE
 
     def result(self) -> dict[str, Any] | None:
-        """Scores, costs and settings of the finished run; None before it is finished with these settings."""
+        """Scores, costs and settings of the finished run; None before it is finished with these settings and rows."""
         if not self.result_path.exists():
             return None
         found: dict[str, Any] = json.loads(self.result_path.read_text("utf-8"))
@@ -56,7 +58,15 @@ class Run:
             settings = Config.model_validate_json(json.dumps(found["settings"]))
         except ValidationError:
             return None
-        return found if settings == self.config else None
+        if settings != self.config:
+            return None
+        of_old, now = found.get("caches", {}), self.cached_rows()
+        return found if all(now.get(corpus, digest) == digest for corpus, digest in of_old.items()) else None
+
+    def cached_rows(self) -> dict[str, str]:
+        """Corpus -> digest of what its cache holds; of those that are there."""
+        folders = {name: Location.parse(self.config.cache_dir(name)) for name in ("parallel", "culture")}
+        return {name: cache_content(folder).digest for name, folder in folders.items() if is_cache(folder)}
 
 
 @dataclass(frozen=True)

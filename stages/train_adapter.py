@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from accelerate import Accelerator
@@ -21,6 +22,8 @@ from torch import Tensor
 
 from pea.config import Config
 from pea.models.unet import unet_config
+from pea.storage import Location
+from pea.storage.leases import Lease, take
 from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
@@ -44,6 +47,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others, or asks for a package that is not installed.
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
+        LeaseHeldError: another training is busy in the same folder.
     """
     unchecked = preflight_training(config)
     trackers = chosen_trackers(config)
@@ -59,14 +63,26 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     for line in unchecked:
         console.print(f"unchecked: {line}", soft_wrap=True)
     start_trackers(accelerator, config)
-    summary = _run_phases(config, accelerator, console)
+    with _owned(config, accelerator) as lease:
+        summary = _run_phases(config, accelerator, console, lease)
     console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")
     finish_trackers(accelerator)
     accelerator.wait_for_everyone()
     return summary
 
 
-def _run_phases(config: Config, accelerator: Accelerator, console: Console) -> dict[str, Any]:
+@contextmanager
+def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
+    """The adapter's folder belongs to this run: a second one would overwrite its states. None: not the main process."""
+    if not accelerator.is_main_process:
+        yield None
+        return
+    config.adapter_dir.mkdir(parents=True, exist_ok=True)
+    with take(Location.parse(config.adapter_dir) / "training", "pea train") as lease:
+        yield lease
+
+
+def _run_phases(config: Config, accelerator: Accelerator, console: Console, lease: Lease | None) -> dict[str, Any]:
     """Every phase in turn; returns the summary."""
     tables = TextTables(config, accelerator.device)
     position, parameters = first_position(config), None
@@ -76,10 +92,12 @@ def _run_phases(config: Config, accelerator: Accelerator, console: Console) -> d
             setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, tables)
             if parameters is not None:
                 setup.adapter.load_state_dict(parameters)
-            return WithUnetPhase(settings, setup, accelerator, console, position).run()
-        result = run_without_unet(settings, position, parameters, tables, accelerator, console)
+            return WithUnetPhase(settings, setup, accelerator, console, position, lease).run()
+        result = run_without_unet(settings, position, parameters, tables, accelerator, console, lease)
         position, parameters = position.after(result.done, resumed=result.resumed), result.parameters
         if not result.finished or position.is_over:
+            if lease is not None:
+                lease.confirm()
             return _publish(config, position, parameters, tables, accelerator)
 
 
@@ -94,7 +112,7 @@ def _publish(
     done = config.train.phases[: len(position.done)]
     config = config.model_copy(update={"train": config.train.model_copy(update={"phases": done})})
     cache = open_parallel(config)
-    adapter = untrained_adapter(config, unet_config(config.teacher.checkpoint), tables.encoder, cache.identity)
+    adapter = untrained_adapter(config, unet_config(config.teacher.folder), tables.encoder, cache.identity)
     adapter.load_state_dict(parameters)
     summary = whole_summary(position.done) | {
         "skipped_steps": 0,

@@ -56,7 +56,7 @@ def write_report(config: Config) -> Path:
     groups = [_group(config, name, prompts) for name, prompts in sets.items()]
     page = render_page(
         "report/page_report.html",
-        title=f"A {config.student.languages[0]} adapter for {config.teacher.checkpoint.name}",
+        title=f"A {config.student.languages[0]} adapter for {config.teacher.name}",
         lead=LEAD,
         language=config.student.languages[0],
         cards=_cards(metrics),

@@ -69,7 +69,7 @@ def decoded_sample(config: Config, latents: np.ndarray) -> str:
 
     from pea.models.vae import VaeEncoder
 
-    vae = VaeEncoder.from_checkpoint(config.teacher.checkpoint).vae
+    vae = VaeEncoder.from_checkpoint(config.teacher.folder).vae
     with torch.inference_mode():
         pixels = vae.decode(torch.from_numpy(latents.astype(np.float32))[None]).sample[0]
     return _png(((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())

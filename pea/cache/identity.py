@@ -134,7 +134,7 @@ def model_identity(
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete, or of a kind that is not supported.
     """
-    checkpoint, dtype, parts = config.teacher.checkpoint, config.teacher.dtype, ["vae"]
+    checkpoint, dtype, parts = config.teacher.folder, config.teacher.dtype, ["vae"]
     if corpus == "parallel":
         check_teacher(checkpoint)
         parts += _text_parts(checkpoint)
@@ -154,7 +154,7 @@ def reading_identity(
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
     """
-    cache, checkpoint = config.cache, config.teacher.checkpoint
+    cache, checkpoint = config.cache, config.teacher.folder
     fields: dict[str, Any] = {
         "cache.format_version": FORMAT_VERSION,
         "cache.moments_dtype": cache.moments_dtype,

@@ -16,6 +16,7 @@ from pea.cache.publication import names_in
 from pea.corpus.tars import sample_id
 from pea.errors import CacheError, LocationExistsError, LocationMissingError
 from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.durable import TEMPORARY
 from pea.storage.location import Location
 
 FOLDER = "removed"
@@ -42,7 +43,7 @@ def read_removed(directory: Location) -> frozenset[str]:
         StorageError: the storage cannot be read.
     """
     names = set()
-    for each in names_in(directory / FOLDER):
+    for each in _published(directory):
         name = each.removesuffix(_SUFFIX)
         try:
             _name(name, "name")
@@ -59,8 +60,12 @@ def damaged_removals(directory: Location) -> list[Location]:
     Raises:
         StorageError: the storage cannot be read.
     """
-    places = ((directory / FOLDER / each, each.removesuffix(_SUFFIX)) for each in sorted(names_in(directory / FOLDER)))
+    places = ((directory / FOLDER / each, each.removesuffix(_SUFFIX)) for each in _published(directory))
     return [place for place, name in places if place.read_bytes(0, _MOST_BYTES) != _to_bytes(name)]
+
+
+def _published(directory: Location) -> list[str]:
+    return sorted(name for name in names_in(directory / FOLDER) if TEMPORARY not in name)
 
 
 def read_old_list(directory: Location) -> dict[str, list[str]]:

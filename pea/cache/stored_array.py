@@ -99,13 +99,16 @@ class StoredArray:
         rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype) if out is None else out
         if start == stop:
             return rows
-        tensorstore = _tensorstore()
-        source = self._open(tensorstore)[start:stop].translate_to[0]
+        source = self._open(_tensorstore())[start:stop].translate_to[0]
         try:
-            tensorstore.array(rows, context=_context()).write(source).result()
+            self._write_to(rows, source)
         except (ValueError, OSError) as error:
             self._explain(error, start, stop)
         return rows
+
+    def _write_to(self, rows: npt.NDArray[Any], source: Any) -> None:
+        """Read to where the rows are wanted: what is not copied costs nothing."""
+        _tensorstore().array(rows, context=_context()).write(source).result()
 
     def _open(self, tensorstore: Any) -> Any:
         """The array in tensorstore; metadata are those that were checked, and are not read again."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from pea.cache.certificate import read_certificate, write_certificate
 from pea.cache.garbage import clear_garbage
-from pea.cache.manifest import PartPlan
+from pea.cache.manifest import PartPlace, PartPlan
+from pea.cache.part import Part, is_counting
 from pea.cache.reader import Cache
 from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
-from pea.cache.shard import Part
-from pea.errors import CacheError, ShardUnfinishedError
+from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -44,24 +44,33 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
             if not present:
                 break
             found |= present
-            _rewrite(cache, part)
+            try:
+                _rewrite(cache, part)
+            except ShardDamagedError:
+                if not part.is_replaced:  # else by somebody who took other samples down, and cleared the old store
+                    raise
         clear_garbage(cache.shard_dir(tar), plan.part)
     return sorted(found.intersection(keys))
 
 
 def _open(cache: Cache, plan: PartPlan) -> Part | None:
     """A part that is finished."""
-    try:
-        return Part(plan, cache.record_path(plan))
-    except ShardUnfinishedError:
-        return None
+    while True:
+        place = PartPlace(plan, cache.record_path(plan))
+        try:
+            return Part(*place)
+        except ShardUnfinishedError:
+            if is_counting(place):
+                return None
 
 
 def _forget_in_certificate(cache: Cache) -> None:
-    """The certificate names the samples that were made again."""
-    found, removed = read_certificate(cache.directory), cache.removed()
-    names = [] if found is None else [_without_key(name, removed) for name in found.samples]
-    if found is not None and names != found.samples:
+    """The certificate names the samples that were made again; once more where others take samples down as well."""
+    while (found := read_certificate(cache.directory)) is not None:
+        removed = cache.removed()
+        names = [_without_key(name, removed) for name in found.samples]
+        if names == found.samples:
+            return
         write_certificate(cache.directory, replace(found, samples=names))
 
 

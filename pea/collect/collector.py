@@ -19,7 +19,8 @@ from itertools import chain
 import torch
 
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
-from pea.cache.identity import READING
+from pea.cache.differences import check_same
+from pea.cache.identity import READING, model_identity
 from pea.collect.events import Done, Finished, News, Started, Task
 from pea.collect.overlap import Behind, ahead, side_by_side
 from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
@@ -43,6 +44,9 @@ class Collector:
         source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
         assert source is not None
         self._source, self._cache_config = source, config.cache
+        self._models_identity = partial(model_identity, config, "parallel" if corpus == "parallel" else "culture")
+        self._checked: set[str] = set()
+        """Identities of caches that the loaded models are known to fit."""
         self._models, self._device = FrozenModels(config, corpus, device), device
         self._stopwatch = self._models.stopwatch
 
@@ -54,10 +58,11 @@ class Collector:
 
         Raises:
             CorpusError: the tar cannot be read to its end, or is not the one that the cache was begun with.
-            IdentityError: the cache was begun by older reading rules.
+            IdentityError: the cache was begun by older reading rules, or with other models than those that were loaded.
             DiskFullError: the shard cannot be written; nothing half-written looks finished.
         """
         check_reading(cache)
+        self._check_models(cache)
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
         num_expected = expected_samples(task.tar)
@@ -85,6 +90,12 @@ class Collector:
                 finished.num_bytes = writer.finish().num_bytes
         finished.seconds, finished.stage_seconds = time.monotonic() - started, self._stopwatch.take()
         yield finished
+
+    def _check_models(self, cache: Cache) -> None:
+        """Files may have changed since the manifest was written, and on another machine they may be others."""
+        if cache.identity.digest not in self._checked:
+            check_same(cache.identity, self._models_identity(), where=cache.directory)
+            self._checked.add(cache.identity.digest)
 
     def _schema(self, part: PartPlan) -> ShardSchema:
         buckets = {name: part.select(layout.arrays) for name, layout in self._models.layouts.items()}

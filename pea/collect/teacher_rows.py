@@ -84,7 +84,7 @@ class FrozenModels:
         """
         self.config, self.device = config, device
         self.stopwatch = Stopwatch()
-        checkpoint, dtype = config.teacher.checkpoint, getattr(torch, config.teacher.dtype)
+        checkpoint, dtype = config.teacher.folder, getattr(torch, config.teacher.dtype)
         self.layouts = bucket_layouts(checkpoint, config.cache, teacher=corpus == "parallel")
         self._vae = VaeEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
         self._teacher: Teacher | None = None

@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
+from pea.errors import CheckpointError
+from pea.storage.assembled import assembled_folder
+from pea.storage.hub import is_hub_id, local_folder, model_name
 
 
 class TeacherConfig(Section):
     """The frozen diffusion model that is distilled."""
 
     checkpoint: SetupPath
-    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...)."""
+    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...), or
+    ``org/name@revision`` of the Hugging Face hub."""
+    unet: SetupPath | None = None
+    """Folder of another UNet that takes the checkpoint's place, or of a pipeline that has it, or its
+    ``org/name@revision``."""
+    vae: SetupPath | None = None
+    """The same of a VAE."""
     dtype: FloatDtype = "float32"
     """Floating point type in which the teacher runs while its answers are cached."""
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint on this machine, with the parts that replace its own.
+
+        Raises:
+            CheckpointError: something is missing, or cannot be got from the hub.
+        """
+        base = local_folder(self.checkpoint)
+        if base.is_file():
+            raise CheckpointError(
+                "a single file says neither its configuration nor its tokenizer",
+                where=base,
+                expected="a folder in diffusers' layout",
+                remedy="Make one of it once: from_single_file(...) and save_pretrained(...) of its diffusers pipeline.",
+            )
+        parts = {name: local_folder(place) for name, place in self._parts().items()}
+        return assembled_folder(base, parts) if parts else base
+
+    @property
+    def name(self) -> str:
+        """What it is called, the parts from elsewhere included."""
+        parts = [f" with {name} of {model_name(place)}" for name, place in self._parts().items()]
+        return model_name(self.checkpoint) + ",".join(parts)
+
+    def _parts(self) -> dict[str, Path]:
+        return {name: place for name, place in (("unet", self.unet), ("vae", self.vae)) if place is not None}
+
+    def absolute(self) -> TeacherConfig:
+        """The same for another working directory."""
+        places = {"checkpoint": self.checkpoint, **self._parts()}
+        return self.model_copy(
+            update={name: place if is_hub_id(place) else place.resolve() for name, place in places.items()}
+        )
 
 
 class CorpusConfig(Section):

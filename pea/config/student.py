@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 
 from pea.config.placeholders import SetupPath
 from pea.config.section import Section
+from pea.storage.hub import local_folder
 
 
 class AdapterConfig(Section):
@@ -24,8 +25,8 @@ class StudentConfig(Section):
     """The native-language side."""
 
     encoder: SetupPath | tuple[SetupPath, SetupPath]
-    """Folder of the frozen native text encoder (transformers layout; ``pea import`` makes one of other published
-    forms), or of two, whose states then stand side by side."""
+    """Folder (transformers layout; ``pea import`` makes one of other published forms), or ``org/name@revision``, of the
+    frozen native text encoder; or two such, whose states then stand side by side."""
     max_tokens: PositiveInt | None = None
     """Tokens that captions are padded to and cut at. Null: as the encoder was published, within its own limit."""
     hidden_state: int | None = None
@@ -40,7 +41,16 @@ class StudentConfig(Section):
 
     @property
     def encoders(self) -> tuple[Path, ...]:
-        """Folders of the text encoders."""
+        """Folders of the text encoders on this machine.
+
+        Raises:
+            CheckpointError: one cannot be got from the hub.
+        """
+        return tuple(map(local_folder, self.places))
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """The text encoders as they are named."""
         return (self.encoder,) if isinstance(self.encoder, Path) else self.encoder
 
     @property

@@ -85,7 +85,7 @@ class RowFlops:
 
     @cached_property
     def _models(self) -> Models:
-        return read_models(self.config.teacher.checkpoint)
+        return read_models(self.config.teacher.folder)
 
     @cached_property
     def _latent_shapes(self) -> dict[str, tuple[int, int, int]]:

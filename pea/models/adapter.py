@@ -21,6 +21,7 @@ from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
 from pea.models.loading import check_loading_info, load_part
 from pea.models.teacher_parts import pooled_dim_of
+from pea.models.tensor_files import digest_of
 
 
 class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -46,6 +47,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         base_model: dict[str, Any] | None = None,  # noqa: ARG002
         prediction_type: str | None = None,  # noqa: ARG002
         languages: list[str] | None = None,  # noqa: ARG002
+        weights: str | None = None,  # noqa: ARG002
     ) -> None:
         """Sizes; from `max_tokens` on, records of what it was trained with.
 
@@ -62,6 +64,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             base_model: `name` of the diffusion model and the digest of its `unet`.
             prediction_type: of the diffusion model.
             languages: of the prompts.
+            weights: digest of the tensors that were saved; ``save_pretrained`` puts it in.
         """
         super().__init__()
         widths = [input_dim] + [hidden_size] * num_layers
@@ -85,17 +88,28 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             pooled = projected.mean(1)
         return Conditioning(self.fc(functional.gelu(projected)), pooled)
 
+    def save_pretrained(self, folder: str | Path, **options: Any) -> None:
+        """As of any diffusers model, as safetensors; `config.json` comes last and holds the weights' digest."""
+        push, _ = options.pop("push_to_hub", False), options.pop("safe_serialization", True)
+        super().save_pretrained(str(folder), safe_serialization=True, **options)
+        self.register_to_config(weights=digest_of(Path(folder)))
+        if push:
+            super().save_pretrained(str(folder), safe_serialization=True, push_to_hub=True, **options)
+        self.save_config(str(folder))
+
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Any:
         """As of any diffusers model, from safetensors; a file that lacks a tensor, or has another, is refused.
 
         Raises:
-            CheckpointError: the tensors are not those of the adapter that `config.json` describes.
+            CheckpointError: the tensors are not those that `config.json` describes, or not those saved with it.
         """
         with_info = options.pop("output_loading_info", False)
         settings = {"use_safetensors": True} | options
         adapter, info = super().from_pretrained(str(folder), output_loading_info=True, **settings)
         check_loading_info(cls, Path(folder), info, list(adapter.state_dict()), None)
+        if adapter.config.weights and Path(folder).is_dir() and not options.keys() & {"variant", "subfolder"}:
+            _check_weights(Path(folder), adapter.config.weights)
         return (adapter, info) if with_info else adapter
 
     @classmethod
@@ -135,6 +149,18 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 expected=f"text states of width {own[0]}, pooled {own[1]}" + (f", as {base} has" if base else ""),
                 got=f"{asked[0]}, pooled {asked[1]}",
             )
+
+
+def _check_weights(folder: Path, recorded: str) -> None:
+    found = digest_of(folder)
+    if found != recorded:
+        raise CheckpointError(
+            "the weights are not those that were saved with this config.json",
+            where=folder,
+            expected=f"tensors {recorded[:12]}",
+            got=f"tensors {found[:12]}",
+            remedy="Copy the whole folder again, or train it anew.",
+        )
 
 
 def new_adapter(

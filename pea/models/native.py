@@ -24,6 +24,7 @@ from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import LEFT_OUT, digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
 from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.hub import model_name
 
 
 class Source(NamedTuple):
@@ -100,7 +101,7 @@ class NativeEncoder:
         if self.source is None:
             raise CheckpointError("this text encoder was not loaded from a folder", got=type(self.model).__name__)
         return {
-            "name": self.source.folder.resolve().name,
+            "name": model_name(self.source.folder),
             "class": type(self.model).__name__,
             "tensors": digest_of(self.source.folder, self.source.tensors),
             "tokenizer": tokenizer_digest(self.tokenizer),

@@ -1,4 +1,4 @@
-"""Locations on disks and in object stores: read, written whole, published, leased, digested, locked."""
+"""Locations on disks and in object stores: read, written whole, published, leased, digested."""
 
 from pea.storage.location import Location
 from pea.storage.options import RetryPolicy, StorageOptions, configure

@@ -96,7 +96,7 @@ class Location:
         if str(plain) != name or plain.is_absolute() or ".." in plain.parts or not name.isprintable() or name == ".":
             raise LocationError("not a plain relative name", where=self, got=repr(name)[:200])
         place = self / name
-        if self.is_local and not place.local_path.resolve().is_relative_to(self.local_path.resolve()):
+        if self.is_local and not _is_below(place.local_path, self.local_path):
             raise LocationError("the name leads out of the folder", where=self, got=repr(name)[:200])
         return place
 
@@ -260,6 +260,14 @@ class Location:
             python_schema=of_object,
             serialization=core_schema.plain_serializer_function_ser_schema(str, return_schema=core_schema.str_schema()),
         )
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    """Whether a path is below a folder when all links are resolved; one that leads in circles is nowhere."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):
+        return False
 
 
 def _validated(value: Any) -> Location:

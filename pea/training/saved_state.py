@@ -1,7 +1,8 @@
 """Saved states of a training run, as safetensors and JSON: a resumed run equals an unbroken one.
 
-A state is a folder `step-00000400/` that appears by one rename, so that a killed run leaves whole states only. No
-random generator needs saving: the batches are a pure function of the step.
+A state is a folder `step-00000400/` that appears by one rename, so that a killed run leaves whole states only, and
+`state.json` holds the digests of everything in it. No random generator needs saving: the batches are a pure function of
+the step.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from pea.errors import DiskFullError
+from pea.errors import DiskFullError, StorageError
+from pea.storage.digests import sha256_file, sha256_text
 from pea.storage.durable import new_folder
 
 Record = dict[str, Any]
+_RECORD = "state.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class TrainStates:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
+        self.damaged: list[str] = []
+        """Which states `newest` passed over, and why."""
 
     def save(self, state: TrainState) -> None:
         """Publish a state and remove the oldest ones.
@@ -49,22 +54,30 @@ class TrainStates:
             DiskFullError: the disk is full; former states are still there.
         """
         with new_folder(self.folder / f"step-{state.step:08d}") as temporary:
+            files = {}
             for name, tensors in state.tensors.items():
                 plain = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-                _save_tensors(plain, temporary / f"{name}.safetensors")
-            (temporary / "state.json").write_text(json.dumps(state.record, indent=1, sort_keys=True), "utf-8")
+                path = temporary / f"{name}.safetensors"
+                _save_tensors(plain, path)
+                files[path.name] = sha256_file(path)
+            (temporary / _RECORD).write_text(_sealed(state.record, files), "utf-8")
         for old in self._folders()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> TrainState | None:
-        """The newest state that can be read, or None."""
+        """The newest state that is what was saved, or None; damaged ones are passed over, and named in `damaged`.
+
+        Raises:
+            StorageError: one cannot be read, which says nothing about what it holds.
+        """
+        self.damaged = []
         for folder in reversed(self._folders()):
             try:
-                record = json.loads((folder / "state.json").read_text("utf-8"))
-                tensors = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
-            except (OSError, ValueError, SafetensorError):
-                continue
-            return TrainState(int(folder.name.removeprefix("step-")), record, tensors)
+                return _read(folder)
+            except OSError as error:
+                raise StorageError("cannot read the saved state", where=folder, got=error.strerror) from error
+            except _DamagedError as error:
+                self.damaged.append(f"{folder.name} is damaged ({error})")
         return None
 
     def clear(self) -> None:
@@ -73,6 +86,55 @@ class TrainStates:
 
     def _folders(self) -> list[Path]:
         return sorted(self.folder.glob("step-*"))
+
+
+class _DamagedError(Exception):
+    """A state is not what was saved; the text says in which way."""
+
+
+def _sealed(record: Record, files: dict[str, str]) -> str:
+    """What `state.json` says; `files`: the digest of each other file."""
+    content = json.loads(json.dumps({"record": record, "files": files}))  # as it will be read
+    return json.dumps({**content, "sha256": _digest(content)}, indent=1, sort_keys=True)
+
+
+def _digest(content: Record) -> str:
+    return sha256_text(json.dumps({name: content[name] for name in ("files", "record")}, sort_keys=True))
+
+
+def _read(folder: Path) -> TrainState:
+    record, files = _read_record(folder)
+    if files is not None:
+        present = {path.name for path in folder.iterdir()} - {_RECORD}
+        for name in sorted(files.keys() | present):
+            if name not in present or name not in files:
+                raise _DamagedError(f"{name} is {'missing' if name in files else 'not a part of it'}")
+            if sha256_file(folder / name) != files[name]:
+                raise _DamagedError(f"{name} has other bytes than were saved")
+    try:
+        tensors = {file.stem: load_file(file) for file in sorted(folder.glob("*.safetensors"))}
+    except SafetensorError as error:
+        raise _DamagedError(str(error)) from None
+    return TrainState(int(folder.name.removeprefix("step-")), record, tensors)
+
+
+def _read_record(folder: Path) -> tuple[Record, dict[str, str] | None]:
+    """The record, and the digests of the files; None in a state from before there were any."""
+    try:
+        content = json.loads((folder / _RECORD).read_text("utf-8"))
+    except FileNotFoundError:
+        raise _DamagedError(f"{_RECORD} is missing") from None
+    except (ValueError, RecursionError):
+        raise _DamagedError(f"{_RECORD} is no JSON") from None
+    if isinstance(content, dict) and "fingerprint" in content:
+        return content, None
+    try:
+        intact = content["sha256"] == _digest(content)
+    except (KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise _DamagedError(f"{_RECORD} has other bytes than were saved")
+    return content["record"], content["files"]
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

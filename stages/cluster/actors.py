@@ -220,6 +220,6 @@ def _name_of(node: dict[str, Any]) -> str:
 
 def with_absolute_paths(config: Config) -> Config:
     """A worker may have another working directory."""
-    teacher = config.teacher.model_copy(update={"checkpoint": config.teacher.checkpoint.resolve()})
+    teacher = config.teacher.absolute()
     cache_root = config.cache_root.resolve() if config.cache_root else None
     return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve(), "cache_root": cache_root})

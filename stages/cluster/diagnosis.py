@@ -10,21 +10,19 @@ import json
 import os
 import platform
 import secrets
-import socket
 import sys
 import time
 from importlib import metadata
 from typing import Any
 
 import ray
-from ray._private import ray_constants
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pea.errors import PeaError
 from pea.storage.location import Location
+from stages.cluster.session import first_line, join
 
-_CONNECT_S = 5.0
 _NODE_S = 20.0
 _LIBRARIES = ("pea-cache", "ray", "torch", "diffusers", "transformers", "zarr", "numpy")
 
@@ -111,20 +109,6 @@ def leave_tokens(places: dict[str, str]) -> dict[str, tuple[str, str]]:
     return tokens
 
 
-def join(address: str) -> None:
-    """Join a cluster; one that does not answer is told quickly.
-
-    Raises:
-        OSError, RuntimeError, ValueError: there is none.
-    """
-    host, separator, port = address.rpartition(":")
-    if separator and "://" not in address and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-        if host in ("127.0.0.1", "localhost"):  # or Ray would look for the head at the machine's outward address
-            ray_constants.ENABLE_RAY_CLUSTER = False
-    ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-
-
 def main() -> int:
     """Ask, and answer in one line of JSON."""
     places = json.loads(sys.stdin.read())
@@ -136,7 +120,7 @@ def main() -> int:
         tokens = leave_tokens(places)
         answer = {"here": {"versions": versions()}, "nodes": ask_nodes(tokens)}
     except (PeaError, RayError, OSError, RuntimeError, ValueError) as error:
-        answer = {"error": " ".join(str(error).split())[:300] or type(error).__name__}
+        answer = {"error": first_line(error)[:300]}
     finally:
         for file, _ in tokens.values():
             Location.parse(file).delete()

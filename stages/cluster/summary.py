@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.cache import Cache
+from pea.cache.removals import REASON as REMOVED
 from pea.cache.totals import totals
 from pea.config import CacheConfig
 from pea.errors import CacheError
@@ -54,7 +55,7 @@ def describe(summary: Mapping[str, Any]) -> str:
 
 
 def check(directory: Path, summary: Mapping[str, Any], config: CacheConfig) -> None:
-    """A run that lost a tar, or dropped more samples than allowed, has failed.
+    """A run that lost a tar, or dropped more samples than allowed, has failed; samples taken down are not lost.
 
     Raises:
         CacheError: it has.
@@ -66,13 +67,14 @@ def check(directory: Path, summary: Mapping[str, Any], config: CacheConfig) -> N
             got=" | ".join(f"{tar}: {error}" for tar, error in summary["failed"].items()),
             remedy="The finished shards are kept; remove the cause and run the same command again.",
         )
-    num_dropped = sum(summary["dropped"].values())
+    dropped = {reason: count for reason, count in summary["dropped"].items() if reason != REMOVED}
+    num_dropped = sum(dropped.values())
     share = num_dropped / max(1, num_dropped + summary["samples"])
     if share > config.max_dropped_fraction:
         raise CacheError(
             "too many samples were dropped",
             where=directory,
             expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
-            got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items()),
+            got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
             remedy="`pea inspect ls CACHE TAR` names them.",
         )

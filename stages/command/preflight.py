@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.collect.layout import bucket_layouts
+from pea.collect.layout import bucket_layouts, latent_shape
 from pea.config import Config
 from pea.corpus.tars import expand_tars
 from pea.errors import CheckpointError, CorpusError
@@ -43,13 +43,13 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
             expand_tars(() if corpus is None else corpus.tars)
         except CorpusError as error:
             unchecked.append(f"corpora.{name}: {error}")
-    checkpoint = config.teacher.checkpoint
+    parts = ("unet", "vae", "text_encoder")
     if not with_teacher:
         unchecked.append("teacher.checkpoint: a preset stands for it")
-    elif all(any((checkpoint / part).glob("*.safetensors")) for part in ("unet", "vae", "text_encoder")):
+    elif all(any((config.teacher.folder / part).glob("*.safetensors")) for part in parts):
         check_teacher_folder(config)
     else:
-        unchecked.append(f"teacher.checkpoint: no weights in {checkpoint}")
+        unchecked.append(f"teacher.checkpoint: no weights in {config.teacher.checkpoint}")
     return unchecked + check_rest(config)
 
 
@@ -74,10 +74,14 @@ def check_teacher_folder(config: Config) -> None:
 
     from pea.models.loading import check_weights
     from pea.models.teacher_parts import check_teacher
+    from pea.models.vae import vae_config
 
-    checkpoint = config.teacher.checkpoint
+    checkpoint = config.teacher.folder
     check_teacher(checkpoint)
-    bucket_layouts(checkpoint, config.cache)
+    for bucket in config.cache.buckets:
+        latent_shape(vae_config(checkpoint), bucket)
+    first = config.cache.model_copy(update={"buckets": config.cache.buckets[:1]})  # a pass for each would take long
+    bucket_layouts(checkpoint, first)
     check_weights(UNet2DConditionModel, checkpoint / "unet")
     check_weights(AutoencoderKL, checkpoint / "vae")
     check_weights(CLIPTextModel, checkpoint / "text_encoder")

@@ -12,6 +12,7 @@ from pea.config import Config
 from pea.corpus.places import expand_tars
 from pea.errors import PeaError
 from pea.foreign_text import visible
+from pea.storage.hub import is_hub_id
 from pea.storage.location import Location
 from pea.storage.probe import Probe, probe
 from stages.diagnosis.finding import Finding
@@ -89,11 +90,15 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
     """Models, tars and prompts that the configuration names."""
     models: dict[str, Any] = {
         "teacher.checkpoint": config.teacher.checkpoint,
-        "student.encoder": config.student.encoder,
+        "teacher.unet": config.teacher.unet,
+        "teacher.vae": config.teacher.vae,
     }
     models |= {"evaluate.judge": config.evaluate.judge, "evaluate.clip": config.evaluate.clip}
-    for name, path in models.items():
-        if path is not None:
+    student = [("student.encoder", path) for path in config.student.places]
+    for name, path in [*models.items(), *student]:
+        if path is not None and is_hub_id(path):
+            yield Finding(name, "ok", f"{path}, of the hub")
+        elif path is not None:
             yield _there(name, Location.parse(path), needed=not name.startswith("evaluate"))
     for name, path in config.evaluate.prompts.items():
         yield _there(f"evaluate.prompts.{name}", Location.parse(path), needed=False)

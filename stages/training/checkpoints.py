@@ -12,6 +12,7 @@ from torch import Tensor
 from pea.config import Config
 from pea.errors import TrainingError
 from pea.models.trainable import Trained
+from pea.storage.leases import Lease
 from pea.training.saved_state import MovingAverage, TrainState, TrainStates, optimizer_tensors, restore_optimizer
 from pea.training.train_log import TrainLog
 from stages.training.fingerprints import differing_settings
@@ -48,8 +49,12 @@ class Parts:
 class Checkpoints:
     """The saved states of one run."""
 
-    def __init__(self, config: Config, fingerprint: dict[str, Any], accelerator: Accelerator) -> None:
+    def __init__(
+        self, config: Config, fingerprint: dict[str, Any], accelerator: Accelerator, lease: Lease | None = None
+    ) -> None:
+        """`lease`: of the run's folder, which the main process holds."""
         self.resume, self.fingerprint, self.accelerator = config.train.resume, fingerprint, accelerator
+        self.lease = lease
         self.states = TrainStates(config.adapter_dir / "states", config.train.keep_states)
 
     def take_up(self, parts: Parts, first_step: int, logs: list[TrainLog]) -> str:
@@ -59,20 +64,22 @@ class Checkpoints:
 
         Raises:
             TrainingError: `train.resume` is `must` and there is no such state.
+            StorageError: a saved state cannot be read.
         """
         state = None if self.resume == "never" else self.states.newest()
         differing = differing_settings(state.record["fingerprint"], self.fingerprint) if state else []
         said = ""
         if state is None or differing:
-            why = f"the saved state is of another run ({', '.join(differing)})" if differing else "no saved state"
+            other = f"the saved state is of another run ({', '.join(differing)})"
+            why = other if differing else ", ".join(self.states.damaged) or "no saved state"
             if self.resume == "must":
                 raise TrainingError("cannot resume", where=self.states.folder, got=why)
-            said = f"training anew: {why}" if differing else ""
+            said = f"training anew: {why}" if differing or self.states.damaged else ""
             if self.accelerator.is_main_process:
                 self.states.clear()
         else:
             self._restore(parts, state)
-            said = f"resumed at step {state.step}"
+            said = ", ".join([*self.states.damaged, f"resumed at step {state.step}"])
         if self.accelerator.is_main_process:
             for log in logs:
                 log.keep(first_step + parts.counters.step)
@@ -80,7 +87,12 @@ class Checkpoints:
         return said
 
     def save(self, parts: Parts) -> None:
-        """Save everything; other processes wait."""
+        """Save everything; other processes wait.
+
+        Raises:
+            LeaseLostError: another training may own the folder by now.
+            DiskFullError: the disk is full.
+        """
         if self.accelerator.is_main_process:
             record = asdict(parts.counters) | {"meter": parts.meter.state(), "fingerprint": self.fingerprint}
             if self.accelerator.scaler is not None:
@@ -94,6 +106,8 @@ class Checkpoints:
             if parts.validation is not None:
                 record["validation"] = parts.validation.record()
                 tensors |= {"best": parts.validation.best} if parts.validation.best else {}
+            if self.lease is not None:
+                self.lease.confirm()
             self.states.save(TrainState(parts.counters.step, record, tensors))
         self.accelerator.wait_for_everyone()
 

@@ -15,6 +15,7 @@ from pea.config import Config
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
+from pea.storage.hub import model_name
 from pea.training.train_log import Row
 
 
@@ -57,9 +58,9 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
     (folder / LORA_FILE).unlink(missing_ok=True)
     fsync_path(folder)
     with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
-        adapter.save_pretrained(temporary, safe_serialization=True)
+        adapter.save_pretrained(temporary)
         if unet is not None:
-            save_unet(unet, config.train.method, config.teacher.checkpoint, Path(temporary))
+            save_unet(unet, config.train.method, config.teacher.folder, Path(temporary))
         share_files(Path(temporary))
         write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
@@ -77,7 +78,7 @@ def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str,
     terms = ("loss", "noise_pred", "features", "diffusion", "attention", "text")
     losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in terms if name in last)
     languages = ", ".join(config.student.languages)
-    encoders = " and ".join(f"`{folder.name}`" for folder in config.student.encoders)
+    encoders = " and ".join(f"`{model_name(place)}`" for place in config.student.places)
     lora = 'pipe.load_lora_weights("this folder")\n' if config.train.method != "adapter" else ""
     kind, train = config.train.all_phases[-1]
     steps = ", ".join(f"{phase['steps']} ({phase['kind']})" for phase in summary["phases"])
@@ -91,7 +92,7 @@ language: [{languages}]
 # PEA adapter: {languages} prompts for an {shape}-shaped diffusion model
 
 A small MLP between a frozen {languages} text encoder ({encoders}) and the UNet of
-`{config.teacher.checkpoint.name}`, trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
+`{config.teacher.name}`, trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
 
 ```python
 from pea.pipeline import PEAPrompt

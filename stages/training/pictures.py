@@ -21,7 +21,7 @@ class Pictures:
         self.folder = config.adapter_dir / "samples"
         self.seeds = [image_seed(config.evaluate.seed, str(number)) for number in range(len(self.prompts))]
         self.drawer = Drawer(
-            config.teacher.checkpoint,
+            config.teacher.folder,
             accelerator.device,
             num_inference_steps=config.evaluate.num_inference_steps,
             guidance_scale=config.evaluate.guidance_scale,

@@ -85,7 +85,7 @@ def prepare(
         culture = Cache.open(config.cache_dir("culture"), expect=reading_identity(config, "culture"))
     own_queries = bool(config.train.attention_weight) and config.train.attention_queries == "student"
     teacher = Teacher.from_checkpoint(
-        config.teacher.checkpoint,
+        config.teacher.folder,
         config.cache.blocks,
         DTYPES[config.train.precision],
         device,
@@ -164,7 +164,7 @@ def _training_data(
         culture,
         BatchPlan(train.batch_size, train.culture_fraction, train.seed, train.culture_draws, train.culture_timesteps),
         recipe,
-        vae_scaling_factor(config.teacher.checkpoint),
+        vae_scaling_factor(config.teacher.folder),
         blocks if train.targets == "cached" else (),
         config.student.caption_languages,
         config.corpora.parallel.source_language,
@@ -203,9 +203,9 @@ def _source(config: Config, teacher: Teacher, blocks: tuple[str, ...], device: t
     if config.train.targets == "cached":
         return CachedTeacher(config.cache, blocks)
     if config.train.method != "adapter":  # the student's UNet will change
-        checkpoint, dtype = config.teacher.checkpoint, teacher.unet.dtype
+        checkpoint, dtype = config.teacher.folder, teacher.unet.dtype
         teacher = Teacher.from_checkpoint(checkpoint, config.cache.blocks, dtype, device, channels_last=True)
-    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, teacher.unet.dtype, device)
+    english = EnglishEncoder.from_checkpoint(config.teacher.folder, teacher.unet.dtype, device)
     return LiveTeacher(teacher, TextStates(english.encode, english_captions(config)), blocks)
 
 

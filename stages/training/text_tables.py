@@ -58,7 +58,7 @@ class TextTables:
         They are all that the distance between text states looks at.
         """
         dtype = DTYPES[self.config.train.precision]
-        english = EnglishEncoder.from_checkpoint(self.config.teacher.checkpoint, dtype, self.device)
+        english = EnglishEncoder.from_checkpoint(self.config.teacher.folder, dtype, self.device)
 
         def encode(texts: Sequence[str]) -> tuple[Tensor | None, ...]:
             hidden, pooled = english.encode(texts)
@@ -79,7 +79,7 @@ def empty_conditioning(config: Config, identity: Identity) -> Conditioning:
 
     def encode(texts: Sequence[str]) -> tuple[Tensor | None, ...]:
         dtype = getattr(torch, config.teacher.dtype)
-        answer = EnglishEncoder.from_checkpoint(config.teacher.checkpoint, dtype).encode(texts)
+        answer = EnglishEncoder.from_checkpoint(config.teacher.folder, dtype).encode(texts)
         return tuple(None if part is None else part.float() for part in answer)
 
     store = Store(_folder(config), teacher_digest(identity))

@@ -16,6 +16,7 @@ from pea.config import Config
 from pea.costs.training import RowFlops
 from pea.cpu import shared_threads
 from pea.models.trainable import Trained
+from pea.storage.leases import Lease
 from pea.training.saved_state import MovingAverage
 from pea.training.schedule import learning_rate
 from pea.training.train_log import TrainLog
@@ -41,8 +42,9 @@ class WithUnetPhase:
         accelerator: Accelerator,
         console: Console,
         position: PhasePosition,
+        lease: Lease | None,
     ) -> None:
-        """`config`: with the phase's settings."""
+        """`config`: with the phase's settings; `lease`: of the run's folder, in the main process."""
         self.config, self.train, self.setup, self.position = config, config.train, setup, position
         self.accelerator, self.console = accelerator, console
         self.trained = Trained(setup.adapter.to(accelerator.device), setup.unet_parameters)
@@ -63,7 +65,7 @@ class WithUnetPhase:
         self.row_flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch).unet
         self.counters, self.meter = self.parts.counters, self.parts.meter
         self.optimizer_step = OptimizerStep(config, self.parts, self.wrapped, self.losses, accelerator)
-        self.checkpoints = Checkpoints(config, setup.fingerprint, accelerator)
+        self.checkpoints = Checkpoints(config, setup.fingerprint, accelerator, lease)
         wanted = self.train.sample_every_steps and accelerator.is_main_process
         self.pictures = Pictures(config, setup, accelerator) if wanted else None
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes

@@ -21,6 +21,7 @@ from pea.batches.dataset import prefetch
 from pea.config import Config
 from pea.costs.training import RowFlops
 from pea.errors import TrainingError
+from pea.storage.leases import Lease
 from pea.training.losses import text_distance
 from pea.training.saved_state import TrainState, TrainStates, optimizer_tensors, restore_optimizer
 from pea.training.schedule import learning_rate
@@ -54,10 +55,12 @@ def run_without_unet(
     tables: TextTables,
     accelerator: Accelerator,
     console: Console,
+    lease: Lease | None,
 ) -> PhaseResult:
     """Do a phase's steps, or take up what they gave when they were done before.
 
-    `config`: with the phase's settings; `start`: the adapter's parameters after the phase before.
+    `config`: with the phase's settings; `start`: the adapter's parameters after the phase before; `lease`: of the run's
+    folder, in the main process.
 
     Raises:
         CacheError: the cache holds no queries, and the phase needs them.
@@ -75,7 +78,7 @@ def run_without_unet(
     setup = prepare_without_unet(config, cache, tables, accelerator.device, with_queries=kind == "attention")
     if start is not None:
         setup.adapter.load_state_dict(start)
-    phase = WithoutUnetPhase(config, position, setup, accelerator)
+    phase = WithoutUnetPhase(config, position, setup, accelerator, lease)
     phase.take_up(state)
     if state is None and accelerator.is_main_process:
         states.clear()
@@ -95,7 +98,8 @@ def _checked(
     if state is not None and not differing:
         return state
     if config.train.resume == "must":
-        why = f"the saved state is of another run ({', '.join(differing)})" if differing else "no saved state"
+        other = f"the saved state is of another run ({', '.join(differing)})"
+        why = other if differing else ", ".join(states.damaged) or "no saved state"
         raise TrainingError(f"cannot resume {position.name}", where=states.folder, got=why)
     return None
 
@@ -109,8 +113,14 @@ class WithoutUnetPhase:
     """The loop of a phase without the UNet."""
 
     def __init__(
-        self, config: Config, position: PhasePosition, setup: WithoutUnetSetup, accelerator: Accelerator
+        self,
+        config: Config,
+        position: PhasePosition,
+        setup: WithoutUnetSetup,
+        accelerator: Accelerator,
+        lease: Lease | None = None,
     ) -> None:
+        self.lease = lease
         self.train, self.position, self.setup, self.accelerator = config.train, position, setup, accelerator
         named = dict(setup.adapter.named_parameters())
         self.names, self.parameters = list(named), list(named.values())
@@ -224,6 +234,8 @@ class WithoutUnetPhase:
                 "adapter": dict(self.setup.adapter.named_parameters()),
                 "optimizer": optimizer_tensors(self.optimizer, self.names),
             }
+            if self.lease is not None:
+                self.lease.confirm()
             states.save(TrainState(self.step, record, tensors))
         self.accelerator.wait_for_everyone()
 

@@ -55,7 +55,7 @@ def prepare_without_unet(
         CacheError: the cache holds no queries, or no captions in the student's language.
         CheckpointError: a model folder is missing or unusable.
     """
-    layers, checkpoint = None, config.teacher.checkpoint
+    layers, checkpoint = None, config.teacher.folder
     if with_queries:
         attention, dtype = config.cache.attention, DTYPES[config.train.precision]
         if dtype == torch.float16:
@@ -109,7 +109,7 @@ def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity:
         cache_identity=identity.digest,
         encoder=encoder.record,
         base_model={
-            "name": config.teacher.checkpoint.resolve().name,
+            "name": config.teacher.name,
             "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,
         },
         prediction_type=identity.fields.get("teacher.prediction_type"),

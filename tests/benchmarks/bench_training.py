@@ -56,7 +56,7 @@ class Steps:
     def __init__(self, config: Config, device: torch.device, num_steps: int) -> None:
         self.device, self.setup, self.num_steps = device, prepare(config, device), num_steps
         self.weights = LossWeights(config.train.noise_pred_weight, config.train.feature_weight)
-        checkpoint = config.teacher.checkpoint
+        checkpoint = config.teacher.folder
         self.vae = VaeEncoder.from_checkpoint(checkpoint, device=device)
         self.english = EnglishEncoder.from_checkpoint(checkpoint, device=device)
         self.native = load_encoder(config.student.encoders, device=device, reading=config.student.reading)

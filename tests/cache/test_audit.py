@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from pea.cache import Cache, ShardWriter
 from pea.cache.audit import audit, repair
+from pea.cache.certificate import Certificate, read_certificate, write_certificate
 from pea.cache.completion import FileEntry, read_record, record_to_bytes
 from pea.cache.removals import removal_name
 from pea.cache.takedown import remove_samples
@@ -186,6 +188,25 @@ def test_takedown(make_cache: CacheMaker) -> None:
     record = cache.shards[0].parts[0].record
     assert ("a-24x32-3", "nonfinite_teacher", "made up") in record.dropped
     assert (removal_name("a", "a-24x32-1"), "removed", "") in record.dropped
+
+
+def test_the_certificate_forgets_a_sample_as_well(filled: Cache) -> None:
+    write_certificate(filled.directory, Certificate("0" * 64, ["a/a-24x32-1", "a/a-24x32-2"], {}, 0.01, []))
+    remove_samples(filled, "a", ["a-24x32-1"])
+    found = read_certificate(filled.directory)
+    assert found is not None and found.samples == [removal_name("a", "a-24x32-1"), "a/a-24x32-2"]
+
+
+def test_removals_at_the_same_time_lose_nothing(filled: Cache) -> None:
+    """Each rewrites the same parts; whoever comes second goes on from what the first one made."""
+    keys = [f"a-24x32-{number}" for number in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda key: remove_samples(Cache.open(filled.directory), "a", [key]), keys))
+    found = Cache.open(filled.directory)
+    assert found.shards[0].buckets["24x32"].keys == ["a-24x32-3"]
+    assert audit(found.directory).problems == []
+    files = [path for path in Path(found.directory).rglob("*") if path.is_file()]
+    assert not [path for path in files for key in keys if key.encode() in path.read_bytes()]
 
 
 def test_what_was_removed_does_not_come_back(make_cache: CacheMaker, filled: Cache) -> None:

@@ -18,6 +18,7 @@ from stages.cli import main
 from tests.cache_helpers import CacheMaker, content, identity
 
 Capture = pytest.CaptureFixture[str]
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture
@@ -44,7 +45,9 @@ def test_it_holds_what_a_cache_on_a_disk_holds(remote: CacheMaker, tmp_path: Pat
     assert grown.draws_per_sample == 4 and audit(grown.directory).problems == []
 
 
-@pytest.mark.parametrize("way", ["missing", "empty", "cut", "flipped", "zeros"])
+@pytest.mark.parametrize(
+    "way", ["flipped", *(pytest.param(way, marks=SLOW) for way in ("missing", "empty", "cut", "zeros"))]
+)
 def test_damage_is_found_never_read_and_repaired(remote: CacheMaker, way: str) -> None:
     cache = remote.fill(identity(["a"]))
     expected, place = content(cache), store(cache) / "24x32/noise_pred/c/0/0/0/0"

@@ -25,6 +25,7 @@ from pea.errors import CorpusError, DiskFullError, IdentityError
 from pea.storage import Location
 from tests.corpus.tar_files import encoded, picture, write_tar
 from tests.corpus.test_dirt import KINDS, build
+from tests.tiny_setup import make_setup
 
 CPU = torch.device("cpu")
 
@@ -317,3 +318,17 @@ def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, mon
         collect(with_cache(fresh_run, batch_size=1))
     assert not list(fresh_run.run_dir.rglob("*.zarr"))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pea-")]
+
+
+def test_models_that_are_not_those_of_the_manifest_are_refused(tmp_path: Path) -> None:
+    config = make_setup(tmp_path).model_copy(update={"run_dir": tmp_path / "other"})
+    cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))
+    weights = config.teacher.checkpoint / "unet/diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    collector = Collector(config, "parallel", torch.device("cpu"))
+    (part, *_) = cache.plan()
+    with pytest.raises(IdentityError, match=r"teacher\.unet"):
+        list(collector.collect(cache, Task(part, _tar(config, part.tar))))
+    assert cache.plan()

@@ -124,3 +124,19 @@ def test_a_diffusion_model_of_another_shape_is_refused() -> None:
     adapter.check_base({"cross_attention_dim": 6}, "here")
     with pytest.raises(CheckpointError, match=r"width 6, pooled None, as tiny has; got 8, pooled None"):
         adapter.check_base({"cross_attention_dim": 8}, "here")
+
+
+def test_weights_are_those_that_were_saved(tmp_path: Path) -> None:
+    PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"}).save_pretrained(tmp_path)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+    for load in (PEA.load, PEA.from_pretrained):
+        with pytest.raises(CheckpointError, match="the weights are not those that were saved with"):
+            load(tmp_path)
+    path.write_bytes(whole)
+    changed = PEA.load(tmp_path)
+    with torch.no_grad():
+        changed.layernorm.weight.add_(1)
+    changed.save_pretrained(tmp_path)
+    assert torch.equal(PEA.load(tmp_path).layernorm.weight, changed.layernorm.weight), "saved anew, it is whole again"

@@ -214,6 +214,14 @@ def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(conf
     assert not (tmp_path / "images").exists()
 
 
+def test_all_that_training_leaves_is_as_readable_as_any_new_file(config: Config, tmp_path: Path) -> None:
+    """Weights and saved states too: libraries write theirs for the owner alone."""
+    (tmp_path / "new").touch()
+    modes = {path: path.stat().st_mode & 0o777 for path in config.adapter_dir.rglob("*") if path.is_file()}
+    assert any(path.suffix == ".safetensors" and path.parent != config.adapter_dir for path in modes)
+    assert {path.name for path, mode in modes.items() if mode != (tmp_path / "new").stat().st_mode & 0o777} == set()
+
+
 def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:
     drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=1, guidance_scale=3.0)
     sizes: list[int] = []

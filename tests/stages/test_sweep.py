@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -15,14 +16,16 @@ import torch
 from safetensors.torch import load_file
 
 from pea.cache import Cache
+from pea.cache.takedown import remove_samples
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
-from stages import cache_teacher, evaluate
+from stages import cache_teacher, evaluate, train_adapter
 from stages.cli import main
 from stages.command.console import Console
 from stages.sweep import carry_out
 from stages.sweep_plan import Run, plan
 from stages.sweep_study import read_study
 from stages.sweep_table import markdown, summarize
+from tests.cache_helpers import CacheMaker
 from tests.tiny_setup import fill_cache, make_setup
 
 METHODS = Path(__file__).parents[2] / "configs" / "methods"
@@ -118,6 +121,26 @@ def test_a_result_is_kept_when_the_program_gets_new_settings(
         assert (run.result() is not None) == kept, change
 
 
+def test_a_result_of_other_rows_is_not_kept(
+    setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cache: CacheMaker
+) -> None:
+    monkeypatch.setattr(train_adapter, "run", lambda *_: {"seconds": 1.0, "trained_parameters": 1})
+    monkeypatch.setattr(evaluate, "run", lambda *_: {"adapter.general": 0.5})
+    make_cache.directory = tmp_path / "caches" / "parallel"
+    cache = make_cache.fill()
+    overrides = [f"run_dir={json.dumps(str(tmp_path / 'run'))}", f"cache_root={json.dumps(str(tmp_path / 'caches'))}"]
+    [run] = runs_of(setup / "methods" / "both.yaml", setup / "c.yaml", overrides=overrides)
+    carry_out(run, Console(quiet=True))
+    assert run.result() is not None
+    (make_cache.directory / "run_summary.json").write_text("{}")
+    assert run.result() is not None, "a report is no row"
+    shutil.move(tmp_path / "caches", tmp_path / "away")
+    assert run.result() is not None, "a result outlives its cache"
+    shutil.move(tmp_path / "away", tmp_path / "caches")
+    remove_samples(cache, "a", ["a-24x32-1"])
+    assert run.result() is None
+
+
 def test_a_method_without_training_is_scored_alone(
     setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -208,7 +231,6 @@ def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no methods here" in refused(str(tmp_path), *config)
     for wrong in ("a", "0,0", "-1", ""):
         assert "not a list of seeds" in refused(str(METHODS), *config, f"--seeds={wrong}")
-    assert "not a number of jobs" in refused(str(setup / "methods"), *config, "--jobs", "0")
     assert "nothing to score the methods on" in refused(str(setup / "methods"), *config, "evaluate.prompts={}")
     assert "no setup to sweep the methods over; expected --config FILE" in refused(str(setup / "methods"))
     assert "no such variant; expected of both, logits; got bth" in refused(

@@ -18,9 +18,11 @@ import torch
 from safetensors import SafetensorError
 
 from pea.config import Config, resolved_yaml
-from pea.errors import CacheError, ConfigError, DiskFullError, IdentityError, TrainingError
+from pea.errors import CacheError, ConfigError, DiskFullError, IdentityError, LeaseHeldError, TrainingError
 from pea.models.adapter import PEA
 from pea.pipeline import PEAPrompt
+from pea.storage import Location
+from pea.storage.leases import take
 from pea.training import saved_state
 from stages import train_adapter
 from stages.command.console import Console
@@ -137,6 +139,15 @@ def test_single_steps_without_finite_loss_are_skipped_and_counted(
     monkeypatch.setattr(train_losses, "student_losses", sometimes_nan)
     summary = train_adapter.run(variant(config, tmp_path), QUIET)
     assert summary["skipped_steps"] == 1 and summary["steps"] == 4
+
+
+def test_a_second_training_in_the_same_folder_is_refused(config: Config, tmp_path: Path) -> None:
+    run = variant(config, tmp_path)
+    run.adapter_dir.mkdir(parents=True)
+    with take(Location.parse(run.adapter_dir) / "training", "a test"), pytest.raises(LeaseHeldError, match="a test"):
+        train_adapter.run(run, QUIET)
+    train_adapter.run(run, QUIET)
+    assert not list(run.adapter_dir.glob("*.lease"))
 
 
 def test_what_does_not_fit_is_refused(config: Config, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from pea.config import TrainConfig
+from pea.errors import StorageError
 from pea.storage.durable import new_folder, write_text
 from pea.training.saved_state import (
     MovingAverage,
@@ -58,6 +61,68 @@ def test_old_states_go_and_damaged_ones_are_passed_over(tmp_path: Path) -> None:
     assert newest is not None and newest.step == 2
     states.clear()
     assert states.newest() is None
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> TrainStates:
+    """Two states, of which the second is the newest."""
+    states = TrainStates(tmp_path, keep=2)
+    for step in (1, 2):
+        tensors = {"adapter": {"w": torch.full((64,), float(step))}, "optimizer": {"w/exp_avg": torch.ones(64)}}
+        states.save(TrainState(step, {"fingerprint": {"a": (1, 2)}, "seconds": 1.5}, tensors))
+    return states
+
+
+def _flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: _flip(folder / "adapter.safetensors", -5), "adapter.safetensors has other bytes"),
+        (lambda folder: _flip(folder / "optimizer.safetensors", -5), "optimizer.safetensors has other bytes"),
+        (lambda folder: (folder / "optimizer.safetensors").unlink(), "optimizer.safetensors is missing"),
+        (lambda folder: (folder / "average.safetensors").write_bytes(b""), "average.safetensors is not a part of it"),
+        (lambda folder: (folder / "state.json").unlink(), "state.json is missing"),
+        (lambda folder: (folder / "state.json").write_text("["), "state.json is no JSON"),
+        (lambda folder: (folder / "state.json").write_text("[]"), "state.json has other bytes"),
+    ],
+)
+def test_what_is_not_what_was_saved_is_passed_over_and_named(
+    saved: TrainStates, damage: Callable[[Path], object], said: str
+) -> None:
+    damage(saved.folder / "step-00000002")
+    newest = saved.newest()
+    assert newest is not None and newest.step == 1 and newest.record == {"fingerprint": {"a": [1, 2]}, "seconds": 1.5}
+    assert len(saved.damaged) == 1 and f"step-00000002 is damaged ({said}" in saved.damaged[0]
+
+
+def test_every_flipped_bit_of_the_record_is_found(saved: TrainStates) -> None:
+    path = saved.folder / "step-00000002/state.json"
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        _flip(path, position)
+        newest = saved.newest()
+        assert newest is not None and newest.record == {"fingerprint": {"a": [1, 2]}, "seconds": 1.5}, position
+        path.write_bytes(whole)
+
+
+def test_states_from_before_there_were_digests_are_taken_up(saved: TrainStates) -> None:
+    (saved.folder / "step-00000002/state.json").write_text('{"fingerprint": {}, "seconds": 2}')
+    newest = saved.newest()
+    assert newest is not None and newest.step == 2 and newest.record["seconds"] == 2 and not saved.damaged
+
+
+def test_a_state_that_cannot_be_read_is_not_passed_over(saved: TrainStates, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("pea.training.saved_state.sha256_file", broken)
+    with pytest.raises(StorageError, match="cannot read the saved state"):
+        saved.newest()
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pea.storage.location import Location
 from stages.diagnosis import clusters
 from stages.diagnosis.clusters import findings_of, look_at_ray
 from stages.diagnosis.finding import Finding
+from tests.ray_processes import RayCluster
 
 HERE = {"versions": {"python": "3.11.7", "torch": "2.13.0"}}
 NODE: dict[str, Any] = {
@@ -102,24 +102,19 @@ def test_an_address_of_nothing_is_told_within_a_minute() -> None:
     assert time.monotonic() - started < 60
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of two raylets on this machine."""
-    from ray.cluster_utils import Cluster
-
-    arguments = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-    both = Cluster(initialize_head=True, head_node_args=arguments)
-    try:
-        both.add_node(num_cpus=1, node_ip_address="127.0.0.1")
-        yield both.address
-    finally:
-        both.shutdown()
-
-
 @pytest.mark.slow
-def test_each_node_of_a_cluster_is_asked(cluster: str, tmp_path: Path) -> None:
-    found = list(look_at_ray(None, cluster, {"run_dir": Location.parse(tmp_path / "run")}))
+def test_each_node_of_a_cluster_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "head").mkdir()
+    cluster = RayCluster(tmp_path / "head")
+    try:
+        cluster.add_node(num_cpus=1)
+        for name, value in cluster.for_drivers.items():
+            monkeypatch.setenv(name, value)
+        (tmp_path / "data").mkdir()
+        found = list(look_at_ray(None, None, {"run_dir": Location.parse(tmp_path / "data" / "run")}))
+    finally:
+        cluster.end()
     assert [each.level for each in found] == ["ok", "ok", "ok"], found
-    assert "2 nodes, 2 CPUs" in found[0].what
+    assert "2 nodes, 1 CPUs" in found[0].what
     assert all("same view of run_dir" in each.what for each in found[1:])
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "data").iterdir()) == []

@@ -1,0 +1,86 @@
+"""Models of the Hugging Face hub, named `org/name@revision`: downloaded once, found again without the network.
+
+The endpoint, the cache, tokens and `HF_HUB_OFFLINE` are huggingface_hub's own.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from functools import lru_cache, partial
+from pathlib import Path
+
+from pea.errors import CheckpointError
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[\w./-]+")
+_CACHED = re.compile(r"models--(.+)")
+_PLAIN = ("*.json", "*.txt", "*.model")
+_WEIGHTS = (
+    "model*.safetensors",
+    "*/model*.safetensors",
+    "diffusion_pytorch_model*.safetensors",
+    "*/diffusion_pytorch_model*.safetensors",
+)
+_NEVER = ("*.py", "*.h5", "*.onnx", "*.onnx_data", "*.pb", "*.non_ema.*", "safety_checker/*")
+"""Files that nobody here reads, code above all."""
+
+
+def is_hub_id(place: str | Path) -> bool:
+    """Whether this names a model of the hub. A revision is asked for: what a name stands for changes."""
+    return _ID.fullmatch(str(place)) is not None and not Path(place).exists()
+
+
+def local_folder(place: str | Path, *, every_form: bool = False) -> Path:
+    """The folder of a model: `place` itself, or, of a model of the hub, where its files lie on this machine.
+
+    `every_form`: weights in whatever form (`.bin`, flax), where safetensors alone are fetched otherwise.
+
+    Raises:
+        CheckpointError: the hub has no such model or revision, or cannot be reached and the cache has it not.
+    """
+    return _snapshot(str(place), every_form) if is_hub_id(place) else Path(place)
+
+
+def model_name(folder: Path) -> str:
+    """What a model is called: `org/name@revision` of one from the hub, or the folder's own name."""
+    if is_hub_id(folder):
+        return str(folder)
+    place = folder.resolve()
+    cached = _CACHED.fullmatch(place.parent.parent.name) if place.parent.name == "snapshots" else None
+    return f"{cached[1].replace('--', '/')}@{place.name}" if cached else place.name
+
+
+@lru_cache(maxsize=64)
+def _snapshot(place: str, every_form: bool) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    name, revision = place.split("@", 1)
+    disable_progress_bars()
+    try:
+        fetch = partial(
+            snapshot_download, name, revision=revision, allow_patterns=None if every_form else [*_PLAIN, *_WEIGHTS]
+        )
+        try:
+            listed = HfApi().model_info(name, revision=revision).siblings or ()
+        except Exception:  # the cache decides without the network; where it has nothing, the first error is told
+            for variants in (["*.fp16.*"], []):
+                with suppress(Exception):
+                    return Path(fetch(ignore_patterns=[*_NEVER, *variants], local_files_only=True))
+            raise
+        never = [*_NEVER, *_variants_beside([each.rfilename for each in listed])]
+        return Path(fetch(ignore_patterns=never))
+    except Exception as error:  # of the hub's, the network's and the disk's many kinds
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise CheckpointError(
+            "cannot get this model from the hub",
+            where=place,
+            got=" ".join(lines[:2]).rstrip("."),
+            remedy="Check its name, revision and the network; HF_HUB_OFFLINE=1 uses what was downloaded before.",
+        ) from error
+
+
+def _variants_beside(files: list[str]) -> list[str]:
+    """The fp16 files that have plain ones beside them: these are what is loaded."""
+    plain = {str(Path(file).parent) for file in files if file.endswith(".safetensors") and ".fp16." not in file}
+    return [file for file in files if ".fp16." in file and str(Path(file).parent) in plain]
