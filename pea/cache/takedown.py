@@ -10,10 +10,10 @@ from pea.cache.certificate import read_certificate, write_certificate
 from pea.cache.completion import CompletionRecord
 from pea.cache.garbage import clear_garbage
 from pea.cache.manifest import PartPlace, PartPlan
+from pea.cache.part import Part, is_counting
 from pea.cache.reader import Cache
 from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
-from pea.cache.shard import Part, is_counting
 from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
 
 if TYPE_CHECKING:
