@@ -11,10 +11,10 @@ from typing import Literal
 from pea.cache.completion import CompletionRecord, FileEntry, has_digest, read_record, record_to_bytes
 from pea.cache.garbage import clear_garbage
 from pea.cache.manifest import PartPlan
+from pea.cache.part import store_location
 from pea.cache.publication import newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import removed_in
-from pea.cache.shard import store_location
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, ShardUnfinishedError, StorageError
 from pea.storage.leases import take
 from pea.storage.location import Location
