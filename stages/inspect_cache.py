@@ -45,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     diff = command("diff", "what differs between two caches, in identity and in content; exit code 1 if anything does")
     diff.add_argument("other", metavar="OTHER", help="the other cache")
     remove = command("remove", "take samples down: rewrite their shards without them, for good")
-    remove.add_argument("keys", nargs="+", metavar="TAR/KEY", help="samples")
+    remove.add_argument("keys", nargs="*", metavar="TAR/KEY", help="samples")
+    remove.add_argument("--from", dest="key_file", type=local_path, metavar="FILE", help="more samples, one a line")
     remove.add_argument("--yes", action="store_true", help="really do it")
 
     copy = command(

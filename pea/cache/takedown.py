@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,16 @@ from pea.cache.part import Part, is_counting
 from pea.cache.reader import Cache
 from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
-from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
+from pea.cache.strict_json import read_at_most
+from pea.errors import CacheError, LocationMissingError, ShardDamagedError, ShardUnfinishedError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _COPIED_SAMPLES = 64
+_MOST_SUMMARY_BYTES = 64 << 20
+SUMMARY_FILE_NAME = "run_summary.json"
+"""What the runs that filled a cache reported."""
 
 
 def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
@@ -38,6 +43,7 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
         raise CacheError("no such tar in the cache", where=cache.directory, got=tar)
     add_removed(cache.directory, tar, keys)
     _forget_in_certificate(cache)
+    _forget_in_summary(cache, keys)
     found: set[str] = set()
     for plan in plans:
         while (part := _open(cache, plan)) is not None:
@@ -73,6 +79,21 @@ def _forget_in_certificate(cache: Cache) -> None:
         if names == found.samples:
             return
         write_certificate(cache.directory, replace(found, samples=names))
+
+
+def _forget_in_summary(cache: Cache, keys: Sequence[str]) -> None:
+    """The report of the last run may name a sample that ended its process."""
+    place = cache.directory / SUMMARY_FILE_NAME
+    try:
+        summary = json.loads(read_at_most(place, _MOST_SUMMARY_BYTES))
+        failed = {
+            tar: "at a sample that was taken down" if any(key in why for key in keys) else why
+            for tar, why in summary["failed"].items()
+        }
+    except (LocationMissingError, ValueError, KeyError, TypeError, AttributeError):
+        return
+    if failed != summary["failed"]:
+        place.write_bytes((json.dumps(summary | {"failed": failed}, indent=2) + "\n").encode())
 
 
 def _without_key(name: str, removed: frozenset[str]) -> str:

@@ -138,4 +138,4 @@ def look_at_hub() -> Finding:
     offline = [name for name in _OFFLINE if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")]
     token = "HF_TOKEN is set" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
     said = f"offline by {', '.join(offline)}" if offline else "online"
-    return Finding("hub", "ok", f"{said}; {token}; models are read from folders alone, and nothing is downloaded")
+    return Finding("hub", "ok", f"{said}; {token}; only models named org/name@revision are downloaded")

@@ -40,7 +40,6 @@ def test_a_sample_of_all_faults(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="a takedown that is killed leaves the removed image in an unnamed store")
 def test_a_killed_takedown_leaves_nothing_of_what_was_removed() -> None:
     """Once the same command has said that it is done."""
     with forked_walk(SCENARIOS["REMOVE"]) as walk:

@@ -16,6 +16,7 @@ import ray
 from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
+from pea.storage import Location
 from stages import cache_teacher
 from stages.cluster import session_folder
 from stages.cluster.actors import scales
@@ -122,7 +123,7 @@ def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
-    fresh_run: Config, monkeypatch: pytest.MonkeyPatch
+    fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tar that disappears after planning stands for storage that fails."""
     plan = cache_teacher._plan
@@ -131,18 +132,16 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
         jobs = plan(*args, **options)
         for job in jobs:
             if job.part.tar == "parallel-0":
-                lost = job.journal.parent / "lost.tar"
-                lost.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(job.tar, lost)
-                job.tar = lost
+                shutil.copy(job.tar.local_path, tmp_path / "lost.tar")
+                job.tar = Location.parse(tmp_path / "lost.tar")
         return jobs
 
     start = Pool._start
 
-    def unlinking(self: Any, job: Any) -> None:
+    def unlinking(self: Any, actor: int, job: Any) -> None:
         if job.tar.name == "lost.tar":
-            job.tar.unlink(missing_ok=True)
-        start(self, job)
+            job.tar.local_path.unlink(missing_ok=True)
+        start(self, actor, job)
 
     monkeypatch.setattr(cache_teacher, "_plan", losing)
     monkeypatch.setattr(Pool, "_start", unlinking)

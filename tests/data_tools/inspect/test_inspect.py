@@ -171,6 +171,30 @@ def test_show_writes_pictures(filled: Cache, capsys: Capture, tmp_path: Path) ->
         assert picture.size == (256, 192)
 
 
+def test_repair_clears_what_nobody_owns_where_nothing_else_is_wrong(filled: Cache, capsys: Capture) -> None:
+    stray = Path(filled.shard_dir("a")) / "p000-0123456789ab.zarr"
+    stray.mkdir()
+    (stray / "zarr.json").write_text("{}")
+    assert "1 problem" in inspect(capsys, "check", filled.directory, code=1)
+    assert main(["inspect", "check", str(filled.directory), "--repair"]) == 1
+    assert "what nobody owns is cleared" in capsys.readouterr().err
+    assert not stray.exists() and "no problems" in inspect(capsys, "check", filled.directory)
+
+
+def test_a_list_of_samples_is_taken_down(filled: Cache, tmp_path: Path, capsys: Capture) -> None:
+    keys = [f"a/{key}" for key in next(iter(filled.shards[0].buckets.values())).keys]
+    listed = tmp_path / "keys.txt"
+    listed.write_text("\ufeff" + "\n".join([*keys, "", keys[0]]) + "\n", "utf-8")
+    summary = Path(filled.directory) / "run_summary.json"
+    summary.write_text(json.dumps({"failed": {"a": f"the worker process died at sample {keys[0][2:]}", "b": "x"}}))
+    assert f"would remove {len(keys)} samples" in inspect(capsys, "remove", filled.directory, "--from", listed)
+    said = inspect(capsys, "remove", filled.directory, "--from", listed, "--yes")
+    assert said.count("  removed") == len(keys)
+    assert json.loads(summary.read_text())["failed"] == {"a": "at a sample that was taken down", "b": "x"}
+    for words in (["--from", tmp_path / "absent"], []):
+        assert main(["inspect", "remove", str(filled.directory), *map(str, words)]) == 2
+
+
 def test_check_and_repair(make_cache: CacheMaker, filled: Cache, capsys: Capture) -> None:
     healthy = inspect(capsys, "check", filled.directory)
     assert re.fullmatch(r"2 shards, 7 samples, \d+ files, [\d.]+ kB: no problems\n", healthy)
