@@ -22,7 +22,9 @@ PATIENCE_S = 600
 _START_S = 120
 # `ray start` takes loopback for an address that others cannot reach and replaces it; here there are no others.
 _RAY_START = """
+import os
 import ray._private.services as services
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # for the agent that takes jobs, and for workers
 services.resolve_ip_for_localhost = lambda host: host
 services.get_node_ip_address = lambda *_: "127.0.0.1"
 from ray.scripts.scripts import main
