@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-s3 test test-all lint bench bench-full reference emulators clean
+.PHONY: help install demo demo-s3 test test-slow test-all lint bench bench-full reference emulators clean
 
 help:  ## Show what can be made.
 	@sed -n 's/^\([a-z0-9-]*\):.*##/make \1\t/p' Makefile | expand -t 18
@@ -26,9 +26,10 @@ demo-s3: $(STAMP)  ## The same with everything in a bucket, on an S3 server of i
 test: $(STAMP)  ## The quick tests (three to four minutes on two cores).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-all: $(STAMP)  ## Every test, the slow ones too (kills, full disks, whole pipelines).
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP)  ## The slow tests (kills, full disks, clusters, buckets, whole pipelines).
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-all: test test-slow  ## Every test but those that are run by hand.
 
 lint: $(STAMP)  ## Style and types.
 	$(BIN)/ruff check .
