@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any
@@ -21,6 +22,8 @@ from pea.storage.location import Location
 
 _MOST_OPEN = 256
 """Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
+_REQUESTS = 16
+"""Arrays that are opened at a time in a bucket."""
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
@@ -254,10 +257,18 @@ class Bucket:
         """The arrays that can be read, text columns left out."""
         specs = {}
         for part in self._parts:
+            self._open_together(part)
             for name in part.array_names(self.name):
                 if name not in specs and not name.startswith((f"{KEYS}/", f"{CAPTIONS}/")):
                     specs[name] = part.spec(self.name, name)
         return dict(sorted(specs.items()))
+
+    def _open_together(self, part: Part) -> None:
+        """Open all arrays of a part in a bucket, where each is a request that would be waited for."""
+        if part.store.is_local:
+            return
+        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="pea-open") as pool:
+            list(pool.map(lambda name: part.array(self.name, name), part.array_names(self.name)))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """Rows ``start <= row < stop`` of some arrays, each counted in rows of its own level.
