@@ -10,15 +10,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint bench bench-full reference emulators clean
+.PHONY: help install demo demo-s3 test test-all lint bench bench-full reference emulators clean
 
 help:  ## Show what can be made.
-	@sed -n 's/^\([a-z-]*\):.*##/make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):.*##/make \1\t/p' Makefile | expand -t 18
 
 install: $(STAMP)  ## Set up .venv.
 
 demo: $(STAMP)  ## The whole pipeline on the small world; results in runs/demo.
 	$(BIN)/pea run pipeline.yaml
+
+demo-s3: $(STAMP)  ## The same with everything in a bucket, on an S3 server of its own; report in runs/demo-s3.
+	$(BIN)/python -m tests.demo_in_a_bucket
 
 test: $(STAMP)  ## The quick tests (three to four minutes on two cores).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -99,10 +99,6 @@ class ShardDamagedError(CacheError):
     """A finished shard's files are not what its completion record says."""
 
 
-class ShardLockedError(CacheError):
-    """Another writer is busy with the same shard."""
-
-
 class DiskFullError(PeaError, OSError):
     """The disk (or the quota, or the file size limit) is full."""
 

@@ -23,14 +23,14 @@ from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage.durable import new_folder
 from pea.storage.hub import local_folder
-from stages.command.arguments import at_least_one
+from stages.command.arguments import at_least_one, local_path
 from stages.command.common import command_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea convert`."""
-    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="pytorch_model.bin of the official release")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="adapter folder to write")
+    parser.add_argument("checkpoint", type=local_path, metavar="FILE", help="pytorch_model.bin of the official release")
+    parser.add_argument("--out", type=local_path, required=True, metavar="FOLDER", help="adapter folder to write")
     parser.add_argument("--max-tokens", type=at_least_one, default=None, help="length that captions had in training")
     parser.add_argument("--encoder", nargs="+", metavar="FOLDER", help="text encoder, or two, that it was trained for")
     parser.add_argument("--base", metavar="NAME|FOLDER", help="diffusion model that it was trained for")

@@ -37,6 +37,7 @@ from pea.models.encoders.traits import recorded_reading
 from pea.models.english import EnglishEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
+from pea.storage import Location
 from pea.storage.durable import write_text
 from stages.command.common import stage_main
 from stages.command.console import Console
@@ -235,8 +236,9 @@ def _costs(config: Config) -> dict[str, Any]:
     return metrics
 
 
-def _noted(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+def _noted(path: Path | Location) -> dict[str, Any]:
+    place = Location.parse(path)
+    content: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
     return content
 
 

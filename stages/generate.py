@@ -20,9 +20,10 @@ from pea.evaluation.drawing import Drawer, image_seed
 from pea.foreign_text import words
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
-from stages.command.arguments import add_config_option, at_least_one
+from stages.command.arguments import add_config_option, at_least_one, local_path
 from stages.command.common import command_main
 from stages.command.console import Console
+from stages.command.run_folder import working
 from stages.evaluate import pick_device
 
 
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="replace a setting")
     parser.set_defaults(overrides=[])  # settings that follow options are collected there
     parser.add_argument(
-        "--out", type=Path, default=Path("generated"), help="folder for the images (default: generated)"
+        "--out", type=local_path, default=Path("generated"), help="folder for the images (default: generated)"
     )
     parser.add_argument("--num-images", type=at_least_one, default=1, help="images of each prompt (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
@@ -98,14 +99,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         return 0
     if not prompts:
         raise ConfigError("nothing to draw", expected="a prompt beside the settings", got=" ".join(settings))
-    run(
-        config,
-        Console(),
-        prompts,
-        arguments.out,
-        num_images=arguments.num_images,
-        seed=arguments.seed,
-    )
+    with working(config, "pea generate", publishes=False) as here:
+        run(here, Console(), prompts, arguments.out, num_images=arguments.num_images, seed=arguments.seed)
     return 0
 
 

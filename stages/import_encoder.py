@@ -13,19 +13,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from pea.models.imports.importing import import_encoder
 from pea.storage.hub import local_folder
+from stages.command.arguments import local_path
 from stages.command.common import command_main
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `pea import`."""
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="file of weights, folder, or org/name@revision")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument(
-        "--tokenizer", type=Path, metavar="FOLDER", help="folder of its tokenizer, where none lies beside the weights"
+        "source", type=local_path, metavar="SOURCE", help="file of weights, folder, or org/name@revision"
+    )
+    parser.add_argument("--out", type=local_path, required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument(
+        "--tokenizer",
+        type=local_path,
+        metavar="FOLDER",
+        help="folder of its tokenizer, where none lies beside the weights",
     )
 
 

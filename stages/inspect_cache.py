@@ -6,11 +6,10 @@ Starts without torch, ray or diffusers; only the pictures of ``show`` and ``veri
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from data_tools.inspect.commands import COMMANDS, find_cache
 from data_tools.tables import human_bytes, table
-from stages.command.arguments import above_zero, add_config_option, at_least_one, at_least_zero
+from stages.command.arguments import above_zero, add_config_option, at_least_one, at_least_zero, local_path
 
 _VERIFY = (
     "Make some samples again, from the tar through every frozen model, and compare them with the cache. "
@@ -34,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("tar", nargs="?", metavar="TAR", help="name of a tar")
     show = command("show", "one sample: captions, draws, statistics, pictures")
     show.add_argument("key", metavar="KEY", help="tar/key, or a key that occurs in one tar")
-    show.add_argument("--pictures", type=Path, metavar="DIR", help="write latents and feature maps as PNG")
+    show.add_argument("--pictures", type=local_path, metavar="DIR", help="write latents and feature maps as PNG")
     show.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="decode the latent with this pipeline's VAE as well"
+        "--checkpoint", type=local_path, metavar="DIR", help="decode the latent with this pipeline's VAE as well"
     )
     check = command("check", "compare every byte, row and key with what it must be; exit code 1 on any damage")
     check.add_argument("--repair", action="store_true", help="re-queue exactly the damaged shards for `pea cache`")
@@ -49,11 +48,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     remove.add_argument("keys", nargs="+", metavar="TAR/KEY", help="samples")
     remove.add_argument("--yes", action="store_true", help="really do it")
 
+    copy = command(
+        "copy", "copy a cache to another place, every file verified; again: only what is missing or has changed"
+    )
+    copy.add_argument("destination", metavar="DESTINATION", help="folder or URL that becomes the copy")
+    copy.add_argument(
+        "--language",
+        action="append",
+        default=[],
+        metavar="LANGUAGE",
+        help="captions of this language alone (may be repeated); the teacher's own are always kept",
+    )
+    copy.add_argument(
+        "--block", action="append", default=[], metavar="BLOCK", help="features of this block alone (may be repeated)"
+    )
     export = command("export", "write a page to browse the cache in a browser")
-    export.add_argument("--html", type=Path, required=True, metavar="FILE", help="the page to write")
+    export.add_argument("--html", type=local_path, required=True, metavar="FILE", help="the page to write")
     export.add_argument("--samples", type=at_least_zero, default=24, metavar="N", help="samples to show (default: 24)")
     export.add_argument("--seed", type=int, default=0, metavar="N", help="seed of their choice (default: 0)")
-    export.add_argument("--checkpoint", type=Path, metavar="DIR", help="decode the latents with this pipeline's VAE")
+    export.add_argument(
+        "--checkpoint", type=local_path, metavar="DIR", help="decode the latents with this pipeline's VAE"
+    )
 
     verify = commands.add_parser(
         "verify", help="make samples again with the live teacher and compare", description=_VERIFY

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,9 +24,10 @@ from pea.models.english import EnglishEncoder
 from pea.models.unet import layer_names
 from pea.storage.durable import write_text
 from pea.training.signals import english_conditioning
-from stages.command.arguments import at_least_one
+from stages.command.arguments import at_least_one, local_path
 from stages.command.common import add_config_arguments, config_from, guarded
 from stages.command.console import Console
+from stages.command.run_folder import working
 from stages.training.setup import distilling_alone, prepare
 
 _NOISE = 0.1
@@ -91,11 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--records", type=at_least_one, default=64, metavar="N", help="records to measure on (default: 64)"
     )
     parser.add_argument("--by", choices=LayerMeasure._fields, default="sensitivity", help="what the weights are")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("--out", type=local_path, required=True, metavar="FILE", help="the file to write")
     arguments = parser.parse_args(argv)
 
     def act() -> int:
-        found = measure(config_from(arguments), arguments.records)
+        with working(config_from(arguments), "layer weights", publishes=False) as config:
+            found = measure(config, arguments.records)
         table = Table("layer", "sensitivity", "mean square")
         for name, (sensitivity, mean_square) in found.items():
             table.add_row(name, f"{sensitivity:.3g}", f"{mean_square:.3g}")

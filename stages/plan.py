@@ -18,7 +18,9 @@ from typing import Any
 from rich.table import Table
 
 from pea.config import Config, resolved_yaml
+from pea.config.inputs import with_inputs_fetched
 from pea.errors import ConfigError, CorpusError
+from pea.storage import Location
 from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
@@ -175,7 +177,7 @@ def _rate(config: Config, arguments: argparse.Namespace, flop_per_record: float)
         return arguments.tflops * 1e12 / flop_per_record, f"from {arguments.tflops:g} TFLOP/s per GPU, as given"
     path = config.cache_dir("parallel") / "run_summary.json"
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(Location.parse(path).read_text())
         rate = summary["records"] / summary["seconds"] / config.cache.run.num_actors
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
         return None, "unknown: give --records-per-s (measured) or --tflops (of the GPU)"
@@ -260,6 +262,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
+    config = with_inputs_fetched(config)
     unchecked = preflight_plan(config, with_teacher=not arguments.preset)
     plan = make_plan(config, arguments)
     if arguments.json:

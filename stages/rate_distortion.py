@@ -36,6 +36,7 @@ from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from, save_resolved
 from stages.command.console import Console
 from stages.command.progress import StageProgress
+from stages.command.run_folder import working
 from stages.training.setup import distilling_alone, prepare
 
 RATIOS = (16, 64, 256, 1024)
@@ -180,7 +181,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records")
         return 0
-    save_resolved(config)
+    with working(config, "pea rd") as here:
+        save_resolved(config, here.run_dir)
+        _measure_and_write(here, console, arguments)
+    return 0
+
+
+def _measure_and_write(config: Config, console: Console, arguments: argparse.Namespace) -> None:
     points, weights, facts = measure(config, console, arguments.records)
     folder = config.run_dir / "rate_distortion"
     chosen = None if arguments.budget is None else recommend(points, arguments.budget, weights)
@@ -189,7 +196,6 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     console.print(f"{folder}: rd.json, rd.md, rd.png ({facts['records']} records, {facts['adapter']} adapter)")
     if arguments.budget is not None:
         _show_choice(console, chosen, arguments.budget)
-    return 0
 
 
 def _write(folder: Path, points: list[Point], facts: dict[str, Any], chosen: dict[str, Point] | None) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pea.corpus.samples import REASONS
 from pea.storage.durable import write_text
+from stages.command.arguments import local_path
 from stages.command.common import command_main
 from stages.reference_pages.commands import commands
 from stages.reference_pages.markdown import table
@@ -41,7 +42,9 @@ def reasons() -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of this command."""
-    parser.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help=f"where to (default: {FOLDER})")
+    parser.add_argument(
+        "--out", type=local_path, default=FOLDER, metavar="FOLDER", help=f"where to (default: {FOLDER})"
+    )
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:

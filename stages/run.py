@@ -20,8 +20,9 @@ from pea.config import Config, load_config
 from pea.errors import PeaError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
-from stages.command.arguments import add_config_option
+from stages.command.arguments import add_config_option, local_path
 from stages.command.console import Console, bold
+from stages.command.run_folder import state_of
 from stages.pipeline.checks import check_stages
 from stages.pipeline.definition import Pipeline, Stage, Words, load_pipeline
 from stages.pipeline.digests import ABSENT, Content, Digests
@@ -44,7 +45,7 @@ class Runner:
     force: bool = False
 
     def __post_init__(self) -> None:
-        self._state = self.config.run_dir / "state"
+        self._state, self._mirror = state_of(self.config)
         self._digests = Digests(self._state / "digests.json")
         self._words = Words(self.pipeline.config, self.config)
         check_stages(self.pipeline.stages, self.config, self._words)
@@ -130,6 +131,8 @@ class Runner:
 
     def _record(self, stage: Stage, record: dict[str, Any]) -> None:
         write_text(self._record_path(stage), json.dumps(record, indent=2) + "\n")
+        if self._mirror:
+            self._mirror.publish()
 
     def _execute(self, stage: Stage) -> None:
         code = subprocess.run(self.command(stage), check=False).returncode
@@ -155,7 +158,7 @@ class Runner:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea run``."""
-    parser.add_argument("pipeline", type=Path, metavar="PIPELINE", help="the pipeline's YAML file")
+    parser.add_argument("pipeline", type=local_path, metavar="PIPELINE", help="the pipeline's YAML file")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="passed on to every `pea` stage")
     add_config_option(parser, "use this setup instead of the pipeline's own", required=False)
     parser.add_argument("--force", action="store_true", help="run every stage, changed or not")

@@ -28,7 +28,7 @@ import torch
 
 from pea.errors import ConfigError, PeaError, TrainingError
 from pea.storage.durable import write_bytes, write_text
-from stages.command.arguments import at_least_one
+from stages.command.arguments import at_least_one, local_path
 from stages.command.common import add_config_arguments, save_resolved
 from stages.command.console import Console, bold
 from stages.sweep_plan import Plan, Run, plan
@@ -49,7 +49,7 @@ def carry_out(run: Run, console: Console) -> dict[str, Any]:
     """Train and score one run."""
     from stages import evaluate, train_adapter
 
-    save_resolved(run.config)
+    save_resolved(run.config, run.config.run_dir)
     caches = run.cached_rows() if run.row == "adapter" else {}  # the others read none
     summary: dict[str, Any] = {"seconds": 0.0, "trained_parameters": 0}
     if run.row == "adapter":  # the others need no training
@@ -136,7 +136,9 @@ def _carry_out_logged(run: Run) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea sweep``."""
-    parser.add_argument("methods", type=Path, metavar="METHODS", help="a study's file, or a folder of method files")
+    parser.add_argument(
+        "methods", type=local_path, metavar="METHODS", help="a study's file, or a folder of method files"
+    )
     add_config_arguments(parser, "the setup's YAML file, in place of those that a study names", required=False)
     parser.add_argument("--seeds", metavar="N,N,...", help="seeds of the training (default: the study's, or 0)")
     parser.add_argument("--only", default="", metavar="NAME,...", help="these methods or variants alone")

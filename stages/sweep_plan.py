@@ -14,6 +14,7 @@ from pea.cache.content import cache_content, is_cache
 from pea.config import Config, load_config
 from pea.errors import ConfigError
 from pea.storage.location import Location
+from stages.command.run_folder import need_disk
 from stages.sweep_study import Study, Variant
 
 _DONE = "sweep.json"
@@ -96,6 +97,7 @@ def plan(
         raise ConfigError("no setup to sweep the methods over", where=study.source, expected="--config FILE")
     variants = study.only(only)
     base = load_config(setup, overrides, study.settings)
+    need_disk(base, "pea sweep")
     # Of the whole sweep: what `{run_dir}` stands for in paths does not move with the runs' own folders.
     overrides = [*overrides, f"run_dir={json.dumps(str(base.run_dir))}"]
     configs, problems = {}, []

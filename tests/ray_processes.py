@@ -39,10 +39,10 @@ def free_port() -> int:
 
 
 class RayCluster:
-    """A head without CPUs, and nodes that come and go: each a raylet on this machine, with a token, on loopback."""
+    """A head, and nodes that come and go: each a raylet on this machine, with a token, on loopback."""
 
-    def __init__(self, folder: Path, *, dashboard_port: int | None = None) -> None:
-        """``folder``: for what they print."""
+    def __init__(self, folder: Path, *, num_cpus: int = 0, dashboard_port: int | None = None) -> None:
+        """``folder``: for what they print; ``num_cpus``: of the head."""
         self._folder = folder
         self._sessions = tempfile.mkdtemp(prefix="pea-")  # sockets go here, and their paths must be short
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
@@ -50,7 +50,7 @@ class RayCluster:
         self.processes: list[subprocess.Popen[bytes]] = []
         port = free_port()
         self.address = f"127.0.0.1:{port}"
-        options = ["--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self._sessions}"]
+        options = ["--head", f"--port={port}", f"--num-cpus={num_cpus}", f"--temp-dir={self._sessions}"]
         if dashboard_port is None:
             options.append("--include-dashboard=false")
         else:

@@ -175,6 +175,12 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
+def _copy(arguments: argparse.Namespace) -> int:
+    from data_tools.inspect.copy import copy
+
+    return copy(arguments.cache, arguments.destination, languages=arguments.language, blocks=arguments.block)
+
+
 COMMANDS = {
     "info": _info,
     "ls": _ls,
@@ -182,6 +188,7 @@ COMMANDS = {
     "check": _check,
     "diff": _diff,
     "remove": _remove,
+    "copy": _copy,
     "export": _export,
     "verify": _verify,
 }

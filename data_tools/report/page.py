@@ -16,6 +16,7 @@ from pea.config import Config
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import Prompt, read_prompts
 from pea.foreign_text import file_name
+from pea.storage import Location
 from pea.storage.durable import write_text
 from pea.training.train_log import TrainLog
 
@@ -73,8 +74,9 @@ def write_report(config: Config) -> Path:
     return path
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+def _read_json(path: Path | Location) -> dict[str, Any]:
+    place = Location.parse(path)
+    content: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
     return content
 
 
@@ -182,7 +184,7 @@ def _cached(config: Config) -> dict[str, Any] | None:
 
     None: there is no cache, as where the adapter was converted, or nothing in it.
     """
-    if not (config.cache_dir("parallel") / MANIFEST).exists():
+    if not (Location.parse(config.cache_dir("parallel")) / MANIFEST).exists():
         return None
     cache = Cache.open(config.cache_dir("parallel"), partial=True)
     bucket = next((b for shard in cache.shards for b in shard.buckets.values() if b.num_samples), None)

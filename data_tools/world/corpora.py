@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,17 +25,25 @@ from data_tools.world.captions import captions, translations
 from data_tools.world.languages import NATIVE_LANGUAGES
 from data_tools.world.paint import paint
 from data_tools.world.scenes import CONCEPTS, Scene, culture_scenes, general_scenes, unseen_general_scenes
+from pea.errors import LocationError, PeaError
+from pea.storage import Location
 
 SAMPLES_PER_TAR = 512
 SAMPLES_PER_CONCEPT = 100
 NUM_PROMPTS = 160
+_BLOCK_BYTES = 4 << 20
 
 
 def write_corpora(
-    folder: Path, *, num_parallel: int, languages: Iterable[str], seed: int, per_concept: int = SAMPLES_PER_CONCEPT
+    folder: Path | Location,
+    *,
+    num_parallel: int,
+    languages: Iterable[str],
+    seed: int,
+    per_concept: int = SAMPLES_PER_CONCEPT,
 ) -> list[str]:
     """Write every corpus and prompt list that is not there yet; returns the names of those written."""
-    written = []
+    folder, written = Location.parse(folder), []
     if _write_corpus(folder / "parallel", general_scenes(num_parallel, seed)):
         written.append("parallel")
     if _write_prompts(folder / "prompts/general.jsonl", general_scenes(NUM_PROMPTS, seed + 1, held_out=True)):
@@ -57,9 +65,8 @@ def write_corpora(
     return written
 
 
-def _write_corpus(folder: Path, scenes: list[Scene], only: str | None = None) -> bool:
+def _write_corpus(folder: Location, scenes: list[Scene], only: str | None = None) -> bool:
     """Write tars, with the captions in one language `only` if given; False if all are there."""
-    folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(scenes), SAMPLES_PER_TAR)
     paths = [folder / f"{folder.name}-{number:05d}.tar" for number in range(len(starts))]
     if all(path.exists() for path in paths):
@@ -69,18 +76,19 @@ def _write_corpus(folder: Path, scenes: list[Scene], only: str | None = None) ->
     return True
 
 
-def _write_tar(path: Path, scenes: list[Scene], start: int, only: str | None) -> None:
+def _write_tar(path: Location, scenes: list[Scene], start: int, only: str | None) -> None:
     """Byte-for-byte the same tar for the same scenes; published whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for number, scene in enumerate(scenes, start):
-            texts = captions(scene)
-            record = {"captions": {only: texts[only]} if only else texts, "attributes": scene.attributes()}
-            pixels = io.BytesIO()
-            paint(scene).save(pixels, "PNG")
-            _add(tar, f"{number:06d}.png", pixels.getvalue())
-            _add(tar, f"{number:06d}.json", json.dumps(record, ensure_ascii=False).encode())
-    os.replace(temporary, path)
+    with tempfile.TemporaryFile() as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+            for number, scene in enumerate(scenes, start):
+                texts = captions(scene)
+                record = {"captions": {only: texts[only]} if only else texts, "attributes": scene.attributes()}
+                pixels = io.BytesIO()
+                paint(scene).save(pixels, "PNG")
+                _add(tar, f"{number:06d}.png", pixels.getvalue())
+                _add(tar, f"{number:06d}.json", json.dumps(record, ensure_ascii=False).encode())
+        file.seek(0)
+        path.write_pieces(iter(lambda: file.read(_BLOCK_BYTES), b""))
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -89,10 +97,9 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def _write_prompts(path: Path, scenes: list[Scene]) -> bool:
+def _write_prompts(path: Location, scenes: list[Scene]) -> bool:
     if path.exists():
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
         json.dumps(
             {
@@ -104,16 +111,22 @@ def _write_prompts(path: Path, scenes: list[Scene]) -> bool:
         )
         for number, scene in enumerate(scenes)
     ]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    path.write_text("\n".join(lines) + "\n")
     return True
+
+
+def _place(text: str) -> Location:
+    """A path or URL, as the type of an argument."""
+    try:
+        return Location.parse(text)
+    except LocationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line: see the module's docstring."""
     parser = argparse.ArgumentParser(description="Write the small world's corpora and held-out prompts.")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--out", type=_place, required=True, help="folder to write to, a path or a URL")
     parser.add_argument("--samples", type=int, default=4096, help="samples of the parallel corpus (default: 4096)")
     parser.add_argument(
         "--languages",
@@ -124,9 +137,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=1000, help="seed of every choice (default: 1000)")
     arguments = parser.parse_args(argv)
-    written = write_corpora(
-        arguments.out, num_parallel=arguments.samples, languages=arguments.languages, seed=arguments.seed
-    )
+    try:
+        written = write_corpora(
+            arguments.out, num_parallel=arguments.samples, languages=arguments.languages, seed=arguments.seed
+        )
+    except PeaError as error:
+        print(f"pea: error: {error}", file=sys.stderr)
+        return 2
     print(
         f"{arguments.out}: wrote {', '.join(written)}" if written else f"{arguments.out}: everything is there already"
     )

@@ -15,12 +15,12 @@ from pea.cache.completion import CompletionRecord, read_record, record_to_bytes,
 from pea.cache.garbage import clear_garbage, garbage_in, part_of
 from pea.cache.identity import READING
 from pea.cache.manifest import NAME, PartPlan, damaged_generations, read_manifest
+from pea.cache.part import Part, store_location
 from pea.cache.publication import generation_name, generations, names_in, newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import FILE_NAME as OLD_REMOVALS_FILE_NAME
 from pea.cache.removals import FOLDER as REMOVALS_FOLDER
 from pea.cache.removals import REASON, damaged_removals, removal_name, removed_in
-from pea.cache.shard import Part, store_location
 from pea.cache.takedown import remove_samples
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact

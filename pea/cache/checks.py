@@ -9,7 +9,8 @@ import numpy as np
 
 from pea.cache.completion import CompletionRecord, has_digest
 from pea.cache.identity import Identity, noise_offset_of
-from pea.cache.shard import Bucket, Part
+from pea.cache.part import Part
+from pea.cache.shard import Bucket
 from pea.corpus.reasons import REPEATED
 from pea.corpus.tars import sample_id
 from pea.draws.recipe import DrawRecipe, checksum, draws, noise, record_id

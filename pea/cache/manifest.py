@@ -20,7 +20,7 @@ from pea.cache.manifest_shape import check_manifest
 from pea.cache.publication import generation_name, newest, publish, read_newest
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
 from pea.cache.strict_json import parse, read_at_most
-from pea.errors import CacheError, LocationMissingError
+from pea.errors import CacheError, IdentityError, LocationMissingError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.location import Location
 
@@ -225,6 +225,22 @@ def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -
         extended = extend_manifest(manifest, identity, where=directory)
         if extended == manifest or _publish(directory, generation + 1, extended):
             return extended
+
+
+def create_manifest(directory: Location, manifest: Manifest) -> None:
+    """Write the manifest of a new cache, or make sure that the one that is there says the same.
+
+    Raises:
+        IdentityError: another cache is there.
+        CacheError: its manifest is damaged.
+        StorageError: the storage cannot be read or written.
+    """
+    if newest(directory, NAME) is None and _publish(directory, 0, manifest):
+        return
+    found = read_manifest(directory)
+    check_same(found.identity, manifest.identity, where=directory)
+    if found.parts != manifest.parts:
+        raise IdentityError("another cache is there", where=directory, remedy="Choose another place.")
 
 
 def _publish(directory: Location, generation: int, manifest: Manifest) -> bool:

@@ -101,12 +101,22 @@ def add_removed(directory: Location, tar: str, keys: Iterable[str]) -> None:
     old = read_old_list(directory)
     names = {removal_name(tar, key) for key in keys}
     names |= {removal_name(other, key) for other, others in old.items() for key in others}
+    restore_removed(directory, names)
+    if old:
+        (directory / FILE_NAME).delete()
+
+
+def restore_removed(directory: Location, names: Iterable[str]) -> None:
+    """Remember samples as taken down by what stands for them, as a copy of their cache needs it.
+
+    Raises:
+        DiskFullError: no room.
+        StorageError: the storage cannot be read or written.
+    """
     present = set(names_in(directory / FOLDER))
     for name in sorted(names):
         if name + _SUFFIX not in present:
             _create(directory / FOLDER / (name + _SUFFIX), name)
-    if old:
-        (directory / FILE_NAME).delete()
 
 
 def removed_in(record: CompletionRecord, removed: frozenset[str]) -> set[str]:

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pea.cache.completion import CompletionRecord, read_record, read_summary
-from pea.cache.manifest import PartPlace, PartPlan
-from pea.cache.publication import generation_name, generations, newest
-from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, Level, decode_texts, most_text_bytes
+from pea.cache.completion import CompletionRecord, read_summary
+from pea.cache.manifest import PartPlace
+from pea.cache.part import Part, is_counting, replaced
+from pea.cache.schema import CAPTIONS, KEYS, ArraySpec
 from pea.cache.stored_array import StoredArray
 from pea.corpus.tars import TarIdentity
-from pea.errors import CacheError, PeaError, ShardDamagedError, ShardUnfinishedError
-from pea.storage.location import Location
+from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
 
 _MOST_OPEN = 256
 """Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
@@ -74,7 +73,7 @@ class Shard:
         except ShardUnfinishedError:
             if all(is_counting(place) for place in self._places):
                 raise
-            raise _replaced(self.tar) from None
+            raise replaced(self.tar) from None
 
 
 @lru_cache(maxsize=_MOST_OPEN)
@@ -93,125 +92,6 @@ class OpenShard:
         """As of ``Shard``."""
         found = {name: Bucket(self, name, self._draws_per_sample) for name in self.parts[0].record.kept}
         return {name: bucket for name, bucket in found.items() if bucket.num_samples}
-
-
-class Part:
-    """One finished part of a shard."""
-
-    def __init__(self, plan: PartPlan, record: Location) -> None:
-        """``record``: where its completion record is.
-
-        Raises:
-            ShardUnfinishedError, ShardDamagedError: as ``read_record``.
-            LocationError: the store lies outside of the cache.
-        """
-        self.plan, self._place = plan, record
-        self.generation = generations([record.name])[plan.part][-1]
-        """Of the record."""
-        self.record = read_record(record)
-        self.store = store_location(record, self.record.store)
-        self._arrays: dict[str, StoredArray] = {}
-
-    @property
-    def is_replaced(self) -> bool:
-        """Whether another record counts by now."""
-        return not is_counting(PartPlace(self.plan, self._place))
-
-    def array_names(self, bucket: str) -> list[str]:
-        """Names of all arrays of a bucket, text columns included."""
-        prefix, suffix = f"{bucket}/", "/zarr.json"
-        names = (name for name in self.record.files if name.startswith(prefix) and name.endswith(suffix))
-        inner = [name[len(prefix) : -len(suffix)] for name in names if len(name) > len(prefix) + len(suffix)]
-        groups = {name.rpartition("/")[0] for name in inner}
-        groups |= {above for group in groups for above in _folders_above(group)}
-        return [name for name in inner if name not in groups]
-
-    def array(self, bucket: str, name: str) -> StoredArray:
-        """One array, checked when it is first used."""
-        path = f"{bucket}/{name}"
-        if path not in self._arrays:
-            array = StoredArray(self.store, path, self.record.files, self._sizes)
-            self._check_rows(bucket, array, path)
-            self._arrays[path] = array
-        return self._arrays[path]
-
-    @cached_property
-    def _sizes(self) -> dict[str, int] | None:
-        """Size of each stored file, where one listing is quicker than asking for each."""
-        if self.store.is_local:
-            return None
-        entries = self.store.entries(recursive=True)
-        return {entry.name: entry.status.size_bytes for entry in entries if entry.status is not None}
-
-    def _check_rows(self, bucket: str, array: StoredArray, path: str) -> None:
-        """An array has a row a sample or record, as its first dimension says."""
-        per_sample = {"sample": 1, "record": self.plan.num_draws}.get(array.dimension_names[0])
-        wanted = len(self.record.kept.get(bucket, ())) * (per_sample or 0)
-        if per_sample is not None and len(array) != wanted:
-            raise ShardDamagedError(
-                "the shard is damaged",
-                where=self.store / path,
-                got=f"{len(array)} rows instead of {wanted}",
-                remedy=_REMEDY,
-            )
-
-    def spec(self, bucket: str, name: str) -> ArraySpec:
-        """What one array is."""
-        array = self.array(bucket, name)
-        level: Level = "sample" if array.dimension_names[0] == "sample" else "record"
-        return ArraySpec(name, level, array.dtype.name, array.shape[1:], array.dimension_names[1:], array.attributes)
-
-    def languages(self, bucket: str) -> list[str]:
-        """Languages of which at least one sample has a caption."""
-        names = (name.split("/") for name in self.array_names(bucket))
-        return sorted(name[1] for name in names if name[0] == CAPTIONS and name[-1] == "bytes")
-
-    def texts(self, bucket: str, name: str) -> list[str]:
-        """A text column.
-
-        Raises:
-            ShardDamagedError: it is not one text a sample.
-        """
-        data, offsets = self.array(bucket, f"{name}/bytes"), self.array(bucket, f"{name}/offsets")
-        count = len(self.record.kept.get(bucket, ()))
-        try:
-            if (offsets.shape, data.shape) != ((count + 1,), (len(data),)) or len(data) > most_text_bytes(count):
-                raise ValueError(f"{len(data)} bytes and {len(offsets)} offsets for {count} texts")
-            return decode_texts(data.read(0, len(data)), offsets.read(0, len(offsets)))
-        except PeaError:
-            raise
-        except ValueError as error:
-            where = f"{self.store}/{bucket}/{name}"
-            raise ShardDamagedError("not a column of texts", where=where, got=error, remedy=_REMEDY) from None
-
-
-def is_counting(place: PartPlace) -> bool:
-    """Whether a record counts, or there is none that does."""
-    counting = newest(place.record.parent, place.plan.part)
-    return counting is None or place.record.name == generation_name(place.plan.part, counting)
-
-
-def _replaced(where: str) -> CacheError:
-    return CacheError(
-        "the shard was replaced while the cache was open",
-        where=where,
-        remedy="Samples were removed, or it was repaired: open the cache again.",
-    )
-
-
-def store_location(record: Location, name: str) -> Location:
-    """Where the store that a record names is: beside it, and below the cache also where links lead.
-
-    Raises:
-        LocationError: it is elsewhere.
-    """
-    folder = record.parent
-    return folder.parent.parent.below(f"{folder.parent.name}/{folder.name}/{name}")
-
-
-def _folders_above(name: str) -> list[str]:
-    parts = name.split("/")
-    return ["/".join(parts[:stop]) for stop in range(1, len(parts))]
 
 
 Finish = Callable[[], npt.NDArray[Any]]
@@ -290,7 +170,7 @@ class Bucket:
         except ShardDamagedError:
             if not any(part.is_replaced for part in self._parts):
                 raise
-            raise _replaced(f"{self._tar}/{self.name}") from None
+            raise replaced(f"{self._tar}/{self.name}") from None
 
     def rows_apart(self, name: str) -> bool:
         """Whether ``begin_row`` of an array is as quick as ``read`` of many rows: each is checked and stored alone."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pea.cache.certificate import read_certificate, write_certificate
+from pea.cache.completion import CompletionRecord
 from pea.cache.garbage import clear_garbage
 from pea.cache.manifest import PartPlace, PartPlan
+from pea.cache.part import Part, is_counting
 from pea.cache.reader import Cache
 from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
-from pea.cache.shard import Part, is_counting
 from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
                 break
             found |= present
             try:
-                _rewrite(cache, part)
+                copy_rows(part, cache, plan, replaces=part.generation)
             except ShardDamagedError:
                 if not part.is_replaced:  # else by somebody who took other samples down, and cleared the old store
                     raise
@@ -79,23 +80,37 @@ def _without_key(name: str, removed: frozenset[str]) -> str:
     return removal_name(tar, key) if removal_name(tar, key) in removed else name
 
 
-def _rewrite(cache: Cache, part: Part) -> None:
-    """Copy a part through a writer, which leaves out what is removed."""
+def copy_rows(
+    part: Part,
+    cache: Cache,
+    plan: PartPlan,
+    *,
+    replaces: int | None = None,
+    languages: Collection[str] | None = None,
+) -> CompletionRecord:
+    """Copy a part through a writer, which leaves out what is removed, into ``cache`` as the part of ``plan``.
+
+    ``plan``: the same draws, and some of the blocks. ``languages``: captions that are kept; None: all.
+    Returns the record that counts.
+
+    Raises:
+        ShardDamagedError: the part is not what was written.
+        StorageError: the storage cannot be read or written.
+    """
     from pea.cache.writer import ShardWriter  # brings zarr, which is slow to import, and a check does without
 
-    plan = part.plan
-    arrays = {bucket: _specs(part, bucket) for bucket in part.record.kept}
+    arrays = {bucket: plan.select(_specs(part, bucket)) for bucket in part.record.kept}
     schema = ShardSchema(plan.num_draws, (), arrays, plan.draw_start)
-    with ShardWriter(cache, plan.tar, plan.part, schema, replaces=part.generation) as writer:
+    with ShardWriter(cache, plan.tar, plan.part, schema, replaces=replaces) as writer:
         for key, reason, detail in part.record.dropped:
             writer.reject(key, reason, detail)
         for bucket, keys in part.record.kept.items():
-            languages = part.languages(bucket)
-            texts = {language: part.texts(bucket, f"{CAPTIONS}/{language}") for language in languages}
+            names = [each for each in part.languages(bucket) if languages is None or each in languages]
+            texts = {name: part.texts(bucket, f"{CAPTIONS}/{name}") for name in names}
             for start in range(0, len(keys), _COPIED_SAMPLES):
                 stop = min(start + _COPIED_SAMPLES, len(keys))
                 captions = [
-                    {name: texts[name][row] for name in languages if texts[name][row]} for row in range(start, stop)
+                    {name: texts[name][row] for name in names if texts[name][row]} for row in range(start, stop)
                 ]
                 rows = {
                     level: _rows(part, bucket, arrays[bucket], level, start, stop) for level in ("sample", "record")
@@ -103,7 +118,7 @@ def _rewrite(cache: Cache, part: Part) -> None:
                 writer.append(
                     bucket, keys=keys[start:stop], captions=captions, samples=rows["sample"], records=rows["record"]
                 )
-        writer.finish()
+        return writer.finish()
 
 
 def _specs(part: Part, bucket: str) -> tuple[ArraySpec, ...]:

@@ -9,9 +9,13 @@ import glob
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationInfo
+from pydantic import AfterValidator, PlainSerializer, ValidationInfo, WithJsonSchema, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from pea.errors import LocationError
+from pea.storage import Location
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 
@@ -31,30 +35,49 @@ def fill_placeholders(text: str, values: Mapping[str, str]) -> str:
 
 def run_dir_context(run_dir: object) -> dict[str, str]:
     """The validation context in which `SetupPath` and `TarPattern` are filled in; empty if that is no folder."""
-    return {"run_dir": str(Path(run_dir))} if isinstance(run_dir, str) else {}
+    try:
+        return {"run_dir": str(_path_or_url(run_dir))} if isinstance(run_dir, str) else {}
+    except PydanticCustomError:
+        return {}
+
+
+def _path_or_url(value: Any) -> Path | Location:
+    """A path, or the location that a URL names. ``Path`` would make the local folder ``s3:`` of a URL."""
+    try:
+        place = Location.parse(value)
+    except LocationError as error:
+        raise PydanticCustomError("location", "{message}", {"message": str(error)}) from None
+    return place.local_path if place.is_local else place
+
+
+def _fill_path(value: Any, validate: Any, info: ValidationInfo) -> Any:
+    """In place of pydantic's own reading of a path, which knows no URLs; of what is no text, it says what is wrong."""
+    if not isinstance(value, str | Path | Location):
+        return validate(value)
+    return _path_or_url(fill_placeholders(str(value), {"run_dir": _run_dir_in(info)}))
+
+
+def _run_dir(value: Any, validate: Any) -> Any:
+    if not isinstance(value, str | Path | Location):
+        return validate(value)
+    if set("{}") & set(str(value)):
+        raise ValueError("other paths may begin with it, so it cannot hold braces")
+    return _path_or_url(value)
 
 
 def _run_dir_in(info: ValidationInfo) -> str:
     return str((info.context or {}).get("run_dir", "{run_dir}"))
 
 
-def _fill_path(path: Path, info: ValidationInfo) -> Path:
-    return Path(fill_placeholders(str(path), {"run_dir": _run_dir_in(info)}))
-
-
 def _fill_pattern(pattern: str, info: ValidationInfo) -> str:
     return fill_placeholders(pattern, {"run_dir": glob.escape(_run_dir_in(info))})
 
 
-def _without_braces(path: Path) -> Path:
-    if set("{}") & set(str(path)):
-        raise ValueError("other paths may begin with it, so it cannot hold braces")
-    return path
-
-
-SetupPath = Annotated[Path, AfterValidator(_fill_path)]
-"""A path in which ``{run_dir}`` stands for the run's folder."""
+_AS_TEXT = (PlainSerializer(str, return_type=str), WithJsonSchema({"type": "string", "format": "path"}))
+SetupPath = Annotated[Path, WrapValidator(_fill_path), *_AS_TEXT]
+"""A path in which ``{run_dir}`` stands for the run's folder; where a URL stands, it is a ``Location`` until the command
+that needs it has fetched it (``pea.config.inputs``)."""
 TarPattern = Annotated[str, AfterValidator(_fill_pattern)]
 """A glob pattern in which ``{run_dir}`` stands for the run's folder, whatever that is called."""
-RunDir = Annotated[Path, AfterValidator(_without_braces)]
-"""The run's folder itself."""
+RunDir = Annotated[Path, WrapValidator(_run_dir), *_AS_TEXT]
+"""The run's folder itself; of a URL a ``Location``, until a command works on a copy of it."""

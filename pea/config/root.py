@@ -20,14 +20,15 @@ from pea.config.student import StudentConfig
 from pea.config.train import TrainConfig
 from pea.config.yaml_text import describe_problems, merge_files, merge_overrides, merge_settings, read_yaml
 from pea.errors import ConfigError
-from pea.storage import StorageOptions, configure
+from pea.storage import Location, StorageOptions, configure
 
 
 class Config(Section):
     """Everything about one setup: the root of the YAML file."""
 
     run_dir: RunDir
-    """Folder that receives everything this setup makes. In every other path, ``{run_dir}`` stands for it."""
+    """Folder, or URL of one, that receives everything this setup makes. In every other path, ``{run_dir}`` stands for
+    it."""
     teacher: TeacherConfig
     """The frozen diffusion model."""
     corpora: CorporaConfig
@@ -41,7 +42,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     """How the adapter is scored."""
     cache_root: SetupPath | None = None
-    """Folder of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
+    """Folder, or URL of one, of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
     storage: dict[StoreUrl, StoreConfig] = Field(default_factory=dict)
     """How buckets are reached, where the environment does not say it: beginning of a URL -> options."""
 
@@ -49,8 +50,8 @@ class Config(Section):
         """What ``pea.storage.configure`` takes."""
         return {url: store.options() for url, store in self.storage.items()}
 
-    def cache_dir(self, corpus: str) -> Path:
-        """Folder of the cache of ``parallel`` or ``culture``."""
+    def cache_dir(self, corpus: str) -> Path | Location:
+        """Where the cache of ``parallel`` or ``culture`` is: a folder, or of a URL a location."""
         return (self.cache_root or self.run_dir / "cache") / corpus
 
     @property

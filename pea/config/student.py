@@ -51,7 +51,7 @@ class StudentConfig(Section):
     @property
     def places(self) -> tuple[Path, ...]:
         """The text encoders as they are named."""
-        return (self.encoder,) if isinstance(self.encoder, Path) else self.encoder
+        return self.encoder if isinstance(self.encoder, tuple) else (self.encoder,)
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -213,7 +213,7 @@ def _dotted(location: tuple[int | str, ...]) -> str:
     kept: list[str] = []
     for part in map(str, location):
         under_sketch = kept[-1:] == ["sketch"] or kept[-2:-1] == ["block_sketches"]
-        if not (under_sketch and part in _SKETCH_KINDS):
+        if not (under_sketch and part in _SKETCH_KINDS) and "function-wrap[" not in part:
             kept.append(part)
     return ".".join(kept)
 

@@ -63,7 +63,7 @@ class NativeEncoder:
             config = load_part(AutoConfig, folder, None)
             model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
             tokenizer = load_tokenizer(AutoTokenizer, folder)
-            _check_vocabulary(tokenizer, model, folder)
+        _check_vocabulary(tokenizer, model, folder)
         if tokenizer.pad_token is None:  # as most language models are published
             tokenizer.pad_token = tokenizer.eos_token
         source = Source(folder, tuple(stored_names.values()))
@@ -150,7 +150,7 @@ def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None
         config = load_part(AutoConfig, folder, None)
         check_weights(_kind(config), folder, tower)
         tokenizer = load_tokenizer(AutoTokenizer, folder)
-        _check_vocabulary(tokenizer, towers[-1], folder)
+    _check_vocabulary(tokenizer, towers[-1], folder)
     reading_of(config, tokenizer, reading)
 
 
@@ -190,9 +190,12 @@ def _kind(config: Any) -> Any:
 
 
 def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
-    """A token beyond the embedding's rows would end the first pass that meets it."""
-    rows = len(model.get_input_embeddings().weight)
-    if len(tokenizer) > rows:
+    """A token beyond the embedding's rows would end the first pass that meets it.
+
+    Special ones may be, as Gemma 3's token for images in its models of text.
+    """
+    rows, special = len(model.get_input_embeddings().weight), set(tokenizer.all_special_tokens)
+    if any(index >= rows and token not in special for token, index in tokenizer.get_vocab().items()):
         raise CheckpointError(
             "the tokenizer knows more tokens than the text encoder", where=folder, expected=rows, got=len(tokenizer)
         )

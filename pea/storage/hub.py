@@ -11,6 +11,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from pea.errors import CheckpointError
+from pea.storage.location import Location
+from pea.storage.work import fetched
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[\w./-]+")
 _CACHED = re.compile(r"models--(.+)")
@@ -25,23 +27,26 @@ _NEVER = ("*.py", "*.h5", "*.onnx", "*.onnx_data", "*.pb", "*.non_ema.*", "safet
 """Files that nobody here reads, code above all."""
 
 
-def is_hub_id(place: str | Path) -> bool:
+def is_hub_id(place: str | Path | Location) -> bool:
     """Whether this names a model of the hub. A revision is asked for: what a name stands for changes."""
     return _ID.fullmatch(str(place)) is not None and not Path(place).exists()
 
 
-def local_folder(place: str | Path, *, every_form: bool = False) -> Path:
-    """The folder of a model: `place` itself, or, of a model of the hub, where its files lie on this machine.
+def local_folder(place: str | Path | Location, *, every_form: bool = False) -> Path:
+    """The folder (or file) of this machine that `place` is, or that holds the files of a model of the hub or of a URL.
 
     `every_form`: weights in whatever form (`.bin`, flax), where safetensors alone are fetched otherwise.
 
     Raises:
         CheckpointError: the hub has no such model or revision, or cannot be reached and the cache has it not.
+        StorageError: the store of a URL cannot be read, or there is no room for a copy.
     """
+    if isinstance(place, Location):
+        return fetched(place)
     return _snapshot(str(place), every_form) if is_hub_id(place) else Path(place)
 
 
-def model_name(folder: Path) -> str:
+def model_name(folder: Path | Location) -> str:
     """What a model is called: `org/name@revision` of one from the hub, or the folder's own name."""
     if is_hub_id(folder):
         return str(folder)

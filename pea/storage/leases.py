@@ -56,7 +56,8 @@ class Lease:
         self._owner, self._period_s, self._confirmed = owner, period_s, confirmed
         self._pid, self._why_lost = os.getpid(), ""
         self._lock, self._ended = threading.Lock(), threading.Event()
-        threading.Thread(target=self._keep, name="pea-lease", daemon=True).start()
+        self._thread = threading.Thread(target=self._keep, name="pea-lease", daemon=True)
+        self._thread.start()
 
     @property
     def lost(self) -> bool:
@@ -87,6 +88,7 @@ class Lease:
         with self._lock:
             if not self.lost:
                 self._object.delete()
+        self._thread.join()
 
     def __enter__(self) -> Self:
         return self

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from pea.cache import Cache
+from pea.cache.removals import REASON as REMOVED
 from pea.cache.totals import totals
 from pea.config import CacheConfig
-from pea.errors import CacheError
-from pea.storage.durable import write_text
+from pea.errors import CacheError, LocationMissingError
+from pea.storage import Location
 
 FILE_NAME = "run_summary.json"
 
 
 def summarize(
-    directory: Path, num_collected: int, failed: Mapping[str, str], seconds: float, stage_seconds: Mapping[str, float]
+    directory: Path | Location,
+    num_collected: int,
+    failed: Mapping[str, str],
+    seconds: float,
+    stage_seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write ``run_summary.json`` into the cache's folder and return it; seconds add up over resumed runs."""
-    path = directory / FILE_NAME
+    place = Location.parse(directory) / FILE_NAME
     try:
-        previous = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        previous = json.loads(place.read_text())
+    except (LocationMissingError, ValueError):
         previous = {}
     stages = Counter(previous.get("stage_seconds", {})) + Counter(stage_seconds)
     found = totals(Cache.open(directory, partial=True))
@@ -38,7 +43,7 @@ def summarize(
         "seconds": round(previous.get("seconds", 0.0) + (seconds if num_collected else 0.0), 3),
         "stage_seconds": {name: round(value, 3) for name, value in sorted(stages.items())},
     }
-    write_text(path, json.dumps(summary, indent=2) + "\n")
+    place.write_text(json.dumps(summary, indent=2) + "\n")
     return summary
 
 
@@ -53,8 +58,8 @@ def describe(summary: Mapping[str, Any]) -> str:
     )
 
 
-def check(directory: Path, summary: Mapping[str, Any], config: CacheConfig) -> None:
-    """A run that lost a tar, or dropped more samples than allowed, has failed.
+def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheConfig) -> None:
+    """A run that lost a tar, or dropped more samples than allowed, has failed; samples taken down are not lost.
 
     Raises:
         CacheError: it has.
@@ -66,13 +71,14 @@ def check(directory: Path, summary: Mapping[str, Any], config: CacheConfig) -> N
             got=" | ".join(f"{tar}: {error}" for tar, error in summary["failed"].items()),
             remedy="The finished shards are kept; remove the cause and run the same command again.",
         )
-    num_dropped = sum(summary["dropped"].values())
+    dropped = {reason: count for reason, count in summary["dropped"].items() if reason != REMOVED}
+    num_dropped = sum(dropped.values())
     share = num_dropped / max(1, num_dropped + summary["samples"])
     if share > config.max_dropped_fraction:
         raise CacheError(
             "too many samples were dropped",
             where=directory,
             expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
-            got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items()),
+            got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
             remedy="`pea inspect ls CACHE TAR` names them.",
         )

@@ -13,12 +13,26 @@ def add_config_option(
     """``--config FILE [--config FILE ...]``."""
     parser.add_argument(
         "--config",
-        type=Path,
+        type=local_path,
         action="append",
         required=required,
         metavar="FILE",
         help=f"{meaning}; settings of a second one replace those of the first",
     )
+
+
+def local_path(text: str) -> Path:
+    """A path on this machine, as the type of an argument; ``Path`` would make a local folder ``s3:`` of a URL."""
+    from pea.errors import LocationError
+    from pea.storage.urls import parse_url
+
+    try:
+        scheme, _, path = parse_url(text)
+    except LocationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if scheme != "file":
+        raise argparse.ArgumentTypeError(f"a URL cannot stand here, only a path on this machine: {text}")
+    return Path(path)
 
 
 def at_least_one(text: str) -> int:

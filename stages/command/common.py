@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pea.config import Config, load_config, resolved_yaml
@@ -11,6 +12,7 @@ from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
 from stages.command.console import Console
 from stages.command.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
+from stages.command.run_folder import working
 
 
 def add_config_arguments(
@@ -29,10 +31,10 @@ def config_from(arguments: argparse.Namespace) -> Config:
     return load_config(arguments.config, getattr(arguments, "overrides", ()))
 
 
-def save_resolved(config: Config) -> None:
-    """Write the resolved configuration beside what the stages make."""
-    config.run_dir.mkdir(parents=True, exist_ok=True)
-    write_text(config.run_dir / "config.yaml", resolved_yaml(config))
+def save_resolved(config: Config, folder: Path) -> None:
+    """Write the resolved configuration beside what the stages make, into the run folder as it is worked on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "config.yaml", resolved_yaml(config))
 
 
 def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespace) -> int:
@@ -41,8 +43,9 @@ def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespa
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
-    save_resolved(config)
-    run(config, Console())
+    with working(config, f"pea {getattr(arguments, 'command', '') or run.__module__}") as here:
+        save_resolved(config, here.run_dir)
+        run(here, Console())
     return 0
 
 

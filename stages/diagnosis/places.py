@@ -134,7 +134,7 @@ def _tars(name: str, patterns: tuple[str, ...]) -> Finding:
 
 
 def look_at_hub() -> Finding:
-    """Models are folders, so nothing of ours asks the hub; say what other libraries would do."""
+    """How the hub would be reached, which models named ``org/name@revision`` are downloaded from."""
     offline = [name for name in _OFFLINE if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")]
     token = "HF_TOKEN is set" if os.environ.get("HF_TOKEN") else "HF_TOKEN is not set"
     said = f"offline by {', '.join(offline)}" if offline else "online"

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from pea.config import Config
 from pea.config.yaml_text import nearest_name
 from pea.errors import ConfigError
+from pea.storage import Location
 from stages.cli import COMMANDS
 from stages.pipeline.definition import Stage, Words
 
@@ -73,9 +74,19 @@ class _Paths:
     """The filled paths of a stage, absolute."""
 
     def __init__(self, stage: Stage, words: Words) -> None:
-        self.reads = [PurePath(os.path.abspath(text)) for text in words.fill_patterns(stage.reads)]
+        self.reads = [_absolute(text) for text in words.fill_patterns(stage.reads)]
         """Glob patterns."""
-        self.writes = [PurePath(os.path.abspath(text)) for text in words.fill(stage.writes)]
+        self.writes = [_absolute(text) for text in words.fill(stage.writes)]
+
+
+def _absolute(text: str) -> PurePath:
+    """An absolute path; of a URL one that begins with its scheme."""
+    place = Location.parse(text)
+    return PurePath(os.path.abspath(text)) if place.is_local else PurePath(f"{place.scheme}:", place.bucket, place.key)
+
+
+def _shown(path: PurePath) -> str:
+    return str(path) if path.is_absolute() else str(path).replace(":/", "://", 1)
 
 
 def _in_order(paths: Mapping[str, _Paths]) -> Iterator[str]:
@@ -86,9 +97,9 @@ def _in_order(paths: Mapping[str, _Paths]) -> Iterator[str]:
             who = "it writes itself" if writer == name else f"the later stage {writer} writes"
             for written in paths[writer].writes:
                 if any(_matches(read, written) for read in paths[name].reads):
-                    yield f"stage {name}: reads {written}, which {who}"
+                    yield f"stage {name}: reads {_shown(written)}, which {who}"
                 if writer != name and any(_touch(own, written) for own in paths[name].writes):
-                    yield f"stages {name} and {writer} both write {written}"
+                    yield f"stages {name} and {writer} both write {_shown(written)}"
 
 
 def _matches(pattern: PurePath, place: PurePath) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.cache.content import cache_content, is_cache
-from pea.errors import CacheError
+from pea.errors import CacheError, LocationMissingError
 from pea.storage.digests import canonical_json, sha256_file, sha256_text
 from pea.storage.durable import TEMPORARY, write_text
 from pea.storage.location import Location
@@ -92,10 +92,10 @@ class Digests:
         return digest
 
 
-def _is_adapter(folder: Path) -> bool:
+def _is_adapter(folder: Path | Location) -> bool:
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        config = json.loads((Location.parse(folder) / "config.json").read_text())
+    except (LocationMissingError, OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("_class_name") == "PEA"
 
@@ -113,7 +113,11 @@ def _at_url(place: Location) -> Iterator[tuple[str, Content]]:
     if is_cache(place):
         yield str(place), _cache(place)
         return
-    below = {str(place / entry.name): entry.status for entry in place.entries(recursive=True) if entry.status}
+    entries = [entry for entry in place.entries(recursive=True) if entry.status]
+    if _is_adapter(place):
+        entries = [each for each in entries if "/" not in each.name]
+        entries = [each for each in entries if each.name == "config.json" or each.name.endswith(".safetensors")]
+    below = {str(place / entry.name): entry.status for entry in entries if entry.status}
     if not below and place.exists():
         below = {str(place): place.status()}
     for name, status in below.items():

@@ -15,6 +15,7 @@ from pea.models.trainable import Trained
 from pea.storage.leases import Lease
 from pea.training.saved_state import MovingAverage, TrainState, TrainStates, optimizer_tensors, restore_optimizer
 from pea.training.train_log import TrainLog
+from stages.command.run_folder import publish_so_far
 from stages.training.fingerprints import differing_settings
 from stages.training.output import LossMeter
 from stages.training.validation import Validation
@@ -53,8 +54,8 @@ class Checkpoints:
         self, config: Config, fingerprint: dict[str, Any], accelerator: Accelerator, lease: Lease | None = None
     ) -> None:
         """`lease`: of the run's folder, which the main process holds."""
-        self.resume, self.fingerprint, self.accelerator = config.train.resume, fingerprint, accelerator
-        self.lease = lease
+        self.config, self.resume = config, config.train.resume
+        self.fingerprint, self.accelerator, self.lease = fingerprint, accelerator, lease
         self.states = TrainStates(config.adapter_dir / "states", config.train.keep_states)
 
     def take_up(self, parts: Parts, first_step: int, logs: list[TrainLog]) -> str:
@@ -109,6 +110,7 @@ class Checkpoints:
             if self.lease is not None:
                 self.lease.confirm()
             self.states.save(TrainState(parts.counters.step, record, tensors))
+            publish_so_far(self.config)
         self.accelerator.wait_for_everyone()
 
     def _restore(self, parts: Parts, state: TrainState) -> None:

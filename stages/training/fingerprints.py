@@ -10,6 +10,7 @@ from pea.cache import Cache
 from pea.cache.identity import sha256_folder
 from pea.config import Config, Phase, TrainConfig
 from pea.models.native import native_digest
+from pea.storage.digests import canonical_json, sha256_text
 from pea.training.saved_state import differing_names
 
 _NOT_DECIDING = {
@@ -36,6 +37,7 @@ def fingerprint_without_unet(
         "student": _student(config),
         "phases": [_light_settings(phase) for phase in phases],
         "num_processes": num_processes,
+        **_taken_down(parallel),
     }
 
 
@@ -48,8 +50,15 @@ def fingerprint_with_unet(
         "student": _student(config),
         "train": _plain(config.train, set(TrainConfig.model_fields) - _NOT_DECIDING),
         "num_processes": num_processes,
+        **_taken_down(parallel, *([culture] if culture else [])),
     }
     return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
+
+
+def _taken_down(*caches: Cache) -> dict[str, str]:
+    """Which samples are gone from caches that are otherwise the same; nothing where none is, as in older states."""
+    names = sorted(name for cache in caches for name in cache.removed())
+    return {"samples_taken_down": sha256_text(canonical_json(names))} if names else {}
 
 
 def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -20,6 +20,8 @@ from pea.models.conditioning import Conditioning, on_device
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
+from pea.storage import Location
+from pea.storage.work import folder_for
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`train.precision` -> type of the frozen models."""
@@ -98,5 +100,6 @@ def english_captions(config: Config) -> Captions:
 
 
 def _folder(config: Config) -> Path:
-    """Text states that later runs of any configuration with the same caches find again."""
-    return config.cache_dir("parallel").parent / "text_states"
+    """Text states that later runs of any configuration with the same caches find again; on this machine's disk."""
+    caches = Location.parse(config.cache_dir("parallel")).parent
+    return (caches.local_path if caches.is_local else folder_for("caches", caches)) / "text_states"

@@ -29,6 +29,7 @@ from pea.training.student import condition
 from pea.training.train_log import TrainLog
 from stages.command.console import Console
 from stages.command.progress import StageProgress
+from stages.command.run_folder import publish_so_far
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
 from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
@@ -138,6 +139,7 @@ class WithoutUnetPhase:
         flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.row_flops = flops.text if setup.layers is None else flops.attention
         self.step, self.seconds = 0, 0.0
+        self.config = config
 
     def take_up(self, state: TrainState | None) -> None:
         """Go on from a saved state, or begin; the log forgets what comes after."""
@@ -237,6 +239,7 @@ class WithoutUnetPhase:
             if self.lease is not None:
                 self.lease.confirm()
             states.save(TrainState(self.step, record, tensors))
+            publish_so_far(self.config)
         self.accelerator.wait_for_everyone()
 
     def _log_row(self) -> None:

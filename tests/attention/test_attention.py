@@ -243,6 +243,7 @@ def test_cached_text_is_the_english_encoders(cached: tuple[Config, Cache]) -> No
     np.testing.assert_allclose(rows[TEXT_POOLED], text.pooled_prompt_embeds.numpy(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_queries_without_block_sketches(tiny_sdxl: Config, tmp_path: Path, cached: tuple[Config, Cache]) -> None:
     found = contents(collect(with_queries(tiny_sdxl, tmp_path, blocks=())))
     both = contents(cached[1])

@@ -97,6 +97,7 @@ def test_dropped_captions_stay_in_the_pooled_text_where_the_cache_says_so(few: t
         assert torch.equal(pooled[0][row], pooled[1][row]) != drop
 
 
+@pytest.mark.slow
 def test_the_plan_counts_the_queries(
     few: tuple[Config, Cache], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +128,7 @@ def test_they_are_shown(few: tuple[Config, Cache], capsys: pytest.CaptureFixture
     assert "'layers_per_record': 2" in shown
 
 
+@pytest.mark.slow
 def test_they_are_verified(few: tuple[Config, Cache], monkeypatch: pytest.MonkeyPatch) -> None:
     config, _ = few
     found = verify(config, "parallel", num_samples=3, threshold=0.01)
@@ -145,6 +147,7 @@ def test_they_are_verified(few: tuple[Config, Cache], monkeypatch: pytest.Monkey
     assert "query_layers/3x16 differs" in problems and "queries/3x16: relative error 0.1" in problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("array", ["queries/3x16", "query_scales/3x16", "query_layers/3x16", TEXT_STATES])
 def test_damage_is_found_and_not_served(tiny_sdxl: Config, tmp_path: Path, array: str) -> None:
     cache = collect(with_attention(tiny_sdxl, tmp_path, FEW, draws_per_sample=1))

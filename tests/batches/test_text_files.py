@@ -99,6 +99,7 @@ def wait_then_ask(folder: Path, barrier: Barrier, calls: multiprocessing.SimpleQ
         calls.put(encoder.num_calls)
 
 
+@pytest.mark.slow
 def test_of_processes_that_want_the_same_states_at_once_one_encodes_and_all_read(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, calls = context.Barrier(3, timeout=60), context.SimpleQueue()

@@ -82,6 +82,7 @@ def test_a_healthy_cache_has_no_problems(filled: Cache) -> None:
     assert (found.num_files, found.num_bytes) == (len(files), sum(path.stat().st_size for path in files))
 
 
+@pytest.mark.slow
 def test_random_corruptions_are_found_and_never_read(filled: Cache) -> None:
     corrupt_many(filled, 60)
 

@@ -35,6 +35,7 @@ def cache(config: Config, tmp_path: Path) -> Cache:
     return Cache.open(tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_grown_by_tars_draws_and_blocks_it_equals_one_built_at_once(config: Config, tmp_path: Path) -> None:
     path = Path(config.corpora.parallel.tars[0]).parent / "parallel-1.tar"
     parallel = config.corpora.parallel.model_copy(update={"tars": (str(path),)})

@@ -116,6 +116,7 @@ def test_a_record_is_what_a_plain_diffusers_pipeline_says(tiny_sdxl: Config, key
             )
 
 
+@pytest.mark.slow
 def test_draws_follow_from_the_key_alone_whatever_the_batches(fresh_run: Config, tiny_sdxl: Config) -> None:
     one = contents(collect(with_cache(fresh_run, batch_size=3)))
     other = contents(Cache.open(tiny_sdxl.cache_dir("parallel")))
@@ -140,6 +141,7 @@ def test_the_order_of_the_tars_changes_nothing(fresh_run: Config, tiny_sdxl: Con
     assert_same(Cache.open(cache.directory), expected)
 
 
+@pytest.mark.slow
 def test_extending_equals_caching_at_once(fresh_run: Config, tiny_sdxl: Config) -> None:
     one_tar = {"tars": (str(_tar(fresh_run, "parallel-1")),)}
     parallel = fresh_run.corpora.parallel.model_copy(update=one_tar)
@@ -150,6 +152,7 @@ def test_extending_equals_caching_at_once(fresh_run: Config, tiny_sdxl: Config) 
     assert_same(extended, Cache.open(tiny_sdxl.cache_dir("parallel")))
 
 
+@pytest.mark.slow
 def test_careful_gives_the_same_bits_and_names_each_sample(fresh_run: Config, tiny_sdxl: Config) -> None:
     cache = Cache.create_or_resume(fresh_run.cache_dir("parallel"), cache_identity(fresh_run, "parallel"))
     collector, told = Collector(fresh_run, "parallel", CPU), list[str]()
@@ -294,6 +297,7 @@ def test_tars_in_a_bucket_give_the_same_cache(fresh_run: Config, tiny_sdxl: Conf
     assert_same(Cache.open(config.cache_dir("parallel")), Cache.open(tiny_sdxl.cache_dir("parallel")))
 
 
+@pytest.mark.slow
 def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path) -> None:
     wanted, lost = build(tmp_path / "dirt.tar", sorted(KINDS), tarfile.PAX_FORMAT)
     corpora = fresh_run.corpora
@@ -320,6 +324,7 @@ def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, mon
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("pea-")]
 
 
+@pytest.mark.slow
 def test_models_that_are_not_those_of_the_manifest_are_refused(tmp_path: Path) -> None:
     config = make_setup(tmp_path).model_copy(update={"run_dir": tmp_path / "other"})
     cache = Cache.create_or_resume(config.cache_dir("parallel"), cache_identity(config, "parallel"))

@@ -61,6 +61,7 @@ def _answer(unet: torch.nn.Module) -> torch.Tensor:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "kv"])
 def test_training_changes_the_unet_and_follows_the_live_teacher(tiny_sdxl: Config, tmp_path: Path, method: str) -> None:
     runs = {}
@@ -84,6 +85,7 @@ def test_training_changes_the_unet_and_follows_the_live_teacher(tiny_sdxl: Confi
     assert 'pipe.load_lora_weights("this folder")' in (config.adapter_dir / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_with_lora_is_resumed_bit_for_bit(tiny_sdxl: Config, tmp_path: Path) -> None:
     settings = {"method": "lora", "lora_rank": 2, "ema_decay": 0.5}
     whole, broken = (variant(tiny_sdxl, tmp_path / name, **settings) for name in ("whole", "broken"))
@@ -110,6 +112,7 @@ def test_in_bfloat16_the_trained_parts_stay_in_float32(tiny_sdxl: Config, tmp_pa
     assert (config.adapter_dir / "samples/step-00000002.png").exists()
 
 
+@pytest.mark.slow
 def test_a_later_run_of_the_adapter_alone_leaves_no_lora(tiny_sdxl: Config, tmp_path: Path) -> None:
     train_adapter.run(variant(tiny_sdxl, tmp_path, method="kv", steps=1), QUIET)
     assert (tmp_path / "run/adapter" / LORA_FILE).exists()

@@ -56,6 +56,7 @@ def gradients(setup: Setup, batch: Batch) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in setup.adapter.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.slow
 def test_an_exact_sketch_gives_the_gradients_of_the_whole(whole: Config, tmp_path: Path) -> None:
     config = refill(with_sketch(whole, tmp_path / "run", EXACT), whole)
     one, other = prepare(whole, CPU), prepare(config, CPU)
@@ -70,6 +71,7 @@ def test_an_exact_sketch_gives_the_gradients_of_the_whole(whole: Config, tmp_pat
             torch.testing.assert_close(got[name], gradient, rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_a_small_sketch_stores(whole: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fold = {"kind": "fold", "ratio": 4, "values": "int8"}
     config = refill(with_sketch(whole, tmp_path / "run", fold), whole)
@@ -136,6 +138,7 @@ def test_error_and_gradient_are_unbiased(kind: str, values: str) -> None:
     torch.testing.assert_close(plain, exact.expand(count))
 
 
+@pytest.mark.slow
 def test_pages_show_a_sketched_noise_prediction(whole: Config, tmp_path: Path) -> None:
     config = refill(with_sketch(whole, tmp_path / "run", {"kind": "fold", "ratio": 4, "values": "int8"}), whole)
     page = tmp_path / "cache.html"

@@ -79,6 +79,7 @@ def test_the_recommendation_spends_the_budget_where_it_helps_most() -> None:
     assert {p.bytes_per_record for p in (recommend(points, 1e9, {}) or {}).values()} == {100}
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_figure_and_recommendation(
     tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +104,7 @@ def test_the_command_writes_table_figure_and_recommendation(
     assert "recommended for 2000 bytes a record" in out and "cache.noise_pred_sketch: {" in out
 
 
+@pytest.mark.slow
 def test_it_measures_the_trained_adapter_and_weighs_blocks_as_the_loss_does(tiny_sdxl: Config, tmp_path: Path) -> None:
     run = variant(tiny_sdxl, tmp_path, feature_scale="relative", block_weights={"mid_block": 3.0}, feature_weight=0.5)
     setup = prepare(run, torch.device("cpu"))

@@ -55,6 +55,7 @@ def with_workers(config: Config, **options: Any) -> Config:
     return config.model_copy(update={"cache": config.cache.model_copy(update={"run": run_config})})
 
 
+@pytest.mark.slow
 def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run: Config, tiny_sdxl: Config) -> None:
     run(with_workers(with_cache(fresh_run, draws_per_sample=1), num_actors=2))
     with pytest.raises(IdentityError, match=r"draws_per_sample.*--extend"):
@@ -102,6 +103,7 @@ def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run:
     assert not config.cache_dir("parallel").exists()
 
 
+@pytest.mark.slow
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))

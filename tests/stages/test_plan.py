@@ -40,6 +40,7 @@ def test_feature_maps_of_the_real_models(
     assert sum(block["fp16"] for block in numbers["blocks"].values()) == numbers["exact_fp16_bytes_per_record"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sketch",
     [
@@ -67,6 +68,7 @@ def test_a_run_writes_what_was_planned(
     assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
 
 
+@pytest.mark.slow
 def test_it_says_when_online_is_the_better_choice(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
     once = plan(fresh_run, tmp_path, capsys, "--samples", "1000000")
     often = plan(fresh_run, tmp_path, capsys, "--samples", "100", "--languages", "50", "--runs", "50")
@@ -79,6 +81,7 @@ def test_it_says_when_online_is_the_better_choice(fresh_run: Config, tmp_path: P
     assert never["records_used"] == 0 and never["verdict"].startswith("no pass of the UNet is planned")
 
 
+@pytest.mark.slow
 def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
     unknown = plan(fresh_run, tmp_path, capsys, "--samples", "1200")
     assert unknown["gpu_hours"] is None and unknown["rate_source"].startswith("unknown")
@@ -88,6 +91,7 @@ def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, 
     assert given["read_mb_per_s"] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_what_a_lost_worker_takes_along_is_said_and_warned_of(
     fresh_run: Config, tmp_path: Path, capsys: Capture
 ) -> None:

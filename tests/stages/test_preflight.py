@@ -120,6 +120,7 @@ def test_missing_tars_and_prompts(setup: Config, tmp_path: Path) -> None:
         preflight(setup.model_copy(update={"cache": cache}))
 
 
+@pytest.mark.slow
 def test_the_commands_look_before_they_spend(
     setup: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_every_method_fits_the_setups_that_ship() -> None:
     assert len({run.config.run_dir for run in runs}) == len(runs)
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     setup: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_that_fails_does_not_end_the_others(
     setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], jobs: int
@@ -152,6 +154,7 @@ def test_a_method_without_training_is_scored_alone(
     assert not (tmp_path / "run/sweep/words/seed0/adapter").exists()
 
 
+@pytest.mark.slow
 def test_a_method_that_changes_the_cache_gets_one_of_its_own(
     setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def config(tiny_sdxl: Config) -> Config:
     return tiny_sdxl
 
 
+@pytest.mark.slow
 def test_cached_training_follows_live_training(config: Config, tmp_path: Path) -> None:
     """The same losses over 50 steps, and the same adapter."""
     results = {}
@@ -165,6 +166,7 @@ def test_what_does_not_fit_is_refused(config: Config, tmp_path: Path) -> None:
         prepare(run.model_copy(update={"cache_root": tmp_path / "nowhere"}), device)
 
 
+@pytest.mark.slow
 def test_text_states_can_be_distilled(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path, steps=40, text_weight=1.0, noise_pred_weight=0.0, feature_weight=0.0)
     train_adapter.run(run, QUIET)

@@ -187,6 +187,7 @@ def test_sketched_errors_are_unbiased(pair: Pair, sketch: dict[str, object]) -> 
     assert abs(estimates.mean() - exact) < 4 * estimates.std() / count**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sketch", [{"kind": "count", "ratio": 2}, {"kind": "quantized"}])
 def test_feature_powers_are_the_teachers_mean_squares(tmp_path: Path, sketch: dict[str, object]) -> None:
     exact = make_setup(tmp_path / "exact", "sd15")

@@ -40,6 +40,7 @@ def test_evaluation_scenes_are_all_held_out():
     assert all(is_held_out(scene) for scene in scenes)
 
 
+@pytest.mark.slow
 def test_validation_scenes_are_neither_held_out_nor_in_the_corpus():
     corpus = general_scenes(4096, 7)
     unseen = unseen_general_scenes(160, 4096, 7)
@@ -134,6 +135,7 @@ def test_shipped_checkpoints_are_those_of_the_checksums_and_small():
     assert sum(p.stat().st_size for p in files) < 40e6
 
 
+@pytest.mark.slow
 def test_judge_reads_painted_images():
     assert judge_accuracy(Judge.load(CHECKPOINTS / "judge"), seed=12345) >= 0.97
 

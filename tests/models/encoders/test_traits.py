@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
 from pea.models.encoders.traits import OTHER, TRAITS, recorded_reading, traits_of
-from pea.models.native import NativeEncoder
+from pea.models.native import NativeEncoder, check_native
 from tests.models.encoders.tiny import make_encoder
 from tests.tiny_models import make_native_encoder
 
@@ -112,3 +112,17 @@ def test_every_kind_names_its_source_and_others_are_read_as_most_are() -> None:
         model_type = "electra"
 
     assert traits_of(Config(), None) == OTHER
+
+
+def test_only_special_tokens_may_lie_beyond_the_embedding(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = make_encoder(tmp_path / "gemma2", "gemma2")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.save_pretrained(folder)
+    expected, _ = NativeEncoder.from_pretrained(folders["gemma2"]).encode(TEXTS)
+    assert torch.equal(NativeEncoder.from_pretrained(folder).encode(TEXTS)[0], expected)
+    tokenizer.add_tokens(["beyond"])
+    tokenizer.save_pretrained(folder)
+    for load in (NativeEncoder.from_pretrained, check_native):
+        with pytest.raises(CheckpointError, match=r"knows more tokens than the text encoder; expected 44; got 46$"):
+            load(folder)

@@ -1,7 +1,11 @@
 """Every published layout comes over: the states are those of the original class, or of its documented names and calls.
 
-The originals are cn-clip, open-clip-torch, multilingual-clip and ruclip, where they are installed (no dependencies of
-theirs are needed); otherwise their tests are skipped, and those by key names remain.
+The originals are cn-clip, open-clip-torch, multilingual-clip and ruclip, where they are installed; otherwise their
+tests are skipped, and those by key names remain. To have them without their dependencies:
+
+    pip install --no-deps --target FOLDER cn-clip open-clip-torch multilingual-clip ruclip \\
+        ftfy regex wcwidth more-itertools
+    PYTHONPATH=FOLDER pytest tests/models/imports
 """
 
 from __future__ import annotations

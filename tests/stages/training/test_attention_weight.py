@@ -143,6 +143,7 @@ def test_a_culture_batch_has_none(config: Config, tmp_path: Path) -> None:
     assert found.attention is None and found.total.item() > 0
 
 
+@pytest.mark.slow
 def test_groups_of_rows_have_the_loss_of_the_whole_batch(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

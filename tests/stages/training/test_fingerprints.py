@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from pea.cache import Cache
+from pea.cache.takedown import remove_samples
 from pea.config import Config, PhaseConfig
 from stages.training.fingerprints import differing_settings, fingerprint_with_unet, fingerprint_without_unet
 from tests.train_runs import variant
@@ -46,7 +47,7 @@ def test_timesteps_decide_an_attention_phase_and_no_text_phase(tiny_sdxl: Config
 
     def fingerprint(kind: Any, **train: Any) -> dict[str, Any]:
         config = variant(tiny_sdxl, tmp_path, phases=(PhaseConfig(kind=kind, steps=2),), **train)
-        return fingerprint_without_unet(config, cache, config.train.all_phases, 1)
+        return fingerprint_without_unet(config, cache, [], 1)
 
     for kind, differing in (("text", []), ("attention", ["phases"])):
         assert differing_settings(fingerprint(kind), fingerprint(kind, timesteps=(0, 500))) == differing
@@ -60,7 +61,7 @@ def test_an_encoder_counts_by_content(tiny_sdxl: Config, tmp_path: Path) -> None
     cache = Cache.open(tiny_sdxl.cache_dir("parallel"))
 
     def fingerprint() -> dict[str, Any]:
-        return fingerprint_without_unet(config, cache, config.train.all_phases, 1)
+        return fingerprint_without_unet(config, cache, [], 1)
 
     saved = fingerprint()
     former = copy.deepcopy(saved)
@@ -73,3 +74,26 @@ def test_an_encoder_counts_by_content(tiny_sdxl: Config, tmp_path: Path) -> None
     save_file(tensors, tmp_path / "zh/model.safetensors", metadata={"format": "pt"})
     for state in (saved, former):
         assert differing_settings(state, fingerprint()) == ["student.encoder"]
+
+
+def test_a_takedown_since_a_state_was_saved_is_named(tiny_sdxl: Config, tmp_path: Path) -> None:
+    config = variant(tiny_sdxl, tmp_path)
+    shutil.copytree(tiny_sdxl.cache_dir("parallel"), tmp_path / "cache")
+    cache = Cache.open(tmp_path / "cache")
+    saved = [
+        fingerprint_with_unet(config, cache, None, [], 1),
+        fingerprint_without_unet(config, cache, [], 1),
+    ]
+    shard = cache.shards[0]
+    key = next(iter(shard.buckets.values())).keys[0]
+    remove_samples(cache, shard.tar, [key])
+    cache = Cache.open(tmp_path / "cache")
+    for before, now in zip(
+        saved,
+        (
+            fingerprint_with_unet(config, cache, None, [], 1),
+            fingerprint_without_unet(config, cache, [], 1),
+        ),
+        strict=True,
+    ):
+        assert differing_settings(before, now) == ["samples_taken_down"]

@@ -26,6 +26,7 @@ from tests.train_runs import log_rows, same, variant, weights
 QUIET = Console(quiet=True)
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_time_is_over_and_goes_on_with_more(tiny_sdxl: Config, tmp_path: Path) -> None:
     short = variant(tiny_sdxl, tmp_path / "short", steps=6, max_minutes=1e-9, save_every_steps=100)
     summary = train_adapter.run(short, QUIET)
@@ -38,6 +39,7 @@ def test_a_run_ends_when_its_time_is_over_and_goes_on_with_more(tiny_sdxl: Confi
     assert same(weights(whole), weights(longer))
 
 
+@pytest.mark.slow
 def test_the_best_step_by_held_out_samples_is_published(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +67,7 @@ def test_the_best_step_by_held_out_samples_is_published(
         assert same(weights(two), weights(four))
 
 
+@pytest.mark.slow
 def test_the_measured_loss_is_that_of_the_held_out_samples(tiny_sdxl: Config, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"validation_fraction": 0.3, "validate_every_steps": 2, "batch_size": 4}
     runs = [variant(tiny_sdxl, tmp_path / name, ema_decay=0.5, **settings) for name in ("whole", "broken")]

@@ -45,6 +45,7 @@ def test_noise_offset_shifts_whole_channels() -> None:
     assert np.std(many) == pytest.approx(math.sqrt(1 + 0.5**2), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [{"noise_offset": 0.3}, {"caption_drop": "hidden_states"}])
 def test_recipes_of_the_original_are_the_same_cached_and_live(
     tiny_sdxl: Config, tmp_path: Path, cache: dict[str, object]
@@ -67,6 +68,7 @@ def test_recipes_of_the_original_are_the_same_cached_and_live(
         prepare(variant(config.model_copy(update={"cache": tiny_sdxl.cache}), tmp_path / "other"), CPU)
 
 
+@pytest.mark.slow
 def test_a_dropped_caption_may_stay_in_the_pooled_embedding(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = _with_cache(tiny_sdxl, tmp_path, caption_drop="hidden_states")
     batches = [prepare(variant(each, tmp_path / "run"), CPU).data.batch(0) for each in (config, tiny_sdxl)]
@@ -89,6 +91,7 @@ def test_disturbed_text_has_the_length_asked_for_and_depends_on_the_seed() -> No
     assert one.pooled_prompt_embeds.norm(dim=-1).mean().item() == pytest.approx(2.0, rel=0.1)
 
 
+@pytest.mark.slow
 def test_perturbation_changes_the_losses_reproducibly(tiny_sdxl: Config, tmp_path: Path) -> None:
     losses = []
     for name, length in (("plain", 0.0), ("one", 1.0), ("two", 1.0)):

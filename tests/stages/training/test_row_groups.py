@@ -36,6 +36,7 @@ def trained(config: Config, folder: Path, **options: Any) -> Config:
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_two_threads")
 @pytest.mark.parametrize("options", [{}, {"text_weight": 0.5, "gradient_accumulation_steps": 2}])
 def test_groups_of_rows_give_the_losses_and_weights_of_the_whole_batch(

@@ -48,6 +48,7 @@ def light_phase(config: Config) -> WithoutUnetPhase:
     return WithoutUnetPhase(settings, place, setup, Accelerator(cpu=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["text", "attention"])
 def test_a_phase_without_the_unet_learns(config: Config, tmp_path: Path, kind: str) -> None:
     run = variant(config, tmp_path, phases=(PhaseConfig(kind=kind, steps=40, batch_size=8),))  # type: ignore[arg-type]
@@ -57,6 +58,7 @@ def test_a_phase_without_the_unet_learns(config: Config, tmp_path: Path, kind: s
     assert summary["steps"] == 40 and summary["phases"][0]["kind"] == kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken_at", [2, 5, 8])
 def test_a_run_of_phases_resumes_to_the_same_adapter(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken_at: int
@@ -96,6 +98,7 @@ def test_a_run_of_phases_resumes_to_the_same_adapter(
     assert [(row["step"], row["phase"]) for row in timeless[0]] == [(2, 1), (3, 1), (5, 2), (7, 2), (9, 3)]
 
 
+@pytest.mark.slow
 def test_a_finished_phase_is_taken_up_while_nothing_before_it_or_in_it_changes(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path, phases=(TEXT, ATTENTION, UNET))
     steps: list[int] = []
@@ -122,6 +125,7 @@ def test_a_finished_phase_is_taken_up_while_nothing_before_it_or_in_it_changes(c
         assert repeated(TEXT.model_copy(update={"learning_rate": 1e-3}), changed, UNET) == [1, 2]
 
 
+@pytest.mark.slow
 def test_they_need_no_unet_no_vae_and_no_english_encoder_twice(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +170,7 @@ def test_english_texts_are_the_same_from_the_cache_and_from_the_encoder(
     assert any(dropped) and not all(dropped)
 
 
+@pytest.mark.slow
 def test_kept_text_states_change_no_bit(config: Config, tiny_sdxl: Config, tmp_path: Path) -> None:
     for name, each, phases in (("queries", config, (TEXT, ATTENTION)), ("none", tiny_sdxl, (TEXT, UNET))):
         runs = [
@@ -186,6 +191,7 @@ def test_the_text_loss_can_stand_beside_the_attention_loss(config: Config, tmp_p
     assert other["loss"].item() == pytest.approx(one["loss"].item() + 0.5 * other["text"].item(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_time_may_be_over_in_any_phase(config: Config, tmp_path: Path) -> None:
     whole = variant(config, tmp_path / "whole", phases=(TEXT, UNET))
     train_adapter.run(whole, QUIET)

@@ -1,0 +1,140 @@
+"""One part of a cache copied file by file, each compared with its digest while it passes."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from pea.cache.completion import CompletionRecord, FileEntry, has_digest, read_record, record_to_bytes
+from pea.cache.garbage import clear_garbage
+from pea.cache.manifest import PartPlan
+from pea.cache.part import store_location
+from pea.cache.publication import newest, publish
+from pea.cache.reader import Cache
+from pea.cache.removals import removed_in
+from pea.errors import CacheError, LocationMissingError, ShardDamagedError, ShardUnfinishedError, StorageError
+from pea.storage.leases import take
+from pea.storage.location import Location
+
+_AT_ONCE = 8
+_BLOCK_BYTES = 4 << 20
+_SHA256_LENGTH = 64
+Outcome = Literal["copied", "kept", "unfinished"]
+
+
+def copy_part(cache: Cache, copy: Cache, plan: PartPlan) -> tuple[Outcome, int]:
+    """Copy one part unless it is there; returns what was done, and the bytes that were copied.
+
+    Raises:
+        CacheError: it holds samples that were taken down.
+        ShardDamagedError: a file is missing, or not what the record says; the copy does not look finished.
+        LeaseHeldError: somebody else copies it to the same place.
+        StorageError: a store cannot be read or written.
+    """
+    while True:
+        place = cache.record_path(plan)
+        try:
+            record = read_record(place)
+        except ShardUnfinishedError:
+            if cache.record_path(plan) == place:
+                return "unfinished", 0
+            continue
+        _refuse_removed(copy, record, place)
+        if _is_there(copy, plan, record):
+            return "kept", 0
+        try:
+            return "copied", _copy_files(place, record, copy, plan)
+        except LocationMissingError as error:
+            if cache.record_path(plan) != place:
+                continue  # the part was written anew meanwhile
+            raise ShardDamagedError(
+                "a file of the shard is missing",
+                where=place,
+                got=error,
+                remedy="Run `pea inspect check --repair` on the source, then `pea cache` again.",
+            ) from None
+
+
+def _is_there(copy: Cache, plan: PartPlan, record: CompletionRecord) -> bool:
+    try:
+        return read_record(copy.record_path(plan)) == record
+    except (ShardUnfinishedError, ShardDamagedError):
+        return False
+
+
+def _copy_files(place: Location, record: CompletionRecord, copy: Cache, plan: PartPlan) -> int:
+    folder = copy.shard_dir(plan.tar)
+    origin, store = store_location(place, record.store), folder / record.store
+    with take(store, f"copying {plan.tar}/{plan.part}") as lease:
+        there = {entry.name: entry.status.size_bytes for entry in store.entries(recursive=True) if entry.status}
+
+        def copy_one(name: str) -> None:
+            entry = record.files[name]
+            if there.get(name) != entry.size_bytes or not has_digest(store.below(name), entry.digest):
+                _copy_file(origin.below(name), store.below(name), entry)
+
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pea-copy") as pool:
+            for _ in pool.map(copy_one, record.files):
+                pass
+        store.make_durable()
+        while True:
+            before = newest(folder, plan.part)
+            _refuse_removed(copy, record, place)
+            lease.confirm()
+            if publish(folder, plan.part, 0 if before is None else before + 1, record_to_bytes(record)):
+                break
+            if _is_there(copy, plan, record):
+                break
+    clear_garbage(folder, plan.part)
+    return record.num_bytes
+
+
+def _copy_file(source: Location, destination: Location, entry: FileEntry) -> None:
+    """One file as a whole; it appears only if it is what the record says.
+
+    Raises:
+        ShardDamagedError: it is not.
+    """
+    with source.open_stream() as stream:
+        destination.write_pieces(_verified(iter(lambda: stream.read(_BLOCK_BYTES), b""), entry, source))
+    stored = destination.status().size_bytes
+    if stored != entry.size_bytes:
+        raise StorageError("the copy is not what was sent", where=destination, expected=entry.size_bytes, got=stored)
+
+
+def _verified(pieces: Iterator[bytes], entry: FileEntry, source: Location) -> Iterator[bytes]:
+    sha256, crc, size = hashlib.sha256(), 0, 0
+    held = b""
+    for piece in pieces:
+        size += len(piece)
+        if len(entry.digest) == _SHA256_LENGTH:
+            sha256.update(piece)
+        else:
+            crc = zlib.crc32(piece, crc)
+        if held:
+            yield held
+        held = piece
+    digest = sha256.hexdigest() if len(entry.digest) == _SHA256_LENGTH else f"{crc:08x}"
+    if (size, digest) != (entry.size_bytes, entry.digest):
+        raise ShardDamagedError(
+            "a file of the shard is not what was written",
+            where=source,
+            expected=f"{entry.size_bytes} bytes, {entry.digest}",
+            got=f"{size} bytes, {digest}",
+            remedy="Run `pea inspect check --repair` on the source, then `pea cache` again.",
+        )
+    if held:  # held back until the whole is known to be right
+        yield held
+
+
+def _refuse_removed(copy: Cache, record: CompletionRecord, place: Location) -> None:
+    gone = removed_in(record, copy.removed())
+    if gone:
+        raise CacheError(
+            f"{len(gone)} samples of the shard were taken down, here or at the destination",
+            where=place,
+            remedy="Take them down in the source with `pea inspect remove`, and copy again.",
+        )

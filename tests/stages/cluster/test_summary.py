@@ -1,0 +1,24 @@
+"""When a caching run has failed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pea.config import CacheConfig
+from pea.errors import CacheError
+from stages.cluster.summary import check
+
+CONFIG = CacheConfig(max_dropped_fraction=0.01)
+
+
+def test_samples_that_were_taken_down_are_not_lost() -> None:
+    check(Path("cache"), {"failed": {}, "samples": 50, "dropped": {"removed": 50}}, CONFIG)
+    with pytest.raises(CacheError, match=r"too many samples were dropped.*got 3\.85%: undecodable 2\. "):
+        check(Path("cache"), {"failed": {}, "samples": 50, "dropped": {"removed": 50, "undecodable": 2}}, CONFIG)
+
+
+def test_a_lost_tar_is_a_failure() -> None:
+    with pytest.raises(CacheError, match=r"1 tars failed.*a: torn"):
+        check(Path("cache"), {"failed": {"a": "torn"}, "samples": 50, "dropped": {}}, CONFIG)

@@ -1,0 +1,190 @@
+"""A pipeline of which everything is in a bucket: inputs, caches, states, adapter, reports."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pea.cache import Cache
+from pea.config import load_config
+from pea.models.adapter import PEA
+from pea.storage import Location
+from pea.storage.transfer import copy_file, upload_folder
+from stages import train_adapter
+from stages.cli import main
+from stages.command.console import Console
+from tests.cache_helpers import content
+from tests.tiny_setup import TRAIN, make_setup
+from tests.train_runs import log_rows, same, weights
+
+ROOT = Path(__file__).parents[2]
+STEPS = 40
+STAGES: list[dict[str, Any]] = [
+    {
+        "name": "cache",
+        "run": ["pea", "cache", "--config", "{config}"],
+        "uses": ["teacher", "corpora", "cache"],
+        "writes": ["{cache_root}/parallel", "{cache_root}/culture"],
+    },
+    {
+        "name": "train",
+        "run": ["pea", "train", "--config", "{config}"],
+        "uses": ["teacher", "student", "train"],
+        "reads": ["{cache_root}/parallel", "{cache_root}/culture"],
+        "writes": ["{run_dir}/adapter"],
+    },
+    {
+        "name": "evaluate",
+        "run": ["pea", "eval", "--config", "{config}"],
+        "uses": ["evaluate"],
+        "reads": ["{run_dir}/adapter"],
+        "writes": ["{run_dir}/metrics.json", "{run_dir}/evaluate"],
+    },
+    {
+        "name": "report",
+        "run": ["pea", "report", "--config", "{config}"],
+        "reads": ["{run_dir}/metrics.json"],
+        "writes": ["{run_dir}/report.html"],
+    },
+]
+
+
+def _settings(bucket: Location) -> dict[str, Any]:
+    inputs = bucket / "inputs"
+    return {
+        "run_dir": f"{bucket}/runs/one",
+        "teacher": {"checkpoint": f"{inputs}/teacher"},
+        "corpora": {
+            "parallel": {"tars": [f"{inputs}/parallel-*.tar"]},
+            "culture": {"tars": [f"{inputs}/culture.tar"], "source_language": "zh"},
+        },
+        "cache": {
+            "draws_per_sample": 3,
+            "caption_drop_rate": 0.3,
+            "buckets": [[16, 16], [16, 24]],
+            "sketch": {"kind": "exact", "dtype": "float32"},
+            "noise_pred_dtype": "float32",
+        },
+        "student": {"encoder": f"{inputs}/zh", "adapter": {"hidden_size": 16}},
+        "train": TRAIN | {"steps": STEPS, "save_every_steps": 4},
+        "evaluate": {
+            "prompts": {"general": "{run_dir}/corpora/prompts/general.jsonl"},
+            "rows": ["teacher", "adapter"],
+            "num_inference_steps": 2,
+        },
+    }
+
+
+def _pea(*words: str, folder: Path) -> subprocess.Popen[str]:
+    """One command, in a folder of its own, so that a local folder `s3:` would be seen."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "stages.cli", *words],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _done(*words: str, folder: Path) -> str:
+    process = _pea(*words, folder=folder)
+    said, _ = process.communicate(timeout=540)
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline(
+    bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    local = make_setup(tmp_path / "made", "sd15")
+    for name in ("teacher", "zh"):
+        upload_folder(tmp_path / "made" / name, bucket / "inputs" / name)
+    for name in ("parallel-0.tar", "parallel-1.tar", "culture.tar"):
+        copy_file(Location.parse(tmp_path / "made" / name), bucket / "inputs" / name)
+    prompts = [{"id": f"p{n}", "captions": {"en": "a cat", "zh": "一只猫"}, "attributes": {}} for n in range(2)]
+    run = bucket / "runs/one"
+    (run / "corpora/prompts/general.jsonl").write_text("\n".join(map(json.dumps, prompts)) + "\n")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    setup = folder / "setup.yaml"
+    setup.write_text(yaml.safe_dump(_settings(bucket)), encoding="utf-8")
+    (folder / "pipeline.yaml").write_text(yaml.safe_dump({"config": "setup.yaml", "stages": STAGES}), encoding="utf-8")
+    monkeypatch.setenv("PEA_WORK_DIR", str(tmp_path / "work"))
+
+    _done("cache", "--config", "setup.yaml", folder=folder)
+    assert content(Cache.open(run / "cache/parallel")).keys() == content(Cache.open(local.cache_dir("parallel"))).keys()
+    _kill_training(run, folder)
+    assert not (run / "adapter/config.json").exists()
+
+    shutil.rmtree(tmp_path / "work")  # another machine goes on
+    said = _done("run", "pipeline.yaml", folder=folder)
+    assert "resumed at step" in said
+    for name in (
+        "adapter/config.json",
+        "metrics.json",
+        "evaluate/adapter/general/p1.png",
+        "report.html",
+        "config.yaml",
+    ):
+        assert (run / name).exists(), name
+    states = {each.name.split("/")[0] for each in (run / "adapter/states").entries(recursive=True)}
+    assert states == {f"step-{STEPS - 4:08d}", f"step-{STEPS:08d}"}
+
+    shutil.rmtree(tmp_path / "work")  # and a third one finds nothing to do
+    assert _done("run", "pipeline.yaml", folder=folder).count("unchanged, skipped") == len(STAGES)
+    _equals_an_unbroken_run(setup, tmp_path, run)
+    _other_commands(setup, run, tmp_path, capsys)
+    assert sorted(path.name for path in folder.iterdir()) == ["pipeline.yaml", "setup.yaml"]
+
+
+def _kill_training(run: Location, folder: Path) -> None:
+    process = _pea("train", "--config", "setup.yaml", folder=folder)
+    deadline = time.monotonic() + 300
+    states = run / "adapter/states"
+    while not any(each.name.endswith("state.json") for each in states.entries(recursive=True)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+
+
+def _equals_an_unbroken_run(setup: Path, tmp_path: Path, run: Location) -> None:
+    from pea.config.inputs import with_inputs_fetched
+
+    overrides = [f"run_dir={tmp_path / 'local'}", f"cache_root={run}/cache"]
+    config = with_inputs_fetched(load_config(setup, [*overrides, "evaluate.prompts={}"]))
+    train_adapter.run(config, Console(quiet=True))
+    folder = Location.parse(tmp_path / "fetched")
+    for name in ("config.json", "diffusion_pytorch_model.safetensors", "train_log.jsonl"):
+        copy_file(run / "adapter" / name, folder / "adapter" / name)
+    broken = config.model_copy(update={"run_dir": tmp_path / "fetched"})
+    assert same(weights(broken), weights(config))
+    assert [(row["step"], row["loss"]) for row in log_rows(broken)] == [
+        (row["step"], row["loss"]) for row in log_rows(config)
+    ]
+    assert PEA.load(broken.adapter_dir) is not None
+
+
+def _other_commands(setup: Path, run: Location, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--config", str(setup)]
+    assert main(["generate", "一只猫", *given, "--out", str(tmp_path / "drawn")]) == 0
+    assert len(list((tmp_path / "drawn").glob("*.png"))) == 1
+    assert main(["plan", *given]) == 0 and main(["inspect", "info", str(run)]) == 0
+    assert main(["inspect", "copy", str(run), str(tmp_path / "copy")]) == 0
+    assert main(["inspect", "check", str(tmp_path / "copy")]) == 0
+    capsys.readouterr()
+    assert main(["sweep", str(ROOT / "configs/methods"), *given]) == 2
+    assert "pea sweep needs a run folder on a disk" in capsys.readouterr().err
