@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,10 +81,22 @@ class CacheRows:
         """Rows `start..stop` of an epoch."""
         chosen = self.order.rows(epoch, start, stop).tolist()
         room: dict[str, Array] = {}
-        return [self._row(piece, row, room, place, len(chosen)) for place, (piece, row) in enumerate(chosen)]
+        under_way: list[Callable[[], object]] = []
+        rows = [self._row(piece, row, room, place, len(chosen), under_way) for place, (piece, row) in enumerate(chosen)]
+        for finish in under_way:
+            finish()
+        return rows
 
-    def _row(self, index: int, row: int, room: dict[str, Array], place: int, count: int) -> Row:
-        """One row; what is not loaded piece by piece is read to its place among `count` rows in `room`."""
+    def _row(
+        self,
+        index: int,
+        row: int,
+        room: dict[str, Array],
+        place: int,
+        count: int,
+        under_way: list[Callable[[], object]],
+    ) -> Row:
+        """One row; what is not loaded piece by piece is being read to its place among `count` rows in `room`."""
         loaded, piece = self._load(index), self.pieces[index]
         row = row if loaded.kept is None else int(loaded.kept[row])
         sample, draw = divmod(row, self.draws_per_sample)
@@ -96,7 +108,8 @@ class CacheRows:
             if name not in room:
                 room[name] = np.empty((count, *spec.shape), dtype=spec.dtype)
             target = room[name][place : place + 1]
-            loaded.bucket.read_row(name, first + (sample if spec.level == "sample" else row), target)
+            position = first + (sample if spec.level == "sample" else row)
+            under_way.append(loaded.bucket.begin_row(name, position, target))
             arrays[name] = target[0]
         captions = {language: texts[sample] for language, texts in loaded.captions.items()}
         return Row(arrays, sample_id(piece.tar, loaded.keys[sample]), draw, captions)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any
@@ -20,6 +21,8 @@ from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
 
 _MOST_OPEN = 256
 """Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
+_REQUESTS = 16
+"""Arrays that are opened at a time in a bucket."""
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
@@ -91,6 +94,10 @@ class OpenShard:
         return {name: bucket for name, bucket in found.items() if bucket.num_samples}
 
 
+Finish = Callable[[], npt.NDArray[Any]]
+"""Waits for rows that are being read."""
+
+
 class Bucket:
     """The rows of one bucket of one tar: those of all parts, as if they had been written at once."""
 
@@ -130,10 +137,18 @@ class Bucket:
         """The arrays that can be read, text columns left out."""
         specs = {}
         for part in self._parts:
+            self._open_together(part)
             for name in part.array_names(self.name):
                 if name not in specs and not name.startswith((f"{KEYS}/", f"{CAPTIONS}/")):
                     specs[name] = part.spec(self.name, name)
         return dict(sorted(specs.items()))
+
+    def _open_together(self, part: Part) -> None:
+        """Open all arrays of a part in a bucket, where each is a request that would be waited for."""
+        if part.store.is_local:
+            return
+        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="pea-open") as pool:
+            list(pool.map(lambda name: part.array(self.name, name), part.array_names(self.name)))
 
     def read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """Rows ``start <= row < stop`` of some arrays, each counted in rows of its own level.
@@ -144,7 +159,8 @@ class Bucket:
             StorageError: the storage cannot be read.
         """
         with self._replaced_told():
-            return {name: self._read(name, start, stop) for name in names}
+            under_way = {name: self._begin(name, start, stop) for name in names}
+            return {name: finish() for name, finish in under_way.items()}
 
     @contextmanager
     def _replaced_told(self) -> Iterator[None]:
@@ -157,50 +173,68 @@ class Bucket:
             raise replaced(f"{self._tar}/{self.name}") from None
 
     def rows_apart(self, name: str) -> bool:
-        """Whether ``read_row`` of an array is as quick as ``read`` of many rows: each is checked and stored alone."""
+        """Whether ``begin_row`` of an array is as quick as ``read`` of many rows: each is checked and stored alone."""
         ((part, array), *others) = self._holders(name)
         return not others and self._rows[part] is None and array.rows_apart
 
-    def read_row(self, name: str, row: int, out: npt.NDArray[Any]) -> None:
+    def begin_row(self, name: str, row: int, out: npt.NDArray[Any]) -> Callable[[], object]:
         """One row of an array with ``rows_apart``, counted in rows of its level, into ``out`` ``[1, ...]``.
+
+        It is there when what is returned was called; many rows can be under way together.
 
         Raises:
             ShardDamagedError: what is stored is not what was written.
         """
         with self._replaced_told():
-            self._holders(name)[0][1].read(row, row + 1, out)
+            wait = self._holders(name)[0][1].begin_read(row, row + 1, out)
 
-    def _read(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        def finish() -> None:
+            with self._replaced_told():
+                wait()
+
+        return finish
+
+    def _begin(self, name: str, start: int, stop: int) -> Finish:
         holders = self._holders(name)
         sample_level = holders[0][1].dimension_names[0] == "sample"
         limit = self.num_samples if sample_level else self.num_records
         if not 0 <= start <= stop <= limit:
             raise IndexError(f"rows {start}..{stop} of {limit} in {name}")
         if sample_level:
-            return self._read_samples(holders[0][0], holders[0][1], 1, start, stop)
+            return self._begin_samples(holders[0][0], holders[0][1], 1, start, stop)
         if len(holders) == 1 and self._rows[holders[0][0]] is None:
-            return holders[0][1].read(start, stop)
+            return holders[0][1].begin_read(start, stop)
         first, last = start // self.draws_per_sample, -(-stop // self.draws_per_sample)
-        pieces = []
-        for index, array in holders:
-            draws = self._parts[index].plan.num_draws
-            rows = self._read_samples(index, array, draws, first, last)
-            pieces.append(rows.reshape(last - first, draws, *rows.shape[1:]))
-        merged = np.concatenate(pieces, axis=1)
-        flat = merged.reshape(-1, *merged.shape[2:])
-        shift = first * self.draws_per_sample
-        return flat[start - shift : stop - shift]
+        draws = [self._parts[index].plan.num_draws for index, _ in holders]
+        under_way = [
+            self._begin_samples(index, array, num_draws, first, last)
+            for (index, array), num_draws in zip(holders, draws, strict=True)
+        ]
 
-    def _read_samples(self, part: int, array: StoredArray, per_sample: int, start: int, stop: int) -> npt.NDArray[Any]:
+        def finish() -> npt.NDArray[Any]:
+            found = [(wait(), num_draws) for wait, num_draws in zip(under_way, draws, strict=True)]
+            merged = np.concatenate([rows.reshape(last - first, n, *rows.shape[1:]) for rows, n in found], axis=1)
+            flat = merged.reshape(-1, *merged.shape[2:])
+            shift = first * self.draws_per_sample
+            return flat[start - shift : stop - shift]
+
+        return finish
+
+    def _begin_samples(self, part: int, array: StoredArray, per_sample: int, start: int, stop: int) -> Finish:
         """The rows of samples start..stop of one part: [(stop - start) * per_sample, ...]."""
         rows = self._rows[part]
         if rows is None or start == stop:
-            return array.read(start * per_sample, stop * per_sample)
+            return array.begin_read(start * per_sample, stop * per_sample)
         chosen = rows[start:stop]
         low, high = int(chosen[0]), int(chosen[-1]) + 1
-        block = array.read(low * per_sample, high * per_sample)
-        block = block.reshape(high - low, per_sample, *block.shape[1:])[chosen - low]
-        return block.reshape(-1, *block.shape[2:])
+        wait = array.begin_read(low * per_sample, high * per_sample)
+
+        def finish() -> npt.NDArray[Any]:
+            block = wait()
+            block = block.reshape(high - low, per_sample, *block.shape[1:])[chosen - low]
+            return block.reshape(-1, *block.shape[2:])
+
+        return finish
 
     def _holders(self, name: str) -> list[tuple[int, StoredArray]]:
         """(part, array) of each part that has an array, by first draw."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
@@ -58,6 +58,7 @@ class StoredArray:
         for number in range(self.layout.num_files):
             self._check_file(f"{name}/{self.layout.file_name(number)}")
         self._metadata = metadata
+        self._opened: Any = None
 
     def __len__(self) -> int:
         return self.layout.shape[0]
@@ -94,21 +95,34 @@ class StoredArray:
             ShardDamagedError: a file is missing, was cut or changed.
             StorageError: the storage cannot be read.
         """
+        return self.begin_read(start, stop, out)()
+
+    def begin_read(self, start: int, stop: int, out: npt.NDArray[Any] | None = None) -> Callable[[], npt.NDArray[Any]]:
+        """``read`` in two steps, so that many can be under way together: what is returned waits for the rows."""
         if not 0 <= start <= stop <= len(self):
             raise IndexError(f"rows {start}..{stop} of {len(self)} in {self._name}")
         rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype) if out is None else out
         if start == stop:
-            return rows
-        source = self._open(_tensorstore())[start:stop].translate_to[0]
-        try:
-            self._write_to(rows, source)
-        except (ValueError, OSError) as error:
-            self._explain(error, start, stop)
-        return rows
+            return lambda: rows
+        tensorstore = _tensorstore()
+        if self._opened is None:
+            self._opened = self._open(tensorstore)
+        source = self._opened[start:stop].translate_to[0]
+        # To where the rows are wanted: what is not copied costs nothing.
+        under_way = tensorstore.array(rows, context=_context()).write(source)
 
-    def _write_to(self, rows: npt.NDArray[Any], source: Any) -> None:
-        """Read to where the rows are wanted: what is not copied costs nothing."""
-        _tensorstore().array(rows, context=_context()).write(source).result()
+        def finish() -> npt.NDArray[Any]:
+            try:
+                self._wait(under_way)
+            except (ValueError, OSError) as error:
+                self._explain(error, start, stop)
+            return rows
+
+        return finish
+
+    @staticmethod
+    def _wait(under_way: Any) -> None:
+        under_way.result()
 
     def _open(self, tensorstore: Any) -> Any:
         """The array in tensorstore; metadata are those that were checked, and are not read again."""

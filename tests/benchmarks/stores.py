@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -159,6 +160,16 @@ class Mds(Store):
         data = StreamingDataset(local=str(self.folder), shuffle=True, batch_size=batch_size)
         return loader(data, batch_size, workers, shuffle=False)
 
+    def remote_batches(self, url: str, empty: Path, batch_size: int, workers: int) -> Batches:
+        """The same from a bucket, through an empty local folder."""
+        _import_streaming()
+        from streaming.base import StreamingDataset
+        from streaming.base.util import clean_stale_shared_memory
+
+        clean_stale_shared_memory()
+        data = StreamingDataset(remote=url, local=str(empty), shuffle=True, batch_size=batch_size)
+        return loader(data, batch_size, workers, shuffle=False)
+
 
 def _import_streaming() -> None:
     """Its base package alone: the whole one needs a torchvision that fits torch, for data sets of images."""
@@ -202,6 +213,17 @@ class LitData(Store):
         from litdata import StreamingDataLoader, StreamingDataset
 
         data = StreamingDataset(str(self.folder), shuffle=True)
+        made = StreamingDataLoader(data, batch_size=batch_size, num_workers=workers)
+        return cast("Batches", iter(made))
+
+    def remote_batches(self, url: str, empty: Path, batch_size: int, workers: int) -> Batches:
+        """The same from a bucket, through an empty local folder."""
+        from litdata import StreamingDataLoader, StreamingDataset
+        from litdata.streaming import downloader
+
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # it has no setting for a server on the loopback
+        options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}
+        data = StreamingDataset(url, shuffle=True, cache_dir=str(empty), storage_options=options)
         made = StreamingDataLoader(data, batch_size=batch_size, num_workers=workers)
         return cast("Batches", iter(made))
 

@@ -26,6 +26,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        """Where it is; the cache's may be a location in a bucket."""
 
     def write(self, records: Records) -> None:
         """Keep N records."""
@@ -33,6 +34,10 @@ class Store:
 
     def batches(self, batch_size: int, workers: int) -> Batches:
         """Every record once, in random order."""
+        raise NotImplementedError
+
+    def remote_batches(self, url: str, empty: Path, batch_size: int, workers: int) -> Batches:
+        """The same from a bucket, by way of an empty local folder."""
         raise NotImplementedError
 
 

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from pea.config import Config, resolved_yaml
-from tests.benchmarks import bench_caching, bench_growth, bench_memory, bench_storage, bench_training, harness
+from tests.benchmarks import (
+    bench_bucket,
+    bench_caching,
+    bench_growth,
+    bench_memory,
+    bench_storage,
+    bench_training,
+    bench_waiting,
+    bench_writing,
+    harness,
+)
 from tests.benchmarks.stores import Memmaps, SafetensorsFiles, WebDataset
 
 
@@ -75,3 +85,35 @@ def test_memory_benchmark_tells_the_bytes_of_a_record(tmp_path: Path, capsys: py
     assert [found[size]["records"] for size in ("2", "4")] == [[2 * 768], [4 * 768]]
     assert all(len(found["4"][name]) == 1 for name in bench_memory.POINTS)
     assert "bytes a shard" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_writing_benchmark_compares_two_trees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "writing.json"
+    former = str(Path(__file__).parents[2])  # any tree will do: here this one against itself
+    assert bench_writing.main(["--former", former, "--records", "40", "--rounds", "2", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())["60000"]["seconds"]
+    assert {name: len(each) for name, each in found.items()} == {"this writer": 2, "former writer": 2}
+    assert "| this writer |" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_waiting_benchmark_counts_every_step_of_every_phase(tiny_sdxl: Config) -> None:
+    config = tiny_sdxl.model_copy(update={"train": tiny_sdxl.train.model_copy(update={"num_workers": 2})})
+    found = bench_waiting.measure(config, 1, 3)
+    assert found
+    for each in found.values():
+        assert 0 <= each["share"][0] <= 1 and 0 < each["share_with_first"][0] <= 1 and each["step_ms"][0] > 0
+
+
+@pytest.mark.slow
+def test_the_ceiling_fetches_what_the_reader_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with bench_bucket.running() as server:
+        for name, value in server.environment().items():
+            monkeypatch.setenv(name, value)
+        bucket = server.new_bucket()
+        cache = bench_storage.PeaCache(bench_bucket.Location.parse(f"s3://{bucket}"))  # type: ignore[arg-type]
+        cache.write(bench_storage.make_records(60_000, 40))
+        gets = bench_bucket.gets_of(server.url, bucket, lambda: bench_storage.consume(cache.batches(16, 0), 40))
+        assert len({get.key for get in gets}) > 8
+        assert bench_bucket.fetch_all(server.url, bucket, gets) > 40 * 60_000

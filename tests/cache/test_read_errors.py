@@ -63,7 +63,7 @@ def test_an_error_of_the_reading_library_is_told_from_damage(cache: Cache, monke
     def unavailable(*_: object) -> None:  # what tensorstore raises for a status that is not about content
         raise ValueError('UNAVAILABLE: Error reading "x": Input/output error')
 
-    monkeypatch.setattr(StoredArray, "_write_to", unavailable)
+    monkeypatch.setattr(StoredArray, "_wait", unavailable)
     with pytest.raises(StorageError, match="cannot read; got UNAVAILABLE"):
         bucket.read(["noise_pred"], 0, 1)
 
