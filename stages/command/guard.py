@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pea.errors import PeaError, is_disk_full
 from pea.foreign_text import visible
 
+_OS_ERROR = re.compile(r'\(os error (\d+)\)(?: at path "([^"]*)")?')
 EXIT_FOUND = 1
 """Damage or a difference was found, and nothing else; Python's own exit code for a traceback is not used."""
 EXIT_ERROR = 2
@@ -40,8 +42,15 @@ def guarded(action: Callable[[], int]) -> int:
         return _fail(_system_error(error), EXIT_ERROR)
     except MemoryError:
         return _fail("not enough memory", EXIT_ERROR)
-    except Exception:  # noqa: BLE001  (nothing is hidden: it is shown whole)
-        return _bug()
+    except Exception as error:  # noqa: BLE001  (nothing is hidden: it is shown whole)
+        system_error = _system_error_in(error)
+        return _bug() if system_error is None else _fail(_system_error(system_error), EXIT_ERROR)
+
+
+def _system_error_in(error: Exception) -> OSError | None:
+    """What the system refused a library that is written in Rust (safetensors, ...), which says it in its own errors."""
+    found = _OS_ERROR.search(str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), *filter(None, [found[2]])) if found else None
 
 
 def _system_error(error: OSError) -> str:

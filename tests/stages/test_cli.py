@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from pea.config import load_config
 from pea.errors import CacheError, PeaError
@@ -136,6 +137,18 @@ def test_what_the_system_refuses_is_one_line(number: int, capsys: pytest.Capture
     error = OSError(number, os.strerror(number), "runs/a\nb")
     assert common.guarded(lambda: _raise(error)) == 2
     assert capsys.readouterr().err == f"pea: error: runs/a\\nb: {os.strerror(number)}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('I/O error: No space left on device (os error 28) at path "a/b"', "the disk is full: a/b: No space left on"),
+        ("I/O error: Input/output error (os error 5)", "the system: Input/output error\n"),
+    ],
+)
+def test_so_is_what_it_refuses_a_library_in_rust(text: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert common.guarded(lambda: _raise(SafetensorError(f"Error while serializing: {text}"))) == 2
+    assert capsys.readouterr().err.startswith(f"pea: error: {said}")
 
 
 @pytest.mark.parametrize("output", ["/dev/full", "closed"])
