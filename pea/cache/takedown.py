@@ -47,7 +47,8 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
     found: set[str] = set()
     for plan in plans:
         while (part := _open(cache, plan)) is not None:
-            present = removed_in(part.record, cache.removed())
+            removed = cache.removed()
+            present = removed_in(part.record, removed)
             if not present:
                 break
             found |= present
@@ -55,6 +56,9 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
                 copy_rows(part, cache, plan, replaces=part.generation)
             except ShardDamagedError:
                 if not part.is_replaced:  # else by somebody who took other samples down, and cleared the old store
+                    raise
+            except CacheError:
+                if cache.removed() == removed:  # else others were taken down while it was written: once more
                     raise
         clear_garbage(cache.shard_dir(tar), plan.part)
     return sorted(found.intersection(keys))

@@ -223,12 +223,12 @@ def test_what_was_removed_does_not_come_back(make_cache: CacheMaker, filled: Cac
 def test_a_takedown_that_was_interrupted_is_found_and_ended(
     filled: Cache, monkeypatch: pytest.MonkeyPatch, repairing: bool
 ) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("pea.cache.takedown.clear_garbage", die)
-        patch.setattr("pea.cache.takedown._rewrite", die)
+        patch.setattr("pea.cache.takedown.copy_rows", die)
         with pytest.raises(KeyboardInterrupt):
             remove_samples(filled, "a", ["a-24x32-1"])
     problems = audit(filled.directory).problems

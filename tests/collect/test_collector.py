@@ -50,6 +50,11 @@ def _tar(config: Config, name: str) -> Path:
     return Path(config.corpora.parallel.tars[0]).parent / f"{name}.tar"
 
 
+def _threads() -> set[threading.Thread]:
+    """Threads of the product; those of other tests' writers may be among them."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("pea-")}
+
+
 def contents(cache: Cache) -> dict[tuple[str, str, str], np.ndarray]:
     """(tar, bucket, array) -> all rows."""
     found = {}
@@ -240,6 +245,7 @@ def test_values_beyond_the_stored_type_count_as_not_finite(fresh_run: Config, mo
 
 
 def test_truncated_tar_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) -> None:
+    before = _threads()
     cache = Cache.create_or_resume(fresh_run.cache_dir("parallel"), cache_identity(fresh_run, "parallel"))
     part = cache.plan()[0]
     damaged = tmp_path / "parallel-0.tar"
@@ -248,7 +254,7 @@ def test_truncated_tar_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) 
         list(Collector(fresh_run, "parallel", CPU).collect(cache, Task(part, damaged)))
     assert len(Cache.open(fresh_run.cache_dir("parallel"), partial=True).plan()) == 2
     assert not list(fresh_run.run_dir.rglob("*.zarr"))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pea-")]
+    assert not _threads() - before
 
 
 def test_a_tar_that_is_not_the_one_of_the_manifest_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) -> None:
@@ -312,6 +318,7 @@ def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path)
 
 
 def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _threads()
     from pea.cache import ShardWriter
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -321,7 +328,7 @@ def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, mon
     with pytest.raises(DiskFullError):
         collect(with_cache(fresh_run, batch_size=1))
     assert not list(fresh_run.run_dir.rglob("*.zarr"))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pea-")]
+    assert not _threads() - before
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_timesteps_decide_an_attention_phase_and_no_text_phase(tiny_sdxl: Config
 
     def fingerprint(kind: Any, **train: Any) -> dict[str, Any]:
         config = variant(tiny_sdxl, tmp_path, phases=(PhaseConfig(kind=kind, steps=2),), **train)
-        return fingerprint_without_unet(config, cache, [], 1)
+        return fingerprint_without_unet(config, cache, config.train.all_phases, 1)
 
     for kind, differing in (("text", []), ("attention", ["phases"])):
         assert differing_settings(fingerprint(kind), fingerprint(kind, timesteps=(0, 500))) == differing
@@ -61,7 +61,7 @@ def test_an_encoder_counts_by_content(tiny_sdxl: Config, tmp_path: Path) -> None
     cache = Cache.open(tiny_sdxl.cache_dir("parallel"))
 
     def fingerprint() -> dict[str, Any]:
-        return fingerprint_without_unet(config, cache, [], 1)
+        return fingerprint_without_unet(config, cache, config.train.all_phases, 1)
 
     saved = fingerprint()
     former = copy.deepcopy(saved)
