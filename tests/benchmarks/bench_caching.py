@@ -71,7 +71,7 @@ class Caching:
         """The tar's samples, decoded, in batches."""
         cache = Cache.create_or_resume(self.config.cache_dir("parallel"), self.identity)
         (part,) = cache.plan()
-        decode = self.collector._decode(Task(part, self.tar), str)
+        decode = self.collector._decode(Task(part, self.tar), cache.identity.tars_by_name[part.tar], str)
         return [batch for batch in self.collector._batches(decode) if isinstance(batch, list)]
 
     def collect(self) -> None:

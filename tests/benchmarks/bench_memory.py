@@ -27,7 +27,7 @@ SAMPLES_PER_SHARD, DRAWS = 256, 3
 _TASK = """
 import gc, json, os, sys
 import torch
-from pea import dataset
+from pea.batches import dataset
 from pea.cache import Cache
 from pea.batches.text_states import TextStates
 from tests.cache_helpers import RECIPE
