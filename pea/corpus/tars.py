@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -134,22 +134,6 @@ def scan_tar(
     return TarContents(tuple(tar.seen.keys), tar.seen.num_samples, identity)
 
 
-def check_tars(places: Iterable[Place], image_extensions: Sequence[str] = extensions_of(DEFAULT_FORMATS)) -> list[str]:
-    """Make sure that the tars of a corpus are whole, before anything is spent; returns the names of empty ones.
-
-    Raises:
-        CorpusError: one is missing, truncated, or damaged between its members, or no tar has a sample.
-    """
-    num_samples = {tar_name(place): scan_tar(place, image_extensions).num_samples for place in places}
-    if not any(num_samples.values()):
-        raise CorpusError(
-            "the corpus has no samples",
-            got=f"{len(num_samples)} tars, none with an image or a json in it",
-            remedy="Correct corpora.*.tars; the files of a sample are called KEY.jpg (or png, webp) and KEY.json.",
-        )
-    return [name for name, count in num_samples.items() if not count]
-
-
 def expected_samples(place: Place) -> int:
     """How many samples a tar has, without reading much: as said beside it, or counted, or guessed from the size.
 
@@ -207,7 +191,6 @@ __all__ = [
     "Tar",
     "TarContents",
     "TarIdentity",
-    "check_tars",
     "expand_tars",
     "expected_samples",
     "open_tar",
