@@ -65,7 +65,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     With neither a judge nor a CLIP, images are drawn and nothing is scored.
 
     Raises:
-        EvaluationError: there are no prompts, or one lacks a caption that a row reads.
+        EvaluationError: there are no prompts, or none has the captions that a row reads.
         CheckpointError: a model folder is missing, or there is no trained adapter yet.
     """
     evaluate = config.evaluate
@@ -99,7 +99,7 @@ def _draw_and_score(
     sets: dict[str, list[Prompt]],
 ) -> None:
     """Draw, keep and score every image."""
-    drawings = [(row, name, prompts) for row in rows for name, prompts in sets.items() if _is_asked(row, prompts)]
+    drawings = drawings_of(config, console, rows, sets)
     total, done = sum(len(prompts) for _, _, prompts in drawings), 0
     with StageProgress(console, "drawing", "images") as progress:
         for row, name, prompts in drawings:
@@ -141,10 +141,31 @@ def check_translations(config: Config, console: Console, sets: dict[str, list[Pr
             console.print(f"row translation, prompts {name}: left out, {said}")
 
 
-def _is_asked(row: Row, prompts: list[Prompt]) -> bool:
-    """Whether a row draws a prompt set: translation and an adapter's further languages, where all prompts have them."""
-    optional = row.name == "translation" or row.name.startswith("adapter_")
-    return not optional or all(row.language in prompt.captions for prompt in prompts)
+def drawings_of(
+    config: Config, console: Console, rows: list[Row], sets: dict[str, list[Prompt]]
+) -> list[tuple[Row, str, list[Prompt]]]:
+    """What each row draws of each set: the prompts that have the captions it needs. What is left out is said.
+
+    Raises:
+        EvaluationError: no prompt of a set has the captions that a row needs, unless it is of a further language.
+    """
+    main, drawings = config.student.languages[0], []
+    for row in rows:
+        compared = row.language if row.name.startswith("adapter") else main  # what a CLIP reads
+        needed = dict.fromkeys((row.language, compared))
+        for name, prompts in sets.items():
+            asked = [prompt for prompt in prompts if all(prompt.captions.get(each) for each in needed)]
+            if row.name == "translation" and len(asked) < len(prompts):
+                continue  # said by check_translations
+            if not asked and not row.name.startswith("adapter_"):
+                for language in needed:
+                    texts_in(prompts, language, config.evaluate.prompts[name])
+            if len(asked) < len(prompts):
+                missing = f"{len(prompts) - len(asked)} of {len(prompts)} have no caption {' and '.join(needed)}"
+                console.print(f"row {row.name}, prompts {name}: {missing}, and are left out")
+            if asked:
+                drawings.append((row, name, asked))
+    return drawings
 
 
 def make_rows(config: Config, device: torch.device) -> list[Row]:

@@ -16,7 +16,7 @@ from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
 from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
-from pea.evaluation.prompts import read_prompts, texts_in
+from pea.evaluation.prompts import Prompt, read_prompts, texts_in
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
 from pea.models.tensor_files import digest_of
@@ -39,6 +39,13 @@ class _Judge:
     def read(self, images: np.ndarray) -> dict[str, list[str]]:
         assert images.dtype == np.uint8
         return {"light": ["bright" if image.mean() > 127 else "dark" for image in images]}
+
+
+ROWS_OF_THREE = (("teacher", "en"), ("adapter", "zh"), ("adapter_ko", "ko"))
+
+
+def english_never(texts: object) -> Conditioning:
+    raise AssertionError(texts)
 
 
 def _write_prompts(path: Path, count: int, *, translation: bool) -> None:
@@ -113,6 +120,22 @@ def test_a_translation_that_is_asked_for_has_to_be_there(config: Config, tmp_pat
         _rows_drawn(config, tmp_path, ("teacher", "translation"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "evaluate").exists()
+
+
+def test_prompts_without_a_caption_are_left_out_counted_and_said(config: Config) -> None:
+    texts = ({"en": "a cat", "zh": "一只猫"}, {"en": "a dog", "zh": " "[:0]}, {"en": "x", "zh": "猫", "ko": "고양이"})
+    prompts = [Prompt(f"p{number}", captions, {}) for number, captions in enumerate(texts)]
+    rows = [evaluate.Row(name, language, english_never) for name, language in ROWS_OF_THREE]
+    said = io.StringIO()
+    drawn = evaluate.drawings_of(config, Console(file=said), rows, {"general": prompts})
+    asked = {row.name: [prompt.id for prompt in found] for row, _, found in drawn}
+    assert asked == {"teacher": ["p0", "p2"], "adapter": ["p0", "p2"], "adapter_ko": ["p2"]}
+    assert "row adapter_ko, prompts general: 2 of 3 have no caption ko, and are left out\n" in said.getvalue()
+    assert "row teacher, prompts general: 1 of 3 have no caption en and zh, and are left out\n" in said.getvalue()
+    alone = {"general": prompts[1:2]}
+    with pytest.raises(EvaluationError, match=r"general.jsonl: no caption named 'zh'; got prompt p1"):
+        evaluate.drawings_of(config, QUIET, rows, alone)
+    assert evaluate.drawings_of(config, QUIET, rows[2:], alone) == []
 
 
 def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: Config, tmp_path: Path) -> None:
