@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pea.collect.overlap import side_by_side
+from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig
 from pea.cpu import shared_threads
 from pea.errors import EvaluationError
 from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid
 from pea.evaluation.prompts import Prompt, read_prompts, texts_in
-from pea.evaluation.record import FILE_NAME, ScoreRecord, Settings, differences
+from pea.evaluation.record import ScoreRecord, Settings, differences
+from pea.file_names import CACHE_SUMMARY, METRICS, TRAIN_SUMMARY
 from pea.foreign_text import file_name
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import Conditioning
@@ -86,7 +87,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     drawer.load_changes(config.adapter_dir)
     scoring = Scoring(config, device, ScoreSettings(config, sets))
     started = time.perf_counter()
-    record = ScoreRecord(config.run_dir / FILE_NAME)
+    record = ScoreRecord(config.run_dir / METRICS)
     forget_other_settings(record, scoring.settings, console)
     drawings = _draw_and_score(config, console, drawer, scoring, rows, sets)
     metrics = scoring.metrics() | _costs(config) | {"seconds.evaluate": round(time.perf_counter() - started, 2)}
@@ -209,7 +210,7 @@ def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Pro
     starts = range(0, len(texts), size)
     at_once = min(len(starts), torch.get_num_threads()) if drawer.pipe.device.type == "cpu" else 1
     with shared_threads(at_once):  # a core draws a batch by itself faster than it shares one
-        yield from side_by_side(draw, starts, at_once)
+        yield from map_in_threads(draw, starts, at_once)
 
 
 def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
@@ -229,13 +230,13 @@ def _costs(config: Config) -> dict[str, Any]:
     """What the stages before this one noted of sizes and times."""
     metrics: dict[str, Any] = {}
     cache, train = (
-        _noted(config.cache_dir("parallel") / "run_summary.json"),
-        _noted(config.adapter_dir / "train_summary.json"),
+        _noted(config.cache_dir("parallel") / CACHE_SUMMARY),
+        _noted(config.adapter_dir / TRAIN_SUMMARY),
     )
     if cache:
         metrics["cache.records"] = cache["records"]
         metrics["cache.bytes_per_record"] = round(cache["bytes"] / max(1, cache["records"]), 1)
-        culture = _noted(config.cache_dir("culture") / "run_summary.json")
+        culture = _noted(config.cache_dir("culture") / CACHE_SUMMARY)
         metrics["seconds.cache"] = round(cache["seconds"] + culture.get("seconds", 0.0), 2)
     if train:
         metrics["seconds.train"] = train["seconds"]

@@ -26,6 +26,7 @@ from torch import Tensor
 from pea.cache.schema import NOISE_PRED
 from pea.config import Config, CountSketch, ExactSketch, FoldSketch, PositionsSketch, QuantizedSketch
 from pea.errors import ConfigError
+from pea.file_names import MODEL_CONFIG
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE
 from pea.sketch.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
@@ -75,7 +76,7 @@ def measure(config: Config, console: Console, num_records: int) -> Measured:
     train = distilling_alone(config.train, targets="live", feature_weight=1.0, block_weights={})
     device = torch.device("cuda" if torch.cuda.is_available() and train.device == "auto" else "cpu")
     setup = prepare(config.model_copy(update={"train": train}), device)
-    trained = (config.adapter_dir / "config.json").exists()
+    trained = (config.adapter_dir / MODEL_CONFIG).exists()
     adapter = (PEA.load(config.adapter_dir).requires_grad_() if trained else setup.adapter).to(device)
     assert isinstance(setup.source, LiveTeacher)
     errors, parameters = GradientErrors(SETTINGS, config.cache.seed), list(adapter.parameters())

@@ -21,6 +21,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from pea.config import Config
+from pea.file_names import TRAIN_LOG
 from pea.models.unet import unet_config
 from pea.storage import Location
 from pea.storage.leases import Lease, take
@@ -124,7 +125,7 @@ def _publish(
         "peak_gpu_memory_bytes": peak_gpu_memory_bytes(accelerator.device),
     }
     if accelerator.is_main_process:
-        publish(config, adapter, None, TrainLog(config.adapter_dir / "train_log.jsonl").rows(), summary)
+        publish(config, adapter, None, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary)
     accelerator.wait_for_everyone()
     return summary
 

@@ -15,6 +15,7 @@ from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.config import Config
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import Prompt, read_prompts
+from pea.file_names import CACHE_SUMMARY, METRICS, REPORT, TRAIN_LOG, TRAIN_SUMMARY
 from pea.foreign_text import file_name
 from pea.storage import Location
 from pea.storage.durable import write_text
@@ -47,11 +48,11 @@ def write_report(config: Config) -> Path:
     Raises:
         EvaluationError: the adapter has not been evaluated yet.
     """
-    metrics_path = config.run_dir / "metrics.json"
+    metrics_path = config.run_dir / METRICS
     if not metrics_path.exists():
         raise EvaluationError("nothing to report yet", where=metrics_path, remedy="Run `pea eval` first.")
     metrics = json.loads(metrics_path.read_text("utf-8"))
-    summary = _read_json(config.adapter_dir / "train_summary.json")
+    summary = _read_json(config.adapter_dir / TRAIN_SUMMARY)
     sets = {name: read_prompts(path) for name, path in config.evaluate.prompts.items()}
     scores = _scores(metrics.get("details", {}), list(sets))
     groups = [_group(config, name, prompts) for name, prompts in sets.items()]
@@ -65,11 +66,11 @@ def write_report(config: Config) -> Path:
         score_notes=[note for name, note in MEASURES.values() if any(score["measure"] == name for score in scores)],
         groups=[group for group in groups if group["rows"]],
         training_note=_training_note(summary),
-        loss_chart=loss_chart(TrainLog(config.adapter_dir / "train_log.jsonl").rows()),
+        loss_chart=loss_chart(TrainLog(config.adapter_dir / TRAIN_LOG).rows()),
         cached=_cached(config),
         facts=_facts(config, metrics, summary),
     )
-    path = config.run_dir / "report.html"
+    path = config.run_dir / REPORT
     write_text(path, page)
     return path
 
@@ -221,7 +222,7 @@ def _sketch_name(config: Config) -> str:
 def _facts(config: Config, metrics: dict[str, Any], summary: dict[str, Any]) -> list[dict[str, str]]:
     facts = []
     for corpus in ("parallel", "culture"):
-        run_summary = _read_json(config.cache_dir(corpus) / "run_summary.json")
+        run_summary = _read_json(config.cache_dir(corpus) / CACHE_SUMMARY)
         if run_summary:
             facts.append(
                 {

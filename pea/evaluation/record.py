@@ -11,7 +11,6 @@ from pea.evaluation.prompts import Prompt
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import write_text
 
-FILE_NAME = "metrics.json"
 PROMPT_SCORES = "scores.jsonl"
 """Beside the images of a row and prompt set: what each prompt scored."""
 Settings = dict[str, Any]

@@ -15,6 +15,7 @@ from pea.batches.dataset import prefetch
 from pea.config import Config
 from pea.costs.training import RowFlops
 from pea.cpu import shared_threads
+from pea.file_names import TRAIN_LOG, VALIDATION_LOG
 from pea.models.trainable import Trained
 from pea.storage.leases import Lease
 from pea.training.saved_state import MovingAverage
@@ -57,8 +58,8 @@ class WithUnetPhase:
         self.wrapped: nn.Module
         self.wrapped, optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.losses = BatchLosses(config, setup, self.wrapped, accelerator)
-        self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
-        validation, log = None, TrainLog(config.adapter_dir / "validation_log.jsonl")
+        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
+        validation, log = None, TrainLog(config.adapter_dir / VALIDATION_LOG)
         if setup.validation is not None:
             validation = Validation(setup.validation, self.train.validation_batches, self.trained, log)
         self.parts = Parts(self.trained, optimizer, self._new_average(), validation)

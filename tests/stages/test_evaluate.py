@@ -14,7 +14,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 from PIL import Image
 
-from pea.collect.overlap import side_by_side
+from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
 from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
@@ -379,7 +379,7 @@ def test_threads_that_draw_at_the_same_time_change_nothing(config: Config) -> No
     batches = [(encode([text] * 2), [seed, seed + 1]) for seed, text in enumerate(["a cat", "a red dog", "two houses"])]
     empty = encode([""])
     alone = [drawer.draw(conditioning, empty, seeds) for conditioning, seeds in batches]
-    together = list(side_by_side(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
+    together = list(map_in_threads(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # rounding
     assert len({images.tobytes() for images in alone}) == 3
