@@ -39,11 +39,7 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str, title: s
     x_scale = _Scale(min(xs), max(xs), _LEFT, WIDTH - _RIGHT)
     y_scale = _Scale(math.log10(min(ys)), math.log10(max(ys)), HEIGHT - _BOTTOM, _TOP)
     lines = [_line(number, each, x_scale, y_scale) for number, each in enumerate(series)]
-    legend = "".join(
-        f'<span><svg width="28" height="10" aria-hidden="true"><line x1="0" x2="28" y1="5" y2="5" '
-        f'class="line line{number}" stroke-dasharray="{_DASHES[number % len(_DASHES)]}"/></svg>{escape(each.name)}</span>'
-        for number, each in enumerate(series)
-    )
+    legend = "".join(_legend(number, each.name) for number, each in enumerate(series))
     axes = [*_x_axis(x_scale, x_label), *_y_axis(y_scale, y_label)]
     picture = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
     return Markup(f'{picture}{"".join(axes)}{"".join(lines)}</svg><div class="legend">{legend}</div>')  # noqa: S704
@@ -60,9 +56,17 @@ class _Scale:
 
     def __call__(self, value: float) -> float:
         span = self.high - self.low
-        return (self.start + self.end) / 2 if span == 0 else self.start + (self.end - self.start) * (
-            value - self.low
-        ) / span
+        return (
+            (self.start + self.end) / 2
+            if span == 0
+            else self.start + (self.end - self.start) * (value - self.low) / span
+        )
+
+
+def _legend(number: int, name: str) -> str:
+    dashes = _DASHES[number % len(_DASHES)]
+    line = f'<line x1="0" x2="28" y1="5" y2="5" class="line line{number}" stroke-dasharray="{dashes}"/>'
+    return f'<span><svg width="28" height="10" aria-hidden="true">{line}</svg>{escape(name)}</span>'
 
 
 def _line(number: int, series: Series, x_scale: _Scale, y_scale: _Scale) -> str:
@@ -79,8 +83,9 @@ def thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, floa
 
 
 def _x_axis(scale: _Scale, label: str) -> list[str]:
+    y = HEIGHT - _BOTTOM + 16
     parts = [
-        f'<text class="tick" x="{scale(value):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">{value:,.0f}</text>'
+        f'<text class="tick" x="{scale(value):.1f}" y="{y}" text-anchor="middle">{value:,.0f}</text>'
         for value in round_steps(scale.low, scale.high)
     ]
     middle = (scale.start + scale.end) / 2

@@ -28,7 +28,9 @@ def _comparable(
     return teacher["mean"] if teacher is not None and teacher["mean"]["n"] == adapter["mean"]["n"] else None
 
 
-def _card(prompt_set: str, measure: str, adapter: Mapping[str, Any], teacher: Mapping[str, Any] | None) -> dict[str, str]:
+def _card(
+    prompt_set: str, measure: str, adapter: Mapping[str, Any], teacher: Mapping[str, Any] | None
+) -> dict[str, str]:
     score, name = adapter["accuracy"], f"{prompt_set} prompts"
     if measure:  # a cosine has no zero from which shares could be taken
         note = "" if teacher is None else f"the teacher's is {teacher['accuracy']:.3f}"

@@ -50,5 +50,3 @@ def cached_sample(config: Config) -> dict[str, Any] | None:
 def _sketch_name(config: Config) -> str:
     settings = config.cache.sketch.model_dump()
     return " ".join(str(value) for value in settings.values())
-
-
