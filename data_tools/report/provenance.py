@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -56,9 +58,8 @@ def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> l
     if identity:
         facts.append(_fact("cache identity", str(identity), "that the adapter was trained from"))
     elif manifest.exists():
-        facts.append(
-            _fact("manifest", sha256_text(manifest.read_text())[:16], "SHA-256 of the parallel cache's manifest")
-        )
+        digest = sha256_text(manifest.read_text())[:16]
+        facts.append(_fact("manifest", digest, "SHA-256 of the parallel cache's manifest"))
     return facts
 
 
@@ -86,21 +87,19 @@ def _versions() -> list[str]:
 def _commit() -> str:
     """The commit of the program's own repository, and whether files differ from it; empty outside of one."""
     root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
         return ""
-    git = ["git", "-C", str(root)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
+        head, changes = (
+            subprocess.run(
+                [git, "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):
         return ""
-    return head.stdout.strip() + (" with uncommitted changes" if changed.stdout.strip() else "")
+    return head + (" with uncommitted changes" if changes else "")
 
 
 def read_json(path: Path | Location) -> dict[str, Any]:
@@ -109,8 +108,6 @@ def read_json(path: Path | Location) -> dict[str, Any]:
     Raises:
         StorageError: the file is there and cannot be read.
     """
-    import json
-
     place = Location.parse(path)
     if not place.exists():
         return {}
