@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 from pea.cache import Cache
 
@@ -26,5 +27,6 @@ def culture_languages(culture: Cache, languages: Sequence[str]) -> tuple[str, ..
 
     One of several languages may lack a culture corpus of its own; a single one may not, and is refused on reading.
     """
-    held = {language for shard in culture.shards for bucket in shard.buckets.values() for language in bucket.languages}
+    found = culture.of_each_shard(lambda shard: [each for held in shard.buckets.values() for each in held.languages])
+    held = set(chain.from_iterable(found))
     return tuple(language for language in languages if language in held) or tuple(languages)

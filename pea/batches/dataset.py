@@ -24,8 +24,9 @@ from pea.attention.queries import AttentionTargets
 from pea.batches.attention_rows import attention_arrays, stored_english, stored_queries, time_ids
 from pea.batches.batch import Batch
 from pea.batches.captions import Captions, culture_languages
+from pea.batches.opening import open_rows
 from pea.batches.row_order import Schedule, shuffled_turns
-from pea.batches.rows import CacheRows, Row, open_rows, stack
+from pea.batches.rows import CacheRows, Row, stack
 from pea.batches.selection import Selection
 from pea.cache import Cache
 from pea.cache.schema import NOISE_PRED
