@@ -1,4 +1,4 @@
-"""Open the rows of a cache: which arrays are read, in which pieces, and whether the captions are there."""
+"""Open the rows of a cache: which arrays are read, and in which pieces."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def open_rows(
     only.
 
     Raises:
-        CacheError: there are no rows, or a sample has no caption in one of the languages.
+        CacheError: there are no rows.
     """
-    wanted = _Wanted(str(cache.directory), blocks, languages, arrays, selection, beside)
+    wanted = _Wanted(blocks, arrays, selection, beside)
     pieces: dict[str, list[Piece]] = {}
     buckets: dict[str, _BucketPieces] = {}
     for found in chain.from_iterable(cache.of_each_shard(wanted.look)):
@@ -75,9 +75,7 @@ class _BucketPieces(NamedTuple):
 class _Wanted:
     """What is read of each shard; see ``open_rows``."""
 
-    where: str
     blocks: Sequence[str] | None
-    languages: Sequence[str]
     arrays: Sequence[str] | None
     selection: Selection | None
     beside: Sequence[str]
@@ -87,7 +85,6 @@ class _Wanted:
         return [self._look(shard, name, bucket) for name, bucket in shard.buckets.items()]
 
     def _look(self, shard: Shard, name: str, bucket: Bucket) -> _BucketPieces:
-        _check_captions(bucket, self.languages, f"{self.where}, {shard.tar}")
         every = self.arrays or [*_wanted_arrays(bucket, self.blocks), *self.beside]
         arrays = [n for n in every if n in bucket.arrays]
         row_bytes = sum(_sample_bytes(bucket, array) for array in arrays)
@@ -97,26 +94,14 @@ class _Wanted:
 
 
 def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
-    if selection is None:
+    if selection is None or not cache.num_samples:
         return CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
     return CacheError(
         "no rows are left",
         where=cache.directory,
         got=selection,
-        remedy="Change train.validation_fraction or train.timesteps, or lower train.curriculum_stages.",
+        remedy="Change student.language, train.validation_fraction or train.timesteps; lower train.curriculum_stages.",
     )
-
-
-def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:
-    for language in languages:
-        missing = sum(not text for text in bucket.captions(language))
-        if missing:
-            raise CacheError(
-                f"{missing} of {bucket.num_samples} samples have no caption in {language!r}",
-                where=where,
-                expected=f"captions among {', '.join(bucket.languages)}",
-                remedy="Set student.language to a language of the corpus, or cache a corpus that has its captions.",
-            )
 
 
 def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:

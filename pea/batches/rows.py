@@ -7,6 +7,7 @@ have.
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +25,10 @@ Array = npt.NDArray[Any]
 
 
 class Row(NamedTuple):
-    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language."""
+    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language.
+
+    A language in which it has no caption is not among them.
+    """
 
     arrays: dict[str, Array]
     sample_id: str
@@ -105,7 +109,7 @@ class CacheRows:
             position = first + (sample if spec.level == "sample" else row)
             under_way.append(loaded.bucket.begin_row(name, position, target))
             arrays[name] = target[0]
-        captions = {language: texts[sample] for language, texts in loaded.captions.items()}
+        captions = {language: texts[sample] for language, texts in loaded.captions.items() if texts[sample]}
         return Row(arrays, sample_id(piece.tar, loaded.keys[sample]), draw, captions)
 
     def _load(self, index: int) -> _Loaded:
@@ -145,6 +149,12 @@ def stack(rows: Sequence[Row], name: str) -> Array:
         return np.stack(values)
     in_place = [_address(each) for each in values] == [_address(each) for each in whole]
     return whole if in_place else np.stack(values)
+
+
+def language_of(row: Row, languages: Sequence[str], seed: int, index: int) -> str:
+    """The language in which the student reads a row of batch `index`: drawn by both, among those that the row has."""
+    spoken = [language for language in languages if language in row.captions]
+    return spoken[zlib.crc32(f"{seed}/{index}/{row.sample_id}#{row.draw}".encode()) % len(spoken)]
 
 
 def _address(array: Array) -> int:
