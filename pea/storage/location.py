@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pea.errors import LocationError
-from pea.storage.clients import Bucket, client, tensorstore_bucket
+from pea.storage.clients import TENSORSTORE_SCHEMES, Bucket, client, tensorstore_bucket
 from pea.storage.disk import DiskFile
 from pea.storage.durable import fsync_tree
 from pea.storage.objects import StoredObject
@@ -237,6 +237,11 @@ class Location:
         if self.is_local:
             return LocalStore(self.local_path, read_only=read_only)
         return ObjectStore(client(Bucket(self.scheme, self.bucket, self._options), self.key), read_only=read_only)
+
+    @property
+    def is_read_by_tensorstore(self) -> bool:
+        """Whether ``tensorstore_spec`` gives one."""
+        return self.is_local or self.scheme in TENSORSTORE_SCHEMES
 
     def tensorstore_spec(self) -> dict[str, Any]:
         """The folder as a tensorstore kvstore specification.
