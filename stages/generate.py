@@ -31,15 +31,15 @@ def run(
     """
     from PIL import Image
 
+    from pea.evaluation.base_model import check_base_model
     from pea.evaluation.drawing import Drawer, image_seed
-    from pea.models.unet import unet_config
     from pea.pipeline import PEAPrompt
     from stages.evaluate import pick_device
 
     evaluate = config.evaluate
     device = pick_device(evaluate.device)
     pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)
-    pea.adapter.check_base(unet_config(config.teacher.folder), config.teacher.folder)
+    check_base_model(pea.adapter, config.teacher.folder)
     drawer = Drawer(
         config.teacher.folder,
         device,
