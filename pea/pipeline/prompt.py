@@ -128,6 +128,15 @@ class PEAPrompt:
         conditioning: Conditioning = self.adapter(hidden.to(self.adapter.dtype), mask)
         return conditioning
 
+    def encode_both(self, prompts: Sequence[str], negatives: Sequence[str]) -> tuple[Conditioning, Conditioning]:
+        """Conditioning of prompts and negative prompts; read in pieces, both have as many as the longest text."""
+        if not self.chunk:
+            return self.encode(prompts), self.encode(negatives)
+        each = [[split_text(self.encoder.parts, text) for text in texts] for texts in (prompts, negatives)]
+        count = max(len(pieces) for texts in each for pieces in texts)
+        positive, negative = (self._encode_pieces(texts, count) for texts in each)
+        return positive, negative
+
     def __call__(
         self, prompt: Texts, negative_prompt: Texts | None = None, *, zero_negative: bool = False
     ) -> dict[str, Tensor]:
@@ -155,7 +164,7 @@ class PEAPrompt:
             )
         for note in self.notes([*prompts, *negatives]):
             warnings.warn(note, stacklevel=2)
-        positive, negative = self._of_one_length(prompts, negatives)
+        positive, negative = self.encode_both(prompts, negatives)
         rows = len(prompts) // len(negatives)
         arguments = _named("", positive) | {
             name: (tensor.repeat(rows, *[1] * (tensor.dim() - 1))) * (0 if zeros else 1)
@@ -194,15 +203,6 @@ class PEAPrompt:
         for each in [pipe] if pipe is not None else list(self._pipes):
             detach_from(each, self)
             self._pipes.discard(each)
-
-    def _of_one_length(self, prompts: list[str], negatives: list[str]) -> tuple[Conditioning, Conditioning]:
-        """Conditioning of both, padded with the empty prompt to as many pieces as the longest has."""
-        if not self.chunk:
-            return self.encode(prompts), self.encode(negatives)
-        each = [[split_text(self.encoder.parts, text) for text in texts] for texts in (prompts, negatives)]
-        count = max(len(pieces) for texts in each for pieces in texts)
-        positive, negative = (self._encode_pieces(texts, count) for texts in each)
-        return positive, negative
 
     def _encode_pieces(self, texts: Sequence[Sequence[str]], count: int) -> Conditioning:
         """States of the pieces one after the other, `[B, count * L, D]`; pooled, the mean of a text's own pieces."""
