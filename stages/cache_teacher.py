@@ -17,12 +17,13 @@ from typing import Any
 
 from pea.config import Config
 from stages.cluster.actors import Actors
-from stages.cluster.planning import Corpus, TarChanges, plan_corpora
+from stages.cluster.planning import Corpus, TarChanges, known_tars, plan_corpora
 from stages.cluster.pool import Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
 from stages.command.common import add_config_arguments, command_main, run_stage
 from stages.command.console import Console
+from stages.command.early_look import look_at_corpus
 from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
 
@@ -42,7 +43,7 @@ def run(
 
     Raises:
         IdentityError: a cache was made from something else.
-        CorpusError: a tar is missing or damaged.
+        CorpusError: tars are missing or damaged, or most of the first samples would be left out.
         CheckpointError: a model folder is missing or incomplete.
         CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
@@ -50,6 +51,9 @@ def run(
     for line in preflight(config):
         console.print(f"unchecked: {line}")
     corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
+    for corpus in corpora:
+        for line in look_at_corpus(config, corpus, known_tars(config.cache_dir(corpus))):
+            console.print(line)
     summaries = {}
     with Actors(config) as actors:
         plans = plan_corpora(config, corpora, actors.session, console, extend=extend, changes=changes)

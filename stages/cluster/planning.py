@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pea.cache import Identity, cache_identity
@@ -111,8 +112,14 @@ def plan_corpora(
     return {plan.corpus: plan.jobs(console, extend=extend) for plan in plans}
 
 
-def _identity_of(directory: object) -> Identity | None:
-    place = Location.parse(directory)  # type: ignore[arg-type]
+def known_tars(directory: Path | Location) -> frozenset[str]:
+    """Names of the tars that a cache was made from, or that were taken out of it; none where there is no cache yet."""
+    found = _identity_of(directory)
+    return frozenset() if found is None else frozenset({*found.tars_by_name, *retired_tars(found)})
+
+
+def _identity_of(directory: Path | Location) -> Identity | None:
+    place = Location.parse(directory)
     return None if newest(place, "manifest") is None else read_manifest(place).identity
 
 

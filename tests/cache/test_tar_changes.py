@@ -109,7 +109,10 @@ def test_what_cannot_be_changed(filled: Cache) -> None:
             retire_tar(filled.directory, name)
         with pytest.raises(CacheError, match=r"no such tar in the cache; expected a, b"):
             replace_tar(filled.directory, replace(NEW_A, name=name))
-    with take(Location.parse(store_of(filled, "a")), "writing"), pytest.raises(LeaseHeldError, match="somebody is writing this shard"):
+    with (
+        take(Location.parse(store_of(filled, "a")), "writing"),
+        pytest.raises(LeaseHeldError, match="somebody is writing this shard"),
+    ):
         retire_tar(filled.directory, "a")
     retire_tar(filled.directory, "a")
     with pytest.raises(CacheError, match="no other tar would be left"):

@@ -180,15 +180,15 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
     fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tar that disappears after planning stands for storage that fails."""
-    plan = cache_teacher._plan
+    plan = cache_teacher.plan_corpora
 
     def losing(*args: Any, **options: Any) -> Any:
-        jobs = plan(*args, **options)
-        for job in jobs:
+        plans = plan(*args, **options)
+        for job in plans["parallel"]:
             if job.part.tar == "parallel-0":
                 shutil.copy(job.tar.local_path, tmp_path / "lost.tar")
                 job.tar = Location.parse(tmp_path / "lost.tar")
-        return jobs
+        return plans
 
     start = Pool._start
 
@@ -197,7 +197,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
             job.tar.local_path.unlink(missing_ok=True)
         start(self, actor, job)
 
-    monkeypatch.setattr(cache_teacher, "_plan", losing)
+    monkeypatch.setattr(cache_teacher, "plan_corpora", losing)
     monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)
