@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.add_argument("--get", metavar="NAME", help="one value, by dotted name, as samples.kept")
     listing = command("ls", "list the shards, or the samples of one tar")
     listing.add_argument("tar", nargs="?", metavar="TAR", help="name of a tar")
+    listing.add_argument(
+        "--dropped", nargs="?", const="", metavar="REASON", help="what was left out, of all tars, by reason; or for one"
+    )
     show = command("show", "one sample: captions, draws, statistics, pictures")
     show.add_argument("key", metavar="KEY", help="tar/key, or a key that occurs in one tar")
     show.add_argument("--pictures", type=local_path, metavar="DIR", help="write latents and feature maps as PNG")
