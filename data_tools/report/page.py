@@ -42,7 +42,7 @@ def write_report(config: Config) -> Path:
     num_images = sum(group["num_images"] for group in groups)
     page = render_page(
         "report/page_report.html",
-        title=f"{' and '.join(languages)} for {config.teacher.name}",
+        title=f"{' and '.join(languages)} prompts for {config.teacher.name}",
         lead=headline(cards, languages, config.teacher.name, num_images),
         language=languages[0],
         cards=cards,
