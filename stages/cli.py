@@ -43,6 +43,7 @@ COMMANDS = {
     "import": Command(
         "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
     ),
+    "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True
