@@ -45,6 +45,7 @@ from pea.pipeline import PEAPrompt
 from pea.storage import Location
 from stages.command.common import stage_main
 from stages.command.console import Console
+from stages.command.device import pick_device
 from stages.command.progress import StageProgress
 from stages.score_settings import ScoreSettings
 from stages.scoring import Scoring
@@ -241,11 +242,6 @@ def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     for prompt, image in zip(prompts, images, strict=True):
         Image.fromarray(image).save(folder / f"{file_name(prompt.id)}.png")
     save_grid(folder / "grid.png", images)
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def _costs(config: Config) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pea.storage.location import Location
 from pea.storage.work import fetched
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[\w./-]+")
+_BARE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CACHED = re.compile(r"models--(.+)")
 _PLAIN = ("*.json", "*.txt", "*.model")
 _WEIGHTS = (
@@ -22,6 +23,7 @@ _WEIGHTS = (
     "*/model*.safetensors",
     "diffusion_pytorch_model*.safetensors",
     "*/diffusion_pytorch_model*.safetensors",
+    "pytorch_lora_weights.safetensors",
 )
 _NEVER = ("*.py", "*.h5", "*.onnx", "*.onnx_data", "*.pb", "*.non_ema.*", "safety_checker/*")
 """Files that nobody here reads, code above all."""
@@ -30,6 +32,23 @@ _NEVER = ("*.py", "*.h5", "*.onnx", "*.onnx_data", "*.pb", "*.non_ema.*", "safet
 def is_hub_id(place: str | Path | Location) -> bool:
     """Whether this names a model of the hub. A revision is asked for: what a name stands for changes."""
     return _ID.fullmatch(str(place)) is not None and not Path(place).exists()
+
+
+def with_revision(place: str | Path, revision: str | None = None) -> str | Path:
+    """`org/name` with its revision, by default the newest (`main`); what is a folder, or no such name, as it is.
+
+    Raises:
+        CheckpointError: a revision is given for a folder, or twice.
+    """
+    if revision is None and is_hub_id(place):
+        return place
+    if _BARE_ID.fullmatch(str(place)) and not Path(place).exists():
+        return f"{place}@{revision or 'main'}"
+    if revision is not None:
+        raise CheckpointError(
+            "a revision is for org/name of the hub that is not given with one", where=place, got=revision
+        )
+    return place
 
 
 def local_folder(place: str | Path | Location, *, every_form: bool = False, weights: bool = True) -> Path:
