@@ -29,6 +29,7 @@ from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig
 from pea.cpu import shared_threads
 from pea.errors import EvaluationError
+from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid
 from pea.evaluation.prompts import Prompt, read_prompts, texts_in
 from pea.evaluation.record import ScoreRecord, Settings, differences
@@ -200,7 +201,7 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
         rows["translation"] = Row("translation", f"translation_{language}", english.encode)
     if {"no_adapter", "adapter"}.intersection(wanted):
         adapter, unet = PEA.load(config.adapter_dir), unet_config(config.teacher.folder)
-        adapter.check_base(unet, config.teacher.folder)
+        check_base_model(adapter, config.teacher.folder)
         reading = recorded_reading(adapter.config)
         encoder = load_encoder(config.student.encoders, device=device, reading=reading)
         untrained = new_adapter(

@@ -18,6 +18,7 @@ from pea.cache.schema import CAPTIONS, KEYS, ArraySpec
 from pea.cache.stored_array import StoredArray
 from pea.corpus.tars import TarIdentity
 from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
+from pea.storage.local_copies import LocalCopies
 
 _MOST_OPEN = 256
 """Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
@@ -29,9 +30,15 @@ _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 class Shard:
     """The finished parts of one tar; opened when they are asked for, and let go when many others were since."""
 
-    def __init__(self, tar: TarIdentity, places: Sequence[PartPlace], draws_per_sample: int) -> None:
-        """``tar``: what it was made from; ``draws_per_sample``: of all its parts together."""
-        self.tar_identity, self.tar = tar, tar.name
+    def __init__(
+        self,
+        tar: TarIdentity,
+        places: Sequence[PartPlace],
+        draws_per_sample: int,
+        copies: LocalCopies | None = None,
+    ) -> None:
+        """``tar``: what it was made from; ``draws_per_sample``: of all its parts; ``copies``: as of ``Part``."""
+        self.tar_identity, self.tar, self._copies = tar, tar.name, copies
         self._places, self._draws_per_sample = places, draws_per_sample
 
     @cached_property
@@ -69,7 +76,7 @@ class Shard:
             CacheError: a part was replaced since the cache was opened.
         """
         try:
-            return OpenShard(self.tar, [Part(*place) for place in self._places], self._draws_per_sample)
+            return OpenShard(self.tar, [Part(*place, self._copies) for place in self._places], self._draws_per_sample)
         except ShardUnfinishedError:
             if all(is_counting(place) for place in self._places):
                 raise

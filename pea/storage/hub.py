@@ -54,10 +54,11 @@ def with_revision(place: str | Path, revision: str | None = None) -> str | Path:
     return place
 
 
-def local_folder(place: str | Path | Location, *, every_form: bool = False) -> Path:
+def local_folder(place: str | Path | Location, *, every_form: bool = False, weights: bool = True) -> Path:
     """The folder (or file) of this machine that `place` is, or that holds the files of a model of the hub or of a URL.
 
-    `every_form`: weights in whatever form (`.bin`, flax), where safetensors alone are fetched otherwise.
+    `every_form`: weights in whatever form (`.bin`, flax), where safetensors alone are fetched otherwise; no `weights`:
+    of a model of the hub, configurations and tokenizers alone.
 
     Raises:
         CheckpointError: the hub has no such model or revision, or cannot be reached and the cache has it not.
@@ -65,7 +66,9 @@ def local_folder(place: str | Path | Location, *, every_form: bool = False) -> P
     """
     if isinstance(place, Location):
         return fetched(place)
-    return _snapshot(str(place), every_form) if is_hub_id(place) else Path(place)
+    if not is_hub_id(place):
+        return Path(place)
+    return _snapshot(str(place), None if every_form else (*_PLAIN, *(_WEIGHTS if weights else ())))
 
 
 def model_name(folder: Path | Location) -> str:
@@ -78,7 +81,7 @@ def model_name(folder: Path | Location) -> str:
 
 
 @lru_cache(maxsize=64)
-def _snapshot(place: str, every_form: bool) -> Path:
+def _snapshot(place: str, patterns: tuple[str, ...] | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -86,7 +89,7 @@ def _snapshot(place: str, every_form: bool) -> Path:
     disable_progress_bars()
     try:
         fetch = partial(
-            snapshot_download, name, revision=revision, allow_patterns=None if every_form else [*_PLAIN, *_WEIGHTS]
+            snapshot_download, name, revision=revision, allow_patterns=None if patterns is None else list(patterns)
         )
         try:
             listed = HfApi().model_info(name, revision=revision).siblings or ()

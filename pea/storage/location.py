@@ -13,7 +13,7 @@ from pea.storage.disk import DiskFile
 from pea.storage.durable import fsync_tree
 from pea.storage.options import StorageOptions, options_for
 from pea.storage.status import Entry, Status
-from pea.storage.urls import normal_key, parse_url
+from pea.storage.urls import TENSORSTORE_SCHEMES, normal_key, parse_url
 
 if TYPE_CHECKING:  # slow to import, and looking into a cache does without; what reaches buckets may be absent
     from pydantic import GetCoreSchemaHandler
@@ -242,6 +242,11 @@ class Location:
         from pea.storage.clients import Bucket, client
 
         return ObjectStore(client(Bucket(self.scheme, self.bucket, self._options), self.key), read_only=read_only)
+
+    @property
+    def is_read_by_tensorstore(self) -> bool:
+        """Whether ``tensorstore_spec`` gives one."""
+        return self.is_local or self.scheme in TENSORSTORE_SCHEMES
 
     def tensorstore_spec(self) -> dict[str, Any]:
         """The folder as a tensorstore kvstore specification.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer, image_seed, save_image
 from pea.foreign_text import words
-from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from stages.command.console import Console
 from stages.command.device import pick_device
@@ -37,11 +37,11 @@ def draw(pea: PEAPrompt, pictures: Pictures, console: Console, prompts: Sequence
     """Draw images of each prompt into `out`; what made an image stands in its metadata. Returns their paths.
 
     Raises:
-        CheckpointError: the base model is of another shape than the adapter's.
+        CheckpointError: the base model is of another shape or prediction type than the adapter's.
         ConfigError: a size that the base model cannot draw.
     """
     device = pick_device(pictures.device)
-    pea.adapter.check_base(unet_config(pictures.base), pictures.base)
+    check_base_model(pea.adapter, pictures.base)
     drawer = Drawer(pictures.base, device, num_inference_steps=pictures.steps, guidance_scale=pictures.guidance)
     drawer.check_size(pictures.size_px)
     if pea.folder is not None:

@@ -16,7 +16,6 @@ from pea.batches.attention_rows import text_arrays
 from pea.batches.selection import Selection
 from pea.batches.text_states import TextStates
 from pea.cache import Cache, Identity
-from pea.cache.identity import reading_identity
 from pea.config import Config
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
@@ -36,15 +35,6 @@ class WithoutUnetSetup:
     adapter: PEA
     """Untrained, on the device."""
     native_states: TextStates
-
-
-def open_parallel(config: Config) -> Cache:
-    """The checked cache.
-
-    Raises:
-        IdentityError: it is not the one that this configuration describes.
-    """
-    return Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
 
 
 def prepare_without_unet(
