@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pea.errors import CheckpointError
 from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG
@@ -147,7 +148,7 @@ def _encoder_record(adapter: PEA, encoders: Sequence[str] | None, source: Path) 
     return record
 
 
-def _base_record(adapter: PEA, base: str | None, source: Path) -> dict[str, object]:
+def _base_record(adapter: PEA, base: str | None, source: Path) -> dict[str, Any]:
     recorded = dict(adapter.config.base_model or {})
     place = str(with_revision(base)) if base else str(recorded.get("name", ""))
     _need_hub([place], "diffusion model", "--base", source)
