@@ -26,6 +26,7 @@ from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact
 from pea.corpus.tars import Place, tar_keys, tar_name
 from pea.errors import PeaError, ShardUnfinishedError, StorageError
+from pea.file_names import CACHE_SUMMARY
 from pea.storage.durable import TEMPORARY
 from pea.storage.location import Location
 
@@ -35,7 +36,7 @@ _KNOWN = (
     OLD_REMOVALS_FILE_NAME,
     CERTIFICATE_FILE_NAME,
     TOTALS_FILE_NAME,
-    "run_summary.json",
+    CACHE_SUMMARY,
 )
 
 

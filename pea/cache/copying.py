@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from pea.cache.certificate import FILE_NAME as CERTIFICATE
 from pea.cache.garbage import clear_garbage
 from pea.cache.identity import BLOCKS, SKETCHES, Identity
 from pea.cache.manifest import NAME, Manifest, PartPlan, create_manifest, read_manifest
@@ -18,9 +19,10 @@ from pea.cache.publication import generation_name, newest
 from pea.cache.reader import Cache
 from pea.cache.removals import read_old_list, read_removed, removed_in, restore_removed
 from pea.errors import CacheError, IdentityError, LocationMissingError, ShardDamagedError, ShardUnfinishedError
+from pea.file_names import CACHE_SUMMARY
 from pea.storage.location import Location
 
-_BESIDE = ("certificate.json", "run_summary.json")
+_BESIDE = (CERTIFICATE, CACHE_SUMMARY)
 _CAPTIONS = "corpus.captions"
 Progress = Callable[[int, int], object]
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.models.conditioning import Conditioning
 from pea.models.loading import check_loading_info, load_part
 from pea.models.teacher_parts import pooled_dim_of
@@ -121,7 +122,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Raises:
             CheckpointError: the folder is missing or holds no adapter.
         """
-        if not (folder / "config.json").is_file():
+        if not (folder / MODEL_CONFIG).is_file():
             raise CheckpointError("no adapter here", where=folder, remedy="Train one: pea train --config FILE.")
         adapter: PEA = load_part(cls, folder, torch.float32)
         if adapter.config.encoder is None:

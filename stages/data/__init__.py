@@ -1,6 +1,7 @@
 """Make a corpus ready: what is done to captions and images before a cache is filled.
 
     pea data pack photos --out corpora/photos
+    pea data clean 'corpora/photos/*.tar' --out clean --chinese simplified
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -13,6 +14,7 @@ import importlib
 
 COMMANDS = {
     "pack": "pack a folder, a table or other tars into the tars of a corpus",
+    "clean": "write captions that are clean, the originals beside them",
 }
 """Subcommand, and module of this package -> what it does."""
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pea.config import Config
+from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
@@ -54,7 +55,7 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
     `unet`: the student's, of which parts may have been trained.
     """
     folder = config.adapter_dir
-    (folder / "config.json").unlink(missing_ok=True)
+    (folder / MODEL_CONFIG).unlink(missing_ok=True)
     (folder / LORA_FILE).unlink(missing_ok=True)
     fsync_path(folder)
     with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
@@ -62,11 +63,11 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
         if unet is not None:
             save_unet(unet, config.train.method, config.teacher.folder, Path(temporary))
         share_files(Path(temporary))
-        write_text(folder / "train_log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        write_text(folder / "train_summary.json", json.dumps(summary, indent=2) + "\n")
+        write_text(folder / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(folder / TRAIN_SUMMARY, json.dumps(summary, indent=2) + "\n")
         write_text(folder / "README.md", model_card(config, adapter, rows, summary))
         fsync_tree(Path(temporary))
-        for name in (LORA_FILE, "diffusion_pytorch_model.safetensors", "config.json"):
+        for name in (LORA_FILE, ADAPTER_WEIGHTS, MODEL_CONFIG):
             if (Path(temporary) / name).exists():
                 (Path(temporary) / name).replace(folder / name)
                 fsync_path(folder)

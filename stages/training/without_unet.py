@@ -21,6 +21,7 @@ from pea.batches.dataset import prefetch
 from pea.config import Config
 from pea.costs.training import RowFlops
 from pea.errors import TrainingError
+from pea.file_names import TRAIN_LOG
 from pea.storage.leases import Lease
 from pea.training.losses import text_distance
 from pea.training.saved_state import TrainState, TrainStates, optimizer_tensors, restore_optimizer
@@ -134,7 +135,7 @@ class WithoutUnetPhase:
         self.adapter: nn.Module
         self.adapter, self.optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.powers = None if setup.layers is None else self._powers()
-        self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
+        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
         self.meter = LossMeter()
         flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.row_flops = flops.text if setup.layers is None else flops.attention
