@@ -14,6 +14,7 @@ import importlib
 
 COMMANDS = {
     "pack": "pack a folder, a table or other tars into the tars of a corpus",
+    "captions": "bring captions of a table beside a corpus and its cache",
     "clean": "write captions that are clean, the originals beside them",
 }
 """Subcommand, and module of this package -> what it does."""
