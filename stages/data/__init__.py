@@ -19,6 +19,7 @@ COMMANDS = {
     "sample": "a small share of a corpus, for a trial run",
     "buckets": "propose aspect-ratio buckets from the images that are there",
     "check": "read a corpus as the cache will, and say what is wrong with it",
+    "card": "the data card of a corpus, with a contact sheet",
     "clean": "write captions that are clean, the originals beside them",
 }
 """Subcommand, and module of this package -> what it does."""

@@ -127,3 +127,24 @@ def test_check(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert any(line.startswith("left out: c/k: image_undecodable") for line in lines)
     assert any(line.startswith("damaged: ") and "d.tar" in line and "truncated" in line for line in lines)
     assert any(line.startswith("damaged: ") and "not what is said beside it" in line for line in lines)
+
+
+def test_the_card_says_what_is_there_and_shows_it_without_harm(tars: Path, tmp_path: Path) -> None:
+    bad = json.dumps({"captions": {"en": "<script>alert(1)</script> | \x1b[31m"}}).encode()
+    write_tar(tars / "c.tar", [("k.png", encoded(picture())), ("k.json", bad), ("l.png", b""), ("l.json", bad)])
+    words = ["data", "card", str(tars / "*.tar"), "--samples", "40", "--title", "Cats"]
+    for out in ("one", "two"):
+        assert main([*words, "--out", str(tmp_path / out)]) == 0
+    page, text = ((tmp_path / "one" / name).read_text("utf-8") for name in ("card.html", "card.md"))
+    assert page == (tmp_path / "two/card.html").read_text("utf-8")
+    assert page.count("data:image/jpeg;base64,") == 21
+    assert "<script>alert" not in page and "\x1b" not in page
+    for line in ("21 of 22 samples can be used, in 3 tars", "| en | 21 |", "| zh | 20 |", "| image_empty | 1 |"):
+        assert line in text, line
+
+
+def test_a_damaged_tar_is_on_the_card(tars: Path, tmp_path: Path) -> None:
+    with (tars / "a.tar").open("r+b") as file:
+        file.truncate(9000)
+    assert main(["data", "card", str(tars / "*.tar"), "--out", str(tmp_path), "--samples", "0"]) == 1
+    assert "* damaged: " in (tmp_path / "card.md").read_text("utf-8")
