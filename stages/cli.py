@@ -90,10 +90,10 @@ def _sentence(text: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parse(words)
-    command = COMMANDS[arguments.command]
 
     def act() -> int:
+        arguments = parse(words)  # its module may need a package that is not installed
+        command = COMMANDS[arguments.command]
         module = importlib.import_module(command.module)
         if command.own_arguments:
             return int(module.run_arguments(arguments))

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from pea.config.phases import PhaseConfig, PhaseKind
 from pea.config.section import Fraction, Section, Timesteps
+from pea.storage.local_copies import DEFAULT_BYTES
 
 
 class Phase(NamedTuple):
@@ -132,6 +133,9 @@ class TrainConfig(Section):
     """Steps between two rows of the training log."""
     num_workers: NonNegativeInt = 0
     """Batches that a thread reads ahead of the trainer; 0 reads them between the steps."""
+    local_copy_bytes: NonNegativeInt = DEFAULT_BYTES
+    """What is read of caches in buckets is kept on this machine's disk (``PEA_WORK_DIR``) for the next epoch, up to
+    this size of all copies there; 0 keeps none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

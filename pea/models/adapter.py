@@ -134,21 +134,32 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         adapter.requires_grad_(False).eval()
         return adapter
 
-    def check_base(self, unet: Mapping[str, Any], where: object) -> None:
-        """Refuse a diffusion model that reads text of another shape; `unet`: its configuration.
+    def check_base(self, unet: Mapping[str, Any], where: object, prediction_type: str | None = None) -> None:
+        """Refuse a diffusion model that reads text of another shape, or predicts something else.
+
+        `unet`: its configuration. `prediction_type`: of its scheduler; None: not known.
 
         Raises:
             CheckpointError: it does.
         """
         own = (self.config.cross_attention_dim, self.config.pooled_dim)
         asked = (int(unet.get("cross_attention_dim", 1280)), pooled_dim_of(unet))
+        base = (self.config.base_model or {}).get("name")
+        as_base = f", as {base} has" if base else ""
         if own != asked:
-            base = (self.config.base_model or {}).get("name")
             raise CheckpointError(
                 "the adapter was trained for a diffusion model of another shape",
                 where=where,
-                expected=f"text states of width {own[0]}, pooled {own[1]}" + (f", as {base} has" if base else ""),
+                expected=f"text states of width {own[0]}, pooled {own[1]}{as_base}",
                 got=f"{asked[0]}, pooled {asked[1]}",
+            )
+        predicts = self.config.prediction_type
+        if None not in (prediction_type, predicts) and prediction_type != predicts:
+            raise CheckpointError(
+                "the adapter was trained for a diffusion model of another prediction type",
+                where=where,
+                expected=f"{predicts}{as_base}",
+                got=prediction_type,
             )
 
 

@@ -22,9 +22,15 @@ def preflight(config: Config) -> list[str]:
         CorpusError: a tar is missing.
         EvaluationError: a prompt file is unreadable.
     """
-    for corpus in (config.corpora.parallel, config.corpora.culture):
-        if corpus is not None:
+    corpora = [corpus for corpus in (config.corpora.parallel, config.corpora.culture) if corpus is not None]
+    missing = list[CorpusError]()
+    for corpus in corpora:
+        try:
             expand_tars(corpus.tars)
+        except CorpusError as error:
+            missing.append(error)
+    if missing:
+        raise missing[0] if len(missing) == 1 else CorpusError(" | ".join(map(str, missing)))
     check_teacher_folder(config)
     return check_rest(config)
 

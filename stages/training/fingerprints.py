@@ -17,7 +17,7 @@ from pea.training.saved_state import differing_names
 _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
     "max_minutes", "keep_text_states", "min_captioned_fraction",
-    "sample_every_steps", "sample_prompts", "trackers", "phases",
+    "sample_every_steps", "sample_prompts", "trackers", "phases", "local_copy_bytes",
 }  # fmt: skip
 """Settings of `train` that do not change the result."""
 _LIGHT = {

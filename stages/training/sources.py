@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count, islice
-from typing import Any
+from typing import Any, Literal
 
 from pea.batches.captions import Captioned, count_captioned
 from pea.batches.dataset import TrainingData
@@ -13,7 +13,9 @@ from pea.cache.totals import totals
 from pea.config import Config, TrainConfig
 from pea.errors import CacheError, ConfigError
 from stages.command.console import Console
-from stages.training.caches import Corpus, open_cache
+from stages.training.caches import open_cache
+
+Corpus = Literal["parallel", "culture"]
 
 
 def used_corpora(config: Config) -> list[Corpus]:
