@@ -28,6 +28,9 @@ COMMANDS = {
         "stages.init", "write the configuration of a new setup, checked, with its costs", own_arguments=True
     ),
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
+    "data": Command(
+        "stages.data", "make a corpus ready: pack, filter, look at it, clean and translate captions", own_arguments=True
+    ),
     "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
     "rd": Command(
         "stages.rate_distortion", "what each sketch costs and does to the adapter's gradient", own_arguments=True
@@ -45,6 +48,7 @@ COMMANDS = {
     "import": Command(
         "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
     ),
+    "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True

@@ -81,6 +81,10 @@ class CorpusConfig(Section):
     captions: dict[str, str] = Field(default_factory=dict)
     """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
 
+    caption_tables: tuple[TarPattern, ...] = ()
+    """Folders with a table of captions for each tar, as `pea data captions`, `clean` and `translate` write them. Read
+    in training, beside the cache: they add languages, and replace captions, but never those in the source language,
+    which the teacher has read."""
     image_formats: tuple[ImageFormat, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
     """Formats that may be decoded, whatever a file is called; each further one is a further decoder that strangers'
     bytes reach."""
