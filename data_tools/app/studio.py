@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from pea.errors import ConfigError
+from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer, Images, image_seed
 from pea.models.english import EnglishEncoder
-from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 
 
@@ -59,7 +59,7 @@ class Studio:
             raise ConfigError("nothing to show", expected="an adapter and a base model")
         for pea in adapters.values():
             for folder in bases.values():
-                pea.adapter.check_base(unet_config(folder), folder)
+                check_base_model(pea.adapter, folder)
         self.adapters, self.bases, self.device = dict(adapters), dict(bases), device
         self._held: tuple[tuple[str, str], Drawer, EnglishEncoder] | None = None
 
