@@ -11,72 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
-from typing import Any
 
-from pea.config import Config
-from stages.cluster.actors import Actors
-from stages.cluster.planning import Corpus, TarChanges, known_tars, plan_corpora
-from stages.cluster.pool import Pool
-from stages.cluster.retries import Job
-from stages.cluster.summary import check, describe, summarize
 from stages.command.common import add_config_arguments, command_main, run_stage
-from stages.command.console import Console
-from stages.command.early_look import look_at_corpus
-from stages.command.preflight import preflight
-from stages.command.progress import StageProgress
-
-CORPORA: tuple[Corpus, ...] = ("parallel", "culture")
-
-
-def run(
-    config: Config,
-    console: Console,
-    *,
-    extend: bool = False,
-    changes: TarChanges = TarChanges(),  # noqa: B008 (frozen)
-) -> dict[str, Any]:
-    """Cache every corpus of the configuration; returns the summaries by corpus.
-
-    ``extend`` lets a cache grow; ``changes``: tars of caches that are replaced or retired first.
-
-    Raises:
-        IdentityError: a cache was made from something else.
-        CorpusError: tars are missing or damaged, or most of the first samples would be left out.
-        CheckpointError: a model folder is missing or incomplete.
-        CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
-        DiskFullError: the disk is full; the same command completes the cache once there is room.
-    """
-    for line in preflight(config):
-        console.print(f"unchecked: {line}")
-    corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
-    for corpus in corpora:
-        for line in look_at_corpus(config, corpus, known_tars(config.cache_dir(corpus))):
-            console.print(line)
-    summaries = {}
-    with Actors(config) as actors:
-        plans = plan_corpora(config, corpora, actors.session, console, extend=extend, changes=changes)
-        for corpus, jobs in plans.items():
-            summaries[corpus] = _run_jobs(config, corpus, jobs, actors, console)
-    for corpus in corpora:
-        check(config.cache_dir(corpus), summaries[corpus], config.cache)
-    return summaries
-
-
-def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:
-    started = time.monotonic()
-    pool = Pool(config, corpus, jobs, actors)
-    try:
-        if jobs:
-            with StageProgress(console, corpus, "records" if corpus == "parallel" else "samples") as progress:
-                pool.run(progress)
-    finally:
-        failed = {job.name: job.error for job in jobs if job.error}
-        seconds = time.monotonic() - started
-        summary = summarize(config.cache_dir(corpus), len(jobs), failed, seconds, pool.stage_seconds)
-    console.print(f"  {describe(summary)}")
-    return summary
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,8 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Run the stage that the command line describes."""
+    from stages.cluster.filling import fill_caches
+    from stages.cluster.planning import TarChanges
+
     changes = TarChanges(tuple(arguments.replace), tuple(arguments.retire))
-    return run_stage(lambda config, console: run(config, console, extend=arguments.extend, changes=changes), arguments)
+    return run_stage(
+        lambda config, console: fill_caches(config, console, extend=arguments.extend, changes=changes), arguments
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

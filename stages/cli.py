@@ -24,6 +24,9 @@ class Command:
 
 
 COMMANDS = {
+    "init": Command(
+        "stages.init", "write the configuration of a new setup, checked, with its costs", own_arguments=True
+    ),
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
     "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
     "rd": Command(

@@ -98,7 +98,7 @@ def _look(
             found.reasons[sample.reason] += 1
         else:
             found.num_kept += 1
-            found.languages.update(sample.captions)
+            found.languages.update(list(sample.captions))
     for document in islice(_documents(tar, rules), most):
         for name, text in _texts(document):
             found.texts.setdefault(name, []).append(text)

@@ -17,8 +17,7 @@ from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from pea.storage import Location
-from stages import cache_teacher
-from stages.cluster import session_folder
+from stages.cluster import filling, session_folder
 from stages.cluster.actors import scales
 from stages.cluster.planning import TarChanges
 from stages.cluster.pool import Pool
@@ -40,7 +39,7 @@ def _local_ray() -> Iterator[None]:
 def run(config: Config, **options: Any) -> tuple[dict[str, Any], str]:
     """Summaries, and what was shown."""
     shown = io.StringIO()
-    return cache_teacher.run(config, Console(file=shown, width=300), **options), shown.getvalue()
+    return filling.fill_caches(config, Console(file=shown, width=300), **options), shown.getvalue()
 
 
 def with_tars(config: Config, **tars: Path) -> Config:
@@ -180,7 +179,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
     fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tar that disappears after planning stands for storage that fails."""
-    plan = cache_teacher.plan_corpora
+    plan = filling.plan_corpora
 
     def losing(*args: Any, **options: Any) -> Any:
         plans = plan(*args, **options)
@@ -197,7 +196,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
             job.tar.local_path.unlink(missing_ok=True)
         start(self, actor, job)
 
-    monkeypatch.setattr(cache_teacher, "plan_corpora", losing)
+    monkeypatch.setattr(filling, "plan_corpora", losing)
     monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)

@@ -10,8 +10,8 @@ import pytest
 
 from pea.config import Config
 from pea.errors import CorpusError
-from stages import cache_teacher
 from stages.cluster.actors import Actors
+from stages.cluster.filling import fill_caches
 from stages.command.console import Console
 from stages.command.early_look import look_at_corpus
 from tests.corpus.tar_files import GOOD, write_tar
@@ -46,7 +46,7 @@ def test_wrong_fields_end_the_run_before_ray(
     monkeypatch.setattr(Actors, "__init__", never)
     config = corpora(fresh_run, tmp_path, {"caption": "a cat", "text_zh": "一只猫", "url": "http://x", "width": 8})
     with pytest.raises(CorpusError) as info:
-        cache_teacher.run(config, QUIET)
+        fill_caches(config, QUIET)
     assert str(info.value) == (
         "corpora.parallel.tars: most of the first samples would be left out; got 10 of 10 (caption_missing 10); "
         "looked up: captions.en; the json has texts in caption, text_zh, url. "
@@ -84,4 +84,4 @@ def test_missing_culture_tars_are_named_before_ray(fresh_run: Config, tmp_path: 
     config = corpora(fresh_run, tmp_path, {"captions": {"en": "a", "zh": "猫"}})
     (tmp_path / "a.tar").rename(tmp_path / "b.tar")
     with pytest.raises(CorpusError, match=r"a\.tar: no such tar.* \| .*a\.tar: no such tar"):
-        cache_teacher.run(config, QUIET)
+        fill_caches(config, QUIET)
