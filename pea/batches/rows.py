@@ -19,14 +19,14 @@ from pea.batches.pieces import Piece, cut
 from pea.batches.row_order import RowOrder
 from pea.batches.selection import Selection
 from pea.cache import Bucket, Cache
-from pea.cache.schema import NOISE_PRED
+from pea.cache.schema import NOISE_PRED, NOISY_LATENTS
 from pea.corpus.tars import sample_id
 from pea.errors import CacheError
 
 _PIECE_BYTES = 32 << 20
 _MAX_PIECE_SAMPLES = 1024
 _SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
-_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id")
+_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id", NOISY_LATENTS)
 Array = npt.NDArray[Any]
 
 
