@@ -105,8 +105,8 @@ def _add_remove_arguments(remove: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="samples by a list of URLs and hashes (md5, sha256, sha512): a text file, one a line, or a table with "
-        "columns of these names",
+        help="samples by a list of URLs and hashes (md5, sha256, sha512): a text file, one a line, or a table "
+        "with columns of these names",
     )
     source = remove.add_mutually_exclusive_group()
     source.add_argument(
@@ -114,11 +114,11 @@ def _add_remove_arguments(remove: argparse.ArgumentParser) -> None:
     )
     source.add_argument(
         "--table",
-        type=local_path,
         action="append",
         default=[],
         metavar="FILE",
-        help="a table where they look, with a column key, and a column tar where a key is in several tars",
+        help="a table (CSV, TSV, JSONL, Parquet, Arrow) where they look, with a column key, and a column tar where a "
+        "key is in several tars",
     )
     really = remove.add_mutually_exclusive_group()
     really.add_argument("--dry-run", action="store_true", help="say how many samples of which tars (the default)")

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from pea.batches.captions import Captioned, count_captioned
 from pea.batches.dataset import TrainingData
 from pea.cache import Cache
-from pea.cache.identity import reading_identity
 from pea.cache.totals import totals
 from pea.config import Config, TrainConfig
 from pea.errors import CacheError, ConfigError
 from stages.command.console import Console
+from stages.training.caches import open_cache
 
 Corpus = Literal["parallel", "culture"]
 
@@ -37,7 +37,7 @@ def check_captions(config: Config, console: Console) -> dict[str, Any]:
     """
     languages, found = config.student.caption_languages, dict[Corpus, Captioned]()
     for corpus in used_corpora(config):
-        cache = Cache.open(config.cache_dir(corpus), expect=reading_identity(config, corpus))
+        cache = open_cache(config, corpus)
         found[corpus] = captioned = count_captioned(cache, languages)
         _check_share(cache, corpus, captioned, config)
         if missing := captioned.num_samples - captioned.num_captioned:
