@@ -40,12 +40,14 @@ COMMANDS = {
     "sweep": Command("stages.sweep", "train and score several methods and seeds from one cache", own_arguments=True),
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
     "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
+    "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
     "import": Command(
         "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
     ),
+    "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True

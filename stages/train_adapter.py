@@ -36,6 +36,7 @@ from stages.training.setup import prepare
 from stages.training.sources import check_captions
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
+from stages.training.warm_start import warm_start_record
 from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
 from stages.training.without_unet import run_without_unet
 from stages.training.without_unet_setup import untrained_adapter
@@ -126,6 +127,7 @@ def _publish(
     summary = whole_summary(position.done) | {
         "skipped_steps": 0,
         "method": config.train.method,
+        **warm_start_record(config),
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),
         "records": sum(bucket.num_records for shard in cache.shards for bucket in shard.buckets.values()),
         "culture_samples": 0,

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pea.config.phases import PhaseConfig, PhaseKind
+from pea.config.placeholders import SetupPath
 from pea.config.section import Fraction, Section, Timesteps
 from pea.storage.local_copies import DEFAULT_BYTES
 
@@ -103,6 +104,9 @@ class TrainConfig(Section):
     """Consecutive steps without a finite loss after which the run stops; fewer are skipped and counted."""
     resume: Literal["auto", "never", "must"] = "auto"
     """Go on from the newest saved state of the same run: if there is one, never, or fail if there is none."""
+    init_from: SetupPath | None = None
+    """Adapter that the run starts from: its folder, or ``org/name@revision``. It must be for the same text encoder,
+    read alike, for a diffusion model of the same kind, and of the sizes in `student.adapter`. Null: initial weights."""
     seed: NonNegativeInt = 0
     """Seed of the adapter's initial weights and of the order of the records."""
     precision: Literal["no", "bf16", "fp16"] = "no"

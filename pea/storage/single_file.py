@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import new_folder
 
@@ -191,7 +192,7 @@ def _convert(file: Path, kind: Kind, names: Collection[str], folder: Path) -> No
         convert[part] = (prefix, (_clip if prefix in (_CLIP, _CLIP_XL) else _open_clip)(prefix))
     for part, (prefix, function) in convert.items():
         given = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        config = json.loads((folder / part / "config.json").read_text("utf-8"))
+        config = json.loads((folder / part / MODEL_CONFIG).read_text("utf-8"))
         try:
             made = function(given, config)
         except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:

@@ -23,6 +23,7 @@ from pea.models.encoders.places import record_with_places
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.unet import unet_config
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
+from stages.training.warm_start import warm_start
 
 
 @dataclass
@@ -95,6 +96,8 @@ def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity:
         max_tokens=encoder.max_tokens,
         seed=config.train.seed,
     )
+    if config.train.init_from is not None:
+        adapter.load_state_dict(warm_start(config, encoder).state_dict())
     unet_digest = identity.fields.get("teacher.unet")
     adapter.register_to_config(
         cache_identity=identity.digest,
