@@ -82,8 +82,14 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
 
 @pytest.mark.parametrize(
     "words",
-    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "import", "inspect")]
-    + [["run", "pipeline.yaml"], ["sweep", "methods"], ["generate", "cat"], ["inspect", "verify"]],
+    [[name] for name in COMMANDS if name not in ("run", "sweep", "search", "generate", "convert", "import", "inspect")]
+    + [
+        ["run", "pipeline.yaml"],
+        ["sweep", "methods"],
+        ["search", "s.yaml"],
+        ["generate", "cat"],
+        ["inspect", "verify"],
+    ],
 )
 def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:
     files = [Path("a.yaml"), Path("b.yaml")]
