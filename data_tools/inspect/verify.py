@@ -26,7 +26,7 @@ from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
 from pea.collect.layout import BucketLayout
 from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
 from pea.config import Config, CorpusConfig
-from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
+from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, read_tar, tar_identity, tar_name
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
 
@@ -124,9 +124,8 @@ def _decode(
     for sample in samples:
         if isinstance(sample, Sample) and sample.key in left:
             left.remove(sample.key)
-            placed = place_in_bucket(sample.image, config.cache.buckets, sample.original_size)
             bucket, row = places[sample.key]
-            yield bucket, row, Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
+            yield bucket, row, Decoded.of(sample, config.cache)
         if not left:
             return
 

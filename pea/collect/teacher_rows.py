@@ -20,12 +20,13 @@ from pea.cache import PartPlan
 from pea.collect.layout import BucketLayout, bucket_layouts
 from pea.collect.stopwatch import Stopwatch
 from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
-from pea.config import Config
-from pea.corpus.samples import Placed, Rejected, bucket_name
-from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
+from pea.config import CacheConfig, Config
+from pea.corpus.samples import Placed, Rejected, Sample, bucket_name, place_in_bucket
+from pea.draws.recipe import DrawRecipe, checksum, crop_words, draws, latent_noise_batch, noise_batch, record_ids
 from pea.models.compiling import compile_teacher
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
+from pea.models.text_statistics import TextStatistics, encoded_statistics
 from pea.models.unet import Teacher, UNetOutput
 from pea.models.vae import VaeEncoder, sample_latents
 from pea.sketch.sketch import to_numpy
@@ -40,6 +41,13 @@ class Decoded:
     sample_id: str
     captions: dict[str, str]
     placed: Placed
+
+    @classmethod
+    def of(cls, sample: Sample, cache: CacheConfig) -> Decoded:
+        """A sample in its bucket."""
+        crop = crop_words(cache.seed, sample.id) if cache.crop == "random" else None
+        placed = place_in_bucket(sample.image, cache.buckets, sample.original_size, crop)
+        return cls(sample.tar, sample.key, sample.id, sample.captions, placed)
 
     def reject(self, reason: str, detail: str) -> Rejected:
         """The same sample, left out."""
@@ -86,7 +94,7 @@ class FrozenModels:
         self.stopwatch = Stopwatch()
         checkpoint, dtype = config.teacher.folder, getattr(torch, config.teacher.dtype)
         self.layouts = bucket_layouts(checkpoint, config.cache, teacher=corpus == "parallel")
-        self._vae = VaeEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
+        self._vae = VaeEncoder.from_checkpoint(checkpoint, getattr(torch, config.teacher.vae_dtype), device)
         self._teacher: Teacher | None = None
         if corpus == "parallel":
             self._language = config.corpora.parallel.source_language
@@ -102,6 +110,16 @@ class FrozenModels:
             self._recipe = DrawRecipe(
                 config.cache.seed, config.cache.caption_drop_rate, num_timesteps, config.cache.noise_offset
             )
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a teacher, and its English encoders with it."""
+        return self._teacher is not None
+
+    @torch.inference_mode()
+    def text_statistics(self, captions: Sequence[str]) -> TextStatistics:
+        """Statistics of the English text states of captions."""
+        return encoded_statistics(self._english.encode, captions)
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[Rows | None, list[Rejected]]:
