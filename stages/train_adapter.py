@@ -21,7 +21,6 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from pea.config import Config
-from pea.models.unet import unet_config
 from pea.storage import Location
 from pea.storage.leases import Lease, take
 from pea.training.train_log import TrainLog
@@ -31,11 +30,12 @@ from stages.command.preflight import preflight_training
 from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, whole_summary
 from stages.training.setup import prepare
+from stages.training.start import Start
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
 from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
 from stages.training.without_unet import run_without_unet
-from stages.training.without_unet_setup import open_parallel, untrained_adapter
+from stages.training.without_unet_setup import open_parallel
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -84,39 +84,40 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
 
 def _run_phases(config: Config, accelerator: Accelerator, console: Console, lease: Lease | None) -> dict[str, Any]:
     """Every phase in turn; returns the summary."""
-    tables = TextTables(config, accelerator.device)
-    position, parameters = first_position(config), None
+    start = Start(config, open_parallel(config), TextTables(config, accelerator.device))
+    position = first_position(config, lambda: start.cache.num_samples, accelerator.num_processes)
+    parameters = None
     while True:
         settings = position.settings(config)
         if position.phase.kind == "unet":
-            setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, tables)
+            setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, start)
             if parameters is not None:
                 setup.adapter.load_state_dict(parameters)
             return WithUnetPhase(settings, setup, accelerator, console, position, lease).run()
-        result = run_without_unet(settings, position, parameters, tables, accelerator, console, lease)
+        result = run_without_unet(settings, position, parameters, start, accelerator, console, lease)
         position, parameters = position.after(result.done, resumed=result.resumed), result.parameters
         if not result.finished or position.is_over:
             if lease is not None:
                 lease.confirm()
-            return _publish(config, position, parameters, tables, accelerator)
+            return _publish(config, position, parameters, start, accelerator)
 
 
 def _publish(
     config: Config,
     position: PhasePosition,
     parameters: Mapping[str, Tensor],
-    tables: TextTables,
+    start: Start,
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Publish the adapter as a phase without the UNet has left it; returns the summary."""
     done = config.train.phases[: len(position.done)]
     config = config.model_copy(update={"train": config.train.model_copy(update={"phases": done})})
-    cache = open_parallel(config)
-    adapter = untrained_adapter(config, unet_config(config.teacher.folder), tables.encoder, cache.identity)
+    cache, adapter = start.cache, start.adapter()
     adapter.load_state_dict(parameters)
     summary = whole_summary(position.done) | {
         "skipped_steps": 0,
         "method": config.train.method,
+        "start": adapter.config.start,
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),
         "records": sum(bucket.num_records for shard in cache.shards for bucket in shard.buckets.values()),
         "culture_samples": 0,

@@ -15,9 +15,9 @@ from pea.training.saved_state import differing_names
 
 _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
-    "max_minutes", "keep_text_states", "sample_every_steps", "sample_prompts", "trackers", "phases",
+    "max_minutes", "keep_text_states", "sample_every_steps", "sample_prompts", "trackers", "phases", "init",
 }  # fmt: skip
-"""Settings of `train` that do not change the result."""
+"""Settings of `train` that do not change the result, or that the fingerprint of the start stands for."""
 _LIGHT = {
     "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay", "adam_beta2", "max_grad_norm",
     "seed", "precision", "validation_fraction",
