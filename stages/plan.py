@@ -20,6 +20,7 @@ from rich.table import Table
 from pea.config import Config, resolved_yaml
 from pea.config.inputs import with_inputs_fetched
 from pea.errors import ConfigError, CorpusError
+from pea.file_names import CACHE_SUMMARY
 from pea.storage import Location
 from pea.training.recipe import with_recipe
 from stages.command.arguments import above_zero, at_least_one
@@ -178,7 +179,7 @@ def _rate(config: Config, arguments: argparse.Namespace, flop_per_record: float)
         return arguments.records_per_s, "as given"
     if arguments.tflops:
         return arguments.tflops * 1e12 / flop_per_record, f"from {arguments.tflops:g} TFLOP/s per GPU, as given"
-    path = config.cache_dir("parallel") / "run_summary.json"
+    path = config.cache_dir("parallel") / CACHE_SUMMARY
     try:
         summary = json.loads(Location.parse(path).read_text())
         rate = summary["records"] / summary["seconds"] / config.cache.run.num_actors

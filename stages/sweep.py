@@ -1,4 +1,4 @@
-"""Train and score several methods, each with several seeds: one table, one figure.
+"""Train and score several methods, each with several seeds: one table, one figure, one page.
 
     pea sweep configs/methods --config configs/demo.yaml --seeds 0,1,2 --jobs 2
     pea sweep configs/studies/phases.yaml --jobs 2
@@ -24,25 +24,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from data_tools.report.sweep_page import sweep_page
+from data_tools.score_figure import score_figure
 from pea.errors import ConfigError, PeaError, TrainingError
-from pea.storage.durable import write_bytes, write_text
+from pea.file_names import REPORT
+from pea.storage.durable import write_text
 from stages.command.arguments import at_least_one, local_path
 from stages.command.common import add_config_arguments, save_resolved
 from stages.command.console import Console, bold
 from stages.sweep_plan import Plan, Run, plan
 from stages.sweep_study import read_study
-from stages.sweep_table import markdown, picture, summarize
+from stages.sweep_table import markdown, summarize
 
 
 def fill_caches(runs: Sequence[Run], console: Console) -> None:
     """Fill the caches that methods have for themselves; a finished one is only looked at."""
-    from stages import cache_teacher
+    from stages.cluster import filling
 
     for run in {run.method: run for run in runs if run.own_cache and run.result() is None}.values():
         console.print(bold(run.method, ": a cache of its own"))
-        cache_teacher.run(run.config, console)
+        filling.fill_caches(run.config, console)
 
 
 def carry_out(run: Run, console: Console) -> dict[str, Any]:
@@ -87,6 +88,8 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
             console.print(bold(run.name))
             yield run, _result_of(run, partial(carry_out, run, console), console)
         return
+    import torch
+
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_begin_job, initargs=(threads,)) as pool:
@@ -117,6 +120,8 @@ def _result_of(run: Run, result: Callable[[], dict[str, Any]], console: Console)
 
 def _begin_job(num_threads: int) -> None:
     """In a process of the pool: its share of the cores, and an end together with the sweep, however that ends."""
+    import torch
+
     torch.set_num_threads(num_threads)
     sweep = multiprocessing.parent_process()
     assert sweep is not None
@@ -198,7 +203,9 @@ def _carry_out_and_show(sweep: Plan, jobs: int, console: Console) -> int:
 def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> None:
     """The figure and the table of what is finished."""
     if rows[0]["scores"]:
-        write_bytes(folder / "figure.png", picture(rows))
+        write_text(folder / "figure.svg", score_figure(rows))
+        write_text(folder / REPORT, sweep_page(f"Sweep {folder.name}", rows))
+        console.print(f"report: {folder / REPORT}")
     else:
         console.print(f"neither judge nor CLIP is configured: images only, in {folder}")
     console.print(markdown(rows))

@@ -21,21 +21,24 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from pea.config import Config
+from pea.file_names import TRAIN_LOG
 from pea.storage import Location
 from pea.storage.leases import Lease, take
 from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.preflight import preflight_training
+from stages.training.caches import open_cache
 from stages.training.output import publish
-from stages.training.phase import PhasePosition, first_position, whole_summary
+from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
+from stages.training.sources import check_captions
 from stages.training.start import Start
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
+from stages.training.warm_start import warm_start_record
 from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
 from stages.training.without_unet import run_without_unet
-from stages.training.without_unet_setup import open_parallel
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -43,7 +46,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
     Raises:
         IdentityError: a cache was not made from this teacher, scheduler, corpus or recipe.
-        CacheError: a phase needs what the cache does not hold.
+        CacheError: a phase needs what the cache does not hold, or captions in the student's languages are missing.
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others, or asks for a package that is not installed.
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
@@ -63,8 +66,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     for line in unchecked:
         console.print(f"unchecked: {line}", soft_wrap=True)
     start_trackers(accelerator, config)
+    captions = check_captions(config, console)
     with _owned(config, accelerator) as lease:
-        summary = _run_phases(config, accelerator, console, lease)
+        summary = _run_phases(config, accelerator, console, lease, captions)
     console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")
     finish_trackers(accelerator)
     accelerator.wait_for_everyone()
@@ -82,10 +86,14 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
         yield lease
 
 
-def _run_phases(config: Config, accelerator: Accelerator, console: Console, lease: Lease | None) -> dict[str, Any]:
-    """Every phase in turn; returns the summary."""
-    start = Start(config, open_parallel(config), TextTables(config, accelerator.device))
+def _run_phases(
+    config: Config, accelerator: Accelerator, console: Console, lease: Lease | None, captions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every phase in turn; returns the summary. `captions`: what it says of the samples that have some."""
+    start = Start(config, open_cache(config, "parallel"), TextTables(config, accelerator.device))
     position = first_position(config, lambda: start.cache.num_samples, accelerator.num_processes)
+    for line in late_peaks(position.phases):
+        console.print(line)
     parameters = None
     while True:
         settings = position.settings(config)
@@ -93,13 +101,13 @@ def _run_phases(config: Config, accelerator: Accelerator, console: Console, leas
             setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, start)
             if parameters is not None:
                 setup.adapter.load_state_dict(parameters)
-            return WithUnetPhase(settings, setup, accelerator, console, position, lease).run()
+            return WithUnetPhase(settings, setup, accelerator, console, position, lease).run(captions)
         result = run_without_unet(settings, position, parameters, start, accelerator, console, lease)
         position, parameters = position.after(result.done, resumed=result.resumed), result.parameters
         if not result.finished or position.is_over:
             if lease is not None:
                 lease.confirm()
-            return _publish(config, position, parameters, start, accelerator)
+            return _publish(config, position, parameters, start, accelerator, captions)
 
 
 def _publish(
@@ -108,6 +116,7 @@ def _publish(
     parameters: Mapping[str, Tensor],
     start: Start,
     accelerator: Accelerator,
+    captions: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Publish the adapter as a phase without the UNet has left it; returns the summary."""
     done = config.train.phases[: len(position.done)]
@@ -118,14 +127,16 @@ def _publish(
         "skipped_steps": 0,
         "method": config.train.method,
         "start": adapter.config.start,
+        **warm_start_record(config),
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),
         "records": sum(bucket.num_records for shard in cache.shards for bucket in shard.buckets.values()),
         "culture_samples": 0,
+        "captions": dict(captions),
         "targets": config.train.targets,
         "peak_gpu_memory_bytes": peak_gpu_memory_bytes(accelerator.device),
     }
     if accelerator.is_main_process:
-        publish(config, adapter, None, TrainLog(config.adapter_dir / "train_log.jsonl").rows(), summary)
+        publish(config, adapter, None, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary)
     accelerator.wait_for_everyone()
     return summary
 

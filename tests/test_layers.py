@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from pea import file_names
+
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = (
     *(
         "pea.foreign_text",
+        "pea.file_names",
         "pea.errors",
         "pea.cpu",
         "pea.storage",
@@ -136,6 +139,15 @@ def test_the_library_prints_nothing() -> None:
         if path.is_relative_to(ROOT / "pea"):
             calls = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
             assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"], path
+
+
+def test_each_file_name_that_rooms_share_is_written_once() -> None:
+    shared = {name for constant, name in vars(file_names).items() if constant.isupper()}
+    assert len(shared) >= 10
+    for path in SOURCES:
+        if _name(path) != "pea/file_names.py":
+            texts = {node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant)}
+            assert not texts & shared, f"{_name(path)}: a constant of pea.file_names says that"
 
 
 def test_hooks_are_registered_in_one_place() -> None:

@@ -49,6 +49,8 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _ls(arguments: argparse.Namespace) -> int:
     cache = Cache(arguments.cache, read_manifest(arguments.cache))
+    if arguments.dropped is not None:
+        return _ls_dropped(cache, arguments.tar, arguments.dropped)
     if arguments.tar is None:
         by_name = {(each["tar"], each["part"]): each for each in cache.summaries()}
         rows = []
@@ -70,6 +72,26 @@ def _ls(arguments: argparse.Namespace) -> int:
             say(f"{shard.tar}/{key}  {bucket.name}  {visible(caption)}")
     for key, reason, detail in shard.record.dropped:
         say(f"{shard.tar}/{key}  dropped: {reason}  {detail}".rstrip())
+    return 0
+
+
+def _ls_dropped(cache: Cache, tar: str | None, reason: str) -> int:
+    """Every sample that was left out of a cache, or of one tar, by reason. ``reason``: of this one only; empty: all."""
+    from data_tools.inspect.dropped import dropped_samples
+    from pea.corpus.reasons import REASONS
+
+    if tar is not None and tar not in cache.identity.tars_by_name:
+        raise CacheError("no such tar in the cache", where=cache.directory, got=tar)
+    found = dropped_samples(cache, tar)
+    known = sorted(REASONS.keys() | found.keys())
+    if reason and reason not in known:
+        raise CacheError("no such reason", where="--dropped", expected=f"one of {', '.join(known)}", got=reason)
+    for each in sorted(found) if not reason else [reason]:
+        samples = found.get(each, [])
+        say(f"{each}: {count_of(len(samples), 'sample')} ({REASONS.get(each, 'a reason of another version')})")
+        for name, detail in samples:
+            say(f"  {name}  {visible(detail)}".rstrip())
+    say(f"{count_of(sum(map(len, found.values())), 'sample')} left out of {cache.directory}")
     return 0
 
 
@@ -126,40 +148,9 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from pea.cache.takedown import remove_samples
+    from data_tools.inspect.remove import remove
 
-    cache = Cache.open(arguments.cache, partial=True)
-    by_tar: dict[str, list[str]] = {}
-    names = _wanted_samples(arguments)
-    for name in names:
-        tar = next((tar for tar in cache.identity.tars if name.startswith(f"{tar}/")), None)
-        if tar is None:
-            raise CacheError("no such sample", where=arguments.cache, expected="TAR/KEY", got=name)
-        by_tar.setdefault(tar, []).append(name.removeprefix(f"{tar}/"))
-    if not arguments.yes:
-        say(f"would remove {count_of(len(names), 'sample')} for good; add --yes to do it")
-        return 0
-    removed = [f"{tar}/{key}" for tar, keys in by_tar.items() for key in remove_samples(cache, tar, keys)]
-    for name in names:
-        say(f"{name}  {'removed' if name in removed else 'was not stored; will not be'}")
-    return 0
-
-
-def _wanted_samples(arguments: argparse.Namespace) -> list[str]:
-    """The samples that the command line and the file of ``--from`` name, each once.
-
-    Raises:
-        CacheError: there are none, or the file cannot be read.
-    """
-    names, path = list(arguments.keys), arguments.key_file
-    if path is not None:
-        try:
-            names += [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise CacheError("cannot read the list of samples", where=path, got=error) from None
-    if not names:
-        raise CacheError("no samples are named", where="pea inspect remove", expected="TAR/KEY, or --from FILE")
-    return list(dict.fromkeys(names))
+    return remove(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> int:

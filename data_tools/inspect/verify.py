@@ -24,7 +24,7 @@ from pea.cache.certificate import Certificate
 from pea.cache.identity import READING, model_identity
 from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
 from pea.collect.layout import BucketLayout
-from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
+from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import Config, CorpusConfig
 from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, read_tar, tar_identity, tar_name
 from pea.errors import CacheError, CorpusError, IdentityError
@@ -141,7 +141,7 @@ def _find_tar(paths: Iterable[Tar], shard: Shard) -> Tar:
     return path
 
 
-def _answer(models: FrozenModels, cache: Cache, item: Decoded) -> Rows | None:
+def _answer(models: FrozenModels, cache: Cache, item: Decoded) -> BucketRows | None:
     plan = PartPlan(item.tar, "p000", "whole", 0, cache.draws_per_sample, cache.identity.blocks)
     rows, _ = models.answer([item], plan)
     return rows
@@ -154,7 +154,7 @@ def _sketches(layout: BucketLayout) -> dict[str, Sketch]:
 
 
 def _compare(
-    bucket: Bucket, row: int, again: Rows, sketches: dict[str, Sketch], errors: dict[str, list[float]]
+    bucket: Bucket, row: int, again: BucketRows, sketches: dict[str, Sketch], errors: dict[str, list[float]]
 ) -> Iterator[str]:
     """Note relative errors; yield what must agree exactly and does not."""
     where = f"{bucket.name}/{bucket.keys[row]}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from pea.cache.certificate import FILE_NAME as CERTIFICATE
 from pea.cache.garbage import clear_garbage
 from pea.cache.identity import BLOCKS, SKETCHES, Identity
 from pea.cache.manifest import NAME, Manifest, PartPlan, create_manifest, read_manifest
@@ -19,9 +20,10 @@ from pea.cache.reader import Cache
 from pea.cache.removals import read_old_list, read_removed, removed_in, restore_removed
 from pea.cache.text_statistics import FILE_NAME as STATISTICS_FILE_NAME
 from pea.errors import CacheError, IdentityError, LocationMissingError, ShardDamagedError, ShardUnfinishedError
+from pea.file_names import CACHE_SUMMARY
 from pea.storage.location import Location
 
-_BESIDE = ("certificate.json", "run_summary.json", STATISTICS_FILE_NAME)
+_BESIDE = (CERTIFICATE, CACHE_SUMMARY, STATISTICS_FILE_NAME)
 _CAPTIONS = "corpus.captions"
 Progress = Callable[[int, int], object]
 

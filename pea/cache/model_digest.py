@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.storage.digests import canonical_json, sha256_file, sha256_text
 
 _MODEL_FILES = (".safetensors", ".bin", ".json", ".txt", ".model")
@@ -37,7 +38,7 @@ def sha256_folder(folder: str | Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    if path.name == "config.json":
+    if path.name == MODEL_CONFIG:
         kept = {k: v for k, v in read_json(path).items() if not k.startswith("_") and k not in _VOLATILE_KEYS}
         return sha256_text(canonical_json(kept))
     status = path.stat()

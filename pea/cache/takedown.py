@@ -17,14 +17,13 @@ from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema
 from pea.cache.strict_json import read_at_most
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, ShardUnfinishedError
+from pea.file_names import CACHE_SUMMARY
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _COPIED_SAMPLES = 64
 _MOST_SUMMARY_BYTES = 64 << 20
-SUMMARY_FILE_NAME = "run_summary.json"
-"""What the runs that filled a cache reported."""
 
 
 def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
@@ -87,7 +86,7 @@ def _forget_in_certificate(cache: Cache) -> None:
 
 def _forget_in_summary(cache: Cache, keys: Sequence[str]) -> None:
     """The report of the last run may name a sample that ended its process."""
-    place = cache.directory / SUMMARY_FILE_NAME
+    place = cache.directory / CACHE_SUMMARY
     try:
         summary = json.loads(read_at_most(place, _MOST_SUMMARY_BYTES))
         failed = {

@@ -24,9 +24,9 @@ from pea.cache.identity import READING, model_identity
 from pea.cache.manifest import PartPlace
 from pea.cache.shard import Shard
 from pea.cache.text_statistics import first_captions, write_statistics
-from pea.collect.events import Done, Finished, News, Started, Task
-from pea.collect.overlap import Behind, ahead, side_by_side
-from pea.collect.teacher_rows import Decoded, FrozenModels, Rows
+from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
+from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
+from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import Config
 from pea.corpus.samples import Rejected, Sample, TarIdentity, read_tar
 from pea.corpus.tars import expected_samples
@@ -55,7 +55,7 @@ class Collector:
         self._models, self._device = FrozenModels(config, corpus, device), device
         self._stopwatch = self._models.stopwatch
 
-    def collect(self, cache: Cache, task: Task, in_flight: Callable[[str], object] = str) -> Iterator[News]:
+    def collect(self, cache: Cache, task: Task, in_flight: Callable[[str], object] = str) -> Iterator[ProgressEvent]:
         """Write one part of the shard of a tar, telling what has been done.
 
         ``in_flight`` is told the key that is worked on: each one that is decoded and, in a careful task, each one
@@ -79,18 +79,18 @@ class Collector:
             decoded = self._decode(task, cache.identity.tars_by_name[task.part.tar], in_flight)
             with (
                 shared_threads(at_once),
-                closing(decoded if task.careful else ahead(decoded, _DECODED_AHEAD)) as items,
-                Behind(partial(self._write, writer, task.part), _BATCHES_BEHIND) as behind,
+                closing(decoded if task.careful else read_ahead(decoded, _DECODED_AHEAD)) as items,
+                WriteBehind(partial(self._write, writer, task.part), _BATCHES_BEHIND) as behind,
                 closing(
-                    side_by_side(
+                    map_in_threads(
                         partial(self._answer, task, in_flight), self._batches(items), 1 if task.careful else at_once
                     )
                 ) as answers,
             ):
                 for item in chain.from_iterable(answers):
                     behind.put(item)
-                    finished.num_samples += len(item.keys) if isinstance(item, Rows) else 0
-                    yield Done(len(item.keys) if isinstance(item, Rows) else 1)
+                    finished.num_samples += len(item.keys) if isinstance(item, BucketRows) else 0
+                    yield Done(len(item.keys) if isinstance(item, BucketRows) else 1)
             with self._stopwatch("write"):
                 finished.num_bytes = writer.finish().num_bytes
         self._describe_text(cache, task.part)
@@ -164,7 +164,7 @@ class Collector:
 
     def _answer(
         self, task: Task, in_flight: Callable[[str], object], batch: list[Decoded] | Rejected
-    ) -> list[Rows | Rejected]:
+    ) -> list[BucketRows | Rejected]:
         if isinstance(batch, Rejected):
             return [batch]
         if task.careful:
@@ -175,7 +175,7 @@ class Collector:
         rows, rejected = self._models.answer(batch, task.part)
         return [*rejected, *([] if rows is None else [rows])]
 
-    def _write(self, writer: ShardWriter, part: PartPlan, item: Rows | Rejected) -> None:
+    def _write(self, writer: ShardWriter, part: PartPlan, item: BucketRows | Rejected) -> None:
         if isinstance(item, Rejected):
             writer.reject(item.key, item.reason, item.detail)
             return
@@ -203,4 +203,4 @@ def check_reading(cache: Cache) -> None:
         )
 
 
-__all__ = ["Collector", "Done", "Finished", "News", "Started", "Task"]
+__all__ = ["Collector", "Done", "Finished", "ProgressEvent", "Started", "Task"]

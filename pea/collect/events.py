@@ -11,7 +11,7 @@ from pea.corpus.tars import Place
 
 @dataclass(frozen=True)
 class Started:
-    """The first news of a tar."""
+    """The first event of a tar."""
 
     num_expected: int
     """About as many samples."""
@@ -19,15 +19,15 @@ class Started:
 
 @dataclass(frozen=True)
 class Done:
-    """News of a finished batch."""
+    """A batch is finished."""
 
     num_samples: int
-    """Samples kept or dropped since the last news."""
+    """Samples kept or dropped since the last event."""
 
 
 @dataclass
 class Finished:
-    """The last news of a tar: its part of the shard is complete."""
+    """The last event of a tar: its part of the shard is complete."""
 
     num_samples: int = 0
     """Samples kept."""
@@ -39,7 +39,7 @@ class Finished:
     """Time by kind of work; they overlap."""
 
 
-News = Started | Done | Finished
+ProgressEvent = Started | Done | Finished
 
 
 @dataclass(frozen=True)

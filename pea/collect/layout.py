@@ -17,8 +17,10 @@ from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays
 from pea.config import AttentionConfig, CacheConfig
 from pea.corpus.samples import bucket_name
 from pea.errors import CheckpointError, ConfigError
+from pea.file_names import MODEL_CONFIG
 from pea.models.teacher_parts import pooled_dim_of
-from pea.models.unet import block_shapes, query_shapes, unet_config
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import block_shapes, query_shapes
 from pea.models.vae import vae_config
 from pea.sketch.sketch import Sketch, make_sketch
 
@@ -121,7 +123,7 @@ def latent_shape(vae: Mapping[str, Any], bucket: tuple[int, int]) -> tuple[int, 
 
 
 def _num_tokens(checkpoint: Path) -> int:
-    path = checkpoint / "text_encoder" / "config.json"
+    path = checkpoint / "text_encoder" / MODEL_CONFIG
     try:
         return int(json.loads(path.read_text(encoding="utf-8"))["max_position_embeddings"])
     except (OSError, ValueError, KeyError) as error:

@@ -16,14 +16,14 @@ _END = object()
 _POLL_S = 0.1
 
 
-def ahead(items: Iterable[Item], size: int) -> Generator[Item, None, None]:
+def read_ahead(items: Iterable[Item], size: int) -> Generator[Item, None, None]:
     """The same items, up to ``size`` of them made ahead of time in a thread.
 
     An error in the thread is raised here, after the items before it. Closing the iterator ends the thread.
     """
     ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(size)
     stop = threading.Event()
-    thread = threading.Thread(target=_produce, args=(items, ready, stop), name="pea-ahead", daemon=True)
+    thread = threading.Thread(target=_produce, args=(items, ready, stop), name="pea-read-ahead", daemon=True)
     thread.start()
     try:
         while True:
@@ -57,7 +57,7 @@ def _produce(items: Iterable[Any], ready: queue.Queue[tuple[Any, BaseException |
         put(None, error)
 
 
-def side_by_side(
+def map_in_threads(
     use: Callable[[Item], Result], items: Iterable[Item], num_threads: int
 ) -> Generator[Result, None, None]:
     """``use(item)`` of each item, in the items' order, in as many threads; one item more waits.
@@ -68,7 +68,7 @@ def side_by_side(
         yield from map(use, items)
         return
     pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="pea-beside") as pool:
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="pea-map") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(use, item))
@@ -81,7 +81,7 @@ def side_by_side(
                 future.cancel()
 
 
-class Behind(Generic[Item]):
+class WriteBehind(Generic[Item]):
     """Calls ``use`` on items in their order, in one thread; at most ``size`` items wait.
 
     An error in ``use`` is raised by the next ``put``, or on leaving the ``with`` block, which waits for all items.
@@ -89,7 +89,7 @@ class Behind(Generic[Item]):
 
     def __init__(self, use: Callable[[Item], object], size: int) -> None:
         self._use, self._size = use, size
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pea-behind")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pea-write-behind")
         self._pending: deque[Future[object]] = deque()
 
     def put(self, item: Item) -> None:

@@ -55,7 +55,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Rows:
+class BucketRows:
     """Samples of one bucket with all their records, on the host."""
 
     bucket: str
@@ -66,11 +66,11 @@ class Rows:
     records: Arrays
     """Array name -> ``[S * K, ...]`` in (sample, draw) order."""
 
-    def select(self, kept: Mask, num_draws: int) -> Rows:
+    def select(self, kept: Mask, num_draws: int) -> BucketRows:
         """Only the samples where ``kept`` (bool ``[S]``) is true."""
         if kept.all():
             return self
-        return Rows(
+        return BucketRows(
             self.bucket,
             [key for key, keep in zip(self.keys, kept, strict=True) if keep],
             [captions for captions, keep in zip(self.captions, kept, strict=True) if keep],
@@ -122,7 +122,7 @@ class FrozenModels:
         return encoded_statistics(self._english.encode, captions)
 
     @torch.inference_mode()
-    def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[Rows | None, list[Rejected]]:
+    def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[BucketRows | None, list[Rejected]]:
         """The rows of a batch of one bucket, and the samples to which a model's answer was not finite."""
         bucket = bucket_name(batch[0].placed.bucket)
         mean, std, stored, healthy = self._moments(batch)
@@ -134,7 +134,7 @@ class FrozenModels:
         samples["time_ids"] = np.stack([item.placed.time_ids for item in batch])
         keys, captions = [item.key for item in batch], [item.captions for item in batch]
         if self._teacher is None:
-            return Rows(bucket, keys, captions, samples, {}), rejected
+            return BucketRows(bucket, keys, captions, samples, {}), rejected
         kept = torch.from_numpy(np.flatnonzero(healthy)).to(self.device)
         with self.stopwatch("text"):
             conditioning = self._english.encode([item.captions[self._language] for item in batch])
@@ -143,7 +143,7 @@ class FrozenModels:
         records, healthy = self._records(batch, mean[kept], std[kept], conditioning, self.layouts[bucket], part)
         healthy &= readable
         rejected += _unhealthy(batch, healthy, "nonfinite_teacher", "the teacher's answer")
-        rows = Rows(bucket, keys, captions, samples, records).select(healthy, part.num_draws)
+        rows = BucketRows(bucket, keys, captions, samples, records).select(healthy, part.num_draws)
         return (rows if rows.keys else None), rejected
 
     def _moments(self, batch: Sequence[Decoded]) -> tuple[Tensor, Tensor, Arrays, Mask]:

@@ -7,7 +7,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pea.config.phases import PhaseConfig, PhaseKind
+from pea.config.placeholders import SetupPath
 from pea.config.section import Fraction, Section, Timesteps
+from pea.storage.local_copies import DEFAULT_BYTES
 
 
 class Phase(NamedTuple):
@@ -36,7 +38,10 @@ class TrainConfig(Section):
     batch_size: PositiveInt = 32
     """Records per batch and process, parallel and culture together."""
     culture_fraction: Fraction = 0.25
-    """Share of a batch that comes from the culture corpus, where there is one."""
+    """Share of a phase's rows that comes from the culture corpus, where there is one, whatever the batch size."""
+    min_captioned_fraction: Fraction = 0.0
+    """A run fails before its first step where a smaller share of a corpus' samples has a caption in one of the
+    student's languages. Those without are left out and counted."""
     culture_draws: PositiveInt | None = None
     """Draws (timestep, noise, caption drop) that a culture sample goes round on; null: a new one every time."""
     timesteps: Timesteps | None = None
@@ -103,6 +108,9 @@ class TrainConfig(Section):
     init: Literal["scaled", "torch"] = "scaled"
     """The adapter before the first step. ``scaled``: torch's initial weights, with the outputs scaled to the spread of
     the teacher's English text states; ``torch``: those weights as they are, as in the original code."""
+    init_from: SetupPath | None = None
+    """Adapter that the run starts from: its folder, or ``org/name@revision``. It must be for the same text encoder,
+    read alike, for a diffusion model of the same kind, and of the sizes in `student.adapter`. Null: initial weights."""
     seed: NonNegativeInt = 0
     """Seed of the adapter's initial weights and of the order of the records."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -135,6 +143,9 @@ class TrainConfig(Section):
     """Steps between two rows of the training log."""
     num_workers: NonNegativeInt = 0
     """Batches that a thread reads ahead of the trainer; 0 reads them between the steps."""
+    local_copy_bytes: NonNegativeInt = DEFAULT_BYTES
+    """What is read of caches in buckets is kept on this machine's disk (``PEA_WORK_DIR``) for the next epoch, up to
+    this size of all copies there; 0 keeps none."""
 
     @model_validator(mode="after")
     def _check_what_needs_another(self) -> Self:

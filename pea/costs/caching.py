@@ -21,8 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pea.cache.schema import NOISE_PRED, ArraySpec, block_of, gains_by_compression
 from pea.collect.layout import BucketLayout
+from pea.file_names import MODEL_CONFIG
 from pea.models.teacher_parts import pooled_dim_of
-from pea.models.unet import unet_config, unet_on_meta
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import unet_on_meta
 from pea.models.vae import vae_config
 
 NUM_TOKENS = 77
@@ -167,7 +169,7 @@ def flops(models: Models, layout: BucketLayout, bucket: tuple[int, int]) -> Flop
 
 def read_models(checkpoint: Path) -> Models:
     """The configurations in a diffusers checkpoint folder; English encoders that are not there count nothing."""
-    texts = [checkpoint / name / "config.json" for name in ("text_encoder", "text_encoder_2")]
+    texts = [checkpoint / name / MODEL_CONFIG for name in ("text_encoder", "text_encoder_2")]
     text = [json.loads(path.read_text(encoding="utf-8")) for path in texts if path.is_file()]
     return Models(unet_config(checkpoint), vae_config(checkpoint), text)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from pea.errors import CheckpointError
 from pea.evaluation.drawing import Images
+from pea.file_names import MODEL_CONFIG
 
 ENTRY_POINTS = "pea.judges"
 """Group of entry points: name in a judge's `config.json` (`_class_name`) -> a class with `load(folder)`."""
@@ -27,7 +28,7 @@ def load_judge(folder: Path) -> Judge:
     Raises:
         CheckpointError: the folder is missing, or names no judge that is installed.
     """
-    path = folder / "config.json"
+    path = folder / MODEL_CONFIG
     try:
         name = json.loads(path.read_text("utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -59,7 +59,8 @@ def _answers(adapter: PEA, states: States, captions: Sequence[str]) -> TextStati
     def answer(some: Sequence[str]) -> Conditioning:
         hidden, mask = (None if part is None else part.to(device) for part in states(some))
         assert hidden is not None
-        return adapter(hidden.float(), mask)
+        answer: Conditioning = adapter(hidden.float(), mask)
+        return answer
 
     groups = (answer(captions[start : start + _AT_ONCE]) for start in range(0, len(captions), _AT_ONCE))
     try:

@@ -17,6 +17,7 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.models.loaded_tensors import fits, put_back
 from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
 
@@ -97,7 +98,7 @@ def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | N
 
 def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool) -> Any:
     if is_diffusers:
-        return kind.from_config(json.loads((folder / "config.json").read_text("utf-8")))
+        return kind.from_config(json.loads((folder / MODEL_CONFIG).read_text("utf-8")))
     config_kind = getattr(kind, "config_class", None) or AutoConfig
     config = config_kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if hasattr(kind, "from_config"):
@@ -138,7 +139,7 @@ def _check_folder(folder: Path) -> None:
 def _check_class(kind: Any, folder: Path) -> None:
     """Refuse a configuration that names another class; where it names none, the tensors tell."""
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = json.loads((folder / MODEL_CONFIG).read_text("utf-8"))
     except (OSError, ValueError):
         config = None
     if not isinstance(config, dict):
@@ -158,7 +159,7 @@ def _check_class(kind: Any, folder: Path) -> None:
             return  # the text tower of a whole CLIP
     if expected and got and expected != got:
         raise CheckpointError(
-            f"cannot load this folder as {kind.__name__}", where=folder / "config.json", expected=expected, got=got
+            f"cannot load this folder as {kind.__name__}", where=folder / MODEL_CONFIG, expected=expected, got=got
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.models.noise_schedule import schedule_fields
 
 _SIZES = 6
@@ -38,12 +39,12 @@ def read_config(folder: Path, what: str) -> dict[str, Any]:
         CheckpointError: there is none.
     """
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
+        config = json.loads((folder / MODEL_CONFIG).read_text("utf-8"))
         if not isinstance(config, dict):
             raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
         got = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"no {what} configuration", where=folder / "config.json", got=got) from None
+        raise CheckpointError(f"no {what} configuration", where=folder / MODEL_CONFIG, got=got) from None
     return config
 
 

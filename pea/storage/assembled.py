@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import new_folder
-
-_CONFIG = "config.json"
 
 
 def assembled_folder(base: Path, parts: Mapping[str, Path]) -> Path:
@@ -42,9 +41,9 @@ def assembled_folder(base: Path, parts: Mapping[str, Path]) -> Path:
 def _part(name: str, folder: Path) -> Path:
     """The folder of a part: given itself, or within that of a pipeline."""
     for found in (folder / name, folder):
-        if (found / _CONFIG).is_file():
+        if (found / MODEL_CONFIG).is_file():
             return found
-    raise CheckpointError(f"no {name} here", where=folder, expected=f"{_CONFIG}, or {name}/{_CONFIG}")
+    raise CheckpointError(f"no {name} here", where=folder, expected=f"{MODEL_CONFIG}, or {name}/{MODEL_CONFIG}")
 
 
 def _cache() -> Path:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pea.file_names import METRICS, MODEL_CONFIG, REPORT, SAVED_STATE
 from pea.storage.digests import crc32_file
 from pea.storage.durable import is_temporary, write_text
 from pea.storage.location import Location
 from pea.storage.status import Status
 from pea.storage.transfer import copy_file
 
-_COMPLETING = ("config.json", "state.json", "metrics.json", "report.html")
+_COMPLETING = (MODEL_CONFIG, SAVED_STATE, METRICS, REPORT)
 """Files that make the folder they are in look finished."""
 _GUARDED = ".safetensors"
 """Files that are not to be changed below a completing one."""

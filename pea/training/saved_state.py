@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pea.errors import DiskFullError, StorageError
+from pea.file_names import SAVED_STATE
 from pea.storage.digests import sha256_file, sha256_text
 from pea.storage.durable import new_folder
 
 Record = dict[str, Any]
-_RECORD = "state.json"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TrainStates:
                 path = temporary / f"{name}.safetensors"
                 _save_tensors(plain, path)
                 files[path.name] = sha256_file(path)
-            (temporary / _RECORD).write_text(_sealed(state.record, files), "utf-8")
+            (temporary / SAVED_STATE).write_text(_sealed(state.record, files), "utf-8")
         for old in self._folders()[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -105,7 +105,7 @@ def _digest(content: Record) -> str:
 def _read(folder: Path) -> TrainState:
     record, files = _read_record(folder)
     if files is not None:
-        present = {path.name for path in folder.iterdir()} - {_RECORD}
+        present = {path.name for path in folder.iterdir()} - {SAVED_STATE}
         for name in sorted(files.keys() | present):
             if name not in present or name not in files:
                 raise _DamagedError(f"{name} is {'missing' if name in files else 'not a part of it'}")
@@ -121,11 +121,11 @@ def _read(folder: Path) -> TrainState:
 def _read_record(folder: Path) -> tuple[Record, dict[str, str] | None]:
     """The record, and the digests of the files; None in a state from before there were any."""
     try:
-        content = json.loads((folder / _RECORD).read_text("utf-8"))
+        content = json.loads((folder / SAVED_STATE).read_text("utf-8"))
     except FileNotFoundError:
-        raise _DamagedError(f"{_RECORD} is missing") from None
+        raise _DamagedError(f"{SAVED_STATE} is missing") from None
     except (ValueError, RecursionError):
-        raise _DamagedError(f"{_RECORD} is no JSON") from None
+        raise _DamagedError(f"{SAVED_STATE} is no JSON") from None
     if isinstance(content, dict) and "fingerprint" in content:
         return content, None
     try:
@@ -133,7 +133,7 @@ def _read_record(folder: Path) -> tuple[Record, dict[str, str] | None]:
     except (KeyError, TypeError):
         intact = False
     if not intact:
-        raise _DamagedError(f"{_RECORD} has other bytes than were saved")
+        raise _DamagedError(f"{SAVED_STATE} has other bytes than were saved")
     return content["record"], content["files"]
 
 

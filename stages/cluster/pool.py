@@ -18,7 +18,7 @@ from stages.cluster.actors import Actors
 from stages.cluster.retries import Job
 from stages.cluster.schedule import Schedule
 from stages.cluster.session import first_line
-from stages.cluster.teacher_actor import ActorNews, BusyElsewhere, DoneByAnother, InFlight
+from stages.cluster.teacher_actor import ActorEvent, BusyElsewhere, DoneByAnother, InFlight
 from stages.command.progress import StageProgress
 
 _POLL_S = 1.0
@@ -26,7 +26,7 @@ _ONE_AT_A_TIME = 1  # the worker goes on when the driver has taken what it said
 
 
 class Pool:
-    """Hands the jobs of one corpus to actors, follows their news, and replaces actors that died."""
+    """Hands the jobs of one corpus to actors, follows their events, and replaces actors that died."""
 
     def __init__(self, config: Config, corpus: str, jobs: list[Job], actors: Actors) -> None:
         self._directory = config.cache_dir(corpus)
@@ -34,7 +34,7 @@ class Pool:
         self._corpus, self._jobs, self._actors = corpus, jobs, actors
         self._schedule = Schedule(jobs, config.cache.run.num_actors, actors.trust)
         self._streams: dict[Any, tuple[int, Job]] = {}
-        """Stream of news -> (actor, job)."""
+        """Stream of events -> (actor, job)."""
         self._others: dict[int, DoneByAnother | BusyElsewhere] = {}
         """Actor -> what another run has to do with its job."""
         self._staffed = float("-inf")
@@ -77,7 +77,7 @@ class Pool:
             self._schedule.see_nodes(roomy)
 
     def _wait(self) -> list[Any]:
-        """The streams with news."""
+        """The streams with events."""
         awaited = [*self._streams, *self._actors.awaited]
         if not awaited:
             time.sleep(_POLL_S)
@@ -106,17 +106,17 @@ class Pool:
             self._after_failure(actor, job, error)
         del self._streams[stream]
 
-    def _note(self, actor: int, job: Job, news: ActorNews) -> None:
-        if isinstance(news, Started):
-            job.num_expected = news.num_expected
-        elif isinstance(news, Done):
-            job.num_done += news.num_samples
-        elif isinstance(news, InFlight):
-            job.key_in_flight = news.key
-        elif isinstance(news, DoneByAnother | BusyElsewhere):
-            self._others[actor] = news
-        elif isinstance(news, Finished):
-            self.stage_seconds.update(news.stage_seconds)
+    def _note(self, actor: int, job: Job, event: ActorEvent) -> None:
+        if isinstance(event, Started):
+            job.num_expected = event.num_expected
+        elif isinstance(event, Done):
+            job.num_done += event.num_samples
+        elif isinstance(event, InFlight):
+            job.key_in_flight = event.key
+        elif isinstance(event, DoneByAnother | BusyElsewhere):
+            self._others[actor] = event
+        elif isinstance(event, Finished):
+            self.stage_seconds.update(event.stage_seconds)
 
     def _after_success(self, actor: int) -> None:
         other = self._others.pop(actor, None)

@@ -13,9 +13,8 @@ from pea.cache.removals import REASON as REMOVED
 from pea.cache.totals import totals
 from pea.config import CacheConfig
 from pea.errors import CacheError, LocationMissingError
+from pea.file_names import CACHE_SUMMARY
 from pea.storage import Location
-
-FILE_NAME = "run_summary.json"
 
 
 def summarize(
@@ -26,7 +25,7 @@ def summarize(
     stage_seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """Write ``run_summary.json`` into the cache's folder and return it; seconds add up over resumed runs."""
-    place = Location.parse(directory) / FILE_NAME
+    place = Location.parse(directory) / CACHE_SUMMARY
     try:
         previous = json.loads(place.read_text())
     except (LocationMissingError, ValueError):
@@ -80,5 +79,5 @@ def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheC
             where=directory,
             expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
             got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
-            remedy="`pea inspect ls CACHE TAR` names them.",
+            remedy=f"`pea inspect ls {directory} --dropped` names them.",
         )

@@ -13,7 +13,7 @@ import ray
 from pea.cache import Cache
 from pea.cache.completion import read_summary
 from pea.cache.manifest import read_manifest
-from pea.collect.events import News, Task
+from pea.collect.events import ProgressEvent, Task
 from pea.config import Config
 from pea.errors import CacheError, DeviceError, ShardUnfinishedError
 from pea.storage import configure
@@ -23,7 +23,7 @@ from pea.storage.processes import ProcessName, this_process
 
 @dataclass(frozen=True)
 class InFlight:
-    """News of a careful task: what is about to be worked on. The work waits until the driver has heard of it."""
+    """Event of a careful task: what is about to be worked on. The work waits until the driver has heard of it."""
 
     key: str
     """Key of the sample; empty when it could be several."""
@@ -31,18 +31,18 @@ class InFlight:
 
 @dataclass(frozen=True)
 class DoneByAnother:
-    """The only news of a part that another run has finished."""
+    """The only event of a part that another run has finished."""
 
 
 @dataclass(frozen=True)
 class BusyElsewhere:
-    """The only news of a part that another run is working on."""
+    """The only event of a part that another run is working on."""
 
     owner: str
     """Who that is."""
 
 
-ActorNews = News | InFlight | DoneByAnother | BusyElsewhere
+ActorEvent = ProgressEvent | InFlight | DoneByAnother | BusyElsewhere
 
 
 @ray.remote(max_restarts=0)
@@ -58,7 +58,7 @@ class TeacherActor:
         """Ray's id of the node that it runs on, and its process. Answers once the actor is placed and made."""
         return str(ray.get_runtime_context().get_node_id()), this_process()
 
-    def collect(self, corpus: str, task: Task, ours: Collection[ProcessName]) -> Iterator[ActorNews]:
+    def collect(self, corpus: str, task: Task, ours: Collection[ProcessName]) -> Iterator[ActorEvent]:
         """Write one part of a shard; streams what has been done. Models are loaded when they are first needed.
 
         ``ours``: the processes of this run's actors, of which the dead may still hold a lease.
@@ -72,7 +72,7 @@ class TeacherActor:
         else:
             yield from self._collect(corpus, cache, task)
 
-    def _collect(self, corpus: str, cache: Cache, task: Task) -> Iterator[ActorNews]:
+    def _collect(self, corpus: str, cache: Cache, task: Task) -> Iterator[ActorEvent]:
         if corpus not in self._collectors:
             self._collectors[corpus] = self._load(corpus)
         collector = self._collectors[corpus]
@@ -95,7 +95,7 @@ class TeacherActor:
         return Collector(self._config, corpus, _device(self._config.cache.run.device))
 
 
-def with_keys(work: Callable[[Callable[[str], None]], Iterator[News]]) -> Iterator[News | InFlight]:
+def with_keys(work: Callable[[Callable[[str], None]], Iterator[ProgressEvent]]) -> Iterator[ProgressEvent | InFlight]:
     """What ``work`` yields, and between it an ``InFlight`` for each call of the function that ``work`` is given.
 
     The call returns when the consumer of this generator asks for the next item: under a back pressure of one item that
@@ -111,8 +111,8 @@ def with_keys(work: Callable[[Callable[[str], None]], Iterator[News]]) -> Iterat
 
     def run() -> None:
         try:
-            for news in work(in_flight):
-                told.put((news, bool))
+            for event in work(in_flight):
+                told.put((event, bool))
             told.put((end, bool))
         except BaseException as error:  # noqa: BLE001 - it belongs to the thread that reads
             told.put((error, bool))

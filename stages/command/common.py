@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.config import Config, load_config, resolved_yaml
+from pea.file_names import RUN_CONFIG
 from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
 from stages.command.console import Console
@@ -34,7 +35,7 @@ def config_from(arguments: argparse.Namespace) -> Config:
 def save_resolved(config: Config, folder: Path) -> None:
     """Write the resolved configuration beside what the stages make, into the run folder as it is worked on."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "config.yaml", resolved_yaml(config))
+    write_text(folder / RUN_CONFIG, resolved_yaml(config))
 
 
 def run_stage(run: Callable[[Config, Console], Any], arguments: argparse.Namespace) -> int:

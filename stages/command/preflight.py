@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.collect.layout import bucket_layouts, latent_shape
 from pea.config import Config
 from pea.corpus.tars import expand_tars
 from pea.errors import CheckpointError, CorpusError
@@ -23,9 +22,15 @@ def preflight(config: Config) -> list[str]:
         CorpusError: a tar is missing.
         EvaluationError: a prompt file is unreadable.
     """
-    for corpus in (config.corpora.parallel, config.corpora.culture):
-        if corpus is not None:
+    corpora = [corpus for corpus in (config.corpora.parallel, config.corpora.culture) if corpus is not None]
+    missing = list[CorpusError]()
+    for corpus in corpora:
+        try:
             expand_tars(corpus.tars)
+        except CorpusError as error:
+            missing.append(error)
+    if missing:
+        raise missing[0] if len(missing) == 1 else CorpusError(" | ".join(map(str, missing)))
     check_teacher_folder(config)
     return check_rest(config)
 
@@ -72,6 +77,7 @@ def check_teacher_folder(config: Config) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+    from pea.collect.layout import bucket_layouts, latent_shape
     from pea.models.loading import check_weights
     from pea.models.teacher_parts import check_teacher
     from pea.models.vae import vae_config
@@ -125,10 +131,12 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     """The student's encoder and the prompts; returns what is not there yet, judge and CLIP included.
 
     Raises:
-        CheckpointError: the encoder cannot be used, or is needed and is not there.
+        CheckpointError: the encoder, or the adapter to start from, cannot be used, or is needed and is not there.
         EvaluationError: a prompt file is unreadable.
     """
     from pea.models.native import check_native
+    from pea.storage.hub import is_hub_id
+    from stages.training.warm_start import check_warm_start
 
     evaluate, student = config.evaluate, config.student
     paths = {"evaluate.judge": evaluate.judge, "evaluate.clip": evaluate.clip}
@@ -141,4 +149,9 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     for path in evaluate.prompts.values():
         if path.exists():
             read_prompts(path)
+    start = config.train.init_from
+    if start is not None and not student_is_needed and not is_hub_id(start) and not start.exists():
+        paths["train.init_from"] = start
+    elif "student.encoder" not in paths and (is_hub_id(teacher := config.teacher.checkpoint) or teacher.exists()):
+        check_warm_start(config)
     return [f"{name}: {path} is not there yet" for name, path in paths.items() if path and not path.exists()]

@@ -13,6 +13,7 @@ from typing import Any
 
 from pea.cache.content import cache_content, is_cache
 from pea.errors import CacheError, LocationMissingError
+from pea.file_names import MODEL_CONFIG
 from pea.storage.digests import canonical_json, sha256_file, sha256_text
 from pea.storage.durable import TEMPORARY, write_text
 from pea.storage.location import Location
@@ -76,7 +77,7 @@ class Digests:
         else:
             names = sorted(name for name in os.listdir(place) if TEMPORARY not in name)
             if _is_adapter(place):
-                names = [name for name in names if name == "config.json" or name.endswith(".safetensors")]
+                names = [name for name in names if name == MODEL_CONFIG or name.endswith(".safetensors")]
             for name in names:
                 yield from self._at(place / name)
 
@@ -94,7 +95,7 @@ class Digests:
 
 def _is_adapter(folder: Path | Location) -> bool:
     try:
-        config = json.loads((Location.parse(folder) / "config.json").read_text())
+        config = json.loads((Location.parse(folder) / MODEL_CONFIG).read_text())
     except (LocationMissingError, OSError, ValueError):
         return False
     return isinstance(config, dict) and config.get("_class_name") == "PEA"
@@ -116,7 +117,7 @@ def _at_url(place: Location) -> Iterator[tuple[str, Content]]:
     entries = [entry for entry in place.entries(recursive=True) if entry.status]
     if _is_adapter(place):
         entries = [each for each in entries if "/" not in each.name]
-        entries = [each for each in entries if each.name == "config.json" or each.name.endswith(".safetensors")]
+        entries = [each for each in entries if each.name == MODEL_CONFIG or each.name.endswith(".safetensors")]
     below = {str(place / entry.name): entry.status for entry in entries if entry.status}
     if not below and place.exists():
         below = {str(place): place.status()}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pea.attention.layers import AttentionLayers
+from pea.attention.layers import MAX_POWER_BATCHES, AttentionLayers
 from pea.attention.queries import AttentionTargets
 from pea.batches.batch import Batch
 from pea.batches.curriculum import Curriculum, stages
@@ -17,7 +17,6 @@ from pea.batches.dataset import BatchPlan, TrainingData
 from pea.batches.selection import Selection
 from pea.batches.text_states import TextStates
 from pea.cache import Cache
-from pea.cache.identity import reading_identity
 from pea.config import Config, Phase, TrainConfig
 from pea.draws.recipe import DrawRecipe
 from pea.errors import ConfigError
@@ -26,9 +25,12 @@ from pea.models.english import EnglishEncoder
 from pea.models.trainable import open_unet
 from pea.models.unet import Blocks, Teacher
 from pea.models.vae import vae_scaling_factor
+from pea.training.recipe import with_recipe
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
+from stages.training.caches import open_cache
 from stages.training.fingerprints import fingerprint_with_unet
+from stages.training.sources import check_rows, parallel_batches
 from stages.training.start import Start
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
 
@@ -79,10 +81,11 @@ def prepare(
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others.
     """
-    parallel = Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
-    culture = None
-    if config.corpora.culture:
-        culture = Cache.open(config.cache_dir("culture"), expect=reading_identity(config, "culture"))
+    parallel = open_cache(config, "parallel")
+    width = config.student.adapter.hidden_size
+    train = with_recipe(Phase("unet", config.train), width, num_processes, lambda: parallel.num_samples).train
+    config = config.model_copy(update={"train": train})
+    culture = open_cache(config, "culture") if config.corpora.culture else None
     own_queries = bool(config.train.attention_weight) and config.train.attention_queries == "student"
     teacher = Teacher.from_checkpoint(
         config.teacher.folder,
@@ -109,7 +112,9 @@ def prepare(
         native_states=start.tables.native,
         english_states=start.tables.english_means if config.train.text_weight else None,
         block_weights=_block_weights(config, parallel, blocks),
-        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes) | start.fingerprint,
+        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes)
+        | data.fingerprint
+        | start.fingerprint,
         attention=_attention(config, data, teacher, device) if config.train.attention_weight else None,
     )
 
@@ -125,12 +130,15 @@ def _data(
     """The rows to train on, the batches made of them, and the rows that are held out."""
     train, fraction = config.train, config.train.validation_fraction
 
-    def open_data(selection: Selection) -> TrainingData:
-        spoken = culture if culture and selection.keeps_any(culture) else None
-        return _training_data(config, parallel, spoken, teacher, blocks, selection)
+    def open_data(selection: Selection, culture: Cache | None = culture) -> TrainingData:
+        return _training_data(config, parallel, culture, teacher, blocks, selection)
 
     data = open_data(Selection(fraction, timesteps=train.timesteps))
-    validation = open_data(Selection(fraction, held_out=True, timesteps=train.timesteps)) if fraction else None
+    check_rows(data, train, num_processes)
+    validation = None
+    if fraction:
+        held_out = Selection(fraction, True, train.timesteps, config.student.caption_languages)
+        validation = open_data(held_out, culture if culture and held_out.keeps_any(culture) else None)
     if not train.curriculum_steps:
         return data, data.batch, validation
     per_step = train.gradient_accumulation_steps * num_processes
@@ -176,15 +184,16 @@ def _training_data(
 
 def _attention(config: Config, data: TrainingData, teacher: Teacher, device: torch.device) -> AttentionLoss | None:
     """The loss on the cached queries, with the UNet's own layers; None where all rows are culture rows."""
-    if not data.batch(0).num_parallel:
+    if config.train.culture_fraction == 1 and data.culture:
         return None
+    with_parallel = parallel_batches(data, MAX_POWER_BATCHES)
 
     def take(name: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
         module = teacher.unet.get_submodule(name)
         return {each: module.get_parameter(each).detach() for each in names}
 
     def targets(index: int) -> AttentionTargets:
-        found = data.batch(index).attention
+        found = data.batch(with_parallel[index]).attention
         assert found is not None
         return found.to(device)
 

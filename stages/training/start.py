@@ -16,12 +16,14 @@ from pea.config import Config
 from pea.errors import CacheError
 from pea.models.adapter import PEA, new_adapter
 from pea.models.adapter_start import scale_outputs
+from pea.models.encoders.places import record_with_places
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
 from pea.models.text_statistics import TextStatistics, encoded_statistics
 from pea.models.unet import unet_config
 from pea.storage.durable import write_text
 from stages.training.text_tables import TextTables, teacher_digest, text_states_folder
+from stages.training.warm_start import warm_start
 
 
 @dataclass
@@ -36,18 +38,25 @@ class Start:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the start beside settings and encoders; nothing with torch's weights, as in old states."""
-        return {"start": self.statistics.digest} if self.config.train.init == "scaled" else {}
+        return {"start": self.statistics.digest} if self._is_scaled else {}
 
     def adapter(self) -> PEA:
         """The adapter before the first step, on the CPU, with a record of its start; a new one each time."""
         return deepcopy(self._adapter)
+
+    @property
+    def _is_scaled(self) -> bool:
+        return self.config.train.init == "scaled" and self.config.train.init_from is None
 
     @cached_property
     def _adapter(self) -> PEA:
         unet = unet_config(self.config.teacher.folder)
         adapter = untrained_adapter(self.config, unet, self.tables.encoder, self.cache.identity)
         record: dict[str, Any] = {"init": self.config.train.init}
-        if record["init"] == "scaled":
+        if self.config.train.init_from is not None:
+            adapter.load_state_dict(warm_start(self.config, self.tables.encoder).state_dict())
+            record = {"init": "from_adapter"}
+        elif self._is_scaled:
             captions = first_captions(self.cache.shards, self.config.student.caption_languages)
             factors = scale_outputs(adapter.to(self.tables.device), self.tables.native, captions, self.statistics)
             record |= {**factors, "statistics": self.statistics.digest}
@@ -99,7 +108,7 @@ def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity:
     unet_digest = identity.fields.get("teacher.unet")
     adapter.register_to_config(
         cache_identity=identity.digest,
-        encoder=encoder.record,
+        encoder=record_with_places(encoder.record, config.student.places),
         base_model={
             "name": config.teacher.name,
             "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,

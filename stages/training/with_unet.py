@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -15,6 +15,7 @@ from pea.batches.dataset import prefetch
 from pea.config import Config
 from pea.costs.training import RowFlops
 from pea.cpu import shared_threads
+from pea.file_names import TRAIN_LOG, VALIDATION_LOG
 from pea.models.trainable import Trained
 from pea.storage.leases import Lease
 from pea.training.saved_state import MovingAverage
@@ -30,6 +31,7 @@ from stages.training.pictures import Pictures
 from stages.training.setup import Setup
 from stages.training.step import OptimizerStep
 from stages.training.validation import Validation
+from stages.training.warm_start import warm_start_record
 
 
 class WithUnetPhase:
@@ -57,8 +59,8 @@ class WithUnetPhase:
         self.wrapped: nn.Module
         self.wrapped, optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.losses = BatchLosses(config, setup, self.wrapped, accelerator)
-        self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
-        validation, log = None, TrainLog(config.adapter_dir / "validation_log.jsonl")
+        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
+        validation, log = None, TrainLog(config.adapter_dir / VALIDATION_LOG)
         if setup.validation is not None:
             validation = Validation(
                 setup.validation, self.train.validation_batches, self.trained, log, self.train.patience
@@ -72,9 +74,11 @@ class WithUnetPhase:
         self.pictures = Pictures(config, setup, accelerator) if wanted else None
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
 
-    def run(self) -> dict[str, Any]:
-        """Train to the last step and publish the adapter; returns the summary."""
+    def run(self, captions: Mapping[str, Any]) -> dict[str, Any]:
+        """Train to the last step and publish the adapter; returns the summary, which takes over `captions`."""
         self._resume()
+        if self.setup.validation is not None and self.setup.data.culture and not self.setup.validation.culture:
+            self._say("validation: no culture sample is held out; its loss is that of the parallel records")
         start, steps, note = self.counters.step, self.train.steps, ""
         finished = (
             start >= steps
@@ -98,7 +102,7 @@ class WithUnetPhase:
                     finished = True
                     self.checkpoints.save(self.parts)
                 progress.update(done, steps, (done - start) * self.rows_per_step, note)
-        return self._finish()
+        return self._finish(captions)
 
     def _has_stopped_falling(self) -> bool:
         """Whether the validation loss has, in every process, for as long as the run has patience."""
@@ -166,7 +170,7 @@ class WithUnetPhase:
     def _samples_per_s(self) -> float:
         return round(self.rows_per_step * self.counters.step / max(self.counters.seconds, 1e-9), 1)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, captions: Mapping[str, Any]) -> dict[str, Any]:
         validation, average = self.parts.validation, self.parts.average
         counters = self.counters
         done = PhaseDone("unet", counters.step, counters.step * self.rows_per_step, counters.seconds, self.row_flops)
@@ -174,9 +178,11 @@ class WithUnetPhase:
             "skipped_steps": counters.skipped,
             "method": self.train.method,
             "start": self.setup.adapter.config.start,
+            **warm_start_record(self.config),
             "trained_parameters": self.trained.num_parameters,
             "records": self.setup.data.num_records,
             "culture_samples": self.setup.data.num_culture_samples,
+            "captions": dict(captions),
             "targets": self.train.targets,
             "peak_gpu_memory_bytes": peak_gpu_memory_bytes(self.accelerator.device),
         }

@@ -22,6 +22,7 @@ from pea.batches.dataset import prefetch
 from pea.config import Config
 from pea.costs.training import RowFlops
 from pea.errors import TrainingError
+from pea.file_names import TRAIN_LOG
 from pea.storage.leases import Lease
 from pea.training.losses import text_distance
 from pea.training.saved_state import TrainState, TrainStates, optimizer_tensors, restore_optimizer
@@ -31,11 +32,12 @@ from pea.training.train_log import TrainLog
 from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.command.run_folder import publish_so_far
+from stages.training.caches import open_cache
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
 from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
 from stages.training.start import Start
-from stages.training.without_unet_setup import WithoutUnetSetup, open_parallel, prepare_without_unet
+from stages.training.without_unet_setup import WithoutUnetSetup, prepare_without_unet
 
 
 class PhaseResult(NamedTuple):
@@ -69,7 +71,7 @@ def run_without_unet(
         IdentityError: it is not the cache that this configuration describes.
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
-    cache, kind = open_parallel(config), position.phase.kind
+    cache, kind = open_cache(config, "parallel"), position.phase.kind
     states = TrainStates(config.adapter_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
     phases = position.phases[: position.number]
     fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
@@ -136,7 +138,7 @@ class WithoutUnetPhase:
         self.adapter: nn.Module
         self.adapter, self.optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.powers = None if setup.layers is None else self._powers()
-        self.log = TrainLog(config.adapter_dir / "train_log.jsonl")
+        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
         self.meter = LossMeter()
         flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.row_flops = flops.text if setup.layers is None else flops.attention

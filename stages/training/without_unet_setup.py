@@ -15,7 +15,6 @@ from pea.batches.attention_rows import text_arrays
 from pea.batches.selection import Selection
 from pea.batches.text_states import TextStates
 from pea.cache import Cache
-from pea.cache.identity import reading_identity
 from pea.config import Config
 from pea.models.adapter import PEA
 from pea.models.conditioning import on_device
@@ -33,15 +32,6 @@ class WithoutUnetSetup:
     adapter: PEA
     """As the run starts with it, on the device."""
     native_states: TextStates
-
-
-def open_parallel(config: Config) -> Cache:
-    """The checked cache.
-
-    Raises:
-        IdentityError: it is not the one that this configuration describes.
-    """
-    return Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
 
 
 def prepare_without_unet(

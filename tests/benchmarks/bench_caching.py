@@ -32,7 +32,7 @@ import torch
 
 from pea.cache import Cache, cache_identity
 from pea.collect.collector import Collector, Finished, Task
-from pea.collect.overlap import side_by_side
+from pea.collect.overlap import map_in_threads
 from pea.collect.teacher_rows import Decoded, FrozenModels
 from pea.config import Config, load_config
 from pea.corpus.images import bucket_name
@@ -79,10 +79,10 @@ class Caching:
         shutil.rmtree(self.config.cache_dir("parallel"), ignore_errors=True)
         cache = Cache.create_or_resume(self.config.cache_dir("parallel"), self.identity)
         (part,) = cache.plan()
-        for news in self.collector.collect(cache, Task(part, self.tar)):
-            if isinstance(news, Finished):
-                self.num_records = news.num_samples * part.num_draws
-                self.parts.update(news.stage_seconds)
+        for event in self.collector.collect(cache, Task(part, self.tar)):
+            if isinstance(event, Finished):
+                self.num_records = event.num_samples * part.num_draws
+                self.parts.update(event.stage_seconds)
 
     @torch.inference_mode()
     def passes(self, batch: Sequence[Decoded]) -> None:
@@ -116,7 +116,7 @@ class Caching:
         threads, count = torch.get_num_threads(), sum(map(len, self.batches))
         together = self.collector._batches_at_once(count) if at_once else 1
         torch.set_num_threads(max(1, threads // together))
-        for _ in side_by_side(self.models_alone if models else self.passes, self.batches, together):
+        for _ in map_in_threads(self.models_alone if models else self.passes, self.batches, together):
             pass
         torch.set_num_threads(threads)
 
@@ -131,11 +131,11 @@ class Caching:
 
     def stage(self) -> float:
         """Seconds of a whole run on one actor, start included."""
-        from stages import cache_teacher
+        from stages.cluster.filling import fill_caches
 
         shutil.rmtree(self.config.cache_dir("parallel"), ignore_errors=True)
         started = time.perf_counter()
-        cache_teacher.run(self.config, Console(quiet=True))
+        fill_caches(self.config, Console(quiet=True))
         return time.perf_counter() - started
 
 

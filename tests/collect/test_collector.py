@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from pea.cache import Bucket, Cache, Identity, cache_identity
 from pea.cache.audit import audit
 from pea.collect import teacher_rows
-from pea.collect.collector import Collector, Done, Finished, News, Started, Task
+from pea.collect.collector import Collector, Done, Finished, ProgressEvent, Started, Task
 from pea.config import Config
 from pea.corpus.samples import Sample, place_in_bucket, read_tar
 from pea.draws.recipe import DrawRecipe, draws, latent_noise, noise
@@ -169,13 +169,15 @@ def test_careful_gives_the_same_bits_and_names_each_sample(fresh_run: Config, ti
     assert sorted(told) == sorted([*keys, *keys, *[""] * 4]), "decoded once, answered alone once, then four batches"
 
 
-def test_news_tell_how_much_is_done(fresh_run: Config) -> None:
+def test_events_tell_how_much_is_done(fresh_run: Config) -> None:
     cache = Cache.create_or_resume(fresh_run.cache_dir("parallel"), cache_identity(fresh_run, "parallel"))
     part = cache.plan()[0]
-    news: list[News] = list(Collector(fresh_run, "parallel", CPU).collect(cache, Task(part, _tar(fresh_run, part.tar))))
-    assert news[0] == Started(12)
-    assert sum(each.num_samples for each in news if isinstance(each, Done)) == 12
-    last = news[-1]
+    events: list[ProgressEvent] = list(
+        Collector(fresh_run, "parallel", CPU).collect(cache, Task(part, _tar(fresh_run, part.tar)))
+    )
+    assert events[0] == Started(12)
+    assert sum(each.num_samples for each in events if isinstance(each, Done)) == 12
+    last = events[-1]
     assert isinstance(last, Finished)
     assert last.num_samples == 12
     assert set(last.stage_seconds) == {"decode", "vae", "text", "draws", "teacher", "sketch", "write"}

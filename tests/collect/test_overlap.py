@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pea.collect.overlap import Behind, ahead, side_by_side
+from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
 
 
 def _failing(count: int) -> Iterator[int]:
@@ -23,11 +23,11 @@ def _pea_threads() -> list[str]:
 
 
 def test_ahead_keeps_order() -> None:
-    assert list(ahead(range(100), 3)) == list(range(100))
+    assert list(read_ahead(range(100), 3)) == list(range(100))
 
 
 def test_ahead_raises_after_the_items_before_the_error() -> None:
-    items, got = ahead(_failing(5), 3), []
+    items, got = read_ahead(_failing(5), 3), []
     with pytest.raises(ValueError, match="the source broke"):
         got.extend(items)  # type: ignore[func-returns-value]
     assert got == [0, 1, 2, 3, 4]
@@ -41,7 +41,7 @@ def test_ahead_runs_ahead_but_not_further_than_asked() -> None:
             made.append(number)
             yield number
 
-    items = ahead(source(), 4)
+    items = read_ahead(source(), 4)
     assert next(items) == 0
     deadline = time.monotonic() + 5
     while len(made) < 6 and time.monotonic() < deadline:
@@ -52,7 +52,7 @@ def test_ahead_runs_ahead_but_not_further_than_asked() -> None:
 
 
 def test_closing_ahead_ends_its_thread() -> None:
-    items = ahead(range(1000), 2)
+    items = read_ahead(range(1000), 2)
     next(items)
     items.close()
     assert _pea_threads() == []
@@ -60,7 +60,7 @@ def test_closing_ahead_ends_its_thread() -> None:
 
 def test_behind_uses_every_item_in_order() -> None:
     used: list[int] = []
-    with Behind(used.append, 2) as behind:
+    with WriteBehind(used.append, 2) as behind:
         for number in range(50):
             behind.put(number)
     assert used == list(range(50))
@@ -68,12 +68,12 @@ def test_behind_uses_every_item_in_order() -> None:
 
 
 def test_behind_raises_on_leaving() -> None:
-    with pytest.raises(ZeroDivisionError), Behind(lambda number: 1 // number, 10) as behind:
+    with pytest.raises(ZeroDivisionError), WriteBehind(lambda number: 1 // number, 10) as behind:
         behind.put(0)
 
 
 def test_behind_raises_at_a_later_put_and_never_blocks() -> None:
-    with pytest.raises(ZeroDivisionError), Behind(lambda number: 1 // number, 2) as behind:
+    with pytest.raises(ZeroDivisionError), WriteBehind(lambda number: 1 // number, 2) as behind:
         for _ in range(100):
             behind.put(0)
         pytest.fail("the error came too late")
@@ -86,7 +86,7 @@ def test_an_error_in_the_block_comes_first_and_cancels_what_waits() -> None:
         time.sleep(0.05)
         used.append(number)
 
-    with pytest.raises(KeyError), Behind(slowly, 100) as behind:
+    with pytest.raises(KeyError), WriteBehind(slowly, 100) as behind:
         for number in range(100):
             behind.put(number)
         raise KeyError("from the block")
@@ -99,7 +99,7 @@ def test_side_by_side_keeps_the_order_of_the_items(num_threads: int) -> None:
         time.sleep(0.02 if number % 3 == 0 else 0)
         return number * number
 
-    assert list(side_by_side(slow_at_first, range(20), num_threads)) == [number**2 for number in range(20)]
+    assert list(map_in_threads(slow_at_first, range(20), num_threads)) == [number**2 for number in range(20)]
 
 
 def test_side_by_side_uses_its_threads_and_takes_no_more_items_than_it_needs() -> None:
@@ -111,7 +111,7 @@ def test_side_by_side_uses_its_threads_and_takes_no_more_items_than_it_needs() -
             taken.append(number)
             yield number
 
-    results = side_by_side(lambda number: together.wait() >= 0 and number, items(), 2)
+    results = map_in_threads(lambda number: together.wait() >= 0 and number, items(), 2)
     assert next(results) == 0
     assert len(taken) == 3, "two in hand, one that waits"
     together.abort()
@@ -120,7 +120,7 @@ def test_side_by_side_uses_its_threads_and_takes_no_more_items_than_it_needs() -
 
 
 def test_side_by_side_raises_after_the_results_before_the_error() -> None:
-    results, got = side_by_side(lambda number: 6 // (3 - number), range(10), 2), []
+    results, got = map_in_threads(lambda number: 6 // (3 - number), range(10), 2), []
     with pytest.raises(ZeroDivisionError):
         got.extend(results)  # type: ignore[func-returns-value]
     assert got == [2, 3, 6]

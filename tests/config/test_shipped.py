@@ -11,7 +11,8 @@ import pytest
 
 from pea.config import load_config
 from pea.config.yaml_text import names_in, read_yaml
-from pea.models.unet import query_shapes, unet_config
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import query_shapes
 from stages.cli import main, parse
 from stages.search_plan import configurations, draw_candidates, read_search
 from stages.sweep_plan import Plan, plan

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +14,12 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 from PIL import Image
 
-from pea.collect.overlap import side_by_side
+from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
 from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
-from pea.evaluation.prompts import read_prompts, texts_in
+from pea.evaluation.prompts import Prompt, read_prompts, texts_in
+from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
 from pea.models.tensor_files import digest_of
@@ -39,6 +42,13 @@ class _Judge:
     def read(self, images: np.ndarray) -> dict[str, list[str]]:
         assert images.dtype == np.uint8
         return {"light": ["bright" if image.mean() > 127 else "dark" for image in images]}
+
+
+ROWS_OF_THREE = (("teacher", "en"), ("adapter", "zh"), ("adapter_ko", "ko"))
+
+
+def english_never(texts: object) -> Conditioning:
+    raise AssertionError(texts)
 
 
 def _write_prompts(path: Path, count: int, *, translation: bool) -> None:
@@ -78,14 +88,59 @@ def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> 
     metrics = json.loads((config.run_dir / "metrics.json").read_text())
     names = {f"{row}.{name}" for row in ("no_adapter", "adapter") for name in ("general", "culture")}
     names |= {"teacher.general", "teacher.culture_described", "translation.culture"}
-    assert set(metrics) == names | {"details", "cache.records", "seconds.train", "seconds.evaluate"}
+    assert set(metrics) == names | {"details", "drawings", "cache.records", "seconds.train", "seconds.evaluate"}
     assert metrics["cache.records"] == 48 and metrics["teacher.general"] == returned["teacher.general"] <= 1
     detail = metrics["details"]["adapter.culture"]
     assert detail["mean"]["n"] == 3 and detail["attributes"]["light"]["n"] == 3
     for row in evaluate.ROWS:
         folder = config.run_dir / "evaluate" / row / "culture"
-        assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"p{n}.png" for n in range(3))]
+        images = ["grid.png", *(f"p{n}.png" for n in range(3))]
+        assert sorted(path.name for path in folder.iterdir()) == [*images, "scores.jsonl"]
+        scored = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+        assert [each["id"] for each in scored] == ["p0", "p1", "p2"] and {e["accuracy"] for e in scored} <= {0.0, 1.0}
     assert _size(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
+
+
+def _evaluated(config: Config, folder: Path, console: Console = QUIET, **changes: object) -> dict[str, Any]:
+    """What `metrics.json` holds after an evaluation in a folder, with other settings than the fixture's."""
+    if not (folder / "adapter").exists():
+        shutil.copytree(config.adapter_dir, folder / "adapter")
+    settings = config.evaluate.model_copy(update={"num_inference_steps": 1, **changes})
+    evaluate.run(config.model_copy(update={"run_dir": folder, "evaluate": settings}), console)
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert set(content["details"]) == {name for name in content if name[:4] in ("adap", "no_a", "teac", "tran")}
+    return content
+
+
+def test_scores_of_other_settings_do_not_stand_side_by_side(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
+    everything = _evaluated(config, tmp_path)
+    assert everything["details"]["teacher.general"]["settings"]["num_prompts"] == 5
+    same = _evaluated(config, tmp_path, rows=("adapter",))
+    assert set(same["details"]) == set(everything["details"]), "equal settings: the other rows still compare"
+    said = io.StringIO()
+    other = _evaluated(config, tmp_path, Console(file=said), rows=("adapter",), num_inference_steps=2)
+    assert set(other["details"]) == {"adapter.general", "adapter.culture"}
+    assert set(other["drawings"]) == {"adapter/general", "adapter/culture"}
+    assert "the former score teacher.general is dropped (num_inference_steps 1 -> 2)" in said.getvalue()
+
+
+def test_fewer_prompts_or_another_adapter_make_former_scores_incomparable(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
+    _evaluated(config, tmp_path)
+    retrained_adapter = PEA.load(tmp_path / "adapter")
+    next(retrained_adapter.parameters()).data += 1
+    retrained_adapter.save_pretrained(tmp_path / "adapter")
+    retrained = _evaluated(config, tmp_path, rows=("teacher",))
+    rows = {name.split(".")[0] for name in retrained["details"]}
+    assert rows == {"teacher", "translation", "no_adapter"}, "only the adapter's scores were of the former weights"
+    fewer = _evaluated(config, tmp_path, rows=("adapter",), max_prompts=2)
+    assert set(fewer["details"]) == {"adapter.general", "adapter.culture"}
+    assert {detail["mean"]["n"] for detail in fewer["details"].values()} == {2}
 
 
 def _rows_drawn(config: Config, folder: Path, rows: tuple[str, ...] | None, console: Console = QUIET) -> set[str]:
@@ -115,6 +170,22 @@ def test_a_translation_that_is_asked_for_has_to_be_there(config: Config, tmp_pat
     assert not (tmp_path / "evaluate").exists()
 
 
+def test_prompts_without_a_caption_are_left_out_counted_and_said(config: Config) -> None:
+    texts = ({"en": "a cat", "zh": "一只猫"}, {"en": "a dog", "zh": " "[:0]}, {"en": "x", "zh": "猫", "ko": "고양이"})
+    prompts = [Prompt(f"p{number}", captions, {}) for number, captions in enumerate(texts)]
+    rows = [evaluate.Row(name, language, english_never) for name, language in ROWS_OF_THREE]
+    said = io.StringIO()
+    drawn = evaluate.drawings_of(config, Console(file=said), rows, {"general": prompts})
+    asked = {row.name: [prompt.id for prompt in found] for row, _, found in drawn}
+    assert asked == {"teacher": ["p0", "p2"], "adapter": ["p0", "p2"], "adapter_ko": ["p2"]}
+    assert "row adapter_ko, prompts general: 2 of 3 have no caption ko, and are left out\n" in said.getvalue()
+    assert "row teacher, prompts general: 1 of 3 have no caption en and zh, and are left out\n" in said.getvalue()
+    alone = {"general": prompts[1:2]}
+    with pytest.raises(EvaluationError, match=r"general.jsonl: no caption named 'zh'; got prompt p1"):
+        evaluate.drawings_of(config, QUIET, rows, alone)
+    assert evaluate.drawings_of(config, QUIET, rows[2:], alone) == []
+
+
 def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: Config, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(resolved_yaml(config), encoding="utf-8")
     sets = {"general": read_prompts(config.evaluate.prompts["general"])}
@@ -125,7 +196,7 @@ def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
     settings = config.evaluate.model_copy(update={"judge": None, "max_prompts": 1, "num_inference_steps": 1})
     metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
-    assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"}
+    assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"} and metrics["details"] == {}
     assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
 
 
@@ -287,6 +358,110 @@ def test_generate_takes_settings_as_other_commands_do(
     )
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("evaluate.guidence_scale=4", "did you mean evaluate.guidance_scale?"),
+        ("evaluate.guidance-scale=4", "did you mean evaluate.guidance_scale?"),
+        ("eval.guidance_scale = 4", "eval"),
+        ("guidance_scale=4", "guidance_scale"),
+        ("rundir=x", "did you mean run_dir?"),
+        ("seeds=4", "seeds"),
+        ("evaluate.seed:4", "evaluate.seed:4"),
+        ("evaluate.seed", "evaluate.seed"),
+    ],
+)
+def test_a_misspelt_setting_is_no_prompt(
+    config: Config, tmp_path: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    assert generate.main(["一只猫", word, "--config", str(path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_prompts_that_are_no_settings() -> None:
+    words = ["a=b", "E=mc²", "一只猫：红球", "a cat. a dog = pets", " run_dir=x", "evaluate.prompts.general=x"]
+    assert generate.split_words(words) == (
+        ["a=b", "E=mc²", "一只猫：红球", "a cat. a dog = pets", "run_dir=x"],
+        [words[-1]],
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(config: Config) -> list[str]:
+    """Adapter and base model, without a configuration."""
+    return ["--adapter", str(config.adapter_dir), "--base", str(config.teacher.checkpoint), "--steps", "1"]
+
+
+def test_generate_without_a_configuration(config: Config, alone: list[str], tmp_path: Path) -> None:
+    path, out = tmp_path / "setup.yaml", tmp_path / "out"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    more = ["--negative-prompt", "小", "--guidance", "3", "--seed", "4", "--num-images", "2", "--out", str(out)]
+    assert generate.main(["一只猫", *alone, *more]) == 0
+    with Image.open(out / "001-一只猫.png") as image:
+        kept, pixels = dict(image.text), np.asarray(image)
+    weights = json.loads((config.adapter_dir / "config.json").read_text())["weights"]
+    assert kept == {
+        "prompt": "一只猫",
+        "negative_prompt": "小",
+        "seed": "4",
+        "image_of_prompt": "1",
+        "steps": "1",
+        "guidance": "3.0",
+        "adapter": str(config.adapter_dir),
+        "adapter_weights": weights,
+        "base": str(config.teacher.checkpoint),
+        "Software": "PEA-Cache",
+    }
+    same = ["--config", str(path), "--steps", "1", *more[:-1], str(tmp_path / "same")]
+    assert generate.main(["一只猫", *same]) == 0
+    with Image.open(tmp_path / "same/001-一只猫.png") as image:
+        assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "out"), "--guidance", "0"]
+    long = "一只猫狗红球大小雪草"
+    assert generate.main([long, *alone, *out, "--size", "24x16"]) == 0
+    assert _size(tmp_path / f"out/000-{long}.png") == (24, 16)
+    assert "lost of a prompt: '雪草' (--chunk reads it in pieces)" in capsys.readouterr().err
+    with Image.open(tmp_path / f"out/000-{long}.png") as image:
+        cut = np.asarray(image)
+    assert generate.main([long, "猫", *alone, *out, "--size", "24x16", "--chunk"]) == 0
+    assert capsys.readouterr().err == ""
+    with Image.open(tmp_path / f"out/000-{long}.png") as image:
+        assert not np.array_equal(np.asarray(image), cut)
+    assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "17"]) == 2
+    assert "a size that cannot be drawn; expected multiples of 2; got 17x17" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    for wrong in ("0", "16x", "16x0", "big"):
+        with pytest.raises(SystemExit):
+            generate.main(["猫", *alone, "--size", wrong])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "which adapter?; expected --config FILE, or --adapter FOLDER (and --base); got neither"),
+        (["--adapter", "A", "--config", "B"], "which adapter?"),
+        (["--config", "B", "--base", "C"], "the configuration says which; got --base or --encoder"),
+        (["--adapter", "A", "evaluate.seed=3"], "a setting without --config; got evaluate.seed=3"),
+        (["--adapter", "A", "--set", "evaluate.seed=3"], "a setting without --config; got evaluate.seed=3"),
+        (["--adapter", "ADAPTER"], "does not say where its diffusion model is; got teacher. Give it with --base."),
+        (["--adapter", "A/b/c"], "A/b/c: no adapter here"),
+    ],
+)
+def test_what_to_draw_with_is_said_in_one_way(
+    config: Config, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(config.adapter_dir) if word == "ADAPTER" else word for word in words]
+    assert generate.main([*words[2:], "猫", *words[:2]] if "evaluate.seed=3" in words[2:3] else ["猫", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+
+
 def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CheckpointError, match="no judge here"):
         scoring.load_judge(tmp_path)
@@ -331,7 +506,7 @@ def test_threads_that_draw_at_the_same_time_change_nothing(config: Config) -> No
     batches = [(encode([text] * 2), [seed, seed + 1]) for seed, text in enumerate(["a cat", "a red dog", "two houses"])]
     empty = encode([""])
     alone = [drawer.draw(conditioning, empty, seeds) for conditioning, seeds in batches]
-    together = list(side_by_side(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
+    together = list(map_in_threads(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
     for one, other in zip(alone, together, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # rounding
     assert len({images.tobytes() for images in alone}) == 3

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.models.encoders.traits import READING
 from pea.models.imports.layouts import Layout, layout_of
 from pea.models.imports.published import read_published
@@ -57,7 +58,7 @@ def import_encoder(source: Path, out: Path, tokenizer: Path | None = None) -> Im
     with new_folder(out) as temporary:
         reading = {} if tower.max_tokens is None else {READING: {"max_tokens": tower.max_tokens}}
         config = tower.config | reading
-        (temporary / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        (temporary / MODEL_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         state = {name: tensor.detach().clone().contiguous() for name, tensor in tower.state.items()}
         save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
         write_tokenizer(tokenizer or beside, tower, temporary)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.models.imports.flax_files import read_flax
 
 _NAMES = (
@@ -27,7 +28,7 @@ _NAMES = (
 )
 """Of weight files in a published folder, the preferred first."""
 _ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".msgpack")
-_CONFIGS = ("config.json", "open_clip_config.json")
+_CONFIGS = (MODEL_CONFIG, "open_clip_config.json")
 
 
 @dataclass(frozen=True)

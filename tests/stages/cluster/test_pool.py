@@ -1,4 +1,4 @@
-"""What the pool makes of an actor's news and of its failures; Ray is played."""
+"""What the pool makes of an actor's events and of its failures; Ray is played."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def one_after_the_other(*answers: list[Any]) -> Script:
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
-def test_news_are_counted(work: Callable[[Script], Any]) -> None:
+def test_events_are_counted(work: Callable[[Script], Any]) -> None:
     job, actors, _ = work(one_after_the_other(NORMAL))
     assert (job.error, job.num_done, job.num_expected, actors.dropped) == ("", 2, 2, 0)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pea.cache import Cache
-from pea.collect.events import Done, News, Started, Task
+from pea.collect.events import Done, ProgressEvent, Started, Task
 from pea.storage import Location
 from pea.storage.leases import take
 from pea.storage.processes import this_process
@@ -43,31 +43,31 @@ def test_who_else_writes_a_part_is_seen_but_not_our_own_dead(cache: Cache) -> No
     assert owner_elsewhere(cache, task, ()) is None
 
 
-def test_news_come_in_order_and_work_goes_on_when_the_next_is_asked_for() -> None:
+def test_events_come_in_order_and_work_goes_on_when_the_next_is_asked_for() -> None:
     reached = list[str]()
 
-    def work(in_flight: Callable[[str], None]) -> Iterator[News]:
+    def work(in_flight: Callable[[str], None]) -> Iterator[ProgressEvent]:
         yield Started(1)
         reached.append("before")
         in_flight("k")
         reached.append("after")
         yield Done(1)
 
-    news = with_keys(work)
-    assert next(news) == Started(1)
-    assert next(news) == InFlight("k")
+    events = with_keys(work)
+    assert next(events) == Started(1)
+    assert next(events) == InFlight("k")
     assert reached == ["before"], "nobody has taken the key yet"
-    assert next(news) == Done(1) and reached == ["before", "after"]
-    assert list(news) == []
+    assert next(events) == Done(1) and reached == ["before", "after"]
+    assert list(events) == []
 
 
-def test_an_error_comes_after_the_news_before_it() -> None:
-    def work(in_flight: Callable[[str], None]) -> Iterator[News]:
+def test_an_error_comes_after_the_events_before_it() -> None:
+    def work(in_flight: Callable[[str], None]) -> Iterator[ProgressEvent]:
         in_flight("k")
         yield Started(1)
         raise ValueError("of the work")
 
-    news = with_keys(work)
-    assert [next(news), next(news)] == [InFlight("k"), Started(1)]
+    events = with_keys(work)
+    assert [next(events), next(events)] == [InFlight("k"), Started(1)]
     with pytest.raises(ValueError, match="of the work"):
-        next(news)
+        next(events)

@@ -20,9 +20,9 @@ from pea.models.text_statistics import text_statistics
 from pea.training.saved_state import TrainStates
 from stages import train_adapter
 from stages.command.console import Console
+from stages.training.caches import open_cache
 from stages.training.start import Start
 from stages.training.text_tables import TextTables, text_states_folder
-from stages.training.without_unet_setup import open_parallel
 from tests.tiny_setup import fill_cache, with_queries
 from tests.train_runs import log_rows, same, variant, weights
 
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 def start_of(config: Config) -> Start:
-    return Start(config, open_parallel(config), TextTables(config, CPU))
+    return Start(config, open_cache(config, "parallel"), TextTables(config, CPU))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_an_older_cache_asks_the_english_encoder_once(
     shutil.copytree(str(tiny_sdxl.cache_dir("parallel")), tmp_path / "cache/parallel")
     found = start_of(config).statistics
     english = EnglishEncoder.from_checkpoint(config.teacher.folder)
-    assert found == text_statistics([english.encode(first_captions(open_parallel(config).shards, ["en"]))])
+    assert found == text_statistics([english.encode(first_captions(open_cache(config, "parallel").shards, ["en"]))])
     monkeypatch.setattr(EnglishEncoder, "from_checkpoint", None)
     assert start_of(config).statistics == found
     [kept] = text_states_folder(config).glob("statistics-*.json")
@@ -79,7 +79,7 @@ def test_a_cache_with_text_states_needs_no_english_encoder(
 ) -> None:
     config = with_queries(tiny_sdxl, tmp_path, dtype="float32")
     english = EnglishEncoder.from_checkpoint(config.teacher.folder)
-    shards = open_parallel(config).shards
+    shards = open_cache(config, "parallel").shards
     captions = [text for shard in shards for bucket in shard.buckets.values() for text in bucket.captions("en")]
     monkeypatch.setattr(EnglishEncoder, "from_checkpoint", None)
     found, wanted = start_of(config).statistics, text_statistics([english.encode(captions)])

@@ -19,11 +19,12 @@ from pea.models.english import EnglishEncoder
 from pea.training.losses import text_distance
 from stages import train_adapter
 from stages.command.console import Console
+from stages.training.caches import open_cache
 from stages.training.phase import first_position
 from stages.training.start import Start
 from stages.training.text_tables import TextTables
 from stages.training.without_unet import WithoutUnetPhase
-from stages.training.without_unet_setup import open_parallel, prepare_without_unet
+from stages.training.without_unet_setup import prepare_without_unet
 from tests.tiny_setup import with_queries
 from tests.train_runs import log_rows, same, variant, weights
 
@@ -42,7 +43,7 @@ def config(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 def light_phase(config: Config) -> WithoutUnetPhase:
     """The first phase of a run, ready to begin."""
-    cache = open_parallel(config)
+    cache = open_cache(config, "parallel")
     place = first_position(config, lambda: cache.num_samples)
     settings = place.settings(config)
     start = Start(settings, cache, TextTables(settings, CPU))

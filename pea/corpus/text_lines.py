@@ -1,0 +1,93 @@
+"""The lines of a text file of any size and encoding, each of bounded length."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from pea.errors import CorpusError
+from pea.storage.location import Location
+
+MAX_LINE_CHARACTERS = 16 << 20
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How a text is written; None: to be found out."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    names: tuple[str, ...] | None = None
+
+
+class TextFile:
+    """The lines of a text of any encoding, unpacked where it is compressed with gzip."""
+
+    def __init__(self, location: Location, encoding: str | None) -> None:
+        self._location = location
+        try:
+            self._encoding = encoding or self._found_encoding()
+            "".encode(self._encoding)
+        except LookupError:
+            raise CorpusError("no such encoding", where=location, got=encoding) from None
+
+    @contextmanager
+    def lines(self) -> Iterator[Iterator[str]]:
+        """Its lines with their ends."""
+        with self._bytes() as data, io.TextIOWrapper(data, self._encoding, newline="") as text:
+            yield self._bounded(text)
+
+    def _bounded(self, text: TextIO) -> Iterator[str]:
+        number = 0
+        while True:
+            try:
+                line = text.readline(MAX_LINE_CHARACTERS)
+            except UnicodeError as error:
+                raise self._undecodable(error, number) from None
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise CorpusError("the compressed table is damaged", where=self._location, got=error) from error
+            if not line:
+                return
+            number += 1
+            if len(line) >= MAX_LINE_CHARACTERS:
+                expected = f"at most {MAX_LINE_CHARACTERS} characters"
+                raise CorpusError("too long a line", where=f"{self._location}:{number}", expected=expected)
+            yield line
+
+    def _undecodable(self, error: UnicodeError, number: int) -> CorpusError:
+        if isinstance(error, UnicodeDecodeError):
+            number += bytes(error.object[: error.start]).count(b"\n")
+        return CorpusError(
+            f"the text is not {self._encoding.upper()}",
+            where=f"{self._location}:{number + 1}",
+            got=getattr(error, "reason", error),
+            remedy="Save it as UTF-8 (in Excel: `CSV UTF-8`).",
+        )
+
+    def _found_encoding(self) -> str:
+        with self._bytes() as data:
+            try:
+                start = data.read(4096)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise CorpusError("the compressed table is damaged", where=self._location, got=error) from error
+        for mark, encoding in _MARKS:
+            if start.startswith(mark):
+                return encoding
+        zeros = Counter(place % 2 for place, byte in enumerate(start) if not byte)
+        if sum(zeros.values()) * 4 > len(start):  # UTF-16 without its mark; Latin letters show which half comes first
+            return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+        return "utf-8"
+
+    @contextmanager
+    def _bytes(self) -> Iterator[Any]:
+        with self._location.open_stream() as stream:
+            compressed = stream.read(2) == b"\x1f\x8b"
+            stream.seek(0)
+            yield gzip.GzipFile(fileobj=stream) if compressed else io.BufferedReader(stream)

@@ -1,0 +1,79 @@
+"""The families of models that are shipped with settings of their own: which one a base model belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pea.config.yaml_text import read_yaml
+from pea.errors import CheckpointError, ConfigError
+from pea.models.teacher_parts import check_unet, pooled_dim_of, read_config
+from pea.storage import Location
+from pea.storage.hub import local_folder
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FAMILIES = ("sd15", "sdxl")
+"""Names of files in ``configs/``, and of presets of ``pea plan``."""
+
+
+class Base(NamedTuple):
+    """What is known of the base model; the configurations are None where its folder is not there yet."""
+
+    family: str
+    unet: dict[str, Any] | None
+    vae: dict[str, Any] | None
+
+
+def family_of(unet: Mapping[str, Any]) -> str:
+    """The family whose recipe a UNet's configuration calls for: SDXL takes a pooled embedding, SD does not."""
+    return "sd15" if pooled_dim_of(unet) is None else "sdxl"
+
+
+def family_settings(family: str) -> dict[str, Any]:
+    """What the file of a family says.
+
+    Raises:
+        ConfigError: the file is not there (``configs/`` lies beside the packages in a checkout of the project).
+    """
+    path = CONFIGS / f"{family}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            "the settings of this family are not there",
+            where=path,
+            expected="the project's folder configs/ beside its packages",
+            remedy="Run this from a checkout of the project, installed with `pip install -e .`.",
+        )
+    return read_yaml(path)
+
+
+def buckets_for(unet: Mapping[str, Any], vae: Mapping[str, Any], family: list[list[int]]) -> list[list[int]]:
+    """The family's image sizes, where its first one is what the model was made for; else that size alone, in px."""
+    size = unet.get("sample_size") or 0
+    latent = list(size) if isinstance(size, list | tuple) else [size, size]
+    factor = 2 ** (len(vae.get("block_out_channels", "4444")) - 1)
+    native = [int(side) * factor for side in latent]
+    return family if 0 in native or native == family[0] else [native]
+
+
+def look_at_base(place: str, family: str | None) -> Base:
+    """Family and configurations of the base model.
+
+    Raises:
+        CheckpointError: it cannot be used.
+        ConfigError: it is not there, and no family is named.
+    """
+    folder = local_folder(Location.parse(place) if "://" in place else place)
+    if not folder.exists():
+        if family is None:
+            raise ConfigError(
+                "no such model folder",
+                where=place,
+                remedy=f"Correct --base, or name its kind with --family ({' or '.join(FAMILIES)}) to go on without it.",
+            )
+        return Base(family, None, None)
+    if folder.is_file():
+        raise CheckpointError("a single file says nothing of its parts", where=folder, expected="diffusers' layout")
+    unet, vae = read_config(folder / "unet", "UNet"), read_config(folder / "vae", "VAE")
+    check_unet(unet, folder / "unet")
+    return Base(family or family_of(unet), unet, vae)
