@@ -17,7 +17,7 @@ from pea.corpus.captions import read_captions, read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key
 from pea.corpus.places import Tar, expand_tars, location_of
 from pea.corpus.reasons import BadSampleError
-from pea.corpus.rules import DEFAULT_FORMATS, EXTENSIONS, JSON, MAX_JSON_BYTES, extensions_of
+from pea.corpus.rules import EXTENSIONS, JSON, MAX_JSON_BYTES, extensions_of
 from pea.corpus.tables import BadRow, Row, is_table, open_table
 from pea.corpus.tars import open_tar
 from pea.errors import CorpusError

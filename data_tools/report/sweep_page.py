@@ -9,8 +9,8 @@ from typing import Any
 from markupsafe import Markup
 
 from data_tools.pages import render_page
-from data_tools.report.provenance import duration
 from data_tools.score_figure import score_figure
+from data_tools.tables import human_seconds
 
 _SIZE, _EDGE = 420, 48
 
@@ -37,7 +37,7 @@ def sweep_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
                 "scores": [
                     f"{row['scores'][name]['mean']:.3f} ± {row['scores'][name]['spread']:.3f}" for name in names
                 ],
-                "seconds": duration(row["seconds"]),
+                "seconds": human_seconds(row["seconds"]),
                 "tflop": f"{row['tflop']:,.1f}",
                 "parameters": f"{row['trained_parameters']:,}",
             }

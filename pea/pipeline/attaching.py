@@ -88,7 +88,8 @@ def _check(pipe: Any, adapter: PEA) -> None:
             got=type(pipe).__name__,
             remedy="Where it takes prompt_embeds, give it those: pipe(**pea(prompt)).",
         )
-    adapter.check_base(unet.config, type(pipe).__name__)
+    predicts = getattr(pipe.scheduler.config, "prediction_type", None)
+    adapter.check_base(unet.config, type(pipe).__name__, predicts)
 
 
 def _encode(pipe: Any, pea: Prompter, given: Mapping[str, Any], *, zero_negative: bool) -> tuple[Tensor | None, ...]:

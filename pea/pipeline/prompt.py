@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -29,6 +30,7 @@ from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import recorded_reading
 from pea.models.native import check_encoder
 from pea.pipeline.attaching import attach_to, detach_from
+from pea.pipeline.publishing import prepare, upload, write_folder
 from pea.storage.hub import local_folder, with_revision
 
 Texts = str | Sequence[str]
@@ -203,6 +205,33 @@ class PEAPrompt:
         for each in [pipe] if pipe is not None else list(self._pipes):
             detach_from(each, self)
             self._pipes.discard(each)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the adapter into `folder`: configuration, weights, model card, and what it changes in the UNet."""
+        write_folder(self.adapter, Path(folder), self.folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        encoder: str | Sequence[str] | None = None,
+        base: str | None = None,
+        licence: str | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Publish the adapter as `org/name` of the hub; returns its address. Arguments: as of `pea push`.
+
+        Raises:
+            CheckpointError: it does not say what others need to use it, or the hub refuses.
+        """
+        with TemporaryDirectory() as temporary:
+            source, out = Path(temporary) / "source", Path(temporary) / "out"
+            if self.folder is None:
+                self.save_pretrained(source)
+            encoders = [encoder] if isinstance(encoder, str) else encoder
+            prepare(self.folder or source, out, repo_id, encoders=encoders, base=base, licence=licence)
+            return upload(out, repo_id, private=private, message=commit_message)
 
     def _encode_pieces(self, texts: Sequence[Sequence[str]], count: int) -> Conditioning:
         """States of the pieces one after the other, `[B, count * L, D]`; pooled, the mean of a text's own pieces."""

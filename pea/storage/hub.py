@@ -5,16 +5,19 @@ The endpoint, the cache, tokens and `HF_HUB_OFFLINE` are huggingface_hub's own.
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from pea.errors import CheckpointError
 from pea.storage.location import Location
 from pea.storage.work import fetched
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[\w./-]+")
+_CHECK = "Check its name, revision and the network; HF_HUB_OFFLINE=1 uses what was downloaded before."
 _BARE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CACHED = re.compile(r"models--(.+)")
 _PLAIN = ("*.json", "*.txt", "*.model")
@@ -98,12 +101,8 @@ def _snapshot(place: str, patterns: tuple[str, ...] | None) -> Path:
         never = [*_NEVER, *_variants_beside([each.rfilename for each in listed])]
         return Path(fetch(ignore_patterns=never))
     except Exception as error:  # of the hub's, the network's and the disk's many kinds
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise CheckpointError(
-            "cannot get this model from the hub",
-            where=place,
-            got=" ".join(lines[:2]).rstrip("."),
-            remedy="Check its name, revision and the network; HF_HUB_OFFLINE=1 uses what was downloaded before.",
+            "cannot get this model from the hub", where=place, got=_first_lines(error), remedy=_CHECK
         ) from error
 
 
@@ -111,3 +110,26 @@ def _variants_beside(files: list[str]) -> list[str]:
     """The fp16 files that have plain ones beside them: these are what is loaded."""
     plain = {str(Path(file).parent) for file in files if file.endswith(".safetensors") and ".fp16." not in file}
     return [file for file in files if ".fp16." in file and str(Path(file).parent) in plain]
+
+
+def hub_file(place: str, file: str) -> dict[str, Any]:
+    """One JSON file of a model of the hub; the rest of it is not fetched.
+
+    Raises:
+        CheckpointError: there is none, or the hub cannot be reached and the cache has it not.
+    """
+    from huggingface_hub import hf_hub_download
+
+    name, revision = place.split("@", 1)
+    try:
+        content: dict[str, Any] = json.loads(Path(hf_hub_download(name, file, revision=revision)).read_text("utf-8"))
+    except Exception as error:  # of the hub's, the network's and the disk's many kinds
+        raise CheckpointError(
+            f"cannot get {file} from the hub", where=place, got=_first_lines(error), remedy=_CHECK
+        ) from error
+    return content
+
+
+def _first_lines(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]).rstrip(".")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DiffusionPipeline, UNet2DModel
 from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 
 from pea.errors import CheckpointError
 from pea.pipeline import PEAPrompt
@@ -159,6 +160,32 @@ def test_what_has_no_meaning_is_said(sdxl: Setup) -> None:
             draw(pipe, "一只猫", clip_skip=1, **inputs)
     finally:
         sdxl.pea.detach()
+
+
+def test_a_lora_file_of_others(setup: Setup, tmp_path: Path) -> None:
+    pipe = setup.pipe()
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_q", "to_v", "to_out.0"], init_lora_weights=False))
+    try:
+        type(pipe).save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(pipe.unet))
+    finally:
+        pipe.unet.delete_adapters("default")
+    plain = same(setup, pipe, "一只猫", **INPUTS["text"])
+    pipe.load_lora_weights(tmp_path)
+    try:
+        assert not np.array_equal(plain, same(setup, pipe, "一只猫", **INPUTS["text"]))
+    finally:
+        pipe.unload_lora_weights()
+    assert np.array_equal(plain, same(setup, pipe, "一只猫", **INPUTS["text"]))
+
+
+def test_a_pipe_that_predicts_something_else_is_refused(setup: Setup) -> None:
+    pipe, scheduler = setup.pipe(), setup.pipe().scheduler
+    pipe.scheduler = type(scheduler).from_config(scheduler.config, prediction_type="v_prediction")
+    try:
+        with pytest.raises(CheckpointError, match="another prediction type; expected epsilon"):
+            setup.pea.attach(pipe)
+    finally:
+        pipe.scheduler = scheduler
 
 
 def test_other_pipelines_are_refused(sdxl: Setup, tmp_path: Path) -> None:
