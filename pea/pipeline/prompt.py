@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pea.errors import CheckpointError
+from pea.evaluation.drawing import prompt_arguments
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.encoders.pair import load_encoder
@@ -167,11 +168,9 @@ class PEAPrompt:
         for note in self.notes([*prompts, *negatives]):
             warnings.warn(note, stacklevel=2)
         positive, negative = self.encode_both(prompts, negatives)
-        rows = len(prompts) // len(negatives)
-        arguments = _named("", positive) | {
-            name: (tensor.repeat(rows, *[1] * (tensor.dim() - 1))) * (0 if zeros else 1)
-            for name, tensor in _named("negative_", negative).items()
-        }
+        arguments = prompt_arguments(positive, negative)
+        if zeros:
+            arguments |= {name: 0 * each for name, each in arguments.items() if name.startswith("negative_")}
         return {name: self._finite(tensor.to(self.dtype)) for name, tensor in arguments.items()}
 
     def notes(self, prompts: Sequence[str]) -> list[str]:
@@ -258,10 +257,3 @@ class PEAPrompt:
 
 def _listed(texts: Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
-
-
-def _named(prefix: str, conditioning: Conditioning) -> dict[str, Tensor]:
-    """A pipeline's arguments."""
-    states, pooled = conditioning
-    named = {f"{prefix}prompt_embeds": states}
-    return named if pooled is None else named | {f"{prefix}pooled_prompt_embeds": pooled}

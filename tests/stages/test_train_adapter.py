@@ -28,6 +28,7 @@ from stages import train_adapter
 from stages.command.console import Console
 from stages.training import losses as train_losses
 from stages.training.setup import prepare
+from tests.pipeline.test_publishing import run_snippet
 from tests.train_runs import log_rows, same, variant, weights
 
 QUIET = Console(quiet=True)
@@ -73,7 +74,8 @@ def test_what_is_published(config: Config, tmp_path: Path) -> None:
     card = (run.adapter_dir / "README.md").read_text()
     digest = PEA.load(run.adapter_dir).config.cache_identity
     assert len(digest) == 64 and digest in card
-    embeds = PEAPrompt.from_pretrained(run.adapter_dir, run.student.encoder)("一只猫")
+    assert run_snippet(card).size == (16, 16), "the card's lines draw with the adapter's own folder and encoder"
+    embeds = PEAPrompt.from_pretrained(run.adapter_dir)("一只猫")
     assert embeds["prompt_embeds"].shape == (1, 10, 32) and embeds["pooled_prompt_embeds"].shape == (1, 12)
     assert not list(run.adapter_dir.glob(".*"))
 
