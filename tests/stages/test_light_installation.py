@@ -93,7 +93,6 @@ def test_every_command_that_lacks_an_extra_says_which() -> None:
         ["cache", *config],
         ["train", *config],
         ["report", *config],
-        ["inspect", "info", "x"],
         ["app", "--adapter", "x"],
     ]
     done = without(*commands)
