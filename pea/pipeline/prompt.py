@@ -26,7 +26,7 @@ from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.places import recorded_encoder
-from pea.models.encoders.reading_limits import split_text, unknown_words, unread_text
+from pea.models.encoders.reading_limits import notes_on, split_text
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import recorded_reading
 from pea.models.native import check_encoder
@@ -175,16 +175,7 @@ class PEAPrompt:
 
     def notes(self, prompts: Sequence[str]) -> list[str]:
         """What is to be said of prompts that are not read whole: the text that is lost, the characters unknown."""
-        said = []
-        for prompt in dict.fromkeys(prompts):
-            if not self.chunk and (lost := unread_text(self.encoder.parts, prompt)):
-                said.append(
-                    f"the text encoder reads {self.encoder.max_tokens} tokens; lost of a prompt: {lost!r} "
-                    "(chunk=True reads it in pieces)"
-                )
-            if unknown := unknown_words(self.encoder.parts, prompt):
-                said.append(f"the text encoder does not know {', '.join(map(repr, unknown))} in {prompt!r}")
-        return said
+        return notes_on(self.encoder.parts, prompts, self.encoder.max_tokens, chunk=self.chunk)
 
     def attach(self, pipe: Pipe, *, zero_negative: bool = False) -> Pipe:
         """Have `pipe(prompt, negative_prompt=...)` read native prompts from now on; returns the pipe.
