@@ -28,7 +28,7 @@ from pea.collect.layout import BucketLayout
 from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import CacheConfig, Config, CorpusConfig
 from pea.corpus.rules import TextSource
-from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
+from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, read_tar, tar_identity, tar_name
 from pea.corpus.texts import text_parts
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
@@ -131,9 +131,8 @@ def _decode(
     for sample in samples:
         if isinstance(sample, Sample) and sample.key in left:
             left.remove(sample.key)
-            placed = place_in_bucket(sample.image, config.cache.buckets, sample.original_size)
             bucket, row = places[sample.key]
-            yield bucket, row, Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
+            yield bucket, row, Decoded.of(sample, config.cache)
         if not left:
             return
 

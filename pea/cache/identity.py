@@ -158,7 +158,7 @@ def model_identity(
     else:
         check_vae(read_config(checkpoint / "vae", "VAE"), checkpoint / "vae")
     read = reading_identity(config, corpus, blocks)
-    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, dtype)
+    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, config.teacher.vae_dtype, dtype)
     both = models | Fields({**read.fields, "teacher.dtype": dtype}, dict(read.means_same))
     return Identity(both.values, both.means_same)
 
@@ -235,6 +235,7 @@ def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
         "cache.max_aspect_ratio": cache.max_aspect_ratio,
         "cache.max_image_pixels": cache.max_image_pixels,
         READING: source.reading_rules(cache).identity(),
+        **({"cache.crop": cache.crop} if cache.crop != "centre" else {}),
     }
 
 

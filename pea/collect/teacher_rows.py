@@ -22,13 +22,14 @@ from pea.collect.drawing import TextDrawer
 from pea.collect.layout import BucketLayout, bucket_layouts
 from pea.collect.stopwatch import Stopwatch
 from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
-from pea.config import Config
-from pea.corpus.samples import Placed, Rejected, bucket_name
+from pea.config import CacheConfig, Config
+from pea.corpus.samples import Placed, Rejected, Sample, bucket_name, place_in_bucket
 from pea.corpus.texts import Text
-from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
+from pea.draws.recipe import DrawRecipe, checksum, crop_words, draws, latent_noise_batch, noise_batch, record_ids
 from pea.models.compiling import compile_teacher
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
+from pea.models.text_statistics import TextStatistics, encoded_statistics
 from pea.models.unet import Teacher, UNetOutput
 from pea.models.vae import VaeEncoder, sample_latents, vae_scaling_factor
 from pea.sketch.sketch import to_numpy
@@ -54,6 +55,13 @@ class Decoded:
     placed: Placed
     """Without pixels where the teacher drew it."""
     drawn: DrawnText | None = None
+
+    @classmethod
+    def of(cls, sample: Sample, cache: CacheConfig) -> Decoded:
+        """A sample in its bucket."""
+        crop = crop_words(cache.seed, sample.id) if cache.crop == "random" else None
+        placed = place_in_bucket(sample.image, cache.buckets, sample.original_size, crop)
+        return cls(sample.tar, sample.key, sample.id, sample.captions, placed)
 
     def reject(self, reason: str, detail: str) -> Rejected:
         """The same sample, left out."""
@@ -108,7 +116,9 @@ class FrozenModels:
             trajectory=texts and drawing.form == "trajectory",
         )
         self._scaling_factor = vae_scaling_factor(checkpoint)
-        self._vae = None if texts else VaeEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
+        self._vae = (
+            None if texts else VaeEncoder.from_checkpoint(checkpoint, getattr(torch, config.teacher.vae_dtype), device)
+        )
         self.drawer: TextDrawer | None = None
         """Draws texts, where they are the corpus."""
         self._teacher: Teacher | None = None
@@ -148,6 +158,16 @@ class FrozenModels:
             Decoded(text.tar, text.key, text.id, text.captions, placed, each)
             for text, each in zip(texts, found, strict=True)
         ]
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a teacher, and its English encoders with it."""
+        return self._teacher is not None
+
+    @torch.inference_mode()
+    def text_statistics(self, captions: Sequence[str]) -> TextStatistics:
+        """Statistics of the English text states of captions."""
+        return encoded_statistics(self._english.encode, captions)
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[BucketRows | None, list[Rejected]]:

@@ -119,6 +119,12 @@ def drawn_choice(recipe: DrawRecipe, sample_id: str, count: int) -> int:
     return (int(_words(recipe.seed, "shape", sample_id, 0, 1)[0]) * count) >> 64
 
 
+def crop_words(seed: int, sample_id: str) -> tuple[int, int]:
+    """Two random numbers in [0, 2**64), for where a sample's image is cropped: from above and from the left."""
+    from_above, from_left = _words(seed, "crop", sample_id, 0, 2).tolist()
+    return from_above, from_left
+
+
 def checksum(values: FloatArray) -> int:
     """Checksum (CRC-32 of the little-endian float32 bytes) of one record's noise."""
     return zlib.crc32(np.ascontiguousarray(values, dtype="<f4").tobytes())
