@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,12 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
     [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()
-    size, flops = caching.sizes(layout), caching.flops(models, layout, bucket)
+    flops = caching.flops(models, layout, bucket)
+    if config.corpora.parallel.texts is not None:
+        drawing = config.corpora.parallel.drawing
+        layout = replace(layout, trajectory=drawing.form == "trajectory")
+        flops = replace(flops, vae=drawing.passes * flops.unet)  # the image is drawn, and not encoded
+    size = caching.sizes(layout)
     num_draws = config.cache.draws_per_sample
     num_samples, num_tars, largest_tar = _corpus_size(config, arguments.samples)
     num_records = num_samples * num_draws
@@ -163,10 +168,11 @@ def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     from pea.corpus.tars import expand_tars, expected_samples
     from pea.corpus.texts import text_parts
 
+    texts = config.corpora.parallel.text_source
     if given is not None:
-        return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
+        per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
+        return given, max(1, given // per_tar), min(given, per_tar)
     try:
-        texts = config.corpora.parallel.text_source
         if texts is not None:
             counts = [part.num_rows for part, _ in text_parts(texts)]
         else:
@@ -211,7 +217,7 @@ def show(plan: Plan, console: Console) -> None:
 
 def _lines(plan: Plan) -> list[str]:
     counted = f"{plan.num_samples:,} samples x {plan.num_draws} draws = {plan.num_records:,} records"
-    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of VAE and text"
+    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of image and text"
     lines = [
         f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB",
         f"teacher: {plan.num_records:,} UNet passes, {arithmetic}",

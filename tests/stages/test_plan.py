@@ -12,6 +12,7 @@ from pea.cache import Cache
 from pea.config import Config, PhaseConfig, resolved_yaml
 from stages.cli import main
 from tests.collect.test_collector import with_cache
+from tests.collect.test_drawn_texts import fill, of_texts
 from tests.tiny_setup import fill_cache, write_tar
 
 Capture = pytest.CaptureFixture[str]
@@ -66,6 +67,19 @@ def test_a_run_writes_what_was_planned(
     cache: Cache = fill_cache(config, "parallel", tmp_path)
     written = sum(part.record.num_bytes for shard in cache.shards for part in shard.parts)
     assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["generated", "trajectory"])
+def test_texts_are_planned_with_their_drawing(fresh_run: Config, tmp_path: Path, capsys: Capture, form: Any) -> None:
+    config = of_texts(fresh_run, tmp_path, form, count=48, buckets=((16, 16),))
+    numbers = plan(config, tmp_path, capsys)
+    assert (numbers["num_samples"], numbers["num_records"]) == (48, 144)
+    written = sum(part.record.num_bytes for shard in fill(config).shards for part in shard.parts)
+    assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
+    unet = numbers["student_tflop_per_record"] / 2
+    assert numbers["teacher_tflop_per_record"] > unet * (1 + 4 * 2 / 3), "four guided steps for three draws"
+    assert numbers["teacher_tflop_per_record"] < unet * (1.5 + 4 * 2 / 3)
 
 
 @pytest.mark.slow
