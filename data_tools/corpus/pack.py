@@ -40,6 +40,7 @@ REASONS = {
 FORMAT, FORMAT_VERSION = "pea-pack", 1
 RECORD_ENDING = ".pack.json"
 _MAX_NAMED = 1000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _pack_item(writer: TarWriter, key: str, item: Item, options: PackOptions, co
         document["file"] = item.file
     if image.original_size:
         document |= {"original_height": image.original_size[0], "original_width": image.original_size[1]}
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(document)
     writer.add(key, {image.extension: image.data, "json": text.encode("utf-8", "backslashreplace")})
     counts.packed += 1
     counts.respelled += item.respelled
