@@ -123,7 +123,7 @@ def pack_rows(
 
 
 def pack_part(keyed: Iterable[tuple[str, Item]], out: Path, part: str, options: PackOptions) -> PackedPart:
-    """Pack one tar, unless it is there.
+    """Pack one tar, unless it is there; one of which nothing was packed is tried again.
 
     Raises:
         CorpusError: what is there was packed from something else.
@@ -132,12 +132,12 @@ def pack_part(keyed: Iterable[tuple[str, Item]], out: Path, part: str, options: 
     tar, record = out / f"{part}.tar", out / f"{part}{RECORD_ENDING}"
     found = _read_record(record)
     digest = _Fingerprint(options)
-    if found is not None:
+    if found is not None and found["counts"]["packed"]:
         for key, item in keyed:
             digest.add(key, item)
         _compare(record, found, digest.hexdigest())
         counts = PackCounts.from_json(found["counts"])
-        if bool(counts.packed) == tar.is_file():
+        if tar.is_file():
             return PackedPart(part, counts, was_there=True)
         raise CorpusError("the tar of a finished part is not there", where=tar, remedy=f"Delete {record} as well.")
     counts = PackCounts()
@@ -194,7 +194,7 @@ class _Fingerprint:
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text("utf-8"))
-        if found["format"] == FORMAT and found["format_version"] == FORMAT_VERSION:
+        if found["format"] == FORMAT and found["format_version"] == FORMAT_VERSION and found["counts"]["seen"]:
             return dict(found)
     except FileNotFoundError:
         return None

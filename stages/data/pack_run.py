@@ -44,7 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     _account(source, total, arguments.out)
     if not total.packed:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in total.dropped.most_common())
-        raise CorpusError("nothing could be packed", where=arguments.source, got=reasons or "an empty source")
+        raise CorpusError(
+            "nothing could be packed",
+            where=arguments.source,
+            got=reasons or "an empty source",
+            remedy="Say where captions are: --table FILE, --map zh=COLUMN, --language CODE for texts beside images; "
+            "or pack images alone: --no-captions.",
+        )
     return 0
 
 
