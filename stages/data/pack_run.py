@@ -59,7 +59,8 @@ def _parts(source: Source, arguments: argparse.Namespace) -> Iterator[PackedPart
     if source.tars:
         _refuse_own_folder(source, arguments.out)
         for tar in source.tars:
-            yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options)
+            made_of = f"{tar.location.status().size_bytes} bytes, {source.mapping}"
+            yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options, made_of)
         return
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", arguments.out.resolve().name).strip("-") or "part"
     yield from pack_rows(source.items(), arguments.out, name, arguments.rows_per_tar, options)
