@@ -43,6 +43,7 @@ COMMANDS = {
     ),
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
     "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
+    "app": Command("stages.app", "try adapters in a browser, beside their teacher", own_arguments=True),
     "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True

@@ -161,11 +161,16 @@ def _preset(name: str) -> Any:
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
     from pea.corpus.tars import expand_tars, expected_samples
+    from pea.corpus.texts import text_parts
 
     if given is not None:
         return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
     try:
-        counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
+        texts = config.corpora.parallel.text_source
+        if texts is not None:
+            counts = [part.num_rows for part, _ in text_parts(texts)]
+        else:
+            counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."

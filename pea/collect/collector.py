@@ -21,6 +21,7 @@ import torch
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.cache.differences import check_same
 from pea.cache.identity import READING, model_identity
+from pea.collect.drawn_texts import drawn_samples
 from pea.cache.manifest import PartPlace
 from pea.cache.shard import Shard
 from pea.cache.text_statistics import first_captions, write_statistics
@@ -30,6 +31,7 @@ from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import Config
 from pea.corpus.samples import Rejected, Sample, TarIdentity, read_tar
 from pea.corpus.tars import expected_samples
+from pea.corpus.texts import TextPart
 from pea.cpu import shared_threads
 from pea.errors import IdentityError
 
@@ -70,7 +72,7 @@ class Collector:
         self._check_models(cache)
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
-        num_expected = expected_samples(task.tar)
+        num_expected = task.tar.num_rows if isinstance(task.tar, TextPart) else expected_samples(task.tar)
         yield Started(num_expected)
         at_once = self._batches_at_once(num_expected)
         made_with = "torch.compile" if self._cache_config.run.compile else ""
@@ -123,6 +125,18 @@ class Collector:
     def _decode(
         self, task: Task, expect: TarIdentity, in_flight: Callable[[str], object]
     ) -> Generator[Decoded | Rejected, None, None]:
+        if isinstance(task.tar, TextPart):
+            yield from drawn_samples(
+                self._models,
+                self._cache_config,
+                task.tar,
+                task.part,
+                skip=task.skip,
+                in_flight=in_flight,
+                careful=task.careful,
+                expect=expect,
+            )
+            return
         samples = read_tar(
             task.tar,
             self._source.caption_fields(),

@@ -179,6 +179,7 @@ def _training_data(
         keep_pooled=config.cache.caption_drop == "hidden_states",
         selection=selection.unless_all(),
         empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
+        alphas_cumprod=teacher.scheduler.alphas_cumprod,
     )
 
 

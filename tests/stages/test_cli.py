@@ -81,13 +81,13 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
     assert error.count("\n") == 1
 
 
+_WITHOUT_CONFIG = ("init", "run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data")
+"""Commands that take none, or need more words beside it."""
+
+
 @pytest.mark.parametrize(
     "words",
-    [
-        [name]
-        for name in COMMANDS
-        if name not in ("run", "sweep", "search", "generate", "push", "convert", "import", "inspect")
-    ]
+    [[name] for name in COMMANDS if name not in _WITHOUT_CONFIG]
     + [
         ["run", "pipeline.yaml"],
         ["sweep", "methods"],
