@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.config import Config
+from pea.config import Config, CorpusConfig
 from pea.corpus.tars import expand_tars
+from pea.corpus.texts import open_texts
 from pea.errors import CheckpointError, CorpusError
 from pea.evaluation.prompts import read_prompts
 
@@ -26,13 +27,25 @@ def preflight(config: Config) -> list[str]:
     missing = list[CorpusError]()
     for corpus in corpora:
         try:
-            expand_tars(corpus.tars)
+            find_corpus(corpus)
         except CorpusError as error:
             missing.append(error)
     if missing:
         raise missing[0] if len(missing) == 1 else CorpusError(" | ".join(map(str, missing)))
     check_teacher_folder(config)
     return check_rest(config)
+
+
+def find_corpus(corpus: CorpusConfig) -> None:
+    """Make sure that its tars are there, or its tables with their columns.
+
+    Raises:
+        CorpusError: they are not.
+    """
+    if corpus.text_source is None:
+        expand_tars(corpus.tars)
+    else:
+        open_texts(corpus.text_source)
 
 
 def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
@@ -45,7 +58,8 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
     for name in ("parallel", "culture"):
         corpus = getattr(config.corpora, name)
         try:
-            expand_tars(() if corpus is None else corpus.tars)
+            if corpus is not None:
+                find_corpus(corpus)
         except CorpusError as error:
             unchecked.append(f"corpora.{name}: {error}")
     parts = ("unet", "vae", "text_encoder")
