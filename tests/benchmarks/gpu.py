@@ -42,6 +42,7 @@ from pea.models.conditioning import Conditioning
 from pea.models.unet import Teacher, UNetOutput
 from pea.models.vae import sample_latents
 from stages.command.common import guarded
+from stages.training.start import Start
 from stages.training.text_tables import TextTables
 from stages.training.without_unet_setup import prepare_without_unet
 from tests.benchmarks import harness
@@ -187,7 +188,8 @@ def _wait() -> None:
 def measure_attention(name: str, config: Config, device: torch.device, report: Report, rounds: int) -> None:
     """Records a second of the attention phase."""
     cache = Cache.open(config.cache_dir("parallel"))
-    setup = prepare_without_unet(config, cache, TextTables(config, device), device, with_queries=True)
+    start = Start(config, cache, TextTables(config, device))
+    setup = prepare_without_unet(config, cache, start, device, with_queries=True)
     layers = setup.layers
     assert layers is not None
     powers = layers.first_powers(lambda index: setup.data.batch(index).targets.to(device))
