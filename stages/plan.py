@@ -75,6 +75,8 @@ class Plan:
     saving: float
     step_speedup: float
     verdict: str
+    memory: dict[str, float]
+    """Kind of work -> most bytes that are held at a time, on the device that does it; see ``pea.costs.memory``."""
 
 
 def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
@@ -87,6 +89,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     from pea.collect.layout import layouts_of
     from pea.costs import caching
     from pea.costs.attention import attention_costs
+    from pea.costs.memory import memory_needs
 
     models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.folder)
     bucket = config.cache.buckets[0]
@@ -131,6 +134,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         saving=even.saving,
         step_speedup=even.speedup,
         verdict=_verdict(even),
+        memory=memory_needs(config, models, layout, largest_tar),
     )
 
 
@@ -238,6 +242,7 @@ def _lines(plan: Plan) -> list[str]:
         )
     return [
         *lines,
+        "memory at most: " + ", ".join(f"{name} {size / _GB:,.1f} GB" for name, size in plan.memory.items()),
         f"break-even: {plan.break_even_uses:.2f} epochs x languages x runs; planned {plan.planned_uses:.2f}",
         f"verdict: {plan.verdict}",
     ]
