@@ -56,6 +56,17 @@ def above_zero(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number from 0 to 1, as the type of an argument."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def _at_least(least: int, text: str) -> int:
     try:
         value = int(text)

@@ -1,6 +1,7 @@
 """Make a corpus ready: what is done to captions and images before a cache is filled.
 
     pea data clean 'corpora/*.tar' --out clean --chinese simplified
+    pea data route 'corpora/*.tar' --out routes
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -13,6 +14,7 @@ import importlib
 
 COMMANDS = {
     "clean": "write captions that are clean, the originals beside them",
+    "route": "decide for each sample whether it is parallel or one of a culture, and say why",
 }
 """Subcommand, and module of this package -> what it does."""
 

@@ -122,7 +122,7 @@ def problem_of(command: str) -> str:
     if words[1] not in cli.COMMANDS:
         return f"no command {words[1]}"
     parser, rest = _below(cli.build_parser([words[1]]), words[1]), words[2:]
-    if words[1] == "inspect" and rest and rest[0].islower():
+    if words[1] in ("inspect", "data") and rest and rest[0].islower():
         parser, rest = _below(parser, rest[0]), rest[1:]
     if parser is None:
         return "no such subcommand"
