@@ -12,19 +12,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pea.errors import CheckpointError
-from pea.models.adapter import PEA, convert_official
-from pea.models.encoders.pair import load_encoder
-from pea.models.noise_schedule import schedule_fields
-from pea.models.tensor_files import digest_of
-from pea.models.unet import unet_config
-from pea.pipeline import PEAPrompt
 from pea.storage.durable import new_folder
 from pea.storage.hub import local_folder
 from stages.command.arguments import at_least_one, local_path
 from stages.command.common import command_main
+
+if TYPE_CHECKING:
+    from pea.models.adapter import PEA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +41,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         CheckpointError: the file is not an official checkpoint, the encoder or base model is not its own, or the folder
             is there already.
     """
+    from pea.models.adapter import convert_official
+
     if arguments.out.exists():
         raise CheckpointError("there is something here already", where=arguments.out, remedy="Choose another --out.")
     adapter = convert_official(arguments.checkpoint)
@@ -65,6 +64,12 @@ def records(adapter: PEA, arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         CheckpointError: the encoder or the base model does not fit the adapter.
     """
+    from pea.models.encoders.pair import load_encoder
+    from pea.models.noise_schedule import schedule_fields
+    from pea.models.tensor_files import digest_of
+    from pea.models.unet import unet_config
+    from pea.pipeline import PEAPrompt
+
     kept: dict[str, Any] = {"max_tokens": arguments.max_tokens, "languages": arguments.language}
     if arguments.encoder is not None:
         reading = {"max_tokens": arguments.max_tokens}

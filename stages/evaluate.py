@@ -6,7 +6,9 @@ Rows: `teacher` (English captions: the upper bound), `translation` (word-for-wor
 `no_adapter` (native states through an untrained adapter: the lower bound), `adapter`. All start from the same noise;
 `evaluate.rows` leaves some out, and by default so does a prompt set without translations; an adapter of several
 languages has a row `adapter_<language>` for each after the first. Every image is kept in
-`run_dir/evaluate/<row>/<set>/<prompt id>.png`; scores go to `run_dir/metrics.json`.
+`run_dir/evaluate/<row>/<set>/<prompt id>.png`, beside them what each prompt scored (`scores.jsonl`); scores go to
+`run_dir/metrics.json`, each with what it was measured with. A later call with other settings, prompts or weights
+drops the scores that it does not measure anew and that no longer compare.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pea.cpu import shared_threads
 from pea.errors import EvaluationError
 from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid
 from pea.evaluation.prompts import Prompt, read_prompts, texts_in
+from pea.evaluation.record import ScoreRecord, Settings, differences
 from pea.file_names import CACHE_SUMMARY, METRICS, TRAIN_SUMMARY
 from pea.foreign_text import file_name
 from pea.models.adapter import PEA, new_adapter
@@ -39,10 +42,10 @@ from pea.models.english import EnglishEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage import Location
-from pea.storage.durable import write_text
 from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.progress import StageProgress
+from stages.score_settings import ScoreSettings
 from stages.scoring import Scoring
 
 Encode = Callable[[Sequence[str]], Conditioning]
@@ -65,7 +68,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     With neither a judge nor a CLIP, images are drawn and nothing is scored.
 
     Raises:
-        EvaluationError: there are no prompts, or one lacks a caption that a row reads.
+        EvaluationError: there are no prompts, or none has the captions that a row reads.
         CheckpointError: a model folder is missing, or there is no trained adapter yet.
     """
     evaluate = config.evaluate
@@ -82,12 +85,24 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         guidance_scale=evaluate.guidance_scale,
     )
     drawer.load_changes(config.adapter_dir)
-    scoring, started = Scoring(config, device), time.perf_counter()
-    _draw_and_score(config, console, drawer, scoring, rows, sets)
+    scoring = Scoring(config, device, ScoreSettings(config, sets))
+    started = time.perf_counter()
+    record = ScoreRecord(config.run_dir / METRICS)
+    forget_other_settings(record, scoring.settings, console)
+    drawings = _draw_and_score(config, console, drawer, scoring, rows, sets)
     metrics = scoring.metrics() | _costs(config) | {"seconds.evaluate": round(time.perf_counter() - started, 2)}
-    merge_metrics(config.run_dir / METRICS, metrics)
+    record.add(metrics | {"drawings": drawings})
+    record.write()
     scoring.show(console)
     return metrics
+
+
+def forget_other_settings(record: ScoreRecord, settings: ScoreSettings, console: Console) -> None:
+    """Drop, and say, the scores that may not stand beside those of the present settings."""
+    gone = record.forget_others(settings.hold)
+    for name, former in gone.items():
+        changes = "; ".join(differences(former, settings.present(former))) if former else "its settings are not known"
+        console.print(f"{record.path.name}: the former score {name} is dropped ({changes})")
 
 
 def _draw_and_score(
@@ -97,10 +112,10 @@ def _draw_and_score(
     scoring: Scoring,
     rows: list[Row],
     sets: dict[str, list[Prompt]],
-) -> None:
-    """Draw, keep and score every image."""
-    drawings = [(row, name, prompts) for row in rows for name, prompts in sets.items() if _is_asked(row, prompts)]
-    total, done = sum(len(prompts) for _, _, prompts in drawings), 0
+) -> dict[str, Settings]:
+    """Draw, keep and score every image; returns what was drawn, `row/prompt set`, and with which settings."""
+    drawings = drawings_of(config, console, rows, sets)
+    total, done, drawn_with = sum(len(prompts) for _, _, prompts in drawings), 0, {}
     with StageProgress(console, "drawing", "images") as progress:
         for row, name, prompts in drawings:
             drawer.use_changes(wanted=row.name.startswith("adapter"))
@@ -113,6 +128,8 @@ def _draw_and_score(
             save_images(config.run_dir / "evaluate" / row.name / name, prompts, drawn)
             language = row.language if row.name.startswith("adapter") else config.student.languages[0]
             scoring.add(row.name, name, language, prompts, drawn)
+            drawn_with[f"{row.name}/{name}"] = scoring.settings.of_drawing(row.name, name)
+    return drawn_with
 
 
 def check_translations(config: Config, console: Console, sets: dict[str, list[Prompt]]) -> None:
@@ -141,10 +158,31 @@ def check_translations(config: Config, console: Console, sets: dict[str, list[Pr
             console.print(f"row translation, prompts {name}: left out, {said}")
 
 
-def _is_asked(row: Row, prompts: list[Prompt]) -> bool:
-    """Whether a row draws a prompt set: translation and an adapter's further languages, where all prompts have them."""
-    optional = row.name == "translation" or row.name.startswith("adapter_")
-    return not optional or all(row.language in prompt.captions for prompt in prompts)
+def drawings_of(
+    config: Config, console: Console, rows: list[Row], sets: dict[str, list[Prompt]]
+) -> list[tuple[Row, str, list[Prompt]]]:
+    """What each row draws of each set: the prompts that have the captions it needs. What is left out is said.
+
+    Raises:
+        EvaluationError: no prompt of a set has the captions that a row needs, unless it is of a further language.
+    """
+    main, drawings = config.student.languages[0], []
+    for row in rows:
+        compared = row.language if row.name.startswith("adapter") else main  # what a CLIP reads
+        needed = dict.fromkeys((row.language, compared))
+        for name, prompts in sets.items():
+            asked = [prompt for prompt in prompts if all(prompt.captions.get(each) for each in needed)]
+            if row.name == "translation" and len(asked) < len(prompts):
+                continue  # said by check_translations
+            if not asked and not row.name.startswith("adapter_"):
+                for language in needed:
+                    texts_in(prompts, language, config.evaluate.prompts[name])
+            if len(asked) < len(prompts):
+                missing = f"{len(prompts) - len(asked)} of {len(prompts)} have no caption {' and '.join(needed)}"
+                console.print(f"row {row.name}, prompts {name}: {missing}, and are left out")
+            if asked:
+                drawings.append((row, name, asked))
+    return drawings
 
 
 def make_rows(config: Config, device: torch.device) -> list[Row]:
@@ -207,17 +245,6 @@ def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
 def pick_device(name: str) -> torch.device:
     """`auto` is a GPU where there is one."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-def merge_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Put these keys into a JSON file that other stages write to as well."""
-    known: dict[str, Any] = {}
-    if path.exists():
-        try:
-            known = json.loads(path.read_text("utf-8"))
-        except ValueError:
-            known = {}
-    write_text(path, json.dumps(known | metrics, indent=2) + "\n")
 
 
 def _costs(config: Config) -> dict[str, Any]:

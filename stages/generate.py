@@ -12,19 +12,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from pea.config import Config, load_config, resolved_yaml, valid_names
 from pea.errors import ConfigError
-from pea.evaluation.drawing import Drawer, image_seed
 from pea.foreign_text import words
-from pea.models.unet import unet_config
-from pea.pipeline import PEAPrompt
 from stages.command.arguments import add_config_option, at_least_one, local_path
 from stages.command.common import command_main
 from stages.command.console import Console
 from stages.command.run_folder import working
-from stages.evaluate import pick_device
 
 
 def run(
@@ -35,6 +29,13 @@ def run(
     Raises:
         CheckpointError: a model folder is missing, there is no trained adapter yet, or they do not belong together.
     """
+    from PIL import Image
+
+    from pea.evaluation.drawing import Drawer, image_seed
+    from pea.models.unet import unet_config
+    from pea.pipeline import PEAPrompt
+    from stages.evaluate import pick_device
+
     evaluate = config.evaluate
     device = pick_device(evaluate.device)
     pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)

@@ -14,7 +14,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pea.models.imports.importing import import_encoder
 from pea.storage.hub import local_folder
 from stages.command.arguments import local_path
 from stages.command.common import command_main
@@ -40,6 +39,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     Raises:
         CheckpointError: the layout is unknown, something is missing, or what came out cannot be used.
     """
+    from pea.models.imports.importing import import_encoder
+
     tokenizer = None if arguments.tokenizer is None else local_folder(arguments.tokenizer)
     layout, encoder = import_encoder(local_folder(arguments.source, every_form=True), arguments.out, tokenizer)
     print(f"{arguments.out}: {layout.name}; hidden states of width {encoder.width}, {encoder.max_tokens} tokens")

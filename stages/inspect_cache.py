@@ -44,10 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("--json", action="store_true", help="the problems, as one JSON object")
     diff = command("diff", "what differs between two caches, in identity and in content; exit code 1 if anything does")
     diff.add_argument("other", metavar="OTHER", help="the other cache")
-    remove = command("remove", "take samples down: rewrite their shards without them, for good")
-    remove.add_argument("keys", nargs="*", metavar="TAR/KEY", help="samples")
-    remove.add_argument("--from", dest="key_file", type=local_path, metavar="FILE", help="more samples, one a line")
-    remove.add_argument("--yes", action="store_true", help="really do it")
+    _add_remove_arguments(command("remove", "take samples down: rewrite their shards without them, for good"))
 
     copy = command(
         "copy", "copy a cache to another place, every file verified; again: only what is missing or has changed"
@@ -87,6 +84,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="largest relative error of a row (default: 0.01)",
     )
+
+
+def _add_remove_arguments(remove: argparse.ArgumentParser) -> None:
+    remove.add_argument("keys", nargs="*", metavar="TAR/KEY", help="samples")
+    remove.add_argument("--from", dest="key_file", type=local_path, metavar="FILE", help="more samples, one a line")
+    remove.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="samples by a field of their json or of the table: FIELD=VALUE, or !=, <, <=, >, >= (quote these)",
+    )
+    remove.add_argument(
+        "--opt-out",
+        type=local_path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="samples by a list of URLs and hashes (md5, sha256, sha512): a text file, one a line, or a table with "
+        "columns of these names",
+    )
+    source = remove.add_mutually_exclusive_group()
+    source.add_argument(
+        "--tars", nargs="+", default=[], metavar="TAR", help="the whole corpus, where --where and --opt-out then look"
+    )
+    source.add_argument(
+        "--table",
+        type=local_path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a table where they look, with a column key, and a column tar where a key is in several tars",
+    )
+    really = remove.add_mutually_exclusive_group()
+    really.add_argument("--dry-run", action="store_true", help="say how many samples of which tars (the default)")
+    really.add_argument("--yes", action="store_true", help="really do it")
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:

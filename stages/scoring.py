@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from pea.evaluation.drawing import Images
 from pea.evaluation.judge import load_judge
 from pea.evaluation.metrics import Accuracy, average, score
 from pea.evaluation.prompts import Prompt, texts_in
+from pea.evaluation.record import PROMPT_SCORES, Settings
+from pea.storage.durable import write_text
 from stages.command.console import Console
+from stages.score_settings import CLIP, JUDGE, ScoreSettings
 
 _BATCH = 64
 
@@ -22,8 +26,10 @@ _BATCH = 64
 class Scoring:
     """Collects scores by metric name: ``row.set`` is the judge's accuracy, ``row.set.clip`` the mean CLIP score."""
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device, settings: ScoreSettings) -> None:
         evaluate = config.evaluate
+        self.settings = settings
+        self.folder = config.run_dir / "evaluate"
         self.judge = load_judge(evaluate.judge) if evaluate.judge else None
         self.clip = ClipScorer.from_pretrained(evaluate.clip, device) if evaluate.clip else None
         self.prompts = evaluate.prompts
@@ -33,15 +39,28 @@ class Scoring:
     def add(self, row: str, prompt_set: str, language: str, prompts: list[Prompt], images: Images) -> None:
         """Score one row's images of one prompt set; `language`: of the prompts that the CLIP compares them with."""
         name = metric_name(row, prompt_set)
+        each: list[dict[str, Any]] = [{"id": prompt.id} for prompt in prompts]
         if self.judge is not None:
             judged = score([prompt.attributes for prompt in prompts], self.judge.read(images))
-            self.means[name], self.details[name] = judged.mean, judged.as_dict()
+            self._keep(name, judged.mean, judged.as_dict(), self.settings.of_score(row, prompt_set, JUDGE))
+            for line, share in zip(each, judged.prompts, strict=True):
+                line["accuracy"] = share
         if self.clip is not None:
             texts = texts_in(prompts, language, self.prompts[prompt_set])
             starts = range(0, len(texts), _BATCH)
             cosines = [self.clip.score(images[at : at + _BATCH], texts[at : at + _BATCH]) for at in starts]
-            mean = average(np.concatenate(cosines).tolist())
-            self.means[f"{name}.clip"], self.details[f"{name}.clip"] = mean, {"mean": mean.as_dict()}
+            values = np.concatenate(cosines).tolist()
+            mean = average(values)
+            settings = self.settings.of_score(row, prompt_set, CLIP)
+            self._keep(f"{name}.clip", mean, {"mean": mean.as_dict()}, settings)
+            for line, value in zip(each, values, strict=True):
+                line["clip"] = value
+        if self.judge is not None or self.clip is not None:
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in each)
+            write_text(self.folder / row / prompt_set / PROMPT_SCORES, text)
+
+    def _keep(self, name: str, mean: Accuracy, detail: dict[str, object], settings: Settings) -> None:
+        self.means[name], self.details[name] = mean, detail | {"settings": settings}
 
     def metrics(self) -> dict[str, Any]:
         """The means by metric name, and all that is known of them under ``details``."""

@@ -24,8 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pea.errors import ConfigError, PeaError, TrainingError
 from pea.storage.durable import write_bytes, write_text
 from stages.command.arguments import at_least_one, local_path
@@ -38,11 +36,11 @@ from stages.sweep_table import markdown, picture, summarize
 
 def fill_caches(runs: Sequence[Run], console: Console) -> None:
     """Fill the caches that methods have for themselves; a finished one is only looked at."""
-    from stages import cache_teacher
+    from stages.cluster import filling
 
     for run in {run.method: run for run in runs if run.own_cache and run.result() is None}.values():
         console.print(bold(run.method, ": a cache of its own"))
-        cache_teacher.run(run.config, console)
+        filling.fill_caches(run.config, console)
 
 
 def carry_out(run: Run, console: Console) -> dict[str, Any]:
@@ -87,6 +85,8 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
             console.print(bold(run.name))
             yield run, _result_of(run, partial(carry_out, run, console), console)
         return
+    import torch
+
     threads = max(1, torch.get_num_threads() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, initializer=_begin_job, initargs=(threads,)) as pool:
@@ -117,6 +117,8 @@ def _result_of(run: Run, result: Callable[[], dict[str, Any]], console: Console)
 
 def _begin_job(num_threads: int) -> None:
     """In a process of the pool: its share of the cores, and an end together with the sweep, however that ends."""
+    import torch
+
     torch.set_num_threads(num_threads)
     sweep = multiprocessing.parent_process()
     assert sweep is not None

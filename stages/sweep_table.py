@@ -7,8 +7,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
 
 def summarize(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row per method of (method, result) pairs: mean and standard deviation over its seeds, best score first."""
@@ -51,6 +49,8 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 def picture(rows: Sequence[dict[str, Any]]) -> bytes:
     """Scores of each method with the spread over seeds: PNG."""
+    from matplotlib.figure import Figure
+
     names = list(rows[0]["scores"])
     figure = Figure(figsize=(7, 0.19 * len(rows) * len(names) + 1), dpi=144, layout="constrained")
     axes = figure.subplots()

@@ -30,8 +30,9 @@ from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.preflight import preflight_training
 from stages.training.output import publish
-from stages.training.phase import PhasePosition, first_position, whole_summary
+from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
+from stages.training.sources import check_captions
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
 from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
@@ -44,7 +45,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
     Raises:
         IdentityError: a cache was not made from this teacher, scheduler, corpus or recipe.
-        CacheError: a phase needs what the cache does not hold.
+        CacheError: a phase needs what the cache does not hold, or captions in the student's languages are missing.
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others, or asks for a package that is not installed.
         TrainingError: the loss stays not finite, or there is nothing to resume from where that is asked for.
@@ -64,8 +65,11 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     for line in unchecked:
         console.print(f"unchecked: {line}", soft_wrap=True)
     start_trackers(accelerator, config)
+    for line in late_peaks(config.train.all_phases):
+        console.print(line)
+    captions = check_captions(config, console)
     with _owned(config, accelerator) as lease:
-        summary = _run_phases(config, accelerator, console, lease)
+        summary = _run_phases(config, accelerator, console, lease, captions)
     console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")
     finish_trackers(accelerator)
     accelerator.wait_for_everyone()
@@ -83,8 +87,10 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
         yield lease
 
 
-def _run_phases(config: Config, accelerator: Accelerator, console: Console, lease: Lease | None) -> dict[str, Any]:
-    """Every phase in turn; returns the summary."""
+def _run_phases(
+    config: Config, accelerator: Accelerator, console: Console, lease: Lease | None, captions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every phase in turn; returns the summary. `captions`: what it says of the samples that have some."""
     tables = TextTables(config, accelerator.device)
     position, parameters = first_position(config), None
     while True:
@@ -93,13 +99,13 @@ def _run_phases(config: Config, accelerator: Accelerator, console: Console, leas
             setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, tables)
             if parameters is not None:
                 setup.adapter.load_state_dict(parameters)
-            return WithUnetPhase(settings, setup, accelerator, console, position, lease).run()
+            return WithUnetPhase(settings, setup, accelerator, console, position, lease).run(captions)
         result = run_without_unet(settings, position, parameters, tables, accelerator, console, lease)
         position, parameters = position.after(result.done, resumed=result.resumed), result.parameters
         if not result.finished or position.is_over:
             if lease is not None:
                 lease.confirm()
-            return _publish(config, position, parameters, tables, accelerator)
+            return _publish(config, position, parameters, tables, accelerator, captions)
 
 
 def _publish(
@@ -108,6 +114,7 @@ def _publish(
     parameters: Mapping[str, Tensor],
     tables: TextTables,
     accelerator: Accelerator,
+    captions: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Publish the adapter as a phase without the UNet has left it; returns the summary."""
     done = config.train.phases[: len(position.done)]
@@ -121,6 +128,7 @@ def _publish(
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),
         "records": sum(bucket.num_records for shard in cache.shards for bucket in shard.buckets.values()),
         "culture_samples": 0,
+        "captions": dict(captions),
         "targets": config.train.targets,
         "peak_gpu_memory_bytes": peak_gpu_memory_bytes(accelerator.device),
     }

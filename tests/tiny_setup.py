@@ -40,13 +40,14 @@ def make_setup(
     prediction_type: str = "epsilon",
     num_samples: int = 12,
     languages: tuple[str, ...] = ("en", "zh"),
+    languages_of_last_tar: tuple[str, ...] | None = None,
 ) -> Config:
     """Write everything and cache it; images fall into two buckets, and a third of the captions is dropped."""
     folder.mkdir(parents=True, exist_ok=True)
     make_checkpoint(folder / "teacher", shape, prediction_type)
     make_native_encoder(folder / "zh")
     write_tar(folder / "parallel-0.tar", range(num_samples), languages)
-    write_tar(folder / "parallel-1.tar", range(num_samples, num_samples + 4), languages)
+    write_tar(folder / "parallel-1.tar", range(num_samples, num_samples + 4), languages_of_last_tar or languages)
     write_tar(folder / "culture.tar", range(100, 105), ("zh",))
     raw = {
         "run_dir": str(folder / "run"),

@@ -126,40 +126,9 @@ def _diff(arguments: argparse.Namespace) -> int:
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    from pea.cache.takedown import remove_samples
+    from data_tools.inspect.remove import remove
 
-    cache = Cache.open(arguments.cache, partial=True)
-    by_tar: dict[str, list[str]] = {}
-    names = _wanted_samples(arguments)
-    for name in names:
-        tar = next((tar for tar in cache.identity.tars if name.startswith(f"{tar}/")), None)
-        if tar is None:
-            raise CacheError("no such sample", where=arguments.cache, expected="TAR/KEY", got=name)
-        by_tar.setdefault(tar, []).append(name.removeprefix(f"{tar}/"))
-    if not arguments.yes:
-        say(f"would remove {count_of(len(names), 'sample')} for good; add --yes to do it")
-        return 0
-    removed = [f"{tar}/{key}" for tar, keys in by_tar.items() for key in remove_samples(cache, tar, keys)]
-    for name in names:
-        say(f"{name}  {'removed' if name in removed else 'was not stored; will not be'}")
-    return 0
-
-
-def _wanted_samples(arguments: argparse.Namespace) -> list[str]:
-    """The samples that the command line and the file of ``--from`` name, each once.
-
-    Raises:
-        CacheError: there are none, or the file cannot be read.
-    """
-    names, path = list(arguments.keys), arguments.key_file
-    if path is not None:
-        try:
-            names += [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise CacheError("cannot read the list of samples", where=path, got=error) from None
-    if not names:
-        raise CacheError("no samples are named", where="pea inspect remove", expected="TAR/KEY, or --from FILE")
-    return list(dict.fromkeys(names))
+    return remove(arguments)
 
 
 def _export(arguments: argparse.Namespace) -> int:

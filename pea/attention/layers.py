@@ -29,7 +29,7 @@ from pea.models.weight_files import WeightFiles
 
 Take = Callable[[str, Sequence[str]], Mapping[str, Tensor]]
 _TINY = 1e-12
-_MAX_POWER_BATCHES = 8
+MAX_POWER_BATCHES = 8
 _ATTENTION_TENSORS = ("to_k.weight", "to_v.weight", "to_out.0.weight", "to_out.0.bias")
 _POOLED_TENSORS = ("linear_1.weight", "linear_1.bias", "linear_2.weight", "linear_2.bias")
 
@@ -195,7 +195,7 @@ class AttentionLayers(nn.Module):
         One is enough where every record keeps every layer; more are asked for until each layer was met.
         """
         layers, pooled = dict[str, float](), 1.0
-        for index in range(_MAX_POWER_BATCHES):
+        for index in range(MAX_POWER_BATCHES):
             found = self.powers(batch(index))
             layers, pooled = found.layers | layers, found.pooled if index == 0 else pooled
             if len(layers) == len(self.names):

@@ -5,9 +5,8 @@ Shapes: B records, Q queries, C width of a layer.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,7 +21,7 @@ from pea.batches.attention_rows import (
     time_ids,
     with_drops,
 )
-from pea.batches.rows import Row, open_rows
+from pea.batches.rows import Row, language_of, open_rows
 from pea.batches.selection import Selection
 from pea.batches.text_states import Encode
 from pea.cache import Cache
@@ -68,14 +67,14 @@ class AttentionData:
         selection: Selection | None = None,
         window_bytes: int = 512 << 20,
     ) -> None:
-        """Of several languages, every row of every batch draws one.
+        """Rows without a caption in a language are left out; of several, each row of each batch draws one that it has.
 
         `empty`: the English encoder's answer to the empty caption, one row. `english`: where the others come from;
         None: from the cache. `keep_pooled`: a dropped caption stays in the pooled embedding. `selection`: the rows to
         read.
 
         Raises:
-            CacheError: the cache holds no queries, or no captions in one of the student's languages.
+            CacheError: the cache holds no queries, or no captions in the student's languages.
         """
         self.batch_size, self.seed, self.languages, self.empty = batch_size, seed, tuple(languages), empty
         self.keep_pooled, self.english = keep_pooled, english
@@ -84,6 +83,7 @@ class AttentionData:
             names = text_arrays(cache)
         read = self.languages if english is None else (*self.languages, english.language)
         arrays = ("time_ids", "caption_dropped", *names)
+        selection = replace(selection or Selection(), languages=self.languages)
         self.rows = open_rows(cache, None, read, seed, window_bytes, arrays, selection)
         self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self.rows)
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
@@ -114,7 +114,7 @@ class AttentionData:
         return [turns[place] for place in np.random.default_rng((self.seed, epoch, 3)).permutation(len(turns))]
 
     def _collate(self, rows: list[Row], specs: Mapping[str, ArraySpec], index: int) -> AttentionBatch:
-        native = [row.captions[self._language(row, index)] for row in rows]
+        native = [row.captions[language_of(row, self.languages, self.seed, index)] for row in rows]
         dropped = [bool(row.arrays["caption_dropped"]) for row in rows]
         targets = AttentionTargets(stored_queries(rows, specs), self._english(rows), time_ids(rows))
         return AttentionBatch(
@@ -130,8 +130,3 @@ class AttentionData:
         captions = [row.captions[self.english.language] for row in rows]
         found = on_device(self.english.encode(captions), "cpu")
         return with_drops(found, rows, self.empty, keep_pooled=self.keep_pooled)
-
-    def _language(self, row: Row, index: int) -> str:
-        """The language in which the student reads a row of batch `index`."""
-        name = f"{self.seed}/{index}/{row.sample_id}#{row.draw}"
-        return self.languages[zlib.crc32(name.encode()) % len(self.languages)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from pea.cache import Cache
 
@@ -21,10 +22,25 @@ class Captions(Iterable[str]):
                         yield from bucket.captions(language)
 
 
-def culture_languages(culture: Cache, languages: Sequence[str]) -> tuple[str, ...]:
-    """Those of the student's languages in which the culture cache has captions; all of them where it has none.
+class Captioned(NamedTuple):
+    """How many samples of a cache can be read in some languages."""
 
-    One of several languages may lack a culture corpus of its own; a single one may not, and is refused on reading.
-    """
-    held = {language for shard in culture.shards for bucket in shard.buckets.values() for language in bucket.languages}
-    return tuple(language for language in languages if language in held) or tuple(languages)
+    num_samples: int
+    num_captioned: int
+    """With a caption in at least one of the languages."""
+    by_language: dict[str, int]
+    """Language -> samples with a caption in it."""
+
+
+def count_captioned(cache: Cache, languages: Sequence[str]) -> Captioned:
+    """Count the samples of a cache that have captions in some languages."""
+    num_samples = num_captioned = 0
+    by_language = dict.fromkeys(languages, 0)
+    for shard in cache.shards:
+        for bucket in shard.buckets.values():
+            num_samples += bucket.num_samples
+            columns = {language: bucket.captions(language) for language in by_language}
+            num_captioned += sum(map(any, zip(*columns.values(), strict=True)))
+            for language, texts in columns.items():
+                by_language[language] += sum(map(bool, texts))
+    return Captioned(num_samples, num_captioned, by_language)

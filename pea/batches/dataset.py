@@ -1,17 +1,18 @@
 """Cache rows to training batches, as a pure function of the batch's index: to resume is to ask for the next one.
 
-A batch has P parallel records and C culture samples of one latent shape. Within an epoch, batches of different shapes
-come in random order; the culture samples of a shape go round on their own, with draw e on their e-th round.
+A batch has P parallel records and C culture samples of one latent shape; P and C differ by one from batch to batch
+where a share is no whole number of rows. Within an epoch, batches of different shapes come in random order; the culture
+samples of a shape go round on their own, with draw e on their e-th round.
 
 Shapes: c,h,w latents.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 
@@ -23,10 +24,11 @@ from torch import Tensor
 from pea.attention.queries import AttentionTargets
 from pea.batches.attention_rows import attention_arrays, stored_english, stored_queries, time_ids
 from pea.batches.batch import Batch
-from pea.batches.captions import Captions, culture_languages
+from pea.batches.captions import Captions
 from pea.batches.row_order import Schedule, shuffled_turns
-from pea.batches.rows import CacheRows, Row, open_rows, stack
+from pea.batches.rows import CacheRows, Row, language_of, open_rows, stack
 from pea.batches.selection import Selection
+from pea.batches.shares import bucket_shares
 from pea.cache import Cache
 from pea.cache.schema import NOISE_PRED
 from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
@@ -37,20 +39,16 @@ from pea.sketch.sketch import from_numpy
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How many rows of each kind are in a batch."""
+    """How many rows are in a batch, and of which kinds."""
 
     batch_size: int
     culture_fraction: float
+    """Share of the rows that are culture rows, where there is a culture corpus; see `pea.batches.shares`."""
     seed: int
     culture_draws: int | None = None
     """Draws that a culture sample goes round on; None: a new one every time."""
     culture_timesteps: tuple[int, int] | None = None
     """Culture rows draw their timesteps from `first <= t < end`; None: from all."""
-
-    @property
-    def num_culture(self) -> int:
-        """C, where there is a culture corpus."""
-        return round(self.batch_size * self.culture_fraction)
 
 
 class TrainingData:
@@ -74,7 +72,8 @@ class TrainingData:
     ) -> None:
         """Args as named; `blocks` are the features to read, `recipe` and `scaling_factor` the cache's.
 
-        Of several native languages, every row of every batch draws one. `keep_pooled`: a dropped caption stays in the
+        Rows without a caption in a native language are left out; of several, every row of every batch draws one that it
+        has. `keep_pooled`: a dropped caption stays in the
         pooled embedding. `selection`: the rows to read. `empty`: the English encoder's answer to the empty caption, one
         row; with it, queries and English text states are read as well.
 
@@ -86,18 +85,24 @@ class TrainingData:
         self.plan, self.recipe, self.scaling_factor, self.blocks = plan, recipe, scaling_factor, tuple(blocks)
         self.native_languages, self.english_language = tuple(native_languages), english_language
         self.keep_pooled, self.empty = keep_pooled, empty
+        captioned = replace(selection or Selection(), languages=self.native_languages)
         languages = (*native_languages, english_language)
         beside = [] if empty is None else attention_arrays(parallel)
         self.parallel = open_rows(
-            parallel, self.blocks, languages, plan.seed, window_bytes, selection=selection, beside=beside
+            parallel, self.blocks, languages, plan.seed, window_bytes, selection=captioned, beside=beside
         )
         self.culture: dict[str, CacheRows] = {}
         self._caches = [parallel]
-        if culture is not None and plan.num_culture:
+        if culture is not None and plan.culture_fraction:
             self._caches.append(culture)
-            spoken = culture_languages(culture, self.native_languages)
-            self.culture = open_rows(culture, None, spoken, plan.seed, window_bytes, selection=selection)
-        self.batches_per_epoch = sum(self._num_batches(bucket) for bucket in self._buckets)
+            self.culture = open_rows(culture, None, self.native_languages, plan.seed, window_bytes, selection=captioned)
+        self._shares = bucket_shares(
+            {name: len(rows) for name, rows in self.parallel.items()},
+            {name: len(rows) for name, rows in self.culture.items()},
+            plan.batch_size,
+            plan.culture_fraction,
+        )
+        self.batches_per_epoch = sum(share.batches_per_epoch for share in self._shares.values())
         self._schedule = lru_cache(maxsize=2)(self._make_schedule)
 
     @property
@@ -106,15 +111,23 @@ class TrainingData:
         return sum(len(rows) for rows in self.parallel.values())
 
     @property
-    def rows_of_epoch(self) -> dict[str, tuple[int, int]]:
+    def rows_of_epoch(self) -> dict[str, tuple[float, float]]:
         """Bucket -> parallel and culture rows of its batches in an epoch."""
-        epoch = {bucket: (self._num_batches(bucket), self._sizes(bucket)) for bucket in self._buckets}
-        return {bucket: (count * first, count * second) for bucket, (count, (first, second)) in epoch.items()}
+        return {bucket: share.rows_of_epoch for bucket, share in self._shares.items()}
 
     @property
     def num_culture_samples(self) -> int:
         """Culture samples."""
         return sum(len(rows) for rows in self.culture.values())
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """What a run's fingerprint says of the shares; nothing where they are what older versions made of them."""
+        whole = Fraction(str(self.plan.culture_fraction)) if self.culture else Fraction(0)
+        older = {self._shares[name].culture for name in self.culture if name in self._shares} <= {whole}
+        older = older and self._shares.keys() <= (self.culture if whole == 1 else self.parallel).keys()
+        rows = whole * self.plan.batch_size
+        return {} if older and rows.denominator == 1 else {"culture_rows": "a share of the run"}
 
     def captions(self, *languages: str) -> Captions:
         """Every caption of the caches in these languages, whichever rows are read."""
@@ -126,42 +139,38 @@ class TrainingData:
         Raises:
             ShardDamagedError: a row's noise is not the one that its key gives.
         """
+        bucket, epoch, number = self._place(index)
+        share = self._shares[bucket]
+        skipped, _ = share.before(epoch * share.batches_per_epoch)
+        (first, taken), (stop, end) = share.before(number), share.before(number + 1)
+        rows = self.parallel[bucket].read(epoch, first - skipped, stop - skipped) if stop > first else []
+        return self._collate(index, bucket, rows, self._culture_rows(bucket, taken, end))
+
+    def num_rows(self, index: int) -> tuple[int, int]:
+        """Parallel and culture rows of batch `index`, without reading them."""
+        bucket, _, number = self._place(index)
+        before, after = (self._shares[bucket].before(each) for each in (number, number + 1))
+        return after[0] - before[0], after[1] - before[1]
+
+    def _place(self, index: int) -> tuple[str, int, int]:
+        """Bucket of batch `index`, its epoch, and the how-manieth of all batches of that bucket it is."""
         epoch, position = divmod(index, self.batches_per_epoch)
         bucket, turn = self._schedule(epoch).at(position)
-        num_parallel, num_culture = self._sizes(bucket)
-        rows = self.parallel[bucket].read(epoch, turn * num_parallel, (turn + 1) * num_parallel) if num_parallel else []
-        culture = self._culture_rows(bucket, epoch, turn, num_culture)
-        return self._collate(index, bucket, rows, culture)
-
-    @property
-    def _buckets(self) -> list[str]:
-        return sorted(self.culture if self.culture and self.plan.num_culture == self.plan.batch_size else self.parallel)
-
-    def _sizes(self, bucket: str) -> tuple[int, int]:
-        """P and C of a bucket's batches."""
-        num_culture = self.plan.num_culture if bucket in self.culture else 0
-        return self.plan.batch_size - num_culture, num_culture
-
-    def _num_batches(self, bucket: str) -> int:
-        """Full batches in an epoch, at least one; the rest of the rows waits for the next epoch's order."""
-        num_parallel, num_culture = self._sizes(bucket)
-        if num_parallel == 0:
-            return max(1, len(self.culture[bucket]) // num_culture)
-        return max(1, len(self.parallel[bucket]) // num_parallel)
+        return bucket, epoch, epoch * self._shares[bucket].batches_per_epoch + turn
 
     def _make_schedule(self, epoch: int) -> Schedule:
         """Bucket of each batch of an epoch, and the how-manieth of that bucket it is."""
-        counts = [self._num_batches(bucket) for bucket in self._buckets]
+        names = sorted(self._shares)
+        counts = [self._shares[bucket].batches_per_epoch for bucket in names]
         generator = np.random.default_rng((self.plan.seed, epoch, 2))
-        return shuffled_turns(self._buckets, counts, generator)
+        return shuffled_turns(names, counts, generator)
 
-    def _culture_rows(self, bucket: str, epoch: int, turn: int, count: int) -> list[Row]:
-        """The next `count` samples of the bucket's own endless round, each with its round as draw."""
+    def _culture_rows(self, bucket: str, taken: int, end: int) -> list[Row]:
+        """Samples `taken..end` of the bucket's own endless round, each with its round as draw."""
         rows: list[Row] = []
-        taken = (epoch * self._num_batches(bucket) + turn) * count
-        while len(rows) < count:
+        while taken + len(rows) < end:
             lap, start = divmod(taken + len(rows), len(self.culture[bucket]))
-            stop = min(start + count - len(rows), len(self.culture[bucket]))
+            stop = min(start + end - taken - len(rows), len(self.culture[bucket]))
             draw = lap if self.plan.culture_draws is None else lap % self.plan.culture_draws
             rows += [row._replace(draw=draw) for row in self.culture[bucket].read(lap, start, stop)]
         return rows
@@ -217,9 +226,8 @@ class TrainingData:
         return AttentionTargets(stored_queries(rows, specs), english, time_ids(rows))
 
     def _language(self, row: Row, index: int) -> str:
-        """The language in which the student reads a row of batch `index`: drawn by both, where there are several."""
-        spoken = [language for language in self.native_languages if language in row.captions]
-        return spoken[zlib.crc32(f"{self.plan.seed}/{index}/{row.sample_id}#{row.draw}".encode()) % len(spoken)]
+        """The language in which the student reads a row of batch `index`."""
+        return language_of(row, self.native_languages, self.plan.seed, index)
 
     def _features(self, parallel: list[Row]) -> dict[str, dict[str, Tensor]]:
         features: dict[str, dict[str, Tensor]] = {block: {} for block in self.blocks}

@@ -7,6 +7,7 @@ have.
 from __future__ import annotations
 
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +31,10 @@ Array = npt.NDArray[Any]
 
 
 class Row(NamedTuple):
-    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language."""
+    """One row, read: its arrays (without the leading dimension), sample id, draw and captions by language.
+
+    A language in which it has no caption is not among them.
+    """
 
     arrays: dict[str, Array]
     sample_id: str
@@ -111,7 +115,7 @@ class CacheRows:
             position = first + (sample if spec.level == "sample" else row)
             under_way.append(loaded.bucket.begin_row(name, position, target))
             arrays[name] = target[0]
-        captions = {language: texts[sample] for language, texts in loaded.captions.items()}
+        captions = {language: texts[sample] for language, texts in loaded.captions.items() if texts[sample]}
         return Row(arrays, sample_id(piece.tar, loaded.keys[sample]), draw, captions)
 
     def _load(self, index: int) -> _Loaded:
@@ -153,6 +157,12 @@ def stack(rows: Sequence[Row], name: str) -> Array:
     return whole if in_place else np.stack(values)
 
 
+def language_of(row: Row, languages: Sequence[str], seed: int, index: int) -> str:
+    """The language in which the student reads a row of batch `index`: drawn by both, among those that the row has."""
+    spoken = [language for language in languages if language in row.captions]
+    return spoken[zlib.crc32(f"{seed}/{index}/{row.sample_id}#{row.draw}".encode()) % len(spoken)]
+
+
 def _address(array: Array) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
@@ -175,14 +185,13 @@ def open_rows(
     only.
 
     Raises:
-        CacheError: there are no rows, or a sample has no caption in one of the languages.
+        CacheError: there are no rows.
     """
     pieces: dict[str, list[Piece]] = {}
     wanted: dict[str, list[str]] = {}
     row_bytes: dict[str, int] = {}
     for shard in cache.shards:
         for name, bucket in shard.buckets.items():
-            _check_captions(bucket, languages, f"{cache.directory}, {shard.tar}")
             every = arrays or [*_wanted_arrays(bucket, blocks), *beside]
             wanted[name] = [n for n in every if n in bucket.arrays]
             row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
@@ -201,26 +210,14 @@ def open_rows(
 
 
 def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
-    if selection is None:
+    if selection is None or not cache.num_samples:
         return CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
     return CacheError(
         "no rows are left",
         where=cache.directory,
         got=selection,
-        remedy="Change train.validation_fraction or train.timesteps, or lower train.curriculum_stages.",
+        remedy="Change student.language, train.validation_fraction or train.timesteps; lower train.curriculum_stages.",
     )
-
-
-def _check_captions(bucket: Bucket, languages: Sequence[str], where: str) -> None:
-    for language in languages:
-        missing = sum(not text for text in bucket.captions(language))
-        if missing:
-            raise CacheError(
-                f"{missing} of {bucket.num_samples} samples have no caption in {language!r}",
-                where=where,
-                expected=f"captions among {', '.join(bucket.languages)}",
-                remedy="Set student.language to a language of the corpus, or cache a corpus that has its captions.",
-            )
 
 
 def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:

@@ -24,6 +24,8 @@ class Selection:
     timesteps: tuple[int, int] | None = None
     """Keep records of the timesteps `first <= t < end`. Says nothing about a culture cache, whose timesteps are drawn
     afresh."""
+    languages: tuple[str, ...] = ()
+    """Keep samples with a caption in one of these languages; empty: whatever they have."""
 
     def rows(self, bucket: Bucket, tar: str, first: int = 0, stop: int | None = None) -> npt.NDArray[np.int64] | None:
         """Kept rows of the samples `first..stop` of a bucket; None: all of them.
@@ -34,6 +36,9 @@ class Selection:
         kept = np.ones(len(keys), dtype=np.bool_)
         if self.held_out_fraction:
             kept = is_held_out([sample_id(tar, key) for key in keys], self.held_out_fraction) == self.held_out
+        if self.languages:
+            columns = [bucket.captions(language)[first:stop] for language in self.languages]
+            kept = kept & np.array([any(texts) for texts in zip(*columns, strict=True)], dtype=np.bool_)
         kept = kept.repeat(max(1, draws))
         if self.timesteps and draws:
             timesteps = bucket.read(["timestep"], first * draws, (first + len(keys)) * draws)["timestep"]

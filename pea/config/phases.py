@@ -46,7 +46,7 @@ class PhaseConfig(Section):
     adam_beta2: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay per step of AdamW's mean square of the gradient."""
     culture_fraction: Fraction | None = None
-    """Share of a ``unet`` phase's batch that comes from the culture corpus."""
+    """Share of a ``unet`` phase's rows that comes from the culture corpus."""
     timesteps: Timesteps | None = None
     """Timesteps of the parallel records of an ``attention`` or ``unet`` phase, ``[first, end]``."""
     culture_timesteps: Timesteps | None = None

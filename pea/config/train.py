@@ -36,7 +36,10 @@ class TrainConfig(Section):
     batch_size: PositiveInt = 32
     """Records per batch and process, parallel and culture together."""
     culture_fraction: Fraction = 0.25
-    """Share of a batch that comes from the culture corpus, where there is one."""
+    """Share of a phase's rows that comes from the culture corpus, where there is one, whatever the batch size."""
+    min_captioned_fraction: Fraction = 0.0
+    """A run fails before its first step where a smaller share of a corpus' samples has a caption in one of the
+    student's languages. Those without are left out and counted."""
     culture_draws: PositiveInt | None = None
     """Draws (timestep, noise, caption drop) that a culture sample goes round on; null: a new one every time."""
     timesteps: Timesteps | None = None

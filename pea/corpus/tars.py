@@ -167,6 +167,12 @@ def tar_keys(place: Place, reading: Mapping[str, Any] | None) -> list[str]:
     return [key.encode("utf-8", "backslashreplace").decode() for key in keys]
 
 
+def first_dot_key(key: str) -> str:
+    """A key as caches without the identity's field ``corpus.reading`` have it."""
+    match = _FIRST_DOT.match(f"{key}.")
+    return match.group(1) if match else key
+
+
 def _sidecars(location: Location) -> list[Sidecar]:
     def read(name: str) -> bytes | None:
         beside = location.with_name(name)
@@ -193,6 +199,7 @@ __all__ = [
     "TarIdentity",
     "expand_tars",
     "expected_samples",
+    "first_dot_key",
     "open_tar",
     "sample_id",
     "scan_tar",

@@ -25,7 +25,7 @@ from pea.costs.caching import Models, read_models, unet_flops
 from pea.models.adapter import PEA
 
 _EVERY_POSITION = 1 << 30
-RowCounts = Mapping[str, tuple[int, int]]
+RowCounts = Mapping[str, tuple[float, float]]
 """Bucket -> rows of an epoch: parallel, culture."""
 
 

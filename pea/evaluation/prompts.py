@@ -54,7 +54,7 @@ def texts_in(prompts: list[Prompt], language: str, where: object) -> list[str]:
     Raises:
         EvaluationError: a prompt has none.
     """
-    missing = [prompt.id for prompt in prompts if language not in prompt.captions]
+    missing = [prompt.id for prompt in prompts if not prompt.captions.get(language)]
     if missing:
         raise EvaluationError(f"no caption named {language!r}", where=where, got=f"prompt {missing[0]}")
     return [prompt.captions[language] for prompt in prompts]

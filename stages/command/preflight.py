@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.collect.layout import bucket_layouts, latent_shape
 from pea.config import Config
 from pea.corpus.tars import expand_tars
 from pea.errors import CheckpointError, CorpusError
@@ -72,6 +71,7 @@ def check_teacher_folder(config: Config) -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
+    from pea.collect.layout import bucket_layouts, latent_shape
     from pea.models.loading import check_weights
     from pea.models.teacher_parts import check_teacher
     from pea.models.vae import vae_config

@@ -8,6 +8,7 @@ from typing import Any
 
 from pea.cache import Cache
 from pea.cache.identity import sha256_folder
+from pea.cache.totals import totals
 from pea.config import Config, Phase, TrainConfig
 from pea.models.native import native_digest
 from pea.storage.digests import canonical_json, sha256_text
@@ -15,7 +16,8 @@ from pea.training.saved_state import differing_names
 
 _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
-    "max_minutes", "keep_text_states", "sample_every_steps", "sample_prompts", "trackers", "phases",
+    "max_minutes", "keep_text_states", "min_captioned_fraction",
+    "sample_every_steps", "sample_prompts", "trackers", "phases",
 }  # fmt: skip
 """Settings of `train` that do not change the result."""
 _LIGHT = {
@@ -38,6 +40,7 @@ def fingerprint_without_unet(
         "phases": [_light_settings(phase) for phase in phases],
         "num_processes": num_processes,
         **_taken_down(parallel),
+        **_left_out(config, parallel),
     }
 
 
@@ -51,6 +54,7 @@ def fingerprint_with_unet(
         "train": _plain(config.train, set(TrainConfig.model_fields) - _NOT_DECIDING),
         "num_processes": num_processes,
         **_taken_down(parallel, *([culture] if culture else [])),
+        **_left_out(config, parallel, *([culture] if culture else [])),
     }
     return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
 
@@ -59,6 +63,14 @@ def _taken_down(*caches: Cache) -> dict[str, str]:
     """Which samples are gone from caches that are otherwise the same; nothing where none is, as in older states."""
     names = sorted(name for cache in caches for name in cache.removed())
     return {"samples_taken_down": sha256_text(canonical_json(names))} if names else {}
+
+
+def _left_out(config: Config, *caches: Cache) -> dict[str, Any]:
+    """How many samples have a caption in each language, where some have none; older states know of no such caches."""
+    languages = config.student.caption_languages
+    found = [(sums["samples"], *(sums["languages"].get(name, 0) for name in languages)) for sums in map(totals, caches)]
+    partly = any(0 < count < num_samples for num_samples, *counts in found for count in counts)
+    return {"captions": [list(counts) for counts in found]} if partly else {}
 
 
 def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -100,6 +100,15 @@ def first_position(config: Config) -> PhasePosition:
     return PhasePosition(config.train.all_phases)
 
 
+def late_peaks(phases: Sequence[Phase]) -> list[str]:
+    """A line for each phase that ends before its learning rate has risen to its peak."""
+    return [
+        f"phase {number} ({kind}): warmup_steps {train.warmup_steps} of {train.steps} steps, so it ends below its peak"
+        for number, (kind, train) in enumerate(phases, 1)
+        if train.warmup_steps > train.steps
+    ]
+
+
 def true_in_all_processes(accelerator: Accelerator, flag: Tensor) -> bool:
     """Whether a flag holds in every process."""
     held: Tensor = accelerator.reduce(flag.float().reshape(1), "sum")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pea.attention.layers import AttentionLayers
+from pea.attention.layers import MAX_POWER_BATCHES, AttentionLayers
 from pea.attention.queries import AttentionTargets
 from pea.batches.batch import Batch
 from pea.batches.curriculum import Curriculum, stages
@@ -29,6 +29,7 @@ from pea.models.vae import vae_scaling_factor
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
 from stages.training.fingerprints import fingerprint_with_unet
+from stages.training.sources import check_rows, parallel_batches
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
 from stages.training.without_unet_setup import untrained_adapter
 
@@ -109,7 +110,7 @@ def prepare(
         native_states=tables.native,
         english_states=tables.english_means if config.train.text_weight else None,
         block_weights=_block_weights(config, parallel, blocks),
-        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes),
+        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes) | data.fingerprint,
         attention=_attention(config, data, teacher, device) if config.train.attention_weight else None,
     )
 
@@ -125,12 +126,15 @@ def _data(
     """The rows to train on, the batches made of them, and the rows that are held out."""
     train, fraction = config.train, config.train.validation_fraction
 
-    def open_data(selection: Selection) -> TrainingData:
-        spoken = culture if culture and selection.keeps_any(culture) else None
-        return _training_data(config, parallel, spoken, teacher, blocks, selection)
+    def open_data(selection: Selection, culture: Cache | None = culture) -> TrainingData:
+        return _training_data(config, parallel, culture, teacher, blocks, selection)
 
     data = open_data(Selection(fraction, timesteps=train.timesteps))
-    validation = open_data(Selection(fraction, held_out=True, timesteps=train.timesteps)) if fraction else None
+    check_rows(data, train, num_processes)
+    validation = None
+    if fraction:
+        held_out = Selection(fraction, True, train.timesteps, config.student.caption_languages)
+        validation = open_data(held_out, culture if culture and held_out.keeps_any(culture) else None)
     if not train.curriculum_steps:
         return data, data.batch, validation
     per_step = train.gradient_accumulation_steps * num_processes
@@ -176,15 +180,16 @@ def _training_data(
 
 def _attention(config: Config, data: TrainingData, teacher: Teacher, device: torch.device) -> AttentionLoss | None:
     """The loss on the cached queries, with the UNet's own layers; None where all rows are culture rows."""
-    if not data.batch(0).num_parallel:
+    if config.train.culture_fraction == 1 and data.culture:
         return None
+    with_parallel = parallel_batches(data, MAX_POWER_BATCHES)
 
     def take(name: str, names: Sequence[str]) -> dict[str, torch.Tensor]:
         module = teacher.unet.get_submodule(name)
         return {each: module.get_parameter(each).detach() for each in names}
 
     def targets(index: int) -> AttentionTargets:
-        found = data.batch(index).attention
+        found = data.batch(with_parallel[index]).attention
         assert found is not None
         return found.to(device)
 

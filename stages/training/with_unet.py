@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -71,9 +71,11 @@ class WithUnetPhase:
         self.pictures = Pictures(config, setup, accelerator) if wanted else None
         self.rows_per_step = self.train.batch_size * self.train.gradient_accumulation_steps * accelerator.num_processes
 
-    def run(self) -> dict[str, Any]:
-        """Train to the last step and publish the adapter; returns the summary."""
+    def run(self, captions: Mapping[str, Any]) -> dict[str, Any]:
+        """Train to the last step and publish the adapter; returns the summary, which takes over `captions`."""
         self._resume()
+        if self.setup.validation is not None and self.setup.data.culture and not self.setup.validation.culture:
+            self._say("validation: no culture sample is held out; its loss is that of the parallel records")
         start, steps, note = self.counters.step, self.train.steps, ""
         finished = start >= steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
         with (
@@ -90,7 +92,7 @@ class WithUnetPhase:
                 finished = done == steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
                 note = self._after_step(last=finished) or note
                 progress.update(done, steps, (done - start) * self.rows_per_step, note)
-        return self._finish()
+        return self._finish(captions)
 
     def _resume(self) -> None:
         validation = self.parts.validation
@@ -150,7 +152,7 @@ class WithUnetPhase:
     def _samples_per_s(self) -> float:
         return round(self.rows_per_step * self.counters.step / max(self.counters.seconds, 1e-9), 1)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, captions: Mapping[str, Any]) -> dict[str, Any]:
         validation, average = self.parts.validation, self.parts.average
         counters = self.counters
         done = PhaseDone("unet", counters.step, counters.step * self.rows_per_step, counters.seconds, self.row_flops)
@@ -160,6 +162,7 @@ class WithUnetPhase:
             "trained_parameters": self.trained.num_parameters,
             "records": self.setup.data.num_records,
             "culture_samples": self.setup.data.num_culture_samples,
+            "captions": dict(captions),
             "targets": self.train.targets,
             "peak_gpu_memory_bytes": peak_gpu_memory_bytes(self.accelerator.device),
         }

@@ -131,11 +131,11 @@ class Caching:
 
     def stage(self) -> float:
         """Seconds of a whole run on one actor, start included."""
-        from stages import cache_teacher
+        from stages.cluster.filling import fill_caches
 
         shutil.rmtree(self.config.cache_dir("parallel"), ignore_errors=True)
         started = time.perf_counter()
-        cache_teacher.run(self.config, Console(quiet=True))
+        fill_caches(self.config, Console(quiet=True))
         return time.perf_counter() - started
 
 

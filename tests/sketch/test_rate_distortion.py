@@ -14,10 +14,10 @@ from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
 from pea.errors import ConfigError
 from pea.models.trainable import LORA_FILE
 from pea.sketch.rate_distortion import GradientErrors, Point, recommend
-from stages import rate_distortion
+from stages import sketch_measurements
 from stages.cli import main
 from stages.command.console import Console
-from stages.rate_distortion import SETTINGS, describe, measure
+from stages.sketch_measurements import SETTINGS, describe, measure
 from stages.training.setup import prepare
 from tests.train_runs import variant
 
@@ -84,7 +84,7 @@ def test_the_command_writes_table_figure_and_recommendation(
     tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = [each for each in SETTINGS if describe(each) in ("exact float16", "fold 16x int8", "count 64x float16")]
-    monkeypatch.setattr(rate_distortion, "SETTINGS", few)
+    monkeypatch.setattr(sketch_measurements, "SETTINGS", few)
     config = tiny_sdxl.model_copy(update={"run_dir": tmp_path / "run"})
     config.run_dir.mkdir()
     (config.run_dir / "cache").symlink_to(tiny_sdxl.run_dir / "cache")

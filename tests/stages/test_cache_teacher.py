@@ -17,8 +17,7 @@ from pea.cache import Cache
 from pea.config import Config
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from pea.storage import Location
-from stages import cache_teacher
-from stages.cluster import session_folder
+from stages.cluster import filling, session_folder
 from stages.cluster.actors import scales
 from stages.cluster.pool import Pool
 from stages.cluster.session import start_local
@@ -39,7 +38,7 @@ def _local_ray() -> Iterator[None]:
 def run(config: Config, **options: Any) -> tuple[dict[str, Any], str]:
     """Summaries, and what was shown."""
     shown = io.StringIO()
-    return cache_teacher.run(config, Console(file=shown, width=300), **options), shown.getvalue()
+    return filling.fill_caches(config, Console(file=shown, width=300), **options), shown.getvalue()
 
 
 def with_tars(config: Config, **tars: Path) -> Config:
@@ -126,7 +125,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
     fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tar that disappears after planning stands for storage that fails."""
-    plan = cache_teacher._plan
+    plan = filling._plan
 
     def losing(*args: Any, **options: Any) -> Any:
         jobs = plan(*args, **options)
@@ -143,7 +142,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
             job.tar.local_path.unlink(missing_ok=True)
         start(self, actor, job)
 
-    monkeypatch.setattr(cache_teacher, "_plan", losing)
+    monkeypatch.setattr(filling, "_plan", losing)
     monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
 from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
-from pea.evaluation.prompts import read_prompts, texts_in
+from pea.evaluation.prompts import Prompt, read_prompts, texts_in
+from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
 from pea.models.tensor_files import digest_of
@@ -39,6 +42,13 @@ class _Judge:
     def read(self, images: np.ndarray) -> dict[str, list[str]]:
         assert images.dtype == np.uint8
         return {"light": ["bright" if image.mean() > 127 else "dark" for image in images]}
+
+
+ROWS_OF_THREE = (("teacher", "en"), ("adapter", "zh"), ("adapter_ko", "ko"))
+
+
+def english_never(texts: object) -> Conditioning:
+    raise AssertionError(texts)
 
 
 def _write_prompts(path: Path, count: int, *, translation: bool) -> None:
@@ -78,14 +88,59 @@ def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> 
     metrics = json.loads((config.run_dir / "metrics.json").read_text())
     names = {f"{row}.{name}" for row in ("no_adapter", "adapter") for name in ("general", "culture")}
     names |= {"teacher.general", "teacher.culture_described", "translation.culture"}
-    assert set(metrics) == names | {"details", "cache.records", "seconds.train", "seconds.evaluate"}
+    assert set(metrics) == names | {"details", "drawings", "cache.records", "seconds.train", "seconds.evaluate"}
     assert metrics["cache.records"] == 48 and metrics["teacher.general"] == returned["teacher.general"] <= 1
     detail = metrics["details"]["adapter.culture"]
     assert detail["mean"]["n"] == 3 and detail["attributes"]["light"]["n"] == 3
     for row in evaluate.ROWS:
         folder = config.run_dir / "evaluate" / row / "culture"
-        assert sorted(path.name for path in folder.iterdir()) == ["grid.png", *(f"p{n}.png" for n in range(3))]
+        images = ["grid.png", *(f"p{n}.png" for n in range(3))]
+        assert sorted(path.name for path in folder.iterdir()) == [*images, "scores.jsonl"]
+        scored = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+        assert [each["id"] for each in scored] == ["p0", "p1", "p2"] and {e["accuracy"] for e in scored} <= {0.0, 1.0}
     assert _size(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
+
+
+def _evaluated(config: Config, folder: Path, console: Console = QUIET, **changes: object) -> dict[str, Any]:
+    """What `metrics.json` holds after an evaluation in a folder, with other settings than the fixture's."""
+    if not (folder / "adapter").exists():
+        shutil.copytree(config.adapter_dir, folder / "adapter")
+    settings = config.evaluate.model_copy(update={"num_inference_steps": 1, **changes})
+    evaluate.run(config.model_copy(update={"run_dir": folder, "evaluate": settings}), console)
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert set(content["details"]) == {name for name in content if name[:4] in ("adap", "no_a", "teac", "tran")}
+    return content
+
+
+def test_scores_of_other_settings_do_not_stand_side_by_side(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
+    everything = _evaluated(config, tmp_path)
+    assert everything["details"]["teacher.general"]["settings"]["num_prompts"] == 5
+    same = _evaluated(config, tmp_path, rows=("adapter",))
+    assert set(same["details"]) == set(everything["details"]), "equal settings: the other rows still compare"
+    said = io.StringIO()
+    other = _evaluated(config, tmp_path, Console(file=said), rows=("adapter",), num_inference_steps=2)
+    assert set(other["details"]) == {"adapter.general", "adapter.culture"}
+    assert set(other["drawings"]) == {"adapter/general", "adapter/culture"}
+    assert "the former score teacher.general is dropped (num_inference_steps 1 -> 2)" in said.getvalue()
+
+
+def test_fewer_prompts_or_another_adapter_make_former_scores_incomparable(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
+    _evaluated(config, tmp_path)
+    retrained_adapter = PEA.load(tmp_path / "adapter")
+    next(retrained_adapter.parameters()).data += 1
+    retrained_adapter.save_pretrained(tmp_path / "adapter")
+    retrained = _evaluated(config, tmp_path, rows=("teacher",))
+    rows = {name.split(".")[0] for name in retrained["details"]}
+    assert rows == {"teacher", "translation", "no_adapter"}, "only the adapter's scores were of the former weights"
+    fewer = _evaluated(config, tmp_path, rows=("adapter",), max_prompts=2)
+    assert set(fewer["details"]) == {"adapter.general", "adapter.culture"}
+    assert {detail["mean"]["n"] for detail in fewer["details"].values()} == {2}
 
 
 def _rows_drawn(config: Config, folder: Path, rows: tuple[str, ...] | None, console: Console = QUIET) -> set[str]:
@@ -115,6 +170,22 @@ def test_a_translation_that_is_asked_for_has_to_be_there(config: Config, tmp_pat
     assert not (tmp_path / "evaluate").exists()
 
 
+def test_prompts_without_a_caption_are_left_out_counted_and_said(config: Config) -> None:
+    texts = ({"en": "a cat", "zh": "一只猫"}, {"en": "a dog", "zh": " "[:0]}, {"en": "x", "zh": "猫", "ko": "고양이"})
+    prompts = [Prompt(f"p{number}", captions, {}) for number, captions in enumerate(texts)]
+    rows = [evaluate.Row(name, language, english_never) for name, language in ROWS_OF_THREE]
+    said = io.StringIO()
+    drawn = evaluate.drawings_of(config, Console(file=said), rows, {"general": prompts})
+    asked = {row.name: [prompt.id for prompt in found] for row, _, found in drawn}
+    assert asked == {"teacher": ["p0", "p2"], "adapter": ["p0", "p2"], "adapter_ko": ["p2"]}
+    assert "row adapter_ko, prompts general: 2 of 3 have no caption ko, and are left out\n" in said.getvalue()
+    assert "row teacher, prompts general: 1 of 3 have no caption en and zh, and are left out\n" in said.getvalue()
+    alone = {"general": prompts[1:2]}
+    with pytest.raises(EvaluationError, match=r"general.jsonl: no caption named 'zh'; got prompt p1"):
+        evaluate.drawings_of(config, QUIET, rows, alone)
+    assert evaluate.drawings_of(config, QUIET, rows[2:], alone) == []
+
+
 def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: Config, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(resolved_yaml(config), encoding="utf-8")
     sets = {"general": read_prompts(config.evaluate.prompts["general"])}
@@ -125,7 +196,7 @@ def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
     settings = config.evaluate.model_copy(update={"judge": None, "max_prompts": 1, "num_inference_steps": 1})
     metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
-    assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"}
+    assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"} and metrics["details"] == {}
     assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
 
 

@@ -127,7 +127,7 @@ def test_the_commands_look_before_they_spend(
     def spend(*_: object, **__: object) -> None:
         raise AssertionError("Ray or training has been started")
 
-    monkeypatch.setattr("stages.cache_teacher.Actors", spend)
+    monkeypatch.setattr("stages.cluster.filling.Actors", spend)
     monkeypatch.setattr("stages.train_adapter.Accelerator", spend)
     lose(tmp_path / "zh/model.safetensors")
     path = tmp_path / "config.yaml"

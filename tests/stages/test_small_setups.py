@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pea.config import Config, resolved_yaml
-from stages import rate_distortion
+from stages import sketch_measurements
 from stages.cli import main
 from tests.tiny_setup import fill_cache, write_tar
 
@@ -67,7 +67,7 @@ def test_every_stage_answers_or_says_why_not(
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(resolved_yaml(_setup(tiny_sdxl, tmp_path, state)))
-    monkeypatch.setattr(rate_distortion, "SETTINGS", rate_distortion.SETTINGS[-2:])
+    monkeypatch.setattr(sketch_measurements, "SETTINGS", sketch_measurements.SETTINGS[-2:])
     codes = {}
     for command in COMMANDS:
         capsys.readouterr()

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from pea.cache import Cache
 from pea.cache.takedown import remove_samples
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
-from stages import cache_teacher, evaluate, train_adapter
+from stages import evaluate, train_adapter
 from stages.cli import main
+from stages.cluster import filling
 from stages.command.console import Console
 from stages.sweep import carry_out
 from stages.sweep_plan import Run, plan
@@ -167,7 +168,7 @@ def test_a_method_that_changes_the_cache_gets_one_of_its_own(
         for corpus in ("parallel", "culture"):
             fill_cache(config, corpus, setup)
 
-    monkeypatch.setattr(cache_teacher, "run", fill)
+    monkeypatch.setattr(filling, "fill_caches", fill)
     monkeypatch.setattr(evaluate, "run", lambda config, _: {"adapter.general": 0.5})
     words = ["sweep", str(tmp_path), "--config", str(setup / "c.yaml"), "--seeds", "0,1"]
     for _ in range(2):  # the second time, everything is there

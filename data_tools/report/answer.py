@@ -1,0 +1,51 @@
+"""What the report says first: how much of the teacher's score the adapter reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_tools.report.rows import split_score
+
+
+def answers(details: Mapping[str, Mapping[str, Any]], sets: Sequence[str]) -> list[dict[str, str]]:
+    """One card a prompt set and measure that the adapter was scored by: `value`, `label` and `note`."""
+    found = {split_score(name): detail for name, detail in details.items()}
+    cards = []
+    for prompt_set in sets:
+        for measure in ("", "clip"):
+            adapter = found.get(("adapter", prompt_set, measure))
+            if adapter is not None:
+                cards.append(_card(prompt_set, measure, adapter["mean"], _comparable(found, prompt_set, measure)))
+    return cards
+
+
+def _comparable(
+    found: Mapping[tuple[str, str, str], Mapping[str, Any]], prompt_set: str, measure: str
+) -> Mapping[str, Any] | None:
+    """The teacher's score of the same prompts; None where there is none of as many."""
+    teacher, adapter = found.get(("teacher", prompt_set, measure)), found["adapter", prompt_set, measure]
+    return teacher["mean"] if teacher is not None and teacher["mean"]["n"] == adapter["mean"]["n"] else None
+
+
+def _card(
+    prompt_set: str, measure: str, adapter: Mapping[str, Any], teacher: Mapping[str, Any] | None
+) -> dict[str, str]:
+    score, name = adapter["accuracy"], f"{prompt_set} prompts"
+    if measure:  # a cosine has no zero from which shares could be taken
+        note = "" if teacher is None else f"the teacher's is {teacher['accuracy']:.3f}"
+        return {"value": f"{score:.3f}", "label": f"CLIP score, {name}", "note": note}
+    if teacher is None or teacher["accuracy"] <= 0:
+        return {"value": f"{score:.1%}", "label": f"of the attributes shown, {name}", "note": ""}
+    note = f"{score:.3f} of {teacher['accuracy']:.3f}"
+    return {"value": f"{score / teacher['accuracy']:.0%}", "label": f"of the teacher's score, {name}", "note": note}
+
+
+def headline(cards: Sequence[Mapping[str, str]], languages: Sequence[str], teacher: str, num_images: int) -> str:
+    """The page's first sentence."""
+    named = " and ".join(languages)
+    if not cards:
+        scored = f"{num_images:,} images were drawn; nothing has scored them" if num_images else "nothing was drawn yet"
+        return f"An adapter from {named} to {teacher}: {scored}."
+    shares = [f"{card['value']} {card['label']}" for card in cards]
+    return f"With {named} prompts, {teacher} reaches {'; '.join(shares)}."

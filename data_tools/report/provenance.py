@@ -1,0 +1,133 @@
+"""Sizes and times of a run, and what it takes to make it again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pea.cache.manifest import FILE_NAME as MANIFEST
+from pea.config import Config
+from pea.errors import PeaError
+from pea.file_names import CACHE_SUMMARY, MODEL_CONFIG
+from pea.storage import Location
+from pea.storage.digests import sha256_text
+
+_PACKAGES = ("torch", "diffusers", "transformers", "zarr", "tensorstore", "ray")
+Fact = dict[str, str]
+
+
+def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Fact]:
+    """What the stages noted of themselves; what a stage did not do here is absent."""
+    facts = []
+    for corpus in ("parallel", "culture"):
+        noted = read_json(config.cache_dir(corpus) / CACHE_SUMMARY)
+        if noted:
+            note = f"{noted['samples']:,} samples, {noted['records']:,} records, filled in {duration(noted['seconds'])}"
+            facts.append(_fact(f"cache, {corpus}", f"{noted['bytes'] / 1e6:,.1f} MB", note))
+    if "cache.bytes_per_record" in metrics:
+        note = "everything on disk, compressed"
+        facts.append(_fact("bytes per record", f"{metrics['cache.bytes_per_record']:,.0f}", note))
+    if summary:
+        note = f"{summary['steps']:,} steps, {summary['samples_per_s']:,.0f} rows/s"
+        facts.append(_fact("training", duration(summary["seconds"]), note))
+    if "seconds.evaluate" in metrics:
+        facts.append(_fact("evaluation", duration(metrics["seconds.evaluate"]), "drawing and scoring"))
+    return facts
+
+
+def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
+    """Commit, versions, seeds, settings of the drawing and identities; versions are those that wrote the page."""
+    facts = [_fact("configuration", str(config.run_dir / "config.yaml"), "every setting, as it was resolved")]
+    commit = _commit()
+    if commit:
+        facts.append(_fact("commit", commit, "of the program that wrote this page"))
+    facts.append(_fact("versions", ", ".join(_versions()), "where this page was written"))
+    seeds = f"cache {config.cache.seed}, training {config.train.seed}, evaluation {config.evaluate.seed}"
+    facts.append(_fact("seeds", seeds, "draws and noise; weights and order; initial noise of the images"))
+    shared = _shared_settings(details)
+    if shared:
+        facts.append(_fact("drawn with", shared, "the same for every row"))
+    manifest = Location.parse(config.cache_dir("parallel")) / MANIFEST
+    identity = read_json(config.adapter_dir / MODEL_CONFIG).get("cache_identity")
+    if identity:
+        facts.append(_fact("cache identity", str(identity), "that the adapter was trained from"))
+    elif manifest.exists():
+        digest = sha256_text(manifest.read_text())[:16]
+        facts.append(_fact("manifest", digest, "SHA-256 of the parallel cache's manifest"))
+    return facts
+
+
+def _shared_settings(details: Mapping[str, Mapping[str, Any]]) -> str:
+    settings = [detail["settings"] for detail in details.values() if "settings" in detail]
+    names = {"num_inference_steps": "denoising steps", "guidance_scale": "guidance", "seed": "seed"}
+    parts = []
+    for key, name in names.items():
+        values = {each.get(key) for each in settings}
+        if len(values) == 1:
+            parts.append(f"{name} {values.pop()}")
+    return ", ".join(parts)
+
+
+def _versions() -> list[str]:
+    found = [f"Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"]
+    for package in ("pea-cache", *_PACKAGES):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str:
+    """The commit of the program's own repository, and whether files differ from it; empty outside of one."""
+    root = Path(__file__).parents[2]
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return ""
+    try:
+        head, changes = (
+            subprocess.run(
+                [git, "-C", str(root), *words], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return head + (" with uncommitted changes" if changes else "")
+
+
+def read_json(path: Path | Location) -> dict[str, Any]:
+    """A JSON object that another stage left; empty where there is none.
+
+    Raises:
+        StorageError: the file is there and cannot be read.
+    """
+    place = Location.parse(path)
+    if not place.exists():
+        return {}
+    try:
+        content = json.loads(place.read_text())
+    except ValueError as error:
+        raise PeaError("cannot read this file", where=place, expected="a JSON object", got=error) from None
+    return content if isinstance(content, dict) else {}
+
+
+def duration(seconds: float) -> str:
+    """`7 h 43 min`, `3 min 4 s`, `0.4 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _fact(name: str, value: str, note: str) -> Fact:
+    return {"name": name, "value": value, "note": note}

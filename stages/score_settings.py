@@ -1,0 +1,82 @@
+"""What the scores and drawings of `pea eval` depend on, by row and prompt set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pea.config import Config
+from pea.evaluation.prompts import Prompt
+from pea.evaluation.record import Settings, prompts_digest
+from pea.models.tensor_files import digest_of
+from pea.storage.digests import canonical_json, sha256_file, sha256_text
+
+JUDGE, CLIP = "judge", "clip"
+
+
+class ScoreSettings:
+    """The present settings of an evaluation."""
+
+    def __init__(self, config: Config, sets: Mapping[str, Sequence[Prompt]]) -> None:
+        """Reads the weights that count once: of the teacher's UNet, the adapter, the judge and the CLIP.
+
+        Raises:
+            CheckpointError: the teacher's UNet is missing.
+        """
+        self._config, self._sets = config, sets
+        evaluate = config.evaluate
+        self._teacher = digest_of(config.teacher.folder / "unet")
+        self._adapter = _weights(config.adapter_dir, "*.safetensors")
+        self._scorers = {
+            name: _weights(folder, "*")
+            for name, folder in ((JUDGE, evaluate.judge), (CLIP, evaluate.clip))
+            if folder is not None
+        }
+
+    def of_drawing(self, row: str, prompt_set: str) -> Settings:
+        """Of the images of one row and prompt set."""
+        evaluate, prompts = self._config.evaluate, self._sets[prompt_set]
+        settings: Settings = {
+            "row": row,
+            "prompt_set": prompt_set,
+            "prompts": prompts_digest(prompts),
+            "num_prompts": len(prompts),
+            "seed": evaluate.seed,
+            "num_inference_steps": evaluate.num_inference_steps,
+            "guidance_scale": evaluate.guidance_scale,
+            "teacher": self._teacher,
+        }
+        if row.startswith("adapter"):
+            settings["adapter"] = self._adapter
+        if row == "no_adapter":
+            settings["encoders"] = [str(place) for place in self._config.student.places]
+        return settings
+
+    def of_score(self, row: str, prompt_set: str, scorer: str) -> Settings:
+        """Of one score of them; `scorer`: `JUDGE` or `CLIP`."""
+        return self.of_drawing(row, prompt_set) | {"scorer": scorer, "scorer_weights": self._scorers.get(scorer)}
+
+    def present(self, former: Settings) -> Settings:
+        """What the row, prompt set and scorer of former settings have now; empty: there is no such thing any more."""
+        row, prompt_set = str(former.get("row", "")), str(former.get("prompt_set", ""))
+        if not row or prompt_set not in self._sets:
+            return {}
+        if "scorer" not in former:
+            return self.of_drawing(row, prompt_set)
+        # A scorer that this evaluation does not ask for says nothing against its former scores.
+        scorer = str(former["scorer"])
+        weights = self._scorers.get(scorer, former.get("scorer_weights"))
+        return self.of_score(row, prompt_set, scorer) | {"scorer_weights": weights}
+
+    def hold(self, former: Settings) -> bool:
+        """Whether what was measured with former settings may stand beside what is measured with the present ones."""
+        return bool(former) and former == self.present(former)
+
+
+def _weights(folder: Path, pattern: str) -> str:
+    """SHA-256 of the files right below a folder by name; a folder without any has the digest of nothing."""
+    return sha256_text(canonical_json({path.name: sha256_file(path) for path in _files(folder, pattern)}))
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
