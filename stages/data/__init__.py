@@ -2,6 +2,7 @@
 
     pea data clean 'corpora/*.tar' --out clean --chinese simplified
     pea data route 'corpora/*.tar' --out routes
+    pea data translate 'corpora/*.tar' --out zh --model checkpoints/nllb --from en=eng_Latn --to zh=zho_Hans
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -15,6 +16,7 @@ import importlib
 COMMANDS = {
     "clean": "write captions that are clean, the originals beside them",
     "route": "decide for each sample whether it is parallel or one of a culture, and say why",
+    "translate": "translate captions with a local model",
 }
 """Subcommand, and module of this package -> what it does."""
 
