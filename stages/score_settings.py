@@ -34,7 +34,7 @@ class ScoreSettings:
         }
 
     def of_drawing(self, row: str, prompt_set: str) -> Settings:
-        """Of the images of one row and prompt set."""
+        """Of the images of one row and prompt set; of the prompts, all count, also those that a row leaves out."""
         evaluate, prompts = self._config.evaluate, self._sets[prompt_set]
         settings: Settings = {
             "row": row,

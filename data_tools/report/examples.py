@@ -42,6 +42,7 @@ def _group(config: Config, name: str, prompts: Sequence[Prompt], drawings: Mappi
     return {
         "title": f"{name} prompts",
         "count": len(there),
+        "num_images": sum(len(pictures) for pictures in drawn.values()),
         "columns": [{"label": label(row), "style": style(row)} for row in rows],
         "rows": [_example(config, prompt, rows, drawn) for prompt in chosen],
         "failures": [_example(config, prompt, rows, drawn) for prompt in behind],

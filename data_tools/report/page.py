@@ -38,7 +38,8 @@ def write_report(config: Config) -> Path:
     details = record.details
     cards = answers(details, list(sets))
     languages = config.student.languages
-    num_images = sum(settings["num_prompts"] for settings in record.drawings.values())
+    groups = example_groups(config, sets, record.drawings)
+    num_images = sum(group["num_images"] for group in groups)
     page = render_page(
         "report/page_report.html",
         title=f"{' and '.join(languages)} for {config.teacher.name}",
@@ -46,7 +47,7 @@ def write_report(config: Config) -> Path:
         language=languages[0],
         cards=cards,
         scores=score_plots(details, list(sets)),
-        groups=example_groups(config, sets, record.drawings),
+        groups=groups,
         training_note=training_note(summary, duration(summary["seconds"]) if summary else ""),
         loss_charts=loss_charts(config, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary),
         snippet=_snippet(config),

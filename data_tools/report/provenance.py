@@ -14,7 +14,7 @@ from typing import Any
 from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.config import Config
 from pea.errors import PeaError
-from pea.file_names import CACHE_SUMMARY, MODEL_CONFIG
+from pea.file_names import CACHE_SUMMARY, MODEL_CONFIG, RUN_CONFIG
 from pea.storage import Location
 from pea.storage.digests import sha256_text
 
@@ -43,7 +43,7 @@ def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping
 
 def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
     """Commit, versions, seeds, settings of the drawing and identities; versions are those that wrote the page."""
-    facts = [_fact("configuration", str(config.run_dir / "config.yaml"), "every setting, as it was resolved")]
+    facts = [_fact("configuration", str(config.run_dir / RUN_CONFIG), "every setting, as it was resolved")]
     commit = _commit()
     if commit:
         facts.append(_fact("commit", commit, "of the program that wrote this page"))
