@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
+from pea.corpus.corpus_names import CORPUS_NAMES, CorpusName
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, ConfigError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
 
@@ -93,6 +95,19 @@ class CorpusConfig(Section):
         return dict(self.captions) or {"*": "captions"}
 
 
+class DescribedConfig(Section):
+    """English descriptions of culture images, made by a captioning model: with them these images are distilled as well.
+
+    They keep their diffusion loss. A description stays apart from captions that people wrote.
+    """
+
+    field: str = "captions.described_en"
+    """Dotted field of the json, or of a table's row, that holds the description."""
+    tables: tuple[TarPattern, ...] = ()
+    """Folders with a table for each tar of the culture corpus, as `pea data describe` writes them; empty: descriptions
+    are in the json."""
+
+
 class CorporaConfig(Section):
     """What the adapter learns from."""
 
@@ -100,3 +115,34 @@ class CorporaConfig(Section):
     """Images with an English and a native caption: distilled from the teacher."""
     culture: CorpusConfig | None = None
     """Images with a native caption only: the ordinary diffusion loss."""
+    described: DescribedConfig | None = None
+    """Descriptions of culture images that are distilled too; null: none are."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.described is not None and self.culture is None:
+            raise ValueError("described needs the culture corpus whose images are described")
+        return self
+
+    @property
+    def names(self) -> list[CorpusName]:
+        """Those that there are."""
+        return [name for name in CORPUS_NAMES if getattr(self, name) is not None]
+
+    def source(self, name: CorpusName) -> CorpusConfig:
+        """Tars and captions of a corpus; those of described images are the culture corpus's, read in English.
+
+        Raises:
+            ConfigError: there is no such corpus.
+        """
+        if name == "described" and self.described is not None and self.culture is not None:
+            fields = self.culture.caption_fields()
+            if not self.described.tables:
+                fields |= {self.parallel.source_language: self.described.field}
+            return self.culture.model_copy(
+                update={"source_language": self.parallel.source_language, "captions": fields}
+            )
+        found = self.parallel if name == "parallel" else self.culture if name == "culture" else None
+        if found is None:
+            raise ConfigError(f"corpora.{name} is not set")
+        return found
