@@ -28,7 +28,9 @@ COMMANDS = {
         "stages.init", "write the configuration of a new setup, checked, with its costs", own_arguments=True
     ),
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
-    "data": Command("stages.data", "make a corpus ready: clean, route, translate, describe", own_arguments=True),
+    "data": Command(
+        "stages.data", "make a corpus ready: pack, filter, look at it, clean and translate captions", own_arguments=True
+    ),
     "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
     "rd": Command(
         "stages.rate_distortion", "what each sketch costs and does to the adapter's gradient", own_arguments=True

@@ -14,6 +14,7 @@ from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, PartPlace, PartPlan, create_or_resume, read_manifest
 from pea.cache.publication import generation_name, generations, names_in, newest
 from pea.cache.removals import read_removed
+from pea.corpus.caption_tables import CaptionTables
 from pea.errors import CacheError, IdentityError, ShardUnfinishedError
 from pea.storage.location import Location
 
@@ -33,6 +34,8 @@ class Cache:
         self.directory = Location.parse(directory)
         """Where it is: a folder on a disk or in a bucket."""
         self.manifest = manifest
+        self.caption_tables: CaptionTables | None = None
+        """Captions that lie beside it; see ``with_captions``."""
 
     @classmethod
     def create_or_resume(cls, directory: str | Path | Location, identity: Identity, *, extend: bool = False) -> Cache:
@@ -75,6 +78,29 @@ class Cache:
             )
         return cache
 
+    def with_captions(self, tables: CaptionTables) -> Cache:
+        """The same cache, whose samples have the captions of these tables as well.
+
+        Raises:
+            CacheError: not one of its samples has a caption there.
+            CorpusError: a table cannot be read.
+        """
+        cache = Cache(self.directory, self.manifest)
+        cache.caption_tables = tables
+        for shard in self.shards:
+            if tables.has(shard.tar):
+                found = tables.of_tar(shard.tar)
+                if any(key in found for bucket in shard.buckets.values() for key in bucket.keys):
+                    return cache
+        names = ", ".join(shard.tar for shard in self.shards[:3])
+        raise CacheError(
+            "no caption of these tables is of a sample of the cache",
+            where=self.directory,
+            expected=f"tables that are called as its tars are: {names}, with the keys of their samples",
+            got=", ".join(tables.folders),
+            remedy="Make them for this cache: `pea data captions TABLE --corpus CACHE --out FOLDER`.",
+        )
+
     @property
     def identity(self) -> Identity:
         """What the cache was made from."""
@@ -96,14 +122,15 @@ class Cache:
         whole = (
             (tar, places[tar]) for tar, plans in self._plans_by_tar.items() if len(places.get(tar, ())) == len(plans)
         )
-        return [Shard(self.identity.tars_by_name[tar], found, self.draws_per_sample) for tar, found in whole]
+        of_tar = self.identity.tars_by_name
+        return [Shard(of_tar[tar], found, self.draws_per_sample, self.caption_tables) for tar, found in whole]
 
     def shard(self, tar: str) -> Shard:
         """The shard of one tar, whose parts must be finished when it is opened."""
         from pea.cache.shard import Shard
 
         places = [PartPlace(plan, self.record_path(plan)) for plan in self._plans_by_tar[tar]]
-        return Shard(self.identity.tars_by_name[tar], places, self.draws_per_sample)
+        return Shard(self.identity.tars_by_name[tar], places, self.draws_per_sample, self.caption_tables)
 
     @cached_property
     def num_samples(self) -> int:

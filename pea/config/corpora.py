@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
+from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.corpus_names import CORPUS_NAMES, CorpusName
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
 from pea.errors import CheckpointError, ConfigError
@@ -77,6 +78,10 @@ class CorpusConfig(Section):
     captions: dict[str, str] = Field(default_factory=dict)
     """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
 
+    caption_tables: tuple[TarPattern, ...] = ()
+    """Folders with a table of captions for each tar, as `pea data captions`, `clean` and `translate` write them. Read
+    in training, beside the cache: they add languages, and replace captions, but never those in the source language,
+    which the teacher has read."""
     image_formats: tuple[ImageFormat, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
     """Formats that may be decoded, whatever a file is called; each further one is a further decoder that strangers'
     bytes reach."""
@@ -101,11 +106,28 @@ class DescribedConfig(Section):
     They keep their diffusion loss. A description stays apart from captions that people wrote.
     """
 
-    field: str = "captions.described_en"
-    """Dotted field of the json, or of a table's row, that holds the description."""
+    language: str = "described_en"
+    """What descriptions are called among the captions."""
     tables: tuple[TarPattern, ...] = ()
     """Folders with a table for each tar of the culture corpus, as `pea data describe` writes them; empty: descriptions
     are in the json."""
+
+    def read_tables(self) -> CaptionTables | None:
+        """The tables; None where there are none.
+
+        Raises:
+            CorpusError: a folder has none.
+        """
+        return CaptionTables(self.tables) if self.tables else None
+
+    def identity(self) -> dict[str, str]:
+        """What decides which descriptions a cache was made with.
+
+        Raises:
+            CorpusError: a table cannot be read.
+        """
+        tables = self.read_tables()
+        return {"language": self.language} | ({"tables": tables.digest()} if tables else {})
 
 
 class CorporaConfig(Section):
@@ -136,9 +158,9 @@ class CorporaConfig(Section):
             ConfigError: there is no such corpus.
         """
         if name == "described" and self.described is not None and self.culture is not None:
-            fields = self.culture.caption_fields()
+            fields, language = self.culture.caption_fields(), self.described.language
             if not self.described.tables:
-                fields |= {self.parallel.source_language: self.described.field}
+                fields |= {self.parallel.source_language: fields.get(language, f"captions.{language}")}
             return self.culture.model_copy(
                 update={"source_language": self.parallel.source_language, "captions": fields}
             )

@@ -1,8 +1,9 @@
 """Make a corpus ready: what is done to captions and images before a cache is filled.
 
-    pea data clean 'corpora/*.tar' --out clean --chinese simplified
-    pea data route 'corpora/*.tar' --out routes
-    pea data translate 'corpora/*.tar' --out zh --model checkpoints/nllb --from en=eng_Latn --to zh=zho_Hans
+    pea data pack photos --out corpora/photos
+    pea data clean 'corpora/photos/*.tar' --out clean --chinese simplified
+    pea data route 'corpora/photos/*.tar' --out routes
+    pea data translate 'corpora/photos/*.tar' --out zh --model checkpoints/nllb --from en=eng_Latn --to zh=zho_Hans
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -14,6 +15,8 @@ import argparse
 import importlib
 
 COMMANDS = {
+    "pack": "pack a folder, a table or other tars into the tars of a corpus",
+    "captions": "bring captions of a table beside a corpus and its cache",
     "clean": "write captions that are clean, the originals beside them",
     "route": "decide for each sample whether it is parallel or one of a culture, and say why",
     "translate": "translate captions with a local model",

@@ -41,6 +41,7 @@ def fingerprint_without_unet(
         "num_processes": num_processes,
         **_taken_down(parallel),
         **_left_out(config, parallel),
+        **_beside(parallel),
     }
 
 
@@ -55,6 +56,7 @@ def fingerprint_with_unet(
         "num_processes": num_processes,
         **_taken_down(parallel, *([culture] if culture else [])),
         **_left_out(config, parallel, *([culture] if culture else [])),
+        **_beside(parallel, *([culture] if culture else [])),
     }
     return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
 
@@ -71,6 +73,12 @@ def _left_out(config: Config, *caches: Cache) -> dict[str, Any]:
     found = [(sums["samples"], *(sums["languages"].get(name, 0) for name in languages)) for sums in map(totals, caches)]
     partly = any(0 < count < num_samples for num_samples, *counts in found for count in counts)
     return {"captions": [list(counts) for counts in found]} if partly else {}
+
+
+def _beside(*caches: Cache) -> dict[str, Any]:
+    """The captions that lie beside the caches; nothing where there are none, as in older states."""
+    digests = [cache.caption_tables.digest() if cache.caption_tables else None for cache in caches]
+    return {"caption_tables": digests} if any(digests) else {}
 
 
 def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

@@ -17,7 +17,6 @@ from pea.batches.dataset import BatchPlan, TrainingData
 from pea.batches.selection import Selection
 from pea.batches.text_states import TextStates
 from pea.cache import Cache
-from pea.cache.identity import reading_identity
 from pea.config import Config, Phase, TrainConfig
 from pea.draws.recipe import DrawRecipe
 from pea.errors import ConfigError
@@ -28,6 +27,7 @@ from pea.models.unet import Blocks, Teacher
 from pea.models.vae import vae_scaling_factor
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
+from stages.training.caches import open_cache
 from stages.training.fingerprints import fingerprint_with_unet
 from stages.training.sources import check_rows, parallel_batches
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
@@ -80,10 +80,10 @@ def prepare(
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others.
     """
-    parallel = Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
+    parallel = open_cache(config, "parallel")
     culture = None
     if config.corpora.culture:
-        culture = Cache.open(config.cache_dir("culture"), expect=reading_identity(config, "culture"))
+        culture = open_cache(config, "culture")
     own_queries = bool(config.train.attention_weight) and config.train.attention_queries == "student"
     teacher = Teacher.from_checkpoint(
         config.teacher.folder,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count, islice
-from typing import Any, Literal
+from typing import Any
 
 from pea.batches.captions import Captioned, count_captioned
 from pea.batches.dataset import TrainingData
 from pea.cache import Cache
-from pea.cache.identity import reading_identity
 from pea.cache.totals import totals
 from pea.config import Config, TrainConfig
 from pea.errors import CacheError, ConfigError
 from stages.command.console import Console
-
-Corpus = Literal["parallel", "culture"]
+from stages.training.caches import Corpus, open_cache
 
 
 def used_corpora(config: Config) -> list[Corpus]:
@@ -37,7 +35,7 @@ def check_captions(config: Config, console: Console) -> dict[str, Any]:
     """
     languages, found = config.student.caption_languages, dict[Corpus, Captioned]()
     for corpus in used_corpora(config):
-        cache = Cache.open(config.cache_dir(corpus), expect=reading_identity(config, corpus))
+        cache = open_cache(config, corpus)
         found[corpus] = captioned = count_captioned(cache, languages)
         _check_share(cache, corpus, captioned, config)
         if missing := captioned.num_samples - captioned.num_captioned:

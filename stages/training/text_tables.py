@@ -22,6 +22,7 @@ from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
 from pea.storage import Location
 from pea.storage.work import folder_for
+from stages.training.caches import Corpus, with_caption_tables
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`train.precision` -> type of the frozen models."""
@@ -42,10 +43,13 @@ class TextTables:
     @cached_property
     def native(self) -> TextStates:
         """States and masks of native captions."""
-        corpora = ("parallel", "culture") if self.config.corpora.culture else ("parallel",)
-        caches = [Cache.open(self.config.cache_dir(corpus)) for corpus in corpora]
+        corpora: tuple[Corpus, ...] = ("parallel", "culture") if self.config.corpora.culture else ("parallel",)
+        caches = [self._cache(corpus) for corpus in corpora]
         known = Captions(caches, self.config.student.caption_languages)
         return TextStates(self.encoder.encode, known, store=self._store(self._encoder_digest()))
+
+    def _cache(self, corpus: Corpus) -> Cache:
+        return with_caption_tables(self.config, corpus, Cache.open(self.config.cache_dir(corpus)))
 
     def _encoder_digest(self) -> str:
         """Of the encoder's files, and of how it is read."""

@@ -16,12 +16,12 @@ from pea.batches.attention_rows import text_arrays
 from pea.batches.selection import Selection
 from pea.batches.text_states import TextStates
 from pea.cache import Cache, Identity
-from pea.cache.identity import reading_identity
 from pea.config import Config
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.unet import unet_config
+from stages.training.caches import open_cache
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
 
@@ -43,7 +43,7 @@ def open_parallel(config: Config) -> Cache:
     Raises:
         IdentityError: it is not the one that this configuration describes.
     """
-    return Cache.open(config.cache_dir("parallel"), expect=reading_identity(config, "parallel"))
+    return open_cache(config, "parallel")
 
 
 def prepare_without_unet(
