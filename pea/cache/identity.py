@@ -128,9 +128,7 @@ def cache_identity(
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 
-def model_identity(
-    config: Config, corpus: CorpusName, blocks: Sequence[str] | None = None
-) -> Identity:
+def model_identity(config: Config, corpus: CorpusName, blocks: Sequence[str] | None = None) -> Identity:
     """The identity without the corpus: all models and settings.
 
     Raises:
@@ -148,9 +146,7 @@ def model_identity(
     return Identity(both.values, both.means_same)
 
 
-def reading_identity(
-    config: Config, corpus: CorpusName, blocks: Sequence[str] | None = None
-) -> Identity:
+def reading_identity(config: Config, corpus: CorpusName, blocks: Sequence[str] | None = None) -> Identity:
     """The part of the identity that a reader can check without tars, VAE and English encoders.
 
     Raises:

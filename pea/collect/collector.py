@@ -21,10 +21,12 @@ import torch
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.cache.differences import check_same
 from pea.cache.identity import READING, model_identity
+from pea.collect.descriptions import descriptions_for
 from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
 from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
 from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import Config
+from pea.corpus.corpus_names import CorpusName
 from pea.corpus.samples import Rejected, Sample, TarIdentity, place_in_bucket, read_tar
 from pea.corpus.tars import expected_samples
 from pea.cpu import shared_threads
@@ -39,12 +41,11 @@ _CPU_BATCHES_AT_ONCE = 8
 class Collector:
     """Turns tars into shards with the models that it holds."""
 
-    def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
-        """``corpus``: ``parallel`` or ``culture``. Raises what ``FrozenModels`` does."""
-        source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
-        assert source is not None
-        self._source, self._cache_config = source, config.cache
-        self._models_identity = partial(model_identity, config, "parallel" if corpus == "parallel" else "culture")
+    def __init__(self, config: Config, corpus: CorpusName, device: torch.device) -> None:
+        """Raises what ``FrozenModels`` does."""
+        self._source, self._cache_config = config.corpora.source(corpus), config.cache
+        self._descriptions = descriptions_for(config, corpus)
+        self._models_identity = partial(model_identity, config, corpus)
         self._checked: set[str] = set()
         """Identities of caches that the loaded models are known to fit."""
         self._models, self._device = FrozenModels(config, corpus, device), device
@@ -107,7 +108,7 @@ class Collector:
         samples = read_tar(
             task.tar,
             self._source.caption_fields(),
-            required=(self._source.source_language,),
+            required=() if self._descriptions else (self._source.source_language,),
             rules=self._source.reading_rules(self._cache_config),
             skip=task.skip,
             in_flight=in_flight,
@@ -116,6 +117,8 @@ class Collector:
         while True:
             with self._stopwatch("decode"):
                 sample = next(samples, None)
+                if isinstance(sample, Sample) and self._descriptions:
+                    sample = self._descriptions.described(sample, self._source.source_language)
                 if isinstance(sample, Sample):
                     placed = place_in_bucket(sample.image, self._cache_config.buckets, sample.original_size)
                     item: Decoded | Rejected = Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)

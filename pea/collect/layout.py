@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pea.attention.queries import QueryLayout
-from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays
+from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays, noise_errors_array
 from pea.config import AttentionConfig, CacheConfig
 from pea.corpus.samples import bucket_name
 from pea.errors import CheckpointError, ConfigError
@@ -39,6 +39,8 @@ class BucketLayout:
     """Sketches and types."""
     queries: QueryLayout | None = None
     """None: no queries are kept."""
+    with_errors: bool = False
+    """Whether the errors of the noise prediction are kept, with text and without."""
 
     @cached_property
     def sketches(self) -> dict[str, Sketch]:
@@ -72,18 +74,25 @@ class BucketLayout:
             arrays += feature_arrays(block, sketch.arrays, self.config.sketch_for(block).model_dump(mode="json"))
         if self.queries is not None:
             arrays += self.queries.arrays
+        if self.with_errors:
+            arrays.append(noise_errors_array())
         return tuple(arrays)
 
 
-def bucket_layouts(checkpoint: Path, config: CacheConfig, *, teacher: bool = True) -> dict[str, BucketLayout]:
+def bucket_layouts(
+    checkpoint: Path, config: CacheConfig, *, teacher: bool = True, with_errors: bool = False
+) -> dict[str, BucketLayout]:
     """Bucket name -> layout, for a diffusers checkpoint folder. ``teacher`` False: captions and VAE moments only.
+
+    ``with_errors``: keep the errors of the noise prediction as well.
 
     Raises:
         CheckpointError: the folder has no UNet or VAE configuration.
         ConfigError: a block does not exist, or a bucket's size does not fit the models.
     """
     tokens = _num_tokens(checkpoint) if teacher and config.attention else _NUM_TOKENS
-    return layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config, tokens)
+    found = layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config, tokens)
+    return {name: replace(layout, with_errors=with_errors) for name, layout in found.items()}
 
 
 def layouts_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from pea.attention.queries import DrawnQueries
 from pea.cache import PartPlan
+from pea.cache.schema import NOISE_ERRORS
 from pea.collect.layout import BucketLayout, bucket_layouts
 from pea.collect.stopwatch import Stopwatch
 from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
 from pea.config import Config
+from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.samples import Placed, Rejected, bucket_name
 from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
 from pea.models.compiling import compile_teacher
@@ -71,11 +73,22 @@ class BucketRows:
         )
 
 
+class Noisy(NamedTuple):
+    """What the teacher is asked about."""
+
+    noisy: Tensor
+    """Float ``[S, c, h, w]``."""
+    timesteps: Tensor
+    """int64 ``[S]``."""
+    target: Tensor
+    """What a perfect answer would be, float ``[S, c, h, w]``."""
+
+
 class FrozenModels:
     """VAE, English encoders and teacher on one device. For the culture corpus only the VAE is loaded."""
 
-    def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
-        """``corpus``: ``parallel`` or ``culture``.
+    def __init__(self, config: Config, corpus: CorpusName, device: torch.device) -> None:
+        """Load them.
 
         Raises:
             CheckpointError: a model's folder is missing, incomplete, or of another kind.
@@ -85,11 +98,13 @@ class FrozenModels:
         self.config, self.device = config, device
         self.stopwatch = Stopwatch()
         checkpoint, dtype = config.teacher.folder, getattr(torch, config.teacher.dtype)
-        self.layouts = bucket_layouts(checkpoint, config.cache, teacher=corpus == "parallel")
+        self.layouts = bucket_layouts(
+            checkpoint, config.cache, teacher=corpus in DISTILLED, with_errors=corpus == "described"
+        )
         self._vae = VaeEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
         self._teacher: Teacher | None = None
-        if corpus == "parallel":
-            self._language = config.corpora.parallel.source_language
+        if corpus in DISTILLED:
+            self._language = config.corpora.source(corpus).source_language
             self._english = EnglishEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
             self._empty = self._english.encode([""])
             layers = config.cache.attention.layers if config.cache.attention else ()
@@ -153,7 +168,10 @@ class FrozenModels:
             sample_ids = [item.sample_id for item in batch]
             drawn = self._draw(sample_ids, draw, mean.shape[1:])
             queries = self._draw_queries(layout, part, sample_ids, draw)
-            output = self._ask(mean, std, drawn, conditioning, time_ids, queries)
+            noisy = self._noisy(mean, std, drawn)
+            output = self._ask(noisy, drawn, conditioning, time_ids, queries)
+            if layout.with_errors and part.kind != "blocks":
+                drawn[NOISE_ERRORS] = self._noise_errors(noisy, output, conditioning, time_ids)
             with self.stopwatch("sketch"):
                 drawn |= kept_rows(output, drawn["record_id"], layout, part.blocks, self.config.cache)
                 if queries is not None and layout.queries is not None:
@@ -189,10 +207,31 @@ class FrozenModels:
                 "latent_noise": latent_noise_batch(self._recipe, sample_ids, numbers, latent_shape),
             }
 
+    def _noisy(self, mean: Tensor, std: Tensor, drawn: Arrays) -> Noisy:
+        """One draw of each sample, as the teacher sees it."""
+        assert self._teacher is not None
+        with self.stopwatch("teacher"):
+            latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._vae.scaling_factor)
+            noise, timesteps = self._tensor(drawn["noise"]), self._tensor(drawn["timestep"])
+            noisy = self._teacher.add_noise(latents, noise, timesteps)
+            return Noisy(noisy, timesteps, self._teacher.target(latents, noise, timesteps))
+
+    def _noise_errors(
+        self, asked: Noisy, output: UNetOutput, conditioning: Conditioning, time_ids: Tensor
+    ) -> npt.NDArray[Any]:
+        """Mean square errors of the noise prediction, float32 ``[S, 2]``: of the answer, and of one without text."""
+        assert self._teacher is not None
+        with self.stopwatch("teacher"):
+            text = self._drop(conditioning, torch.ones(len(time_ids), dtype=torch.bool, device=self.device))
+            without = self._teacher.forward(asked.noisy, asked.timesteps, text, time_ids)
+            errors = [
+                (each.noise_pred - asked.target).float().square().flatten(1).mean(1) for each in (output, without)
+            ]
+            return to_numpy(torch.stack(errors, dim=1))
+
     def _ask(
         self,
-        mean: Tensor,
-        std: Tensor,
+        asked: Noisy,
         drawn: Arrays,
         conditioning: Conditioning,
         time_ids: Tensor,
@@ -201,13 +240,10 @@ class FrozenModels:
         """The teacher's answer to one draw of each sample."""
         assert self._teacher is not None
         with self.stopwatch("teacher"):
-            latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._vae.scaling_factor)
-            timesteps = self._tensor(drawn["timestep"])
-            noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
             text = self._drop(conditioning, self._tensor(drawn["caption_dropped"]))
             positions = {} if queries is None else queries.positions
             places = {name: self._tensor(rows) for name, rows in positions.items()}
-            return self._teacher.forward(noisy, timesteps, text, time_ids, places)
+            return self._teacher.forward(asked.noisy, asked.timesteps, text, time_ids, places)
 
     def _drop(self, conditioning: Conditioning, dropped: Tensor) -> Conditioning:
         """The empty caption's conditioning, or its hidden states alone, where ``dropped`` (bool ``[S]``) is true."""

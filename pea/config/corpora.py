@@ -16,6 +16,7 @@ from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
 from pea.errors import CheckpointError, ConfigError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
+from pea.storage.location import Location
 
 
 class TeacherConfig(Section):
@@ -145,6 +146,13 @@ class CorporaConfig(Section):
         if self.described is not None and self.culture is None:
             raise ValueError("described needs the culture corpus whose images are described")
         return self
+
+    def absolute(self) -> CorporaConfig:
+        """The same for another working directory, of what a worker reads beside its tar."""
+        if self.described is None:
+            return self
+        tables = tuple(str(Location.parse(place).resolve()) for place in self.described.tables)
+        return self.model_copy(update={"described": self.described.model_copy(update={"tables": tables})})
 
     @property
     def names(self) -> list[CorpusName]:

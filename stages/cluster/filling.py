@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any
 
 from pea.cache import Cache, cache_identity
 from pea.config import Config
+from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.tars import expand_tars
 from stages.cluster.actors import Actors
 from stages.cluster.pool import Pool
@@ -17,9 +18,6 @@ from stages.cluster.tar_facts import TarFacts
 from stages.command.console import Console, bold
 from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
-
-Corpus = Literal["parallel", "culture"]
-CORPORA: tuple[Corpus, ...] = ("parallel", "culture")
 
 
 def fill_caches(config: Config, console: Console, *, extend: bool = False) -> dict[str, Any]:
@@ -34,7 +32,7 @@ def fill_caches(config: Config, console: Console, *, extend: bool = False) -> di
     """
     for line in preflight(config):
         console.print(f"unchecked: {line}")
-    corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
+    corpora = config.corpora.names
     summaries = {}
     with Actors(config) as actors:
         for corpus in corpora:
@@ -45,9 +43,9 @@ def fill_caches(config: Config, console: Console, *, extend: bool = False) -> di
     return summaries
 
 
-def _plan(config: Config, corpus: Corpus, session: RaySession, console: Console, *, extend: bool) -> list[Job]:
+def _plan(config: Config, corpus: CorpusName, session: RaySession, console: Console, *, extend: bool) -> list[Job]:
     """Write or check the manifest, and list the tars that are still to be done."""
-    source = getattr(config.corpora, corpus)
+    source = config.corpora.source(corpus)
     tars = expand_tars(source.tars)
     directory = config.cache_dir(corpus)
     console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
@@ -69,12 +67,12 @@ def _plan(config: Config, corpus: Corpus, session: RaySession, console: Console,
     return jobs
 
 
-def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:
+def _run_jobs(config: Config, corpus: CorpusName, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     pool = Pool(config, corpus, jobs, actors)
     try:
         if jobs:
-            with StageProgress(console, corpus, "records" if corpus == "parallel" else "samples") as progress:
+            with StageProgress(console, corpus, "records" if corpus in DISTILLED else "samples") as progress:
                 pool.run(progress)
     finally:
         failed = {job.name: job.error for job in jobs if job.error}

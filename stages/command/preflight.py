@@ -22,9 +22,8 @@ def preflight(config: Config) -> list[str]:
         CorpusError: a tar is missing.
         EvaluationError: a prompt file is unreadable.
     """
-    for corpus in (config.corpora.parallel, config.corpora.culture):
-        if corpus is not None:
-            expand_tars(corpus.tars)
+    for name in config.corpora.names:
+        expand_tars(config.corpora.source(name).tars)
     check_teacher_folder(config)
     return check_rest(config)
 
@@ -36,10 +35,9 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
         CheckpointError, ConfigError, EvaluationError: as `preflight`.
     """
     unchecked = []
-    for name in ("parallel", "culture"):
-        corpus = getattr(config.corpora, name)
+    for name in config.corpora.names:
         try:
-            expand_tars(() if corpus is None else corpus.tars)
+            expand_tars(config.corpora.source(name).tars)
         except CorpusError as error:
             unchecked.append(f"corpora.{name}: {error}")
     parts = ("unet", "vae", "text_encoder")

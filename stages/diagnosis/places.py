@@ -102,10 +102,8 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
             yield _there(name, Location.parse(path), needed=not name.startswith("evaluate"))
     for name, path in config.evaluate.prompts.items():
         yield _there(f"evaluate.prompts.{name}", Location.parse(path), needed=False)
-    for corpus in ("parallel", "culture"):
-        settings = getattr(config.corpora, corpus)
-        if settings is not None:
-            yield _tars(f"corpora.{corpus}", settings.tars)
+    for corpus in config.corpora.names:
+        yield _tars(f"corpora.{corpus}", config.corpora.source(corpus).tars)
 
 
 def _there(name: str, place: Location, *, needed: bool) -> Finding:

@@ -27,7 +27,7 @@ from pea.models.unet import Blocks, Teacher
 from pea.models.vae import vae_scaling_factor
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
-from stages.training.caches import open_cache
+from stages.training.caches import open_cache, open_distilled
 from stages.training.fingerprints import fingerprint_with_unet
 from stages.training.sources import check_rows, parallel_batches
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
@@ -80,7 +80,7 @@ def prepare(
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others.
     """
-    parallel = open_cache(config, "parallel")
+    parallel = open_distilled(config)
     culture = None
     if config.corpora.culture:
         culture = open_cache(config, "culture")

@@ -20,7 +20,7 @@ def used_corpora(config: Config) -> list[Corpus]:
     """The corpora that some phase of a run reads."""
     phases = config.train.all_phases
     spoken = any(kind == "unet" and train.culture_fraction for kind, train in phases)
-    return ["parallel", "culture"] if config.corpora.culture and spoken else ["parallel"]
+    return [name for name in config.corpora.names if name != "culture" or spoken]
 
 
 def check_captions(config: Config, console: Console) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.unet import unet_config
-from stages.training.caches import open_cache
+from stages.training.caches import open_distilled
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
 
@@ -43,7 +43,7 @@ def open_parallel(config: Config) -> Cache:
     Raises:
         IdentityError: it is not the one that this configuration describes.
     """
-    return open_cache(config, "parallel")
+    return open_distilled(config)
 
 
 def prepare_without_unet(
