@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -173,7 +173,7 @@ def _training_data(
         config.student.caption_languages,
         config.corpora.parallel.source_language,
         keep_pooled=config.cache.caption_drop == "hidden_states",
-        selection=selection.unless_all(),
+        selection=replace(selection, min_description_gain=train.min_description_gain).unless_all(),
         empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
     )
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from pea.batches.dataset import BatchPlan, TrainingData
-from pea.cache import Cache
+from pea.batches.selection import Selection
+from pea.cache import Bucket, Cache
 from pea.cache.identity import cache_identity
 from pea.cache.joined import JoinedCache
 from pea.config import Config
@@ -127,3 +128,28 @@ def test_settings(tiny_sdxl: Config) -> None:
     del raw["corpora"]["culture"]
     with pytest.raises(ValueError, match="described needs the culture corpus"):
         Config.model_validate_json(json.dumps(raw))
+
+
+def test_only_what_the_teacher_understands_is_kept(described: tuple[Config, Cache], tiny_sdxl: Config) -> None:
+    _, cache = described
+    [shard] = cache.shards
+    gains = {}
+    for bucket in shard.buckets.values():
+        count = bucket.num_samples * bucket.draws_per_sample
+        read = bucket.read(["noise_errors", "caption_dropped"], 0, count)
+        for place, key in enumerate(bucket.keys):
+            mine = slice(place * bucket.draws_per_sample, (place + 1) * bucket.draws_per_sample)
+            errors = read["noise_errors"][mine][~read["caption_dropped"][mine]].sum(0)
+            gains[key] = 1 - errors[0] / errors[1] if errors[1] else 0.0
+    limit = sorted(gains.values())[1]
+    kept = [key for b in shard.buckets.values() for key in kept_keys(b, Selection(min_description_gain=limit))]
+    assert sorted(kept) == sorted(key for key, gain in gains.items() if gain >= limit - 1e-9) and len(kept) == 2
+    parallel = Cache.open(tiny_sdxl.cache_dir("parallel")).shards[0]
+    assert all(Selection(min_description_gain=0.9).rows(b, "x") is None for b in parallel.buckets.values())
+
+
+def kept_keys(bucket: Bucket, selection: Selection) -> list[str]:
+    """Keys of the samples that are kept."""
+    rows = selection.rows(bucket, "culture")
+    numbers = range(bucket.num_samples) if rows is None else sorted({row // bucket.draws_per_sample for row in rows})
+    return [bucket.keys[number] for number in numbers]

@@ -83,6 +83,13 @@ def test_tables_are_cut_into_parts(tmp_path: Path) -> None:
     assert list(last.rows({"en": "caption_en"}))[-1] == Captioned("", "t1", {"en": "text"})
 
 
+def test_a_table_of_one_tar_keeps_its_name(tmp_path: Path) -> None:
+    table = tmp_path / "a.jsonl"
+    table.write_text("".join(json.dumps({"tar": "a", "key": str(n), "captions": {"en": "x"}}) + "\n" for n in range(5)))
+    [unit] = units_of([str(table)], 2)
+    assert unit.name == "a" and len(list(unit.rows(ALL_CAPTIONS))) == 5
+
+
 def test_a_folder_of_tables_and_what_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "tables"
     folder.mkdir()
