@@ -40,12 +40,14 @@ COMMANDS = {
     "sweep": Command("stages.sweep", "train and score several methods and seeds from one cache", own_arguments=True),
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
     "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
+    "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
     "import": Command(
         "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
     ),
+    "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True
@@ -90,10 +92,10 @@ def _sentence(text: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parse(words)
-    command = COMMANDS[arguments.command]
 
     def act() -> int:
+        arguments = parse(words)  # its module may need a package that is not installed
+        command = COMMANDS[arguments.command]
         module = importlib.import_module(command.module)
         if command.own_arguments:
             return int(module.run_arguments(arguments))

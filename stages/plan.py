@@ -157,12 +157,14 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
+    from pea.corpus.corpus_names import DISTILLED
     from pea.corpus.tars import expand_tars, expected_samples
 
     if given is not None:
         return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
     try:
-        counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
+        sources = [config.corpora.source(name) for name in config.corpora.names if name in DISTILLED]
+        counts = [expected_samples(tar) for source in sources for tar in expand_tars(source.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."

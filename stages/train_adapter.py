@@ -29,15 +29,17 @@ from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.preflight import preflight_training
+from stages.training.caches import open_distilled
 from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
 from stages.training.sources import check_captions
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
+from stages.training.warm_start import warm_start_record
 from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
 from stages.training.without_unet import run_without_unet
-from stages.training.without_unet_setup import open_parallel, untrained_adapter
+from stages.training.without_unet_setup import untrained_adapter
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -119,12 +121,13 @@ def _publish(
     """Publish the adapter as a phase without the UNet has left it; returns the summary."""
     done = config.train.phases[: len(position.done)]
     config = config.model_copy(update={"train": config.train.model_copy(update={"phases": done})})
-    cache = open_parallel(config)
+    cache = open_distilled(config)
     adapter = untrained_adapter(config, unet_config(config.teacher.folder), tables.encoder, cache.identity)
     adapter.load_state_dict(parameters)
     summary = whole_summary(position.done) | {
         "skipped_steps": 0,
         "method": config.train.method,
+        **warm_start_record(config),
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),
         "records": sum(bucket.num_records for shard in cache.shards for bucket in shard.buckets.values()),
         "culture_samples": 0,

@@ -13,8 +13,11 @@ from hypothesis import settings as hypothesis_settings
 
 from pea.config import Config
 from pea.storage import Location, RetryPolicy, configure
+from tests.azure_emulator import azure_container, azurite
 from tests.cache_helpers import CacheMaker
 from tests.object_server import ObjectServer, running
+
+__all__ = ["azure_container", "azurite"]  # fixtures
 
 # Several test processes, or a Ray worker beside one, with two threads each on two cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -42,3 +42,9 @@ def language_of_texts(texts: Sequence[str]) -> str | None:
     """The language that some texts together look like; None: cannot be told."""
     together = " ".join(texts[:_LOOKED_AT]).strip()
     return language_of(together)[0] if together and _identifier() is not None else None
+
+
+@lru_cache(maxsize=1)
+def known_languages() -> frozenset[str]:
+    """Codes of the languages that can be told. Needs ``require_identifier``."""
+    return frozenset(str(code) for code in _identifier().nb_classes)

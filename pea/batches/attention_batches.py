@@ -21,7 +21,8 @@ from pea.batches.attention_rows import (
     time_ids,
     with_drops,
 )
-from pea.batches.rows import Row, language_of, open_rows
+from pea.batches.opening import open_rows
+from pea.batches.rows import Row, language_of
 from pea.batches.selection import Selection
 from pea.batches.text_states import Encode
 from pea.cache import Cache

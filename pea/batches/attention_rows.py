@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -73,7 +74,8 @@ def time_ids(rows: Sequence[Row]) -> Tensor:
 
 def _names(cache: Cache) -> set[str]:
     """Of all arrays of a cache."""
-    return {name for shard in cache.shards for bucket in shard.buckets.values() for name in bucket.arrays}
+    found = cache.of_each_shard(lambda shard: [name for bucket in shard.buckets.values() for name in bucket.arrays])
+    return set(chain.from_iterable(found))
 
 
 def _stack(rows: Sequence[Row], name: str) -> Tensor:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pea.cache import Cache
+
+if TYPE_CHECKING:
+    from pea.cache.shard import Shard
 
 
 class Captions(Iterable[str]):
@@ -34,13 +37,19 @@ class Captioned(NamedTuple):
 
 def count_captioned(cache: Cache, languages: Sequence[str]) -> Captioned:
     """Count the samples of a cache that have captions in some languages."""
+    spoken = list(dict.fromkeys(languages))
+    found = list(cache.of_each_shard(lambda shard: _count(shard, spoken)))
+    by_language = {language: sum(each.by_language[language] for each in found) for language in spoken}
+    return Captioned(sum(each.num_samples for each in found), sum(each.num_captioned for each in found), by_language)
+
+
+def _count(shard: Shard, languages: Sequence[str]) -> Captioned:
     num_samples = num_captioned = 0
     by_language = dict.fromkeys(languages, 0)
-    for shard in cache.shards:
-        for bucket in shard.buckets.values():
-            num_samples += bucket.num_samples
-            columns = {language: bucket.captions(language) for language in by_language}
-            num_captioned += sum(map(any, zip(*columns.values(), strict=True)))
-            for language, texts in columns.items():
-                by_language[language] += sum(map(bool, texts))
+    for bucket in shard.buckets.values():
+        num_samples += bucket.num_samples
+        columns = {language: bucket.captions(language) for language in by_language}
+        num_captioned += sum(map(any, zip(*columns.values(), strict=True)))
+        for language, texts in columns.items():
+            by_language[language] += sum(map(bool, texts))
     return Captioned(num_samples, num_captioned, by_language)

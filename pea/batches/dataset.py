@@ -25,8 +25,9 @@ from pea.attention.queries import AttentionTargets
 from pea.batches.attention_rows import attention_arrays, stored_english, stored_queries, time_ids
 from pea.batches.batch import Batch
 from pea.batches.captions import Captions
+from pea.batches.opening import open_rows
 from pea.batches.row_order import Schedule, shuffled_turns
-from pea.batches.rows import CacheRows, Row, language_of, open_rows, stack
+from pea.batches.rows import CacheRows, Row, language_of, stack
 from pea.batches.selection import Selection
 from pea.batches.shares import bucket_shares
 from pea.cache import Cache

@@ -15,18 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pea.batches.pieces import Piece, cut
+from pea.batches.pieces import Piece
 from pea.batches.row_order import RowOrder
 from pea.batches.selection import Selection
-from pea.cache import Bucket, Cache
-from pea.cache.schema import NOISE_PRED
+from pea.cache import Bucket
 from pea.corpus.tars import sample_id
-from pea.errors import CacheError
 
-_PIECE_BYTES = 32 << 20
-_MAX_PIECE_SAMPLES = 1024
-_SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
-_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id")
 Array = npt.NDArray[Any]
 
 
@@ -166,71 +160,3 @@ def language_of(row: Row, languages: Sequence[str], seed: int, index: int) -> st
 def _address(array: Array) -> int:
     address: int = array.__array_interface__["data"][0]
     return address
-
-
-def open_rows(
-    cache: Cache,
-    blocks: Sequence[str] | None,
-    languages: Sequence[str],
-    seed: int,
-    window_bytes: int,
-    arrays: Sequence[str] | None = None,
-    selection: Selection | None = None,
-    *,
-    beside: Sequence[str] = (),
-) -> dict[str, CacheRows]:
-    """Bucket name -> its rows over all shards. `blocks` None reads samples only (a culture cache).
-
-    `arrays`: read these instead, `beside`: read these as well, where a bucket has them. `selection`: keep these rows
-    only.
-
-    Raises:
-        CacheError: there are no rows.
-    """
-    pieces: dict[str, list[Piece]] = {}
-    wanted: dict[str, list[str]] = {}
-    row_bytes: dict[str, int] = {}
-    for shard in cache.shards:
-        for name, bucket in shard.buckets.items():
-            every = arrays or [*_wanted_arrays(bucket, blocks), *beside]
-            wanted[name] = [n for n in every if n in bucket.arrays]
-            row_bytes[name] = sum(_sample_bytes(bucket, array) for array in wanted[name])
-            step = max(1, min(_MAX_PIECE_SAMPLES, _PIECE_BYTES // row_bytes[name]))
-            parts = [piece for piece in cut(shard, name, step, selection) if piece.num_rows]
-            if parts:
-                pieces.setdefault(name, []).extend(parts)
-    if not pieces:
-        raise _no_rows(cache, selection)
-    rows = {}
-    for name, parts in pieces.items():
-        samples = max(part.stop - part.first for part in parts)
-        window = max(2, window_bytes // (samples * row_bytes[name]))
-        rows[name] = CacheRows(parts, wanted[name], languages, min(window, len(parts)), seed, name, selection)
-    return rows
-
-
-def _no_rows(cache: Cache, selection: Selection | None) -> CacheError:
-    if selection is None or not cache.num_samples:
-        return CacheError("the cache has no rows", where=cache.directory, remedy="Run `pea cache` first.")
-    return CacheError(
-        "no rows are left",
-        where=cache.directory,
-        got=selection,
-        remedy="Change student.language, train.validation_fraction or train.timesteps; lower train.curriculum_stages.",
-    )
-
-
-def _wanted_arrays(bucket: Bucket, blocks: Sequence[str] | None) -> list[str]:
-    if blocks is None:
-        return list(_SAMPLE_ARRAYS)
-    features = [n for n in bucket.arrays if n.startswith("features/") and n.split("/")[1] in blocks]
-    noise_pred = [n for n in bucket.arrays if n.split("/")[0] == NOISE_PRED]
-    # `squared_norm` and the like of a sketch are kept for reports; they are a few bytes.
-    return [*_SAMPLE_ARRAYS, *_RECORD_ARRAYS, *noise_pred, *features]
-
-
-def _sample_bytes(bucket: Bucket, name: str) -> int:
-    """Bytes of one array for one sample with all its draws."""
-    spec = bucket.arrays[name]
-    times = bucket.draws_per_sample if spec.level == "record" else 1
-    return int(np.dtype(spec.dtype).itemsize * np.prod(spec.shape, dtype=np.int64)) * times

@@ -8,7 +8,6 @@ the rest.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ from pea.cache.record_shape import check_record, check_summary
 from pea.cache.schema import FORMAT_VERSION
 from pea.cache.strict_json import parse, read_at_most
 from pea.errors import LocationMissingError, ShardDamagedError, ShardUnfinishedError
-from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.digests import RunningDigest, canonical_json, sha256_text
 from pea.storage.location import Location
 
 _HEAD_BYTES = 16 << 10
 _MOST_SUMMARY_BYTES = 4 << 20
 _MOST_RECORD_BYTES = 64 << 20
 _BLOCK_BYTES = 4 << 20
-_SHA256_LENGTH = 64
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 
 
@@ -119,14 +117,11 @@ def _stored_bytes(files: Mapping[str, FileEntry]) -> dict[str, int]:
 
 def has_digest(path: Location, digest: str) -> bool:
     """Whether a stored file has a digest; older caches hold the sha256 of every file."""
-    sha256, crc = hashlib.sha256(), 0
+    found = RunningDigest(digest)
     with path.open_stream() as stream:
         while block := stream.read(_BLOCK_BYTES):
-            if len(digest) == _SHA256_LENGTH:
-                sha256.update(block)
-            else:
-                crc = zlib.crc32(block, crc)
-    return digest == (sha256.hexdigest() if len(digest) == _SHA256_LENGTH else f"{crc:08x}")
+            found.add(block)
+    return found.hex() == digest
 
 
 def record_to_bytes(record: CompletionRecord) -> bytes:

@@ -6,7 +6,7 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,8 @@ DESCRIBED = "corpus.described"
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
+RETIRED = "corpus.retired"
+"""Names of tars that were taken out, and are left out although the configuration may name them."""
 EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
 """Fields that ``pea cache --extend`` may enlarge."""
 DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
@@ -54,8 +56,8 @@ class Identity:
 
     @cached_property
     def core_digest(self) -> str:
-        """sha256 of the fields that cannot be extended."""
-        return sha256_text(canonical_json({k: v for k, v in self.fields.items() if k not in EXTENDABLE}))
+        """sha256 of the fields that cannot be extended; whether tars were retired does not count."""
+        return sha256_text(canonical_json({k: v for k, v in self.fields.items() if k not in (*EXTENDABLE, RETIRED)}))
 
     @property
     def draws_per_sample(self) -> int:
@@ -95,6 +97,11 @@ class Identity:
         return self.tars
 
 
+def retired_tars(identity: Identity) -> tuple[str, ...]:
+    """Names of the tars that were taken out of a cache."""
+    return tuple(identity.fields.get(RETIRED, ()))
+
+
 def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
     """What can be asked of a cache that is older than the field ``corpus.reading``."""
     if READING in cached.fields:
@@ -109,10 +116,12 @@ def cache_identity(
     blocks: Sequence[str] | None = None,
     *,
     identify: Callable[[Tar], TarIdentity] = tar_identity,
+    leave_out: Collection[str] = (),
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
 
-    ``identify``: what makes a tar the same, for those who need not read it again.
+    ``identify``: what makes a tar the same, for those who need not read it again. ``leave_out``: names of tars that
+    were retired.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -124,7 +133,7 @@ def cache_identity(
     fields = {**models.fields, **_corpus_fields(source, config.cache)}
     if corpus == "described" and config.corpora.described is not None:
         fields[DESCRIBED] = config.corpora.described.identity()
-    fields[TARS] = [vars(identify(path)) for path in expand_tars(source.tars)]
+    fields[TARS] = [vars(identify(tar)) for tar in expand_tars(source.tars) if tar.name not in leave_out]
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 

@@ -8,8 +8,10 @@ from pea.cache.completion import read_record
 from pea.cache.manifest import PartPlace, PartPlan
 from pea.cache.publication import generation_name, generations, newest
 from pea.cache.schema import CAPTIONS, ArraySpec, Level, decode_texts, most_text_bytes
+from pea.cache.store_copies import StoreCopies, default_copies
 from pea.cache.stored_array import StoredArray
 from pea.errors import CacheError, PeaError, ShardDamagedError
+from pea.storage.local_copies import LocalCopies
 from pea.storage.location import Location
 
 _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
@@ -18,8 +20,8 @@ _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 class Part:
     """One finished part of a shard."""
 
-    def __init__(self, plan: PartPlan, record: Location) -> None:
-        """``record``: where its completion record is.
+    def __init__(self, plan: PartPlan, record: Location, copies: LocalCopies | None = None) -> None:
+        """``record``: where its completion record is; ``copies``: keeps files of a bucket on this machine's disk.
 
         Raises:
             ShardUnfinishedError, ShardDamagedError: as ``read_record``.
@@ -30,7 +32,15 @@ class Part:
         """Of the record."""
         self.record = read_record(record)
         self.store = store_location(record, self.record.store)
+        self._copies = self._make_copies(copies)
         self._arrays: dict[str, StoredArray] = {}
+
+    def _make_copies(self, copies: LocalCopies | None) -> StoreCopies | None:
+        if self.store.is_local or (copies is None and self.store.is_read_by_tensorstore):
+            return None
+        made = StoreCopies(copies or default_copies(), self.store, self.record.files)
+        made.drop_replaced(self.plan.part)
+        return made
 
     @property
     def is_replaced(self) -> bool:
@@ -50,7 +60,7 @@ class Part:
         """One array, checked when it is first used."""
         path = f"{bucket}/{name}"
         if path not in self._arrays:
-            array = StoredArray(self.store, path, self.record.files, self._sizes)
+            array = StoredArray(self.store, path, self.record.files, self._sizes, self._copies)
             self._check_rows(bucket, array, path)
             self._arrays[path] = array
         return self._arrays[path]

@@ -16,6 +16,7 @@ from pea.cache.publication import generation_name, generations, names_in, newest
 from pea.cache.removals import read_removed
 from pea.corpus.caption_tables import CaptionTables
 from pea.errors import CacheError, IdentityError, ShardUnfinishedError
+from pea.storage.local_copies import LocalCopies
 from pea.storage.location import Location
 
 if TYPE_CHECKING:  # reads arrays, which a look at the summaries does without
@@ -25,15 +26,17 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 _REQUESTS = 32
 """Questions to a bucket at a time."""
+_SHARDS = 8
+"""Shards that are opened at a time in a bucket, each with several questions."""
 
 
 class Cache:
     """One cache, on a disk or in a bucket."""
 
-    def __init__(self, directory: str | Path | Location, manifest: Manifest) -> None:
+    def __init__(self, directory: str | Path | Location, manifest: Manifest, copies: LocalCopies | None = None) -> None:
         self.directory = Location.parse(directory)
         """Where it is: a folder on a disk or in a bucket."""
-        self.manifest = manifest
+        self.manifest, self._copies = manifest, copies
         self.caption_tables: CaptionTables | None = None
         """Captions that lie beside it; see ``with_captions``."""
 
@@ -53,8 +56,17 @@ class Cache:
         return cls(directory, create_or_resume(directory, identity, extend=extend))
 
     @classmethod
-    def open(cls, directory: str | Path | Location, expect: Identity | None = None, *, partial: bool = False) -> Cache:
+    def open(
+        cls,
+        directory: str | Path | Location,
+        expect: Identity | None = None,
+        *,
+        partial: bool = False,
+        copies: LocalCopies | None = None,
+    ) -> Cache:
         """The cache to read. ``partial`` accepts one that is not complete, and shows its complete tars only.
+
+        ``copies``: what is read of one in a bucket is kept there, and read there the next time.
 
         Raises:
             CacheError: there is no cache, or its manifest is damaged.
@@ -64,7 +76,7 @@ class Cache:
             StorageError: the storage cannot be read.
         """
         directory = Location.parse(directory)
-        cache = cls(directory, read_manifest(directory))
+        cache = cls(directory, read_manifest(directory), copies)
         if expect is not None:
             check_same(cache.identity, expect, where=directory)
         unfinished = cache.plan()
@@ -85,7 +97,7 @@ class Cache:
             CacheError: not one of its samples has a caption there.
             CorpusError: a table cannot be read.
         """
-        cache = Cache(self.directory, self.manifest)
+        cache = Cache(self.directory, self.manifest, self._copies)
         cache.caption_tables = tables
         for shard in self.shards:
             if tables.has(shard.tar):
@@ -114,23 +126,31 @@ class Cache:
     @cached_property
     def shards(self) -> list[Shard]:
         """The complete shards, one per tar, in the order of the manifest."""
-        from pea.cache.shard import Shard
-
         places: dict[str, list[PartPlace]] = {}
         for plan, record, _ in self._finished():
             places.setdefault(plan.tar, []).append(PartPlace(plan, record))
         whole = (
             (tar, places[tar]) for tar, plans in self._plans_by_tar.items() if len(places.get(tar, ())) == len(plans)
         )
-        of_tar = self.identity.tars_by_name
-        return [Shard(of_tar[tar], found, self.draws_per_sample, self.caption_tables) for tar, found in whole]
+        return [self._shard(tar, found) for tar, found in whole]
+
+    def _shard(self, tar: str, places: list[PartPlace]) -> Shard:
+        from pea.cache.shard import Shard
+
+        identity = self.identity.tars_by_name[tar]
+        return Shard(identity, places, self.draws_per_sample, self._copies, self.caption_tables)
+
+    def of_each_shard(self, look: Callable[[Shard], Answer]) -> Iterator[Answer]:
+        """What ``look`` makes of each complete shard, in order; in a bucket several are opened at a time.
+
+        Raises:
+            ShardUnfinishedError, ShardDamagedError, CacheError, StorageError: of the shard that cannot be opened.
+        """
+        return self._map(look, self.shards, _SHARDS)
 
     def shard(self, tar: str) -> Shard:
         """The shard of one tar, whose parts must be finished when it is opened."""
-        from pea.cache.shard import Shard
-
-        places = [PartPlace(plan, self.record_path(plan)) for plan in self._plans_by_tar[tar]]
-        return Shard(self.identity.tars_by_name[tar], places, self.draws_per_sample, self.caption_tables)
+        return self._shard(tar, [PartPlace(plan, self.record_path(plan)) for plan in self._plans_by_tar[tar]])
 
     @cached_property
     def num_samples(self) -> int:
@@ -237,10 +257,10 @@ class Cache:
             newer = self.record_path(plan)
             return (plan, record, None) if newer == record else self._summary(plan, newer)
 
-    def _map(self, ask: Callable[[Asked], Answer], of: Iterable[Asked]) -> Iterator[Answer]:
+    def _map(self, ask: Callable[[Asked], Answer], of: Iterable[Asked], at_once: int = _REQUESTS) -> Iterator[Answer]:
         """``map``; where every question is a request over the network, many at a time."""
         if self.directory.is_local:
             yield from map(ask, of)
             return
-        with ThreadPoolExecutor(_REQUESTS, thread_name_prefix="pea-look") as pool:
+        with ThreadPoolExecutor(at_once, thread_name_prefix="pea-look") as pool:
             yield from pool.map(ask, of)

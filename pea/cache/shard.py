@@ -19,6 +19,7 @@ from pea.cache.stored_array import StoredArray
 from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.tars import TarIdentity
 from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
+from pea.storage.local_copies import LocalCopies
 
 _MOST_OPEN = 256
 """Shards that stay open, tens of kilobytes each, so that a reader's memory does not grow with the cache."""
@@ -35,11 +36,12 @@ class Shard:
         tar: TarIdentity,
         places: Sequence[PartPlace],
         draws_per_sample: int,
+        copies: LocalCopies | None = None,
         caption_tables: CaptionTables | None = None,
     ) -> None:
-        """``tar``: what it was made from; ``draws_per_sample``: of all its parts together."""
-        self.tar_identity, self.tar = tar, tar.name
-        self._places, self._draws_per_sample, self._caption_tables = places, draws_per_sample, caption_tables
+        """``tar``: what it was made from; ``draws_per_sample``: of all its parts; ``copies``: as of ``Part``."""
+        self.tar_identity, self.tar, self._copies, self._caption_tables = tar, tar.name, copies, caption_tables
+        self._places, self._draws_per_sample = places, draws_per_sample
 
     @cached_property
     def num_samples(self) -> int:
@@ -76,7 +78,7 @@ class Shard:
             CacheError: a part was replaced since the cache was opened.
         """
         try:
-            parts = [Part(*place) for place in self._places]
+            parts = [Part(*place, self._copies) for place in self._places]
             return OpenShard(self.tar, parts, self._draws_per_sample, self._caption_tables)
         except ShardUnfinishedError:
             if all(is_counting(place) for place in self._places):

@@ -7,9 +7,8 @@ the completion record: which files must be there, how long they are, and the dig
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +16,8 @@ import numpy.typing as npt
 
 from pea.cache.array_layout import check_files, read_layout
 from pea.cache.completion import FileEntry
+from pea.cache.rows_reading import RowsReading, first_line, library, wait_for
+from pea.cache.store_copies import StoreCopies
 from pea.cache.strict_json import parse
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, StorageError
 from pea.storage.location import Location
@@ -25,7 +26,6 @@ _REMEDY = "Run `pea inspect check --repair`, then `pea cache` again."
 _MOST_METADATA_BYTES = 4 << 20
 _DAMAGE = ("DATA_LOSS", "NOT_FOUND", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "OUT_OF_RANGE")
 """How tensorstore's messages begin when bytes were read and are wrong, or are not there."""
-_reading_pids: set[int] = set()
 
 
 class StoredArray:
@@ -37,17 +37,19 @@ class StoredArray:
         name: str,
         files: Mapping[str, FileEntry],
         sizes: Mapping[str, int] | None = None,
+        copies: StoreCopies | None = None,
     ) -> None:
         """Check the array's metadata and that its files are there.
 
-        ``files``: what the completion record lists; ``sizes``: what is there, where a listing was made already.
+        ``files``: what the completion record lists; ``sizes``: what is there, where a listing was made already;
+        ``copies``: files are read as copies on this machine's disk, as far as these have room.
 
         Raises:
             ShardDamagedError: a file is missing, of another size, or the metadata was changed.
             CacheError: the array is not laid out as this format version says.
             StorageError: the storage cannot be read.
         """
-        self._store, self._name, self._files, self._sizes = store, name, files, sizes
+        self._store, self._name, self._files, self._sizes, self._copies = store, name, files, sizes, copies
         metadata = self._read_metadata()
         try:
             self.layout = read_layout(metadata)
@@ -57,8 +59,7 @@ class StoredArray:
             self._damaged(store / name, problem)
         for number in range(self.layout.num_files):
             self._check_file(f"{name}/{self.layout.file_name(number)}")
-        self._metadata = metadata
-        self._opened: Any = None
+        self._rows = RowsReading(name, metadata)
 
     def __len__(self) -> int:
         return self.layout.shape[0]
@@ -104,56 +105,60 @@ class StoredArray:
         rows = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype) if out is None else out
         if start == stop:
             return lambda: rows
-        tensorstore = _tensorstore()
-        if self._opened is None:
-            self._opened = self._open(tensorstore)
-        source = self._opened[start:stop].translate_to[0]
-        # To where the rows are wanted: what is not copied costs nothing.
-        under_way = tensorstore.array(rows, context=_context()).write(source)
+        library()
+        if self._copies is None:
+            return self._begin_from(self._store, rows, start, stop)
+        return self._begin_from_copies(rows, start, stop)
+
+    def _begin_from(
+        self, place: Location, rows: npt.NDArray[Any], start: int, stop: int
+    ) -> Callable[[], npt.NDArray[Any]]:
+        under_way = self._rows.begin(place, start, stop, rows)
 
         def finish() -> npt.NDArray[Any]:
             try:
-                self._wait(under_way)
+                wait_for(under_way)
             except (ValueError, OSError) as error:
                 self._explain(error, start, stop)
             return rows
 
         return finish
 
-    @staticmethod
-    def _wait(under_way: Any) -> None:
-        under_way.result()
+    def _begin_from_copies(self, rows: npt.NDArray[Any], start: int, stop: int) -> Callable[[], npt.NDArray[Any]]:
+        """Copies that are there are read at once; others are fetched in the background meanwhile."""
+        assert self._copies is not None
+        copies, names = self._copies, self._files_of(start, stop)
+        under_way = self._rows.begin(copies.folder, start, stop, rows) if copies.are_here(names) else None
+        fetching = None if under_way else copies.begin(names)
 
-    def _open(self, tensorstore: Any) -> Any:
-        """The array in tensorstore; metadata are those that were checked, and are not read again."""
-        spec = {
-            "driver": "zarr3",
-            "kvstore": (self._store / self._name).tensorstore_spec(),
-            "metadata": self._metadata,
-            "fill_missing_data_reads": False,
-            "recheck_cached_metadata": False,
-            "recheck_cached_data": False,
-        }
-        try:
-            return tensorstore.open(spec, open=True, assume_metadata=True, read=True, context=_context()).result()
-        except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-            where = self._store / self._name
-            raise CacheError("not an array of this format", where=where, got=_first_line(str(error))) from None
+        def finish() -> npt.NDArray[Any]:
+            with self._copying():
+                brought = fetching is None or fetching.result()
+            if brought:
+                try:
+                    wait_for(under_way or self._rows.begin(copies.folder, start, stop, rows))
+                except (ValueError, OSError):  # it was deleted to make room, or the disk has altered it
+                    with self._copying():
+                        brought = copies.bring_again(names)
+                else:
+                    return rows
+            return self._begin_from(copies.folder if brought else self._store, rows, start, stop)()
+
+        return finish
 
     def _explain(self, error: Exception, start: int, stop: int) -> NoReturn:
         """Tell damage from a storage that cannot be read."""
-        layout = self.layout
         self._sizes = None  # look again
-        for number in range(start // layout.file_rows, -(-stop // layout.file_rows)):
-            self._check_file(f"{self._name}/{layout.file_name(number)}")
+        for name in self._files_of(start, stop):
+            self._check_file(name)
         text = str(error)
         if not text.startswith(_DAMAGE):
-            raise StorageError("cannot read", where=self._store / self._name, got=_first_line(text)) from None
+            raise StorageError("cannot read", where=self._store / self._name, got=first_line(text)) from None
         known = {
             "Digest mismatch": "other bytes than were written (crc32c)",
             "is missing": "a chunk that was never written",
         }
-        got = next((ours for theirs, ours in known.items() if theirs in text), _first_line(text))
+        got = next((ours for theirs, ours in known.items() if theirs in text), first_line(text))
         self._damaged(self._store / self._name, got)
 
     def _read_metadata(self) -> Any:
@@ -163,13 +168,29 @@ class StoredArray:
         if entry.size_bytes > _MOST_METADATA_BYTES:
             raise CacheError("not an array of this format", where=path, got=f"metadata of {entry.size_bytes} bytes")
         self._check_file(f"{self._name}/zarr.json")
-        data = self._read_file(path)
+        with self._copying():
+            copied = self._copies.read(f"{self._name}/zarr.json") if self._copies else None
+        data = self._read_file(path) if copied is None else copied
         if hashlib.sha256(data).hexdigest() != entry.digest:
             self._damaged(path, "other metadata than were written (sha256)")
         try:
             return parse(data)
         except ValueError as error:
             raise CacheError("not an array of this format", where=path, got=error) from None
+
+    @contextmanager
+    def _copying(self) -> Iterator[None]:
+        """What cannot be copied, where it must be, is what cannot be read."""
+        try:
+            yield
+        except LocationMissingError:
+            self._damaged(self._store / self._name, "No such file or directory")
+        except ValueError as error:
+            self._damaged(self._store / self._name, error)
+
+    def _files_of(self, start: int, stop: int) -> list[str]:
+        numbers = range(start // self.layout.file_rows, -(-stop // self.layout.file_rows))
+        return [f"{self._name}/{self.layout.file_name(number)}" for number in numbers]
 
     def _read_file(self, path: Location) -> bytes:
         try:
@@ -194,31 +215,3 @@ class StoredArray:
 
     def _damaged(self, path: object, got: object) -> NoReturn:
         raise ShardDamagedError("the shard is damaged", where=path, got=got, remedy=_REMEDY) from None
-
-
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0][:300]
-
-
-def _tensorstore() -> Any:
-    """The library, unless this is a fork of a process that used it: there its threads are gone, and it aborts.
-
-    Raises:
-        CacheError: so it is.
-    """
-    if _reading_pids and os.getpid() not in _reading_pids:
-        raise CacheError(
-            "a forked process cannot read the cache: the threads of its parent's reader are not in it",
-            where=f"process {os.getpid()}",
-            remedy='Start workers with "spawn" or "forkserver", or fork before the first read.',
-        )
-    import tensorstore
-
-    _reading_pids.add(os.getpid())
-    return tensorstore
-
-
-@cache
-def _context() -> Any:
-    """One for all arrays: its caches are empty, so that memory stays flat and what is read is what is stored now."""
-    return _tensorstore().Context({"cache_pool": {"total_bytes_limit": 0}})

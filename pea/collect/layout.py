@@ -19,7 +19,8 @@ from pea.corpus.samples import bucket_name
 from pea.errors import CheckpointError, ConfigError
 from pea.file_names import MODEL_CONFIG
 from pea.models.teacher_parts import pooled_dim_of
-from pea.models.unet import block_shapes, query_shapes, unet_config
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import block_shapes, query_shapes
 from pea.models.vae import vae_config
 from pea.sketch.sketch import Sketch, make_sketch
 

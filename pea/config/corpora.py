@@ -17,14 +17,19 @@ from pea.errors import CheckpointError, ConfigError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
 from pea.storage.location import Location
+from pea.storage.single_file import folder_of_single_file
 
 
 class TeacherConfig(Section):
     """The frozen diffusion model that is distilled."""
 
     checkpoint: SetupPath
-    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...), or
-    ``org/name@revision`` of the Hugging Face hub."""
+    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...),
+    ``org/name@revision`` of the Hugging Face hub, or a single ``.safetensors`` file of SD1, SD2 or SDXL in the original
+    layout."""
+    config: SetupPath | None = None
+    """Folder or ``org/name@revision`` of a pipeline that lends a single file its configurations and tokenizers. Null:
+    one of the same kind in the hub's cache on this machine."""
     unet: SetupPath | None = None
     """Folder of another UNet that takes the checkpoint's place, or of a pipeline that has it, or its
     ``org/name@revision``."""
@@ -42,11 +47,11 @@ class TeacherConfig(Section):
         """
         base = local_folder(self.checkpoint)
         if base.is_file():
+            config = None if self.config is None else local_folder(self.config, weights=False)
+            base = folder_of_single_file(base, config)
+        elif self.config is not None:
             raise CheckpointError(
-                "a single file says neither its configuration nor its tokenizer",
-                where=base,
-                expected="a folder in diffusers' layout",
-                remedy="Make one of it once: from_single_file(...) and save_pretrained(...) of its diffusers pipeline.",
+                "teacher.config is for single files alone", where=base, remedy="Leave it out: this folder has its own."
             )
         parts = {name: local_folder(place) for name, place in self._parts().items()}
         return assembled_folder(base, parts) if parts else base
@@ -63,6 +68,7 @@ class TeacherConfig(Section):
     def absolute(self) -> TeacherConfig:
         """The same for another working directory."""
         places = {"checkpoint": self.checkpoint, **self._parts()}
+        places |= {} if self.config is None else {"config": self.config}
         return self.model_copy(
             update={name: place if is_hub_id(place) else place.resolve() for name, place in places.items()}
         )

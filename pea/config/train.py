@@ -7,7 +7,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pea.config.phases import PhaseConfig, PhaseKind
+from pea.config.placeholders import SetupPath
 from pea.config.section import Fraction, Section, Timesteps
+from pea.storage.local_copies import DEFAULT_BYTES
 
 
 class Phase(NamedTuple):
@@ -105,6 +107,9 @@ class TrainConfig(Section):
     """Consecutive steps without a finite loss after which the run stops; fewer are skipped and counted."""
     resume: Literal["auto", "never", "must"] = "auto"
     """Go on from the newest saved state of the same run: if there is one, never, or fail if there is none."""
+    init_from: SetupPath | None = None
+    """Adapter that the run starts from: its folder, or ``org/name@revision``. It must be for the same text encoder,
+    read alike, for a diffusion model of the same kind, and of the sizes in `student.adapter`. Null: initial weights."""
     seed: NonNegativeInt = 0
     """Seed of the adapter's initial weights and of the order of the records."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -135,6 +140,9 @@ class TrainConfig(Section):
     """Steps between two rows of the training log."""
     num_workers: NonNegativeInt = 0
     """Batches that a thread reads ahead of the trainer; 0 reads them between the steps."""
+    local_copy_bytes: NonNegativeInt = DEFAULT_BYTES
+    """What is read of caches in buckets is kept on this machine's disk (``PEA_WORK_DIR``) for the next epoch, up to
+    this size of all copies there; 0 keeps none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -9,6 +9,27 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK_BYTES = 1 << 22
+_SHA256_LENGTH = 64
+
+
+class RunningDigest:
+    """Length and digest of bytes that come in pieces: a CRC-32 (8 hex digits), or a sha256 (64), like another one."""
+
+    def __init__(self, like: str) -> None:
+        self.num_bytes, self._crc = 0, 0
+        self._sha256 = hashlib.sha256() if len(like) == _SHA256_LENGTH else None
+
+    def add(self, block: bytes) -> None:
+        """The next piece."""
+        self.num_bytes += len(block)
+        if self._sha256 is not None:
+            self._sha256.update(block)
+        else:
+            self._crc = zlib.crc32(block, self._crc)
+
+    def hex(self) -> str:
+        """Of all pieces so far."""
+        return f"{self._crc:08x}" if self._sha256 is None else self._sha256.hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -22,8 +22,14 @@ def preflight(config: Config) -> list[str]:
         CorpusError: a tar is missing.
         EvaluationError: a prompt file is unreadable.
     """
+    missing = list[CorpusError]()
     for name in config.corpora.names:
-        expand_tars(config.corpora.source(name).tars)
+        try:
+            expand_tars(config.corpora.source(name).tars)
+        except CorpusError as error:
+            missing.append(error)
+    if missing:
+        raise missing[0] if len(missing) == 1 else CorpusError(" | ".join(map(str, missing)))
     check_teacher_folder(config)
     return check_rest(config)
 
@@ -123,10 +129,12 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     """The student's encoder and the prompts; returns what is not there yet, judge and CLIP included.
 
     Raises:
-        CheckpointError: the encoder cannot be used, or is needed and is not there.
+        CheckpointError: the encoder, or the adapter to start from, cannot be used, or is needed and is not there.
         EvaluationError: a prompt file is unreadable.
     """
     from pea.models.native import check_native
+    from pea.storage.hub import is_hub_id
+    from stages.training.warm_start import check_warm_start
 
     evaluate, student = config.evaluate, config.student
     paths = {"evaluate.judge": evaluate.judge, "evaluate.clip": evaluate.clip}
@@ -139,4 +147,9 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     for path in evaluate.prompts.values():
         if path.exists():
             read_prompts(path)
+    start = config.train.init_from
+    if start is not None and not student_is_needed and not is_hub_id(start) and not start.exists():
+        paths["train.init_from"] = start
+    elif "student.encoder" not in paths and (is_hub_id(teacher := config.teacher.checkpoint) or teacher.exists()):
+        check_warm_start(config)
     return [f"{name}: {path} is not there yet" for name, path in paths.items() if path and not path.exists()]

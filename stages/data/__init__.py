@@ -18,6 +18,11 @@ import importlib
 COMMANDS = {
     "pack": "pack a folder, a table or other tars into the tars of a corpus",
     "captions": "bring captions of a table beside a corpus and its cache",
+    "filter": "leave samples out by size, columns, captions, duplicates",
+    "sample": "a small share of a corpus, for a trial run",
+    "buckets": "propose aspect-ratio buckets from the images that are there",
+    "check": "read a corpus as the cache will, and say what is wrong with it",
+    "card": "the data card of a corpus, with a contact sheet",
     "clean": "write captions that are clean, the originals beside them",
     "route": "decide for each sample whether it is parallel or one of a culture, and say why",
     "translate": "translate captions with a local model",

@@ -90,6 +90,7 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
     """Models, tars and prompts that the configuration names."""
     models: dict[str, Any] = {
         "teacher.checkpoint": config.teacher.checkpoint,
+        "teacher.config": config.teacher.config,
         "teacher.unet": config.teacher.unet,
         "teacher.vae": config.teacher.vae,
     }

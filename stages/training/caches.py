@@ -1,26 +1,36 @@
-"""The caches of a run as training reads them: checked, with the captions that lie beside them."""
+"""The caches that a training reads."""
 
 from __future__ import annotations
 
 from pea.cache import Cache
 from pea.cache.identity import reading_identity
 from pea.cache.joined import JoinedCache
+from pea.cache.store_copies import copies_of_process
 from pea.config import Config
 from pea.corpus.caption_tables import CaptionTables
-from pea.corpus.corpus_names import DISTILLED
-from pea.corpus.corpus_names import CorpusName as Corpus
+from pea.corpus.corpus_names import DISTILLED, CorpusName
+from pea.storage.work import work_folder
 
 
-def open_cache(config: Config, corpus: Corpus) -> Cache:
-    """The checked cache of a corpus.
+def open_cache(config: Config, corpus: CorpusName, *, checked: bool = True) -> Cache:
+    """The cache of a corpus, with the captions that lie beside it; rows from a bucket are kept on this machine's disk.
+
+    ``checked``: its identity is compared with the configuration's.
 
     Raises:
-        IdentityError: it is not the one that the configuration describes.
-        CacheError: it is missing, unfinished or damaged, or none of its samples is in the caption tables.
+        IdentityError: it is not the one that this configuration describes.
+        CacheError: it is not complete, or there is none, or none of its samples is in the caption tables.
         CorpusError: a caption table cannot be read.
     """
-    cache = Cache.open(config.cache_dir(corpus), expect=reading_identity(config, corpus))
-    return with_caption_tables(config, corpus, cache)
+    expected = reading_identity(config, corpus) if checked else None
+    most_bytes = config.train.local_copy_bytes
+    copies = copies_of_process(most_bytes, work_folder()) if most_bytes else None
+    cache = Cache.open(config.cache_dir(corpus), expect=expected, copies=copies)
+    source = config.corpora.source(corpus)
+    if not source.caption_tables:
+        return cache
+    read_by_teacher = (source.source_language,) if corpus in DISTILLED else ()
+    return cache.with_captions(CaptionTables(source.caption_tables, without=read_by_teacher))
 
 
 def open_distilled(config: Config) -> Cache:
@@ -31,17 +41,3 @@ def open_distilled(config: Config) -> Cache:
     """
     parallel = open_cache(config, "parallel")
     return parallel if config.corpora.described is None else JoinedCache(parallel, open_cache(config, "described"))
-
-
-def with_caption_tables(config: Config, corpus: Corpus, cache: Cache) -> Cache:
-    """The cache of a corpus with the captions that lie beside it.
-
-    Raises:
-        CacheError: none of its samples is in the caption tables.
-        CorpusError: a caption table cannot be read.
-    """
-    source = config.corpora.source(corpus)
-    if not source.caption_tables:
-        return cache
-    read_by_teacher = (source.source_language,) if corpus in DISTILLED else ()
-    return cache.with_captions(CaptionTables(source.caption_tables, without=read_by_teacher))

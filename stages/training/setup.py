@@ -81,9 +81,7 @@ def prepare(
         ConfigError: a setting does not fit the others.
     """
     parallel = open_distilled(config)
-    culture = None
-    if config.corpora.culture:
-        culture = open_cache(config, "culture")
+    culture = open_cache(config, "culture") if config.corpora.culture else None
     own_queries = bool(config.train.attention_weight) and config.train.attention_queries == "student"
     teacher = Teacher.from_checkpoint(
         config.teacher.folder,

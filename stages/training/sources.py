@@ -11,9 +11,10 @@ from pea.batches.dataset import TrainingData
 from pea.cache import Cache
 from pea.cache.totals import totals
 from pea.config import Config, TrainConfig
+from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.errors import CacheError, ConfigError
 from stages.command.console import Console
-from stages.training.caches import Corpus, open_cache
+from stages.training.caches import open_cache
 
 
 def used_corpora(config: Config) -> list[Corpus]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pea.batches.captions import Captions
 from pea.batches.text_states import Store, TextStates
-from pea.cache import Cache, Identity
+from pea.cache import Identity
 from pea.cache.identity import sha256_folder
 from pea.config import Config
 from pea.corpus.corpus_names import DISTILLED
@@ -23,7 +23,7 @@ from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
 from pea.storage import Location
 from pea.storage.work import folder_for
-from stages.training.caches import Corpus, with_caption_tables
+from stages.training.caches import open_cache
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`train.precision` -> type of the frozen models."""
@@ -44,12 +44,9 @@ class TextTables:
     @cached_property
     def native(self) -> TextStates:
         """States and masks of native captions."""
-        caches = [self._cache(corpus) for corpus in self.config.corpora.names]
+        caches = [open_cache(self.config, corpus, checked=False) for corpus in self.config.corpora.names]
         known = Captions(caches, self.config.student.caption_languages)
         return TextStates(self.encoder.encode, known, store=self._store(self._encoder_digest()))
-
-    def _cache(self, corpus: Corpus) -> Cache:
-        return with_caption_tables(self.config, corpus, Cache.open(self.config.cache_dir(corpus)))
 
     def _encoder_digest(self) -> str:
         """Of the encoder's files, and of how it is read."""
@@ -70,7 +67,7 @@ class TextTables:
             hidden, pooled = english.encode(texts)
             return hidden.float().mean(1, keepdim=True), None if pooled is None else pooled.float()
 
-        identity = Cache.open(self.config.cache_dir("parallel")).identity
+        identity = open_cache(self.config, "parallel", checked=False).identity
         return TextStates(
             encode, english_captions(self.config), store=self._store(f"{teacher_digest(identity)} means {dtype}")
         )
@@ -100,7 +97,7 @@ def teacher_digest(identity: Identity) -> str:
 
 def english_captions(config: Config) -> Captions:
     """Every caption that the teacher read."""
-    caches = [Cache.open(config.cache_dir(corpus)) for corpus in config.corpora.names if corpus in DISTILLED]
+    caches = [open_cache(config, corpus, checked=False) for corpus in config.corpora.names if corpus in DISTILLED]
     return Captions(caches, [config.corpora.parallel.source_language])
 
 

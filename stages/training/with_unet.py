@@ -31,6 +31,7 @@ from stages.training.pictures import Pictures
 from stages.training.setup import Setup
 from stages.training.step import OptimizerStep
 from stages.training.validation import Validation
+from stages.training.warm_start import warm_start_record
 
 
 class WithUnetPhase:
@@ -159,6 +160,7 @@ class WithUnetPhase:
         summary = whole_summary([*self.position.done, done]) | {
             "skipped_steps": counters.skipped,
             "method": self.train.method,
+            **warm_start_record(self.config),
             "trained_parameters": self.trained.num_parameters,
             "records": self.setup.data.num_records,
             "culture_samples": self.setup.data.num_culture_samples,

@@ -31,11 +31,12 @@ from pea.training.train_log import TrainLog
 from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.command.run_folder import publish_so_far
+from stages.training.caches import open_distilled
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
 from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
 from stages.training.text_tables import TextTables
-from stages.training.without_unet_setup import WithoutUnetSetup, open_parallel, prepare_without_unet
+from stages.training.without_unet_setup import WithoutUnetSetup, prepare_without_unet
 
 
 class PhaseResult(NamedTuple):
@@ -69,7 +70,7 @@ def run_without_unet(
         IdentityError: it is not the cache that this configuration describes.
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
-    cache, kind = open_parallel(config), position.phase.kind
+    cache, kind = open_distilled(config), position.phase.kind
     states = TrainStates(config.adapter_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
     fingerprint = fingerprint_without_unet(config, cache, position.phases[: position.number], accelerator.num_processes)
     state = None if config.train.resume == "never" else states.newest()

@@ -19,10 +19,11 @@ from pea.cache import Cache, Identity
 from pea.config import Config
 from pea.models.adapter import PEA, new_adapter
 from pea.models.conditioning import on_device
+from pea.models.encoders.places import record_with_places
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.unet import unet_config
-from stages.training.caches import open_distilled
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
+from stages.training.warm_start import warm_start
 
 
 @dataclass
@@ -35,15 +36,6 @@ class WithoutUnetSetup:
     adapter: PEA
     """Untrained, on the device."""
     native_states: TextStates
-
-
-def open_parallel(config: Config) -> Cache:
-    """The checked cache.
-
-    Raises:
-        IdentityError: it is not the one that this configuration describes.
-    """
-    return open_distilled(config)
 
 
 def prepare_without_unet(
@@ -106,10 +98,12 @@ def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity:
         max_tokens=encoder.max_tokens,
         seed=config.train.seed,
     )
+    if config.train.init_from is not None:
+        adapter.load_state_dict(warm_start(config, encoder).state_dict())
     unet_digest = identity.fields.get("teacher.unet")
     adapter.register_to_config(
         cache_identity=identity.digest,
-        encoder=encoder.record,
+        encoder=record_with_places(encoder.record, config.student.places),
         base_model={
             "name": config.teacher.name,
             "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pea.batches.captions import Captions
-from pea.batches.rows import Row, open_rows
+from pea.batches.opening import open_rows
+from pea.batches.rows import Row
 from pea.batches.selection import Selection
 from pea.cache import Cache, shard
 from pea.cache.shard import OpenShard, Shard

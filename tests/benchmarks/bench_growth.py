@@ -31,7 +31,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from pea.cache import Cache
 from pea.cache.audit import audit
-from pea.batches.rows import open_rows
+from pea.batches.opening import open_rows
 from stages.cli import main
 folder, task = Path(sys.argv[1]), sys.argv[2]
 started = time.perf_counter()

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from pea.batches.dataset import prefetch
-from pea.batches.rows import CacheRows, open_rows, stack
+from pea.batches.opening import open_rows
+from pea.batches.rows import CacheRows, stack
 from pea.cache import ArraySpec, Cache, ShardSchema, ShardWriter, base_arrays
 from pea.sketch.sketch import from_numpy
 from pea.storage.durable import fsync_tree

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pea.cache import Cache
+from pea.cache import Cache, stored_array
 from pea.cache.audit import audit
-from pea.cache.stored_array import StoredArray
 from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, PeaError, ShardDamagedError, StorageError
 from pea.storage.disk import DiskFile
@@ -63,7 +62,7 @@ def test_an_error_of_the_reading_library_is_told_from_damage(cache: Cache, monke
     def unavailable(*_: object) -> None:  # what tensorstore raises for a status that is not about content
         raise ValueError('UNAVAILABLE: Error reading "x": Input/output error')
 
-    monkeypatch.setattr(StoredArray, "_wait", unavailable)
+    monkeypatch.setattr(stored_array, "wait_for", unavailable)
     with pytest.raises(StorageError, match="cannot read; got UNAVAILABLE"):
         bucket.read(["noise_pred"], 0, 1)
 

@@ -14,7 +14,7 @@ import pytest
 import zarr
 
 from pea.cache import Cache, ShardWriter
-from pea.cache.stored_array import StoredArray
+from pea.cache.rows_reading import RowsReading
 from pea.errors import CacheError, PeaError, ShardDamagedError, ShardUnfinishedError
 from tests.cache_helpers import CacheMaker, identity, store_of
 
@@ -161,8 +161,8 @@ def test_a_fork_of_a_process_that_has_not_read_reads(filled: Cache) -> None:
 def test_contiguous_rows_are_one_request(filled: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of rows costs one read, whatever it holds: scattered row reads are never needed."""
     reads: list[object] = []
-    original = StoredArray._open
-    monkeypatch.setattr(StoredArray, "_open", lambda *args: reads.append(0) or original(*args))
+    original = RowsReading.begin
+    monkeypatch.setattr(RowsReading, "begin", lambda *args: reads.append(0) or original(*args))
     assert len(read(filled)) == 12
     assert len(reads) == 1
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from pea.config import load_config
-from pea.models.unet import query_shapes, unet_config
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import query_shapes
 from stages.cli import main, parse
 from stages.sweep_plan import Plan, plan
 from stages.sweep_study import read_study

@@ -82,7 +82,7 @@ def test_training_changes_the_unet_and_follows_the_live_teacher(tiny_sdxl: Confi
         drawn.append(_answer(drawer.pipe.unet))
     assert not torch.allclose(*drawn, atol=1e-5)
     assert drawer.draw(text, text, [0]).shape == (1, 16, 16, 3)
-    assert 'pipe.load_lora_weights("this folder")' in (config.adapter_dir / "README.md").read_text()
+    assert f'pipe.load_lora_weights("{config.adapter_dir}")' in (config.adapter_dir / "README.md").read_text()
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, Id
 from pea.storage import Location
 from stages.cluster import filling, session_folder
 from stages.cluster.actors import scales
+from stages.cluster.planning import TarChanges
 from stages.cluster.pool import Pool
 from stages.cluster.session import start_local
 from stages.command.console import Console
@@ -104,6 +105,59 @@ def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run:
 
 
 @pytest.mark.slow
+def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_tar(tmp_path / f"{name}.tar", range(3), ("en", "zh"))
+    config = with_tars(fresh_run, parallel=tmp_path / "*.tar")
+    run(config)
+    directory = Location.parse(config.cache_dir("parallel"))
+    stores = {name: (directory / "shards" / name / "p000.json").read_text() for name in ("one", "two")}
+    write_tar(tmp_path / "two.tar", range(5, 10), ("en", "zh"))
+    with pytest.raises(IdentityError, match=r"corpus\.tars\[two\].*`pea cache --replace two`"):
+        run(config)
+    with pytest.raises(IdentityError, match=r"cache\.seed: the cache has 0, wanted 1$|cache\.seed"):
+        run(with_cache(config, seed=1), changes=TarChanges(replaced=("two",)))
+    with pytest.raises(CacheError, match=r"no such tar in the caches; expected one, two; got three"):
+        run(config, changes=TarChanges(replaced=("three",)))
+    assert json.loads((directory / "run_summary.json").read_text())["samples"] == 6, "nothing was done yet"
+    summaries, shown = run(config, changes=TarChanges(replaced=("two",)))
+    assert "two is replaced: 3 samples are made again" in shown and summaries["parallel"]["samples"] == 8
+    assert (directory / "shards/one/p000.json").read_text() == stores["one"]
+    at_once = with_tars(fresh_run.model_copy(update={"run_dir": tmp_path / "other"}), parallel=tmp_path / "*.tar")
+    run(at_once)
+    assert_same(Cache.open(directory), Cache.open(at_once.cache_dir("parallel")))
+    summaries, shown = run(config, changes=TarChanges(retired=("two",)))
+    assert "two is retired: 5 samples are gone from the cache" in shown and summaries["parallel"]["samples"] == 3
+    again, shown = run(config)
+    assert "retired, and left out: two" in shown and again["parallel"]["samples"] == 3
+    assert "two is retired: 0 samples" in run(config, changes=TarChanges(retired=("two",)))[1]
+    (tmp_path / "one.tar").unlink()
+    with pytest.raises(CorpusError, match="one"):
+        run(config, changes=TarChanges(replaced=("one",)))
+
+
+def test_every_broken_tar_of_every_corpus_is_named_in_one_run(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        write_tar(tmp_path / f"{name}.tar", range(3), ("en", "zh"))
+        (tmp_path / f"{name}.tar").write_bytes((tmp_path / f"{name}.tar").read_bytes()[:3000])
+    config = with_tars(fresh_run, parallel=tmp_path / "[abc].tar")
+    culture = fresh_run.corpora.culture.model_copy(update={"tars": (str(tmp_path / "[de].tar"),)})  # type: ignore[union-attr]
+    config = config.model_copy(update={"corpora": config.corpora.model_copy(update={"culture": culture})})
+    with pytest.raises(CorpusError) as info:
+        run(config)
+    assert all(f"{name}.tar: the tar is truncated" in str(info.value) for name in "abcde")
+    missing = ("no1.tar", "no2.tar")
+    parallel = config.corpora.parallel.model_copy(update={"tars": missing})
+    culture = culture.model_copy(update={"tars": ("no3.tar",)})
+    config = config.model_copy(
+        update={"corpora": config.corpora.model_copy(update={"parallel": parallel, "culture": culture})}
+    )
+    with pytest.raises(CorpusError) as info:
+        run(config)
+    assert all(f"{name}: no such tar" in str(info.value) for name in (*missing, "no3.tar"))
+
+
+@pytest.mark.slow
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))
@@ -125,15 +179,15 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
     fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tar that disappears after planning stands for storage that fails."""
-    plan = filling._plan
+    plan = filling.plan_corpora
 
     def losing(*args: Any, **options: Any) -> Any:
-        jobs = plan(*args, **options)
-        for job in jobs:
+        plans = plan(*args, **options)
+        for job in plans["parallel"]:
             if job.part.tar == "parallel-0":
                 shutil.copy(job.tar.local_path, tmp_path / "lost.tar")
                 job.tar = Location.parse(tmp_path / "lost.tar")
-        return jobs
+        return plans
 
     start = Pool._start
 
@@ -142,7 +196,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
             job.tar.local_path.unlink(missing_ok=True)
         start(self, actor, job)
 
-    monkeypatch.setattr(filling, "_plan", losing)
+    monkeypatch.setattr(filling, "plan_corpora", losing)
     monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)

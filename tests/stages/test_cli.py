@@ -83,7 +83,7 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
 
 @pytest.mark.parametrize(
     "words",
-    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "import", "inspect")]
+    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "push", "convert", "import", "inspect")]
     + [["run", "pipeline.yaml"], ["sweep", "methods"], ["generate", "cat"], ["inspect", "verify"]],
 )
 def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:

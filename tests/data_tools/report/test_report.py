@@ -175,7 +175,7 @@ def test_ten_runs_of_other_people(config: Config, tmp_path: Path) -> None:
     both = config.student.model_copy(update={"language": ("zh", "ja")})
     details = _FULL | {"adapter_ja.general": _score(0.5)}
     said = _said(_page(config, tmp_path / "two", details=details, student=both))
-    assert "zh and ja for teacher" in said and "native encoder, trained adapter, ja 0.500" in said
+    assert "zh and ja prompts for teacher" in said and "native encoder, trained adapter, ja 0.500" in said
 
     culture = {
         "teacher.culture_described": _score(1.0, 7),

@@ -19,10 +19,11 @@ from pea.models.english import EnglishEncoder
 from pea.training.losses import text_distance
 from stages import train_adapter
 from stages.command.console import Console
+from stages.training.caches import open_cache
 from stages.training.phase import first_position
 from stages.training.text_tables import TextTables
 from stages.training.without_unet import WithoutUnetPhase
-from stages.training.without_unet_setup import open_parallel, prepare_without_unet
+from stages.training.without_unet_setup import prepare_without_unet
 from tests.tiny_setup import with_queries
 from tests.train_runs import log_rows, same, variant, weights
 
@@ -41,7 +42,7 @@ def config(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 def light_phase(config: Config) -> WithoutUnetPhase:
     """The first phase of a run, ready to begin."""
-    place, cache = first_position(config), open_parallel(config)
+    place, cache = first_position(config), open_cache(config, "parallel")
     settings = place.settings(config)
     tables = TextTables(settings, CPU)
     setup = prepare_without_unet(settings, cache, tables, CPU, with_queries=place.phase.kind == "attention")
