@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from pea.errors import CheckpointError
+from pea.file_names import MODEL_CONFIG
 from pea.models.loading import load_model, load_part, quiet_loading
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import digest_of
@@ -69,7 +70,7 @@ class Describer:
         if model_type not in KINDS:
             raise CheckpointError(
                 "not a captioning model that is known here",
-                where=folder / "config.json",
+                where=folder / MODEL_CONFIG,
                 expected=f"model_type {', '.join(KINDS)}",
                 got=model_type,
             )

@@ -17,6 +17,7 @@ import torch
 from transformers import M2M100ForConditionalGeneration, M2M100Tokenizer, MarianMTModel, MarianTokenizer, NllbTokenizer
 
 from pea.errors import CheckpointError, ConfigError
+from pea.file_names import MODEL_CONFIG
 from pea.models.loading import load_model, load_tokenizer, quiet_loading
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import digest_of
@@ -160,7 +161,7 @@ def _kind(folder: Path) -> Any:
     if kind is None:
         raise CheckpointError(
             "not a translation model that is known here",
-            where=folder / "config.json",
+            where=folder / MODEL_CONFIG,
             expected=f"model_type {' or '.join(_KINDS)} (OPUS-MT, NLLB-200, M2M100)",
             got=config.get("model_type"),
         )
