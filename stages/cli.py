@@ -38,8 +38,12 @@ COMMANDS = {
     "cache": Command("stages.cache_teacher", "run the frozen teacher over the corpora, on Ray", own_arguments=True),
     "train": Command("stages.train_adapter", "train an adapter from the cache"),
     "sweep": Command("stages.sweep", "train and score several methods and seeds from one cache", own_arguments=True),
+    "search": Command(
+        "stages.search", "find the settings of each method by successive halving, fairly", own_arguments=True
+    ),
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
     "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
+    "app": Command("stages.app", "try adapters in a browser, beside their teacher", own_arguments=True),
     "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True

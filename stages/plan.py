@@ -22,6 +22,7 @@ from pea.config.inputs import with_inputs_fetched
 from pea.errors import ConfigError, CorpusError
 from pea.file_names import CACHE_SUMMARY
 from pea.storage import Location
+from pea.training.recipe import with_recipe
 from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
@@ -97,7 +98,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     num_records = num_samples * num_draws
     rate, source = _rate(config, arguments, flops.caching(num_draws))
     student_rate = None if rate is None else rate * flops.caching(num_draws) / flops.student
-    used = _records_used(config)
+    used = _records_used(config, num_samples)
     planned = used * arguments.languages * arguments.runs / max(1, num_records)
     even = caching.break_even(flops, num_draws, planned)
     per_record = size.record + size.sample / num_draws
@@ -140,11 +141,13 @@ def _verdict(even: Any) -> str:
     return f"the cache pays: it saves {even.saving:.0%} of all arithmetic, and {step}"
 
 
-def _records_used(config: Config) -> float:
-    """Parallel records in the UNet's passes of one run."""
-    kind, train = config.train.all_phases[-1]
+def _records_used(config: Config, num_samples: int) -> float:
+    """Parallel records in the UNet's passes of one run, in one process."""
+    last, width = config.train.all_phases[-1], config.student.adapter.hidden_size
+    kind, train = with_recipe(last, width, 1, lambda: num_samples)
     culture = train.culture_fraction if config.corpora.culture else 0.0
     per_step = train.batch_size * train.gradient_accumulation_steps
+    assert train.steps is not None
     return train.steps * per_step * (1 - culture) if kind == "unet" else 0.0
 
 
@@ -159,12 +162,18 @@ def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
     from pea.corpus.corpus_names import DISTILLED
     from pea.corpus.tars import expand_tars, expected_samples
+    from pea.corpus.texts import text_parts
 
     if given is not None:
         return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
     try:
-        sources = [config.corpora.source(name) for name in config.corpora.names if name in DISTILLED]
-        counts = [expected_samples(tar) for source in sources for tar in expand_tars(source.tars)]
+        counts = []
+        for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
+            texts = source.text_source
+            if texts is not None:
+                counts += [part.num_rows for part, _ in text_parts(texts)]
+            else:
+                counts += [expected_samples(tar) for tar in expand_tars(source.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."

@@ -78,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         words = self.path.split("?")[0].strip("/").split("/")
         if words[:2] == ["api", "models"] and len(words) == 6 and words[4] == "revision":
             self._describe("/".join(words[2:4]), words[5])
+        elif words[:2] == ["api", "models"] and len(words) == 4:
+            self._describe("/".join(words[2:]), "main")
         elif words[:2] == ["api", "models"] and len(words) == 6 and words[4] == "tree":
             self._list("/".join(words[2:4]))
         elif len(words) > 4 and words[2] == "resolve":

@@ -22,6 +22,7 @@ from pea.cache.removals import FILE_NAME as OLD_REMOVALS_FILE_NAME
 from pea.cache.removals import FOLDER as REMOVALS_FOLDER
 from pea.cache.removals import REASON, damaged_removals, removal_name, removed_in
 from pea.cache.takedown import remove_samples
+from pea.cache.text_statistics import FILE_NAME as STATISTICS_FILE_NAME
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact
 from pea.corpus.tars import Place, tar_keys, tar_name
@@ -37,6 +38,7 @@ _KNOWN = (
     CERTIFICATE_FILE_NAME,
     TOTALS_FILE_NAME,
     CACHE_SUMMARY,
+    STATISTICS_FILE_NAME,
 )
 
 

@@ -18,6 +18,7 @@ from pea.cache.schema import FORMAT_VERSION
 from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.tars import TarIdentity, tar_identity
+from pea.corpus.texts import open_texts, text_parts
 from pea.models.teacher_parts import check_teacher, check_unet, check_vae, read_config, unet_blocks
 from pea.storage.digests import canonical_json, sha256_text
 
@@ -37,6 +38,8 @@ RETIRED = "corpus.retired"
 """Names of tars that were taken out, and are left out although the configuration may name them."""
 EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
 """Fields that ``pea cache --extend`` may enlarge."""
+DRAWING_VERSION = "ddim, trailing, groups of 8, v1"
+"""How the teacher draws texts; see ``pea.collect.drawing``."""
 DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
 
 
@@ -117,11 +120,12 @@ def cache_identity(
     *,
     identify: Callable[[Tar], TarIdentity] = tar_identity,
     leave_out: Collection[str] = (),
+    texts: Sequence[TarIdentity] | None = None,
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
 
     ``identify``: what makes a tar the same, for those who need not read it again. ``leave_out``: names of tars that
-    were retired.
+    were retired. ``texts``: the parts of a corpus of texts, for those who know them.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -133,7 +137,11 @@ def cache_identity(
     fields = {**models.fields, **_corpus_fields(source, config.cache)}
     if corpus == "described" and config.corpora.described is not None:
         fields[DESCRIBED] = config.corpora.described.identity()
-    fields[TARS] = [vars(identify(tar)) for tar in expand_tars(source.tars) if tar.name not in leave_out]
+    if source.text_source is None:
+        found = [identify(tar) for tar in expand_tars(source.tars) if tar.name not in leave_out]
+    else:
+        found = [each for _, each in text_parts(source.text_source)] if texts is None else list(texts)
+    fields[TARS] = [vars(each) for each in sorted(found, key=lambda tar: tar.name) if each.name not in leave_out]
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 
@@ -150,7 +158,7 @@ def model_identity(config: Config, corpus: CorpusName, blocks: Sequence[str] | N
     else:
         check_vae(read_config(checkpoint / "vae", "VAE"), checkpoint / "vae")
     read = reading_identity(config, corpus, blocks)
-    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, dtype)
+    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, config.teacher.vae_dtype, dtype)
     both = models | Fields({**read.fields, "teacher.dtype": dtype}, dict(read.means_same))
     return Identity(both.values, both.means_same)
 
@@ -211,12 +219,21 @@ def noise_offset_of(identity: Identity) -> float:
 
 
 def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
+    texts = source.text_source
+    if texts is not None:
+        return {
+            "corpus.source_language": source.source_language,
+            "corpus.captions": dict(sorted(open_texts(texts)[1].items())),
+            "corpus.texts": {"sampler": DRAWING_VERSION, **source.drawing.model_dump(exclude={"rows_per_part"})},
+            READING: texts.identity(),
+        }
     return {
         "corpus.source_language": source.source_language,
         "corpus.captions": dict(sorted(source.caption_fields().items())),
         "cache.max_aspect_ratio": cache.max_aspect_ratio,
         "cache.max_image_pixels": cache.max_image_pixels,
         READING: source.reading_rules(cache).identity(),
+        **({"cache.crop": cache.crop} if cache.crop != "centre" else {}),
     }
 
 

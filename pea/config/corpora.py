@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
 from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.corpus_names import CORPUS_NAMES, CorpusName
-from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
+from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules, TextSource
 from pea.errors import CheckpointError, ConfigError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
@@ -36,7 +36,11 @@ class TeacherConfig(Section):
     vae: SetupPath | None = None
     """The same of a VAE."""
     dtype: FloatDtype = "float32"
-    """Floating point type in which the teacher runs while its answers are cached."""
+    """Floating point type in which the teacher runs while its answers are cached. On a GPU ``float16`` costs as much as
+    ``bfloat16`` and is nearer to ``float32``, as the original runs it; a CPU has no quick ``float16``."""
+    vae_dtype: FloatDtype = "float32"
+    """The same of the VAE, ``float32`` as in the original code: in ``bfloat16``, the standard deviation of its answers
+    moves by some 3 %. A VAE that overflows in ``float16`` (``force_upcast``) never runs in it."""
 
     @property
     def folder(self) -> Path:
@@ -74,12 +78,33 @@ class TeacherConfig(Section):
         )
 
 
-class CorpusConfig(Section):
-    """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
+class DrawingConfig(Section):
+    """How the teacher draws the images of a corpus of texts."""
 
-    tars: tuple[TarPattern, ...] = Field(min_length=1)
+    form: Literal["generated", "trajectory"] = "generated"
+    """``generated``: the drawn latents are treated as an image's: noise is added for every record. ``trajectory``:
+    records are states of the drawing itself, which are stored."""
+    steps: PositiveInt = 12
+    """Steps of the denoising."""
+    guidance: Annotated[float, Field(ge=1.0)] = 5.0
+    """Scale of the classifier-free guidance; 1: none."""
+    rows_per_part: PositiveInt = 1024
+    """Rows of the table that make one part, which takes the place of a tar."""
+
+
+class CorpusConfig(Section):
+    """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``; or texts alone."""
+
+    tars: tuple[TarPattern, ...] = ()
     """Paths and URLs of the tars, plain or with gzip; ``*`` and ``{00000..00099}`` stand for many. Tars are used by
     name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its tars."""
+    texts: TarPattern | tuple[TarPattern, ...] | None = None
+    """In place of tars, for the parallel corpus: tables of captions (CSV, TSV, JSONL, Parquet) whose images the teacher
+    draws. ``captions`` then names columns; empty: those that are named by languages, or an object ``captions``."""
+    id_column: str | None = None
+    """Column of such a table that names its rows; null: ``id`` or ``key`` where it has one, else the text's digest."""
+    drawing: DrawingConfig = DrawingConfig()
+    """How the teacher draws them."""
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
     captions: dict[str, str] = Field(default_factory=dict)
@@ -92,6 +117,23 @@ class CorpusConfig(Section):
     image_formats: tuple[ImageFormat, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
     """Formats that may be decoded, whatever a file is called; each further one is a further decoder that strangers'
     bytes reach."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.tars) == (self.texts is not None) or self.texts == ():
+            raise ValueError("needs tars, or texts in place of them")
+        if self.texts is None and (self.id_column is not None or self.drawing != DrawingConfig()):
+            raise ValueError("id_column and drawing need texts")
+        return self
+
+    @property
+    def text_source(self) -> TextSource | None:
+        """The tables, where texts take the place of tars."""
+        if self.texts is None:
+            return None
+        places = (self.texts,) if isinstance(self.texts, str) else self.texts
+        captions = tuple(self.captions.items())
+        return TextSource(places, captions, self.source_language, self.id_column, self.drawing.rows_per_part)
 
     def reading_rules(self, limits: CacheConfig) -> ReadingRules:
         """How its tars are read."""
@@ -149,6 +191,8 @@ class CorporaConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.culture is not None and self.culture.texts is not None:
+            raise ValueError("culture: texts alone have nothing that the teacher could not draw without them")
         if self.described is not None and self.culture is None:
             raise ValueError("described needs the culture corpus whose images are described")
         return self

@@ -12,17 +12,20 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 from pea.corpus.captions import read_json
 from pea.corpus.grouping import Content, Unread, key_groups
+from pea.corpus.languages import LANGUAGES
 from pea.corpus.places import Tar
 from pea.corpus.reasons import BadSampleError
-from pea.corpus.rules import JSON, MAX_JSON_BYTES, ReadingRules
+from pea.corpus.rules import JSON, MAX_JSON_BYTES, ReadingRules, TextSource
 from pea.corpus.samples import Rejected, read_tar
+from pea.corpus.tables import open_table
 from pea.corpus.tars import open_tar
+from pea.corpus.texts import read_text_part, text_parts
 from pea.errors import CorpusError
 
 MOST_SAMPLES = 100
@@ -35,12 +38,6 @@ _SCRIPTS = (
     ("HIRAGANA", "ja"), ("KATAKANA", "ja"), ("HANGUL", "ko"), ("CJK", "zh"), ("CYRILLIC", "ru"), ("ARABIC", "ar"),
     ("DEVANAGARI", "hi"), ("THAI", "th"), ("HEBREW", "he"), ("GREEK", "el"),
 )  # fmt: skip
-_CODES = (
-    "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko"
-    " ky lo lt lv mk ml mn mr ms my nb ne nl nn no pa pl ps pt ro ru si sk sl sq sr sv sw ta te tg th tl tr uk ur uz vi"
-    " zh"
-)
-_LANGUAGES = frozenset(_CODES.split())
 
 
 @dataclass
@@ -85,6 +82,28 @@ def first_look(
     return found
 
 
+def first_look_at_texts(source: TextSource) -> FirstLook:
+    """Look at the first hundred rows of a table.
+
+    Raises:
+        CorpusError: it cannot be read, or lacks a column.
+    """
+    found = FirstLook()
+    rows = replace(source, rows_per_part=MOST_SAMPLES)
+    for part, _ in islice(text_parts(rows), 1):
+        for text in read_text_part(part):
+            if isinstance(text, Rejected):
+                found.reasons[text.reason] += 1
+            else:
+                found.num_kept += 1
+                found.languages.update(list(text.captions))
+        table = open_table([str(part.location)])
+        for row in islice(table.rows(on_bad=lambda _: None), MOST_SAMPLES):
+            for name, value in _texts(row.values):
+                found.texts.setdefault(name, []).append(value)
+    return found
+
+
 def _look(
     tar: Tar,
     most: int,
@@ -98,7 +117,7 @@ def _look(
             found.reasons[sample.reason] += 1
         else:
             found.num_kept += 1
-            found.languages.update(sample.captions)
+            found.languages.update(list(sample.captions))
     for document in islice(_documents(tar, rules), most):
         for name, text in _texts(document):
             found.texts.setdefault(name, []).append(text)
@@ -114,7 +133,7 @@ def proposed_mapping(texts: Mapping[str, Sequence[str]], languages: Sequence[str
     general = []
     for name in sorted(texts, key=lambda name: (-len(texts[name]), len(name), name)):
         code = _CODE.search(name.lower())
-        if code and code[1] in _LANGUAGES:
+        if code and code[1] in LANGUAGES:
             found.setdefault(code[1], name)
         elif name.rpartition(".")[2].lower() in _GENERAL:
             general.append(name)

@@ -24,6 +24,7 @@ REASONS = {
     "languages_too_many": "more than 256 languages in the json, or in the tar; name those wanted in corpora.*.captions",
     "nonfinite_latents": "the VAE answered NaN or infinity (common with the SDXL VAE in float16)",
     "nonfinite_teacher": "a text encoder or the UNet answered NaN, infinity, or more than its type holds",
+    "row_unreadable": "a row of a table with another number of fields than the header, or that is no JSON object",
     "process_killed": "the sample ended its process more often than cache.run.max_tries allows",
     "removed": "taken down with `pea inspect remove`",
 }

@@ -50,6 +50,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         prediction_type: str | None = None,  # noqa: ARG002
         languages: list[str] | None = None,  # noqa: ARG002
         weights: str | None = None,  # noqa: ARG002
+        start: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> None:
         """Sizes; from `max_tokens` on, records of what it was trained with.
 
@@ -67,6 +68,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             prediction_type: of the diffusion model.
             languages: of the prompts.
             weights: digest of the tensors that were saved; ``save_pretrained`` puts it in.
+            start: how the training started: `init`, and of a scaled start its factors and the statistics' digest.
         """
         super().__init__()
         widths = [input_dim] + [hidden_size] * num_layers

@@ -124,6 +124,20 @@ class Teacher:
         queries = {name: captured[f"{name}.to_q"] for name in layers}
         return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
 
+    def predict(
+        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning, time_ids: Tensor | None = None
+    ) -> Tensor:
+        """The prediction of ``forward`` alone: nothing of the pass is kept."""
+        dtype, device = self.unet.dtype, noisy_latents.device
+        prediction: Tensor = self.unet(
+            noisy_latents.to(dtype),
+            timesteps.to(device),
+            encoder_hidden_states=conditioning.encoder_hidden_states.to(dtype),
+            added_cond_kwargs=self._added(conditioning, time_ids),
+            return_dict=False,
+        )[0]
+        return prediction
+
     @contextmanager
     def changing(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Within the block, the output of a layer (a module path) is what `change` makes of it."""

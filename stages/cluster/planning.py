@@ -15,7 +15,9 @@ from pea.cache.tar_changes import create_or_begin_anew, replace_tar, retire_tar
 from pea.config import Config
 from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.corpus.places import Tar
-from pea.corpus.tars import expand_tars
+from pea.corpus.rules import TextSource
+from pea.corpus.tars import TarIdentity, expand_tars
+from pea.corpus.texts import TextPart, text_parts
 from pea.errors import CacheError, CorpusError
 from pea.storage import Location
 from stages.cluster.retries import Job
@@ -131,7 +133,10 @@ class CorpusPlan:
         source = config.corpora.source(corpus)
         former = () if cached is None else retired_tars(cached)
         self._left_out = {*former, *changes.retired}
-        self._tars: list[Tar] = [tar for tar in expand_tars(source.tars) if tar.name not in self._left_out]
+        self._texts: TextSource | None = source.text_source
+        self._parts: dict[str, tuple[TextPart, TarIdentity]] = {}
+        found = [] if self._texts else expand_tars(source.tars)
+        self._tars: list[Tar] = [tar for tar in found if tar.name not in self._left_out]
         self._facts = TarFacts(config.run_dir / "state", source.reading_rules(config.cache).image_extensions)
 
     def read_tars(self, session: RaySession, console: Console) -> None:
@@ -140,6 +145,14 @@ class CorpusPlan:
         Raises:
             CorpusError: tars are damaged, or there is no sample at all.
         """
+        if self._texts is not None:
+            found = text_parts(self._texts)
+            self._parts = {part.name: (part, same) for part, same in found if part.name not in self._left_out}
+            num_rows = sum(part.num_rows for part, _ in self._parts.values())
+            console.print(bold(self.corpus, f": {num_rows:,} texts in {len(self._parts)} parts -> {self._directory}"))
+            if not self._parts:
+                raise CorpusError("the corpus has no texts", where=", ".join(self._texts.places))
+            return
         console.print(bold(self.corpus, f": {len(self._tars)} tars -> {self._directory}"))
         if missing := self._facts.missing(self._tars):
             with StageProgress(console, f"{self.corpus}, reading the tars", "MB") as progress:
@@ -185,7 +198,8 @@ class CorpusPlan:
         cache, anew = create_or_begin_anew(self._directory, self._identity(), extend=extend)
         if anew:
             console.print("  the cache that was there held no sample; it is begun anew")
-        places = {tar.name: tar.location for tar in self._tars}
+        places: dict[str, Location | TextPart] = {tar.name: tar.location for tar in self._tars}
+        places |= {name: part for name, (part, _) in self._parts.items()}
         jobs = [Job(part, places[part.tar], self._config.cache.run.max_tries) for part in cache.plan()]
         num_finished = len(cache.manifest.parts) - len(jobs)
         if not jobs:
@@ -195,4 +209,10 @@ class CorpusPlan:
         return jobs
 
     def _identity(self) -> Identity:
-        return cache_identity(self._config, self.corpus, identify=self._facts.identity, leave_out=self._left_out)
+        return cache_identity(
+            self._config,
+            self.corpus,
+            identify=self._facts.identity,
+            leave_out=self._left_out,
+            texts=[same for _, same in self._parts.values()],
+        )

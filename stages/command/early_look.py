@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pea.config import Config
+from pea.config import Config, CorpusConfig
 from pea.corpus.corpus_names import CorpusName as Corpus
-from pea.corpus.first_look import FirstLook, first_look, proposed_mapping
+from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts, proposed_mapping
 from pea.corpus.reasons import REASONS
 from pea.corpus.tars import expand_tars
+from pea.corpus.texts import open_texts
 from pea.errors import CorpusError
 
 _SHOWN_FIELDS = 12
@@ -23,9 +24,12 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
         CorpusError: most of them would be left out.
     """
     source = config.corpora.source(corpus)
-    tars = [tar for tar in expand_tars(source.tars) if tar.name not in known]
-    fields = source.caption_fields()
-    found = first_look(tars, fields, (source.source_language,), source.reading_rules(config.cache))
+    if source.text_source is not None:
+        found = FirstLook() if known else first_look_at_texts(source.text_source)
+    else:
+        tars = [tar for tar in expand_tars(source.tars) if tar.name not in known]
+        fields = source.caption_fields()
+        found = first_look(tars, fields, (source.source_language,), source.reading_rules(config.cache))
     if found.dropped_share > max(_MOST_DROPPED, config.cache.max_dropped_fraction):
         raise _most_dropped(config, corpus, found)
     lines = []
@@ -42,7 +46,7 @@ def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusErr
     reason = found.reasons.most_common(1)[0][0]
     got, remedy = f"{found.num_dropped} of {total} ({counts})", f"{reason}: {REASONS[reason]}."
     if reason in ("caption_missing", "caption_not_text"):
-        fields = source.caption_fields()
+        fields = text_fields_of(source)
         field = fields.get(source.source_language) or f"{fields.get('*')}.{source.source_language}"
         got += f"; looked up: {field}; {_has(found)}"
         fitting = proposed_mapping(found.texts, (source.source_language, *config.student.caption_languages))
@@ -50,13 +54,17 @@ def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusErr
             mapping = ", ".join(f"{language}: {name}" for language, name in fitting.items())
             remedy = f"Set corpora.{corpus}.captions to {{{mapping}}}."
         else:
-            remedy = f"Set corpora.{corpus}.captions and source_language to what the json has."
-    return CorpusError(
-        "most of the first samples would be left out", where=f"corpora.{corpus}.tars", got=got, remedy=remedy
-    )
+            remedy = f"Set corpora.{corpus}.captions and source_language to what is there."
+    where = f"corpora.{corpus}.{'tars' if source.text_source is None else 'texts'}"
+    return CorpusError("most of the first samples would be left out", where=where, got=got, remedy=remedy)
+
+
+def text_fields_of(source: CorpusConfig) -> dict[str, str]:
+    """Language -> field of the json, or column of the table, in which captions are looked up."""
+    return source.caption_fields() if source.text_source is None else open_texts(source.text_source)[1]
 
 
 def _has(found: FirstLook) -> str:
     names = sorted(found.texts, key=lambda name: -len(found.texts[name]))
     more = f" and {len(names) - _SHOWN_FIELDS} more" if len(names) > _SHOWN_FIELDS else ""
-    return f"the json has texts in {', '.join(names[:_SHOWN_FIELDS])}{more}" if names else "the json has no text"
+    return f"there are texts in {', '.join(names[:_SHOWN_FIELDS])}{more}" if names else "there is no text"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.config import Config
+from pea.config import Config, CorpusConfig
 from pea.corpus.tars import expand_tars
+from pea.corpus.texts import open_texts
 from pea.errors import CheckpointError, CorpusError
 from pea.evaluation.prompts import read_prompts
 
@@ -25,13 +26,25 @@ def preflight(config: Config) -> list[str]:
     missing = list[CorpusError]()
     for name in config.corpora.names:
         try:
-            expand_tars(config.corpora.source(name).tars)
+            find_corpus(config.corpora.source(name))
         except CorpusError as error:
             missing.append(error)
     if missing:
         raise missing[0] if len(missing) == 1 else CorpusError(" | ".join(map(str, missing)))
     check_teacher_folder(config)
     return check_rest(config)
+
+
+def find_corpus(corpus: CorpusConfig) -> None:
+    """Make sure that its tars are there, or its tables with their columns.
+
+    Raises:
+        CorpusError: they are not.
+    """
+    if corpus.text_source is None:
+        expand_tars(corpus.tars)
+    else:
+        open_texts(corpus.text_source)
 
 
 def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
@@ -43,7 +56,7 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
     unchecked = []
     for name in config.corpora.names:
         try:
-            expand_tars(config.corpora.source(name).tars)
+            find_corpus(config.corpora.source(name))
         except CorpusError as error:
             unchecked.append(f"corpora.{name}: {error}")
     parts = ("unet", "vae", "text_encoder")

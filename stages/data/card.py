@@ -1,18 +1,11 @@
-"""``pea data card``."""
+"""``pea data card``: its arguments."""
 
 from __future__ import annotations
 
 import argparse
 
-from data_tools.corpus.card import ContactSheet, html, markdown, summary
-from data_tools.corpus.corpus_facts import CorpusFacts, look_at_tar
-from data_tools.tables import say
-from pea.corpus.places import expand_tars
-from pea.corpus.rules import ReadingRules
-from pea.storage.durable import write_text
 from stages.command.arguments import at_least_zero, local_path
 from stages.data.check import add_corpus_arguments
-from stages.data.common import caption_fields
 
 DESCRIPTION = (
     "Write the data card of a corpus, card.md and card.html: counts, languages, lengths of captions, sizes of images, "
@@ -31,15 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
-    """Read everything, and write the card; returns 1 where a tar is damaged.
+    """Do it; the libraries that it needs are imported only now. Raises what ``stages.data.card_run`` says."""
+    from stages.data.card_run import run
 
-    Raises:
-        CorpusError: there is no such tar, or two have one name.
-    """
-    facts, sheet = CorpusFacts(), ContactSheet(arguments.samples)
-    for tar in expand_tars(arguments.tars):
-        look_at_tar(tar, facts, caption_fields(arguments), ReadingRules(), sheet.add)
-    write_text(arguments.out / "card.md", markdown(arguments.title, facts))
-    write_text(arguments.out / "card.html", html(arguments.title, facts, sheet))
-    say(f"{summary(facts)} {arguments.out / 'card.html'}")
-    return 1 if facts.damaged else 0
+    return run(arguments)

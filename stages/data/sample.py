@@ -1,23 +1,15 @@
-"""``pea data sample``."""
+"""``pea data sample``: its arguments."""
 
 from __future__ import annotations
 
 import argparse
-import zlib
 
-from data_tools.corpus.tar_items import TarSample
-from data_tools.corpus.tar_to_tar import PartRecord, rewrite_tar
-from data_tools.tables import say
-from pea.corpus.places import expand_tars
-from pea.corpus.samples import sample_id
-from pea.errors import CorpusError
 from stages.command.arguments import above_zero, local_path
 
 DESCRIPTION = (
     "Write tars with a small share of the samples, for a trial run: the same ones every time, chosen by their keys, "
     "under their old names and keys, so that their draws are those of the whole corpus."
 )
-_ALL = 2**32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,27 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
-    """Write the chosen samples of every tar.
+    """Do it; the libraries that it needs are imported only now. Raises what ``stages.data.sample_run`` says."""
+    from stages.data.sample_run import run
 
-    Raises:
-        CorpusError: a tar is damaged, or no sample is chosen.
-    """
-    total = PartRecord()
-    for tar in expand_tars(arguments.tars):
-
-        def decide(sample: TarSample, _record: PartRecord, name: str = tar.name) -> str | None:
-            return None if is_chosen(sample_id(name, sample.key), arguments.share) else "not chosen"
-
-        record, _ = rewrite_tar(tar, arguments.out, {"share": arguments.share}, decide)
-        total.add(record)
-    unusable = total.seen - total.kept - total.dropped["not chosen"]
-    say(f"{total.kept} of {total.seen} samples in {arguments.out}" + (f", {unusable} unusable" if unusable else ""))
-    if not total.kept:
-        remedy = "Choose a larger --share."
-        raise CorpusError("no sample was chosen", where=" ".join(arguments.tars), got=total.seen, remedy=remedy)
-    return 0
-
-
-def is_chosen(sample: str, share: float) -> bool:
-    """Whether a sample belongs to a share: by its id alone, and to every larger share too."""
-    return zlib.crc32(f"sample\0{sample}".encode()) < round(min(share, 1.0) * _ALL)
+    return run(arguments)

@@ -10,6 +10,8 @@ from typing import Any
 
 from pea.config import Config
 from pea.corpus.places import expand_tars
+from pea.corpus.rules import TextSource
+from pea.corpus.texts import open_texts
 from pea.errors import PeaError
 from pea.foreign_text import visible
 from pea.storage.hub import is_hub_id
@@ -104,7 +106,9 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
     for name, path in config.evaluate.prompts.items():
         yield _there(f"evaluate.prompts.{name}", Location.parse(path), needed=False)
     for corpus in config.corpora.names:
-        yield _tars(f"corpora.{corpus}", config.corpora.source(corpus).tars)
+        settings = config.corpora.source(corpus)
+        texts = settings.text_source
+        yield _texts(texts) if texts else _tars(f"corpora.{corpus}", settings.tars)
 
 
 def _there(name: str, place: Location, *, needed: bool) -> Finding:
@@ -116,6 +120,14 @@ def _there(name: str, place: Location, *, needed: bool) -> Finding:
         what = str(error)
     remedy = "Correct the path, or run the stage that makes it." if needed else "Only `pea eval` needs it."
     return Finding(name, "problem" if needed else "warning", what, remedy)
+
+
+def _texts(texts: TextSource) -> Finding:
+    try:
+        table, fields, _ = open_texts(texts)
+    except PeaError as error:
+        return Finding("corpora.parallel", "problem", str(error))
+    return Finding("corpora.parallel", "ok", f"texts in {table}: {', '.join(fields.values())}")
 
 
 def _tars(name: str, patterns: tuple[str, ...]) -> Finding:

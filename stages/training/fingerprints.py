@@ -19,7 +19,7 @@ _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
     "max_minutes", "keep_text_states", "min_captioned_fraction",
     "sample_every_steps", "sample_prompts", "trackers", "phases", "local_copy_bytes",
-    "init_from",
+    "init", "init_from",
 }  # fmt: skip
 """Settings of `train` that do not change the result, or are in the fingerprint otherwise."""
 _LIGHT = {

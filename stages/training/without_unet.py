@@ -6,6 +6,7 @@ rest by the same command; once finished, its result is taken up as long as nothi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -35,7 +36,7 @@ from stages.training.caches import open_distilled
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
 from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
-from stages.training.text_tables import TextTables
+from stages.training.start import Start
 from stages.training.without_unet_setup import WithoutUnetSetup, prepare_without_unet
 
 
@@ -54,16 +55,16 @@ class PhaseResult(NamedTuple):
 def run_without_unet(
     config: Config,
     position: PhasePosition,
-    start: Mapping[str, Tensor] | None,
-    tables: TextTables,
+    former: Mapping[str, Tensor] | None,
+    start: Start,
     accelerator: Accelerator,
     console: Console,
     lease: Lease | None,
 ) -> PhaseResult:
     """Do a phase's steps, or take up what they gave when they were done before.
 
-    `config`: with the phase's settings; `start`: the adapter's parameters after the phase before; `lease`: of the run's
-    folder, in the main process.
+    `config`: with the phase's settings; `former`: the adapter's parameters after the phase before; `start`: of the run;
+    `lease`: of the run's folder, in the main process.
 
     Raises:
         CacheError: the cache holds no queries, and the phase needs them.
@@ -72,15 +73,16 @@ def run_without_unet(
     """
     cache, kind = open_distilled(config), position.phase.kind
     states = TrainStates(config.adapter_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
-    fingerprint = fingerprint_without_unet(config, cache, position.phases[: position.number], accelerator.num_processes)
+    phases = position.phases[: position.number]
+    fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
     state = None if config.train.resume == "never" else states.newest()
     state = _checked(state, fingerprint, config, position, states)
     if state is not None and state.step == config.train.steps:
         done = _done(position, state.step, state.record, accelerator.num_processes)
         return PhaseResult(done, state.tensors["adapter"], finished=True, resumed=True)
-    setup = prepare_without_unet(config, cache, tables, accelerator.device, with_queries=kind == "attention")
-    if start is not None:
-        setup.adapter.load_state_dict(start)
+    setup = prepare_without_unet(config, cache, start, accelerator.device, with_queries=kind == "attention")
+    if former is not None:
+        setup.adapter.load_state_dict(former)
     phase = WithoutUnetPhase(config, position, setup, accelerator, lease)
     phase.take_up(state)
     if state is None and accelerator.is_main_process:
@@ -187,7 +189,7 @@ class WithoutUnetPhase:
         losses = self._losses(batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.train.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.train.max_grad_norm or math.inf)
         # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
         if self.accelerator.scaler is None and not torch.isfinite(norm):
             raise TrainingError(

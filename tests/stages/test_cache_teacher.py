@@ -14,9 +14,10 @@ import pytest
 import ray
 
 from pea.cache import Cache
-from pea.config import Config
+from pea.config import Config, PhaseConfig
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from pea.storage import Location
+from stages import train_adapter
 from stages.cluster import filling, session_folder
 from stages.cluster.actors import scales
 from stages.cluster.planning import TarChanges
@@ -24,7 +25,9 @@ from stages.cluster.pool import Pool
 from stages.cluster.session import start_local
 from stages.command.console import Console
 from tests.collect.test_collector import assert_same, with_cache
+from tests.collect.test_drawn_texts import fill, of_texts
 from tests.tiny_setup import write_tar
+from tests.train_runs import variant
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,6 +137,27 @@ def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config,
     (tmp_path / "one.tar").unlink()
     with pytest.raises(CorpusError, match="one"):
         run(config, changes=TarChanges(replaced=("one",)))
+
+
+@pytest.mark.slow
+def test_texts_alone_from_a_table_to_an_adapter(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    summaries, shown = run(config)
+    assert "parallel: 20 texts in 2 parts" in shown and summaries["parallel"]["samples"] == 20
+    alone = of_texts(fresh_run, tmp_path / "alone")
+    assert_same(Cache.open(config.cache_dir("parallel")), fill(alone))
+    assert "all 2 shards are finished already" in run(config)[1]
+    phases = (PhaseConfig(kind="text", steps=2), PhaseConfig(kind="unet", steps=2))
+    summary = train_adapter.run(variant(config, tmp_path / "train", phases=phases), Console(quiet=True))
+    assert summary["steps"] == 4 and summary["records"] == 60
+    table = tmp_path / "texts.csv"
+    table.write_text(table.read_text("utf-8").replace("dog number 13,", "cat,"), "utf-8")
+    with pytest.raises(IdentityError, match=r"corpus\.tars\[texts-00001\].*`pea cache --replace texts-00001`"):
+        run(config)
+    shown = run(config, changes=TarChanges(replaced=("texts-00001",)))[1]
+    assert "texts-00001 is replaced: 8 samples are made again" in shown
+    shown = run(config, changes=TarChanges(retired=("texts-00001",)))[1]
+    assert Cache.open(config.cache_dir("parallel")).num_samples == 12
 
 
 def test_every_broken_tar_of_every_corpus_is_named_in_one_run(fresh_run: Config, tmp_path: Path) -> None:

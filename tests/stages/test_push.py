@@ -16,7 +16,6 @@ from tests.loopback_hub import SHA, Hub, loopback_hub
 from tests.pipeline.pipes import make_parts
 
 PUSH = "import sys; from stages.cli import main; sys.exit(main(['push', *sys.argv[1:]]))"
-CARD = "import re, sys; exec(re.findall(r'```python\\n(.*?)```', open(sys.argv[1]).read(), re.S)[0]); print(image.size)"
 THREE_LINES = """
 import sys
 from diffusers import StableDiffusionXLPipeline
@@ -30,6 +29,14 @@ def draw(*prompt, **embeds):
     return pipe(*prompt, **embeds, **options).images
 assert np.array_equal(draw("一只猫"), draw(**pea("一只猫", negative_prompt=None)))
 print(pea.encoder.record["name"])
+"""
+CARD_AND_COMMAND = """
+import re, sys
+from stages.cli import main
+[code] = re.findall(r"```python\\n(.*?)```", open(sys.argv[1], encoding="utf-8").read(), re.DOTALL)
+exec(code)
+print(image.size)
+sys.exit(main(["generate", "一只猫", "--adapter", "org/sd-zh", "--steps", "1"]))
 """
 
 
@@ -87,11 +94,10 @@ def test_three_lines_from_an_empty_folder(parts: Path, hub: Hub, tmp_path: Path)
     assert drawn.stdout.strip() == f"org/zh@{SHA}"
     again = python(THREE_LINES, tmp_path / "empty", None)
     assert again.returncode == 0, "offline, from the cache: " + again.stderr
-    card = python(CARD, tmp_path / "other", hub, str(tmp_path / "uploads/org/sd-zh/README.md"))
-    assert card.returncode == 0 and card.stdout.strip() == "(16, 16)", card.stderr
-    generate = "import sys; from stages.cli import main; sys.exit(main(['generate', *sys.argv[1:]]))"
-    done = python(generate, tmp_path / "other", hub, "一只猫", "--adapter", "org/sd-zh", "--steps", "1")
-    assert done.returncode == 0 and (tmp_path / "other/generated/000-一只猫.png").is_file(), done.stderr
+    card = str(tmp_path / "uploads/org/sd-zh/README.md")
+    used = python(CARD_AND_COMMAND, tmp_path / "empty", hub, card)
+    assert used.returncode == 0 and used.stdout.startswith("(16, 16)\n"), used.stderr
+    assert (tmp_path / "empty/generated/000-一只猫.png").is_file()
 
 
 @pytest.mark.slow

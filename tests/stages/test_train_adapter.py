@@ -52,12 +52,18 @@ def test_cached_training_follows_live_training(config: Config, tmp_path: Path) -
         torch.testing.assert_close(results["cached"][1][name], tensor, rtol=1e-3, atol=1e-4)
 
 
-def test_losses_of_20_steps_are_the_recorded_ones(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [({"init": "torch", "feature_scale": "raw"}, "train_losses"), ({}, "train_losses_recommended")],
+)
+def test_losses_of_20_steps_are_the_recorded_ones(
+    config: Config, tmp_path: Path, settings: dict[str, Any], name: str
+) -> None:
     """A refactoring must not change them. Where the method changes on purpose: PEA_RECORD_GOLDEN=1 records anew."""
-    run = variant(config, tmp_path, steps=20, log_every_steps=1, save_every_steps=20)
+    run = variant(config, tmp_path, steps=20, log_every_steps=1, save_every_steps=20, **settings)
     train_adapter.run(run, QUIET)
     losses = [row["loss"] for row in log_rows(run)]
-    golden = Path(__file__).parent / "golden/train_losses.json"
+    golden = Path(__file__).parent / "golden" / f"{name}.json"
     if os.environ.get("PEA_RECORD_GOLDEN"):
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(json.dumps(losses, indent=1) + "\n")

@@ -10,10 +10,11 @@ import pytest
 
 from pea.config import Config
 from pea.errors import CorpusError
-from stages.cluster import filling
 from stages.cluster.actors import Actors
+from stages.cluster.filling import fill_caches
 from stages.command.console import Console
 from stages.command.early_look import look_at_corpus
+from tests.collect.test_drawn_texts import of_texts
 from tests.corpus.tar_files import GOOD, write_tar
 
 QUIET = Console(quiet=True)
@@ -46,10 +47,10 @@ def test_wrong_fields_end_the_run_before_ray(
     monkeypatch.setattr(Actors, "__init__", never)
     config = corpora(fresh_run, tmp_path, {"caption": "a cat", "text_zh": "一只猫", "url": "http://x", "width": 8})
     with pytest.raises(CorpusError) as info:
-        filling.fill_caches(config, QUIET)
+        fill_caches(config, QUIET)
     assert str(info.value) == (
         "corpora.parallel.tars: most of the first samples would be left out; got 10 of 10 (caption_missing 10); "
-        "looked up: captions.en; the json has texts in caption, text_zh, url. "
+        "looked up: captions.en; there are texts in caption, text_zh, url. "
         "Set corpora.parallel.captions to {en: caption, zh: text_zh}."
     )
     assert not config.run_dir.exists()
@@ -63,7 +64,7 @@ def test_a_language_that_nobody_has_is_said(fresh_run: Config, tmp_path: Path) -
     fields = {"captions": {"en": "caption", "zh": "text_cn"}}
     config = corpora(fresh_run, tmp_path, {"caption": "a cat", "text_zh": "一只猫"}, **fields)
     assert look_at_corpus(config, "parallel") == [
-        "corpora.parallel.captions: no text_cn (zh) in the first 10; the json has texts in caption, text_zh"
+        "corpora.parallel.captions: no text_cn (zh) in the first 10; there are texts in caption, text_zh"
     ]
     assert look_at_corpus(config, "parallel", {"a"}) == []
 
@@ -84,4 +85,21 @@ def test_missing_culture_tars_are_named_before_ray(fresh_run: Config, tmp_path: 
     config = corpora(fresh_run, tmp_path, {"captions": {"en": "a", "zh": "猫"}})
     (tmp_path / "a.tar").rename(tmp_path / "b.tar")
     with pytest.raises(CorpusError, match=r"a\.tar: no such tar.* \| .*a\.tar: no such tar"):
-        filling.fill_caches(config, QUIET)
+        fill_caches(config, QUIET)
+
+
+def test_a_table_of_texts(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    assert look_at_corpus(config, "parallel") == []
+    table = tmp_path / "texts.csv"
+    table.write_text("".join(["id,en,zh\n", *[f"{i},,一只猫\n" for i in range(5)], "6,a cat,\n"]), "utf-8")
+    with pytest.raises(CorpusError) as info:
+        look_at_corpus(config, "parallel")
+    assert str(info.value).startswith(
+        "corpora.parallel.texts: most of the first samples would be left out; got 5 of 6 (caption_missing 5); "
+        "looked up: en; there are texts in"
+    )
+    table.write_text("id,caption,zh\n1,a cat,一只猫\n", "utf-8")
+    with pytest.raises(CorpusError, match="no column for en"):
+        fill_caches(config, QUIET)
+    assert not config.run_dir.exists()

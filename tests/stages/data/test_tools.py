@@ -10,7 +10,7 @@ import pytest
 
 from pea.corpus.samples import Sample, read_tar
 from stages.cli import main
-from stages.data.sample import is_chosen
+from stages.data.sample_run import is_chosen
 from tests.corpus.tar_files import captions, encoded, kept, picture, write_tar
 from tests.data_tools.corpus.dirt import pixels
 

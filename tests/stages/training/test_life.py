@@ -39,6 +39,27 @@ def test_a_run_ends_when_its_time_is_over_and_goes_on_with_more(tiny_sdxl: Confi
     assert same(weights(whole), weights(longer))
 
 
+def test_a_run_ends_when_the_validation_loss_no_longer_falls(
+    tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lower once after a rise, then two measurements without: of six steps, five. It stays ended, and says so."""
+    made_up = iter([3.0, 3.5, 2.0, 2.5, 2.0])
+    original = BatchLosses.undisturbed
+
+    def undisturbed(self: BatchLosses, batch: Any) -> Any:
+        losses = original(self, batch)
+        return type(losses)(torch.tensor(next(made_up)), losses.noise_pred, losses.blocks, losses.diffusion)
+
+    monkeypatch.setattr(BatchLosses, "undisturbed", undisturbed)
+    settings = {"validation_fraction": 0.3, "validate_every_steps": 1, "validation_batches": 1, "batch_size": 4}
+    run = variant(tiny_sdxl, tmp_path, steps=6, patience=2, save_every_steps=100, **settings)
+    summary = train_adapter.run(run, QUIET)
+    assert (summary["steps"], summary["best_step"], summary["stopped_early"]) == (5, 3, True)
+    before = weights(run)
+    again = train_adapter.run(run, QUIET)  # measures nothing: no loss is left
+    assert (again["steps"], again["best_step"], again["stopped_early"]) == (5, 3, True) and same(before, weights(run))
+
+
 @pytest.mark.slow
 def test_the_best_step_by_held_out_samples_is_published(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
