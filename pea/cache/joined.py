@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pea.cache.identity import Identity
+from pea.cache.manifest import PartPlan
 from pea.cache.reader import Cache
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class JoinedCache(Cache):
     def shards(self) -> list[Shard]:
         """The complete shards of all."""
         return [shard for cache in self._joined for shard in cache.shards]
+
+    def part_digest(self, plan: PartPlan) -> str:
+        """What identifies the content of a part of the first."""
+        return self._joined[0].part_digest(plan)
 
     def removed(self) -> frozenset[str]:
         """What was taken down from any of them."""

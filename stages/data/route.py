@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_tools.corpus.beside import BesideTable, joined
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
-from data_tools.corpus.identify import identifier
+from data_tools.corpus.languages import known_languages, language_of
 from data_tools.corpus.route import ROUTES, Routed, Router, RoutingRules
+from data_tools.corpus.split import split_tar
 from data_tools.tables import say, table
-from stages.command.arguments import share
+from pea.corpus.places import Tar
+from pea.errors import ConfigError
+from stages.command.arguments import local_path, share
 from stages.data.common import Made, add_input_arguments, caption_fields, each_part
 
 DESCRIPTION = (
@@ -33,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--back",
         metavar="TABLE",
         help="translations back, as `pea data translate` leaves them, to compare captions of their language with",
+    )
+    parser.add_argument(
+        "--tars",
+        type=local_path,
+        metavar="FOLDER",
+        help="also write the samples into tars: FOLDER/parallel, FOLDER/culture, FOLDER/english_only",
     )
     parser.add_argument("--english", default="en", metavar="CODE", help="what the teacher reads (default: en)")
     parser.add_argument(
@@ -68,15 +79,28 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         min_confidence=arguments.min_confidence,
         trust_translations=arguments.trust_translations,
     )
-    told = identifier()
-    router = Router(rules) if told is None else Router(rules, told.identify, told.languages)
+    known = known_languages()
+    router = Router(rules, language_of, tuple(known)) if known else Router(rules)
     fields = caption_fields(arguments)
     beside, back = (BesideTable(place) if place else None for place in (arguments.beside, arguments.back))
-    settings = {"command": "route", **vars(rules), "captions": fields, "languages_told": told is not None}
+    settings = {
+        "command": "route",
+        **vars(rules),
+        "captions": fields,
+        "languages_told": bool(known),
+        "tars": arguments.tars and str(arguments.tars),
+    }
     settings |= {"beside": arguments.beside, "back": arguments.back}
-    total = each_part(arguments, settings, lambda unit: route_unit(unit, fields, router, beside, back))
+
+    def make(unit: Unit) -> Made:
+        rows, counts = route_unit(unit, fields, router, beside, back)
+        if arguments.tars:
+            counts += _split(unit, rows, arguments.tars)
+        return rows, counts
+
+    total = each_part(arguments, settings, make)
     _report(total)
-    if told is None:
+    if not known:
         say("languages were told apart by their scripts alone: py3langid is not installed")
     return 0
 
@@ -100,6 +124,13 @@ def route_unit(
     return rows, counts
 
 
+def _split(unit: Unit, rows: Sequence[Mapping[str, Any]], folder: Path) -> Counter[str]:
+    if not isinstance(unit.where, Tar):
+        raise ConfigError("a table has no images to write", where="--tars", got=unit.name)
+    found = split_tar(unit.where, {row["key"]: row for row in rows}, folder)
+    return Counter({f"written {route}": number for route, number in found.items()})
+
+
 def _row(sample: Captioned, found: Routed) -> dict[str, Any]:
     row: dict[str, Any] = {**sample.names, "route": found.route, "captions": found.captions, "reasons": found.reasons}
     if found.agreement is not None:
@@ -109,6 +140,8 @@ def _row(sample: Captioned, found: Routed) -> dict[str, Any]:
 
 def _report(total: Counter[str]) -> None:
     say(table(("route", "samples"), [(route, total[f"route {route}"]) for route in ROUTES]))
+    if written := {route: total[f"written {route}"] for route in ROUTES if total[f"written {route}"]}:
+        say("written into tars: " + ", ".join(f"{number} {route}" for route, number in written.items()))
     why = {name.removeprefix("why "): number for name, number in total.items() if name.startswith("why ")}
     others = sorted((name, number) for name, number in why.items() if name not in ROUTES)
     if others:

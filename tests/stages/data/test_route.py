@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from pea.corpus.samples import Sample, read_tar
 from pea.corpus.tables import open_table
 from stages.cli import main
+from tests.corpus.tar_files import encoded, picture
 from tests.data_tools.corpus.test_captioned import write_tar
 from tests.data_tools.corpus.test_route import ENGLISH, NATIVE
 
+PNG = encoded(picture())
 Capture = pytest.CaptureFixture[str]
 
 
@@ -26,7 +30,7 @@ def test_routes_with_reasons(tmp_path: Path, capsys: Capture) -> None:
     captions = [{"en": ENGLISH}, {"en": ENGLISH}, {"zh": NATIVE}, {"en": NATIVE, "zh": NATIVE}, {}]
     files: dict[str, object] = {}
     for number, each in enumerate(captions):
-        files |= {f"{number}.jpg": b"x", f"{number}.json": {"captions": each}}
+        files |= {f"{number}.png": PNG, f"{number}.json": {"captions": each}}
     write_tar(tmp_path / "a.tar", {**files, "9.json": {"captions": {}}})  # type: ignore[dict-item]
     made = {"captions": {"zh": NATIVE}, "provenance": {"zh": "translation: m"}}
     write_rows(tmp_path / "beside" / "a.jsonl", [{"tar": "a", "key": key, **made} for key in ("0", "1", "7")])
@@ -39,6 +43,7 @@ def test_routes_with_reasons(tmp_path: Path, capsys: Capture) -> None:
     )
     command = ["data", "route", str(tmp_path / "a.tar"), "--out", str(tmp_path / "out"), "--format", "parquet"]
     command += ["--beside", str(tmp_path / "beside"), "--back", str(tmp_path / "back.jsonl")]
+    command += ["--tars", str(tmp_path / "tars")]
     assert main(command) == 0
     said = capsys.readouterr().out
     found = {row.get("key"): row for row in open_table(tmp_path / "out").rows()}
@@ -52,7 +57,16 @@ def test_routes_with_reasons(tmp_path: Path, capsys: Capture) -> None:
     }
     assert counts == {"parallel": 1, "culture": 2, "english_only": 1, "none": 1}
     assert "5 samples routed; 1 unusable" in said and re.search(r"zh: no agreement +1\n", said)
+    assert "written into tars: 1 parallel, 2 culture, 1 english_only" in said
+    [tar] = (tmp_path / "tars" / "culture").glob("*.tar")
+    kept = {each.key: each for each in read_tar(tar, {"*": "captions"}) if isinstance(each, Sample)}
+    assert {key: each.captions for key, each in kept.items()} == {"2": {"zh": NATIVE}, "3": {"zh": NATIVE}}
+    assert kept["3"].id == "a/3", "a sample keeps its name, and so its noise"
+    with tarfile.open(tar) as archive:
+        document = json.loads(archive.extractfile("3.json").read())  # type: ignore[union-attr]
+    assert document["captions_before"] == {"en": NATIVE, "zh": NATIVE}
     assert main([*command, "--min-agreement", "0"]) == 2
     assert "other settings" in capsys.readouterr().err
-    assert main([*command[:-1], str(tmp_path / "none.jsonl")]) == 2
+    back = command.index("--back") + 1
+    assert main([*command[:back], str(tmp_path / "none.jsonl"), *command[back + 1 :]]) == 2
     assert "no such table" in capsys.readouterr().err
