@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 REASONS = {
     "key_duplicate": "the tar has this key before; the first one counts",
     "key_not_utf8": "the file name is not UTF-8",
@@ -42,3 +44,17 @@ class BadSampleError(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A sample that is left out, and why."""
+
+    tar: str
+    """Name of the tar."""
+    key: str
+    """WebDataset ``__key__``."""
+    reason: str
+    """Code from ``REASONS``."""
+    detail: str = ""
+    """What was found."""

@@ -177,7 +177,7 @@ def test_training_from_the_cache_is_training_from_the_live_teacher(
 
 
 def test_the_student_is_shown_the_states_that_the_teacher_was(trajectory: Config, tmp_path: Path) -> None:
-    setup = prepare(variant(trajectory, tmp_path), CPU)
+    setup = prepare(variant(trajectory, tmp_path, init="torch"), CPU)
     stored = rows_of(Cache.open(trajectory.cache_dir("parallel")), "noisy_latents")
     for index in range(4):
         batch = setup.data.batch(index)

@@ -81,7 +81,7 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
     assert error.count("\n") == 1
 
 
-_WITHOUT_CONFIG = ("run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data")
+_WITHOUT_CONFIG = ("init", "run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data")
 """Commands that take none, or need more words beside it."""
 
 
