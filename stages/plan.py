@@ -169,6 +169,7 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
+    from pea.corpus.corpus_names import DISTILLED
     from pea.corpus.tars import expand_tars, expected_samples
     from pea.corpus.texts import text_parts
 
@@ -177,10 +178,12 @@ def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
         per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
         return given, max(1, given // per_tar), min(given, per_tar)
     try:
-        if texts is not None:
-            counts = [part.num_rows for part, _ in text_parts(texts)]
-        else:
-            counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
+        counts = []
+        for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
+            if source.text_source is not None:
+                counts += [part.num_rows for part, _ in text_parts(source.text_source)]
+            else:
+                counts += [expected_samples(tar) for tar in expand_tars(source.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."

@@ -28,7 +28,7 @@ from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.preflight import preflight_training
-from stages.training.caches import open_cache
+from stages.training.caches import open_distilled
 from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
@@ -91,7 +91,7 @@ def _run_phases(
     config: Config, accelerator: Accelerator, console: Console, lease: Lease | None, captions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Every phase in turn; returns the summary. `captions`: what it says of the samples that have some."""
-    start = Start(config, open_cache(config, "parallel"), TextTables(config, accelerator.device))
+    start = Start(config, open_distilled(config), TextTables(config, accelerator.device))
     position = first_position(config, lambda: start.cache.num_samples, accelerator.num_processes)
     for line in late_peaks(position.phases):
         console.print(line)

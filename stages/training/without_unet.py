@@ -32,7 +32,7 @@ from pea.training.train_log import TrainLog
 from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.command.run_folder import publish_so_far
-from stages.training.caches import open_cache
+from stages.training.caches import open_distilled
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
 from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
@@ -71,7 +71,7 @@ def run_without_unet(
         IdentityError: it is not the cache that this configuration describes.
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
-    cache, kind = open_cache(config, "parallel"), position.phase.kind
+    cache, kind = open_distilled(config), position.phase.kind
     states = TrainStates(config.training_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
     phases = position.phases[: position.number]
     fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
