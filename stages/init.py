@@ -28,7 +28,6 @@ from pea.training.recipe import with_recipe
 from stages.command.arguments import above_zero, at_least_one, local_path
 from stages.command.console import Console
 from stages.command.families import FAMILIES, Base, buckets_for, family_settings, look_at_base
-from stages.command.preflight import preflight_plan
 
 _QUESTIONS = {
     "base": "Base model (folder in diffusers' layout, or org/name@revision)",
@@ -185,6 +184,8 @@ def check(text: str, arguments: argparse.Namespace, base: Base) -> tuple[Config,
         path = Path(folder) / arguments.out.name
         path.write_text(text, encoding="utf-8")
         config = with_inputs_fetched(load_config(path))
+    from stages.command.preflight import preflight_plan  # loads numpy and Pillow, which --help does without
+
     return config, preflight_plan(config, with_teacher=base.unet is not None)
 
 

@@ -17,9 +17,8 @@ from pea.corpus.captions import read_captions
 from pea.corpus.grouping import key_problem, shown_key
 from pea.corpus.languages import LANGUAGES
 from pea.corpus.places import sample_id
-from pea.corpus.reasons import BadSampleError
+from pea.corpus.reasons import BadSampleError, Rejected
 from pea.corpus.rules import TextSource
-from pea.corpus.samples import Rejected
 from pea.corpus.table_rows import BadRow, Row, TableFile
 from pea.corpus.tables import Table, open_table
 from pea.corpus.tars import TarIdentity
