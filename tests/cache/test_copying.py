@@ -30,6 +30,7 @@ def copied(cache: Cache, to: Location | Path, **chosen: tuple[str, ...]) -> Copi
     return copy_cache(cache.directory, Location.parse(to), **chosen)
 
 
+@pytest.mark.slow
 def test_there_and_back_again(source: Cache, bucket: Location, tmp_path: Path) -> None:
     grown = CacheMaker(Path(source.directory)).fill(identity(["a", "b"], draws=4, blocks=BLOCKS), extend=True)
     places: list[Location] = [bucket / "one", bucket / "two", Location.parse(tmp_path / "back")]

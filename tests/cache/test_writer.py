@@ -73,6 +73,7 @@ def test_a_living_writer_is_left_alone(make_cache: CacheMaker, cache: Cache) -> 
     assert audit(cache.directory).problems == []
 
 
+@pytest.mark.slow
 def test_what_a_dead_writer_left_is_garbage_that_repair_and_the_next_run_clear(
     make_cache: CacheMaker, cache: Cache
 ) -> None:
@@ -206,6 +207,7 @@ def test_an_aborted_writer_leaves_nothing(make_cache: CacheMaker, cache: Cache) 
     assert len(cache.plan()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["append", "durable", "record", "done"])
 def test_a_killed_writer_is_made_good(make_cache: CacheMaker, moment: str) -> None:
     """Killed anywhere, the shard is either finished or rebuilt to the same rows."""
@@ -232,6 +234,7 @@ CacheMaker(Path({str(make_cache.directory)!r})).fill(identity(["a"]))
     assert audit(cache.directory).problems == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_in_one_line_and_healed(make_cache: CacheMaker) -> None:
     """With a real limit of the system: files above 3,000 bytes cannot be written."""
     code = f"""
