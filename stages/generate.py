@@ -31,7 +31,7 @@ def run(
     """
     from PIL import Image
 
-    from pea.evaluation.drawing import Drawer, image_seed
+    from pea.evaluation.drawing import Drawer, image_seed, save_picture
     from pea.models.unet import unet_config
     from pea.pipeline import PEAPrompt
     from stages.evaluate import pick_device
@@ -56,7 +56,7 @@ def run(
         images = drawer.draw(pea.encode([prompt for prompt, _ in part]), empty, seeds)
         for index, ((prompt, _), image) in enumerate(zip(part, images, strict=True), start):
             paths.append(out / f"{index:03d}-{words(prompt) or 'empty'}.png")
-            Image.fromarray(image).save(paths[-1])
+            save_picture(paths[-1], Image.fromarray(image))
             console.print(f"{paths[-1]}  {prompt}")
     return paths
 

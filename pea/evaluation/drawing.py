@@ -6,6 +6,7 @@ and two methods that are compared start from the same noise.
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Sequence
 from copy import copy
@@ -25,6 +26,7 @@ from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
 from pea.models.teacher_parts import check_teacher
 from pea.models.trainable import LORA_FILE
+from pea.storage.location import Location
 
 Images = npt.NDArray[np.uint8]
 _GRID_COLUMNS = 16
@@ -104,6 +106,13 @@ class Drawer:
         return pixels
 
 
+def save_picture(path: Path, image: Image.Image) -> None:
+    """Write a PNG; a reader, or a crash, meets the former file or this one and nothing between."""
+    data = io.BytesIO()
+    image.save(data, "PNG")
+    Location.parse(path).write_bytes(data.getvalue())
+
+
 def save_grid(path: Path, images: Images) -> None:
     """Images uint8 `[B, H, W, 3]` side by side, `_GRID_COLUMNS` in a row, as one PNG; large ones as thumbnails."""
     count, height, width, _ = images.shape
@@ -114,7 +123,7 @@ def save_grid(path: Path, images: Images) -> None:
     for index, image in enumerate(images):
         shown = Image.fromarray(image).resize((shown_width, shown_height))
         grid.paste(shown, (index % columns * shown_width, index // columns * shown_height))
-    grid.save(path)
+    save_picture(path, grid)
 
 
 def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:
