@@ -59,5 +59,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "  torch ..."
 	@$(PIP) install "$$(grep '^torch==' constraints.txt)"
 	@echo "  everything else ..."
-	@$(PIP) install --constraint constraints.txt --editable ".[dev]"
+	@$(PIP) install --constraint constraints.txt --editable ".[all,dev]"
 	@touch $@

@@ -9,7 +9,7 @@ from html import escape
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 640, 240
+WIDTH, HEIGHT = 960, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 12, 40
 _DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 4")
 """Lines differ in dashes too: colours alone are lost in print and to some eyes."""

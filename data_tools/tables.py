@@ -18,6 +18,17 @@ def human_bytes(count: float) -> str:
     raise AssertionError
 
 
+def human_seconds(seconds: float) -> str:
+    """`7 h 43 min`, `3 min 4 s`, `0.4 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of text; numbers and what follows the first column are aligned to the right."""
     cells = [[visible(str(cell)) for cell in row] for row in (head, *rows)]

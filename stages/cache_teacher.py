@@ -17,16 +17,34 @@ from stages.command.common import add_config_arguments, command_main, run_stage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those of every stage, and ``--extend``."""
+    """Those of every stage, and what changes a cache that is there."""
     add_config_arguments(parser)
     parser.add_argument("--extend", action="store_true", help="let a finished cache grow by tars, draws or blocks")
+    parser.add_argument(
+        "--replace",
+        action="append",
+        default=[],
+        metavar="TAR",
+        help="make all samples of a tar again, from the file that is there now (may be repeated)",
+    )
+    parser.add_argument(
+        "--retire",
+        action="append",
+        default=[],
+        metavar="TAR",
+        help="take a tar out of the cache for good, with all its samples (may be repeated)",
+    )
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Run the stage that the command line describes."""
     from stages.cluster.filling import fill_caches
+    from stages.cluster.planning import TarChanges
 
-    return run_stage(lambda config, console: fill_caches(config, console, extend=arguments.extend), arguments)
+    changes = TarChanges(tuple(arguments.replace), tuple(arguments.retire))
+    return run_stage(
+        lambda config, console: fill_caches(config, console, extend=arguments.extend, changes=changes), arguments
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -28,6 +28,9 @@ COMMANDS = {
         "stages.init", "write the configuration of a new setup, checked, with its costs", own_arguments=True
     ),
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
+    "data": Command(
+        "stages.data", "make a corpus ready: pack, filter, look at it, clean and translate captions", own_arguments=True
+    ),
     "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
     "rd": Command(
         "stages.rate_distortion", "what each sketch costs and does to the adapter's gradient", own_arguments=True
@@ -35,14 +38,20 @@ COMMANDS = {
     "cache": Command("stages.cache_teacher", "run the frozen teacher over the corpora, on Ray", own_arguments=True),
     "train": Command("stages.train_adapter", "train an adapter from the cache"),
     "sweep": Command("stages.sweep", "train and score several methods and seeds from one cache", own_arguments=True),
+    "search": Command(
+        "stages.search", "find the settings of each method by successive halving, fairly", own_arguments=True
+    ),
     "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
     "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
+    "app": Command("stages.app", "try adapters in a browser, beside their teacher", own_arguments=True),
+    "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
     "convert": Command(
         "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
     ),
     "import": Command(
         "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
     ),
+    "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True
@@ -87,10 +96,10 @@ def _sentence(text: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parse(words)
-    command = COMMANDS[arguments.command]
 
     def act() -> int:
+        arguments = parse(words)  # its module may need a package that is not installed
+        command = COMMANDS[arguments.command]
         module = importlib.import_module(command.module)
         if command.own_arguments:
             return int(module.run_arguments(arguments))

@@ -29,6 +29,7 @@ from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig
 from pea.cpu import shared_threads
 from pea.errors import EvaluationError
+from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid, save_picture
 from pea.evaluation.prompts import Prompt, read_prompts, texts_in
 from pea.evaluation.record import ScoreRecord, Settings, differences
@@ -44,6 +45,7 @@ from pea.pipeline import PEAPrompt
 from pea.storage import Location
 from stages.command.common import stage_main
 from stages.command.console import Console
+from stages.command.device import pick_device
 from stages.command.progress import StageProgress
 from stages.score_settings import ScoreSettings
 from stages.scoring import Scoring
@@ -199,7 +201,7 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
         rows["translation"] = Row("translation", f"translation_{language}", english.encode)
     if {"no_adapter", "adapter"}.intersection(wanted):
         adapter, unet = PEA.load(config.adapter_dir), unet_config(config.teacher.folder)
-        adapter.check_base(unet, config.teacher.folder)
+        check_base_model(adapter, config.teacher.folder)
         reading = recorded_reading(adapter.config)
         encoder = load_encoder(config.student.encoders, device=device, reading=reading)
         untrained = new_adapter(
@@ -241,17 +243,12 @@ def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     save_grid(folder / "grid.png", images)
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
 def _costs(config: Config) -> dict[str, Any]:
     """What the stages before this one noted of sizes and times."""
     metrics: dict[str, Any] = {}
     cache, train = (
         _noted(config.cache_dir("parallel") / CACHE_SUMMARY),
-        _noted(config.adapter_dir / TRAIN_SUMMARY),
+        _noted(config.training_dir / TRAIN_SUMMARY),
     )
     if cache:
         metrics["cache.records"] = cache["records"]

@@ -1,64 +1,61 @@
 """Draw images for prompts in the adapter's language.
 
+    pea generate --adapter org/adapter --base stabilityai/stable-diffusion-xl-base-1.0 "一只猫" --steps 30 --size 1024
     pea generate --config configs/demo.yaml "一只猫" "雪地上的红球" evaluate.guidance_scale=4 --out pictures
 
-A word `name=value` is a setting where the configuration has one of that name; every other word is a prompt.
+With --config, a word `name=value` is a setting; every other word is a prompt, as is one that begins with a space.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pea.config import Config, load_config, resolved_yaml, valid_names
-from pea.errors import ConfigError
-from pea.foreign_text import words
-from stages.command.arguments import add_config_option, at_least_one, local_path
+from stages.command.arguments import add_config_option, at_least_one, local_path, zero_or_above
 from stages.command.common import command_main
-from stages.command.console import Console
-from stages.command.run_folder import working
+
+if TYPE_CHECKING:  # slow to import, and --help does without
+    from pea.config import Config
+    from pea.pipeline import PEAPrompt
+    from stages.command.console import Console
+
+_SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]")
+_DEFAULTS = {"steps": 25, "guidance": 5.0, "batch_size": 1, "device": "auto"}
+"""Without a configuration."""
 
 
 def run(
-    config: Config, console: Console, prompts: Sequence[str], out: Path, *, num_images: int = 1, seed: int = 0
+    config: Config,
+    console: Console,
+    prompts: Sequence[str],
+    out: Path,
+    *,
+    chunk: bool = False,
+    **options: object,
 ) -> list[Path]:
-    """Draw `num_images` images of each prompt into `out`; returns their paths.
+    """Draw images of each prompt into `out` with the adapter of a setup; returns their paths.
+
+    `options`: of `Pictures`, in place of the configuration's.
 
     Raises:
         CheckpointError: a model folder is missing, there is no trained adapter yet, or they do not belong together.
     """
-    from PIL import Image
-
-    from pea.evaluation.drawing import Drawer, image_seed, save_picture
-    from pea.models.unet import unet_config
     from pea.pipeline import PEAPrompt
-    from stages.evaluate import pick_device
+    from stages.command.pictures import Pictures, draw
 
     evaluate = config.evaluate
-    device = pick_device(evaluate.device)
-    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders).to(device)
-    pea.adapter.check_base(unet_config(config.teacher.folder), config.teacher.folder)
-    drawer = Drawer(
-        config.teacher.folder,
-        device,
-        num_inference_steps=evaluate.num_inference_steps,
-        guidance_scale=evaluate.guidance_scale,
-    )
-    drawer.load_changes(config.adapter_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    wanted = [(prompt, number) for prompt in prompts for number in range(num_images)]
-    empty, paths = pea.encode([""]), []
-    for start in range(0, len(wanted), evaluate.batch_size):
-        part = wanted[start : start + evaluate.batch_size]
-        seeds = [image_seed(seed, str(number)) for _, number in part]
-        images = drawer.draw(pea.encode([prompt for prompt, _ in part]), empty, seeds)
-        for index, ((prompt, _), image) in enumerate(zip(part, images, strict=True), start):
-            paths.append(out / f"{index:03d}-{words(prompt) or 'empty'}.png")
-            save_picture(paths[-1], Image.fromarray(image))
-            console.print(f"{paths[-1]}  {prompt}")
-    return paths
+    pea = PEAPrompt.from_pretrained(config.adapter_dir, config.student.encoders, chunk=chunk)
+    given = {"steps": evaluate.num_inference_steps, "guidance": evaluate.guidance_scale} | {
+        "batch_size": evaluate.batch_size,
+        "device": evaluate.device,
+    }
+    pictures = Pictures(str(config.adapter_dir), config.teacher.folder, **(given | options))  # type: ignore[arg-type]
+    return draw(pea, pictures, console, prompts, out)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,24 +64,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="+",
         metavar="PROMPT | section.key=value",
-        help="what to draw; a word that begins with the name of a setting and = replaces that setting",
+        help="what to draw; with --config, name=value replaces a setting (put a space before a prompt that looks so)",
     )
-    add_config_option(parser)
+    add_config_option(parser, required=False)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", help="replace a setting")
     parser.set_defaults(overrides=[])  # settings that follow options are collected there
+    add_model_options(parser)
+    parser.add_argument("--negative-prompt", metavar="TEXT", default="", help="what not to draw (default: nothing)")
+    parser.add_argument("--steps", type=at_least_one, help="denoising steps (default: 25, or the setting)")
+    parser.add_argument("--guidance", type=zero_or_above, help="guidance scale; 0: none (default: 5, or the setting)")
+    parser.add_argument("--size", type=_size, metavar="PX | WxH", help="width and height (default: the model's own)")
+    parser.add_argument("--num-images", type=at_least_one, default=1, help="images of each prompt (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
+    parser.add_argument("--chunk", action="store_true", help="read prompts that are too long in pieces")
     parser.add_argument(
         "--out", type=local_path, default=Path("generated"), help="folder for the images (default: generated)"
     )
-    parser.add_argument("--num-images", type=at_least_one, default=1, help="images of each prompt (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
 
 
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Adapter, base model and encoder, where there is no configuration."""
+    place = "FOLDER|org/name"
+    parser.add_argument("--adapter", metavar=place, help="the adapter, in place of --config")
+    parser.add_argument("--base", metavar=place, help="diffusion model (default: what the adapter names)")
+    parser.add_argument("--encoder", nargs="+", metavar=place, help="text encoder (default: what the adapter names)")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height and width of `1024` or `1024x768` (width first)."""
+    found = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
+    if not found or not (math.prod(int(side) for side in found.groups() if side)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: 1024, or 1024x768 for width and height")
+    width, height = int(found[1]), int(found[2] or found[1])
+    return height, width
+
+
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Prompts, and settings: words `name=value` with the name of a setting."""
-    names = set(valid_names())
-    settings = [word for word in words if "=" in word and word.partition("=")[0] in names]
-    return [word for word in words if word not in settings], settings
+    """Prompts, and what is or looks like a setting: a misspelt one is no prompt."""
+    settings = [word for word in words if _looks_like_setting(word)]
+    return [word.strip() for word in words if word not in settings], settings
+
+
+def _looks_like_setting(word: str) -> bool:
+    """A dotted name with a value, one that nearly is a setting's, or a setting's without a value."""
+    from difflib import get_close_matches
+
+    from pea.config import valid_names
+
+    names = valid_names()
+    found = _SETTING.match(word)
+    if found is None:
+        return "." in word and word in names
+    if "." in found[1].strip("."):
+        return True
+    return bool(get_close_matches(found[1], {name.rpartition(".")[2] for name in names}, cutoff=0.75))
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
@@ -93,16 +127,73 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     Raises:
         ConfigError: the configuration is wrong, or there is nothing but settings.
     """
+    from pea.errors import ConfigError
+    from stages.command.console import Console
+    from stages.command.pictures import Pictures, draw
+
     prompts, settings = split_words(arguments.words)
-    config = load_config(arguments.config, [*settings, *arguments.set, *arguments.overrides])
+    settings += [*arguments.set, *arguments.overrides]
+    _check_together(arguments, settings)
+    if not prompts and not arguments.dry_run:
+        raise ConfigError("nothing to draw", expected="a prompt beside the settings", got=" ".join(settings))
+    names = ("steps", "guidance", "negative_prompt", "num_images", "seed")
+    options = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    options["size_px"] = arguments.size
+    if arguments.config:
+        return _with_config(arguments, prompts, settings, options)
+    if arguments.dry_run:
+        raise ConfigError("nothing to resolve without a configuration", expected="--dry-run with --config")
+    pea, base = load_models(arguments, chunk=arguments.chunk)
+    pictures = Pictures(arguments.adapter, base, **(_DEFAULTS | options))  # type: ignore[arg-type]
+    draw(pea, pictures, Console(), prompts, arguments.out)
+    return 0
+
+
+def _with_config(
+    arguments: argparse.Namespace, prompts: Sequence[str], settings: Sequence[str], options: dict[str, object]
+) -> int:
+    from pea.config import load_config, resolved_yaml
+    from stages.command.console import Console
+    from stages.command.run_folder import working
+
+    config = load_config(arguments.config, settings)
     if arguments.dry_run:
         print(resolved_yaml(config), end="")
         return 0
-    if not prompts:
-        raise ConfigError("nothing to draw", expected="a prompt beside the settings", got=" ".join(settings))
     with working(config, "pea generate", publishes=False) as here:
-        run(here, Console(), prompts, arguments.out, num_images=arguments.num_images, seed=arguments.seed)
+        run(here, Console(), prompts, arguments.out, chunk=arguments.chunk, **options)
     return 0
+
+
+def _check_together(arguments: argparse.Namespace, settings: Sequence[str]) -> None:
+    from pea.errors import ConfigError
+
+    if bool(arguments.config) == bool(arguments.adapter):
+        got = "both" if arguments.config else "neither"
+        raise ConfigError("which adapter?", expected="--config FILE, or --adapter FOLDER (and --base)", got=got)
+    if arguments.config and (arguments.base or arguments.encoder):
+        raise ConfigError("the configuration says which", got="--base or --encoder beside --config")
+    if arguments.adapter and settings:
+        raise ConfigError(
+            "a setting without --config",
+            got=" ".join(settings),
+            remedy="Use --steps, --guidance and so on; a prompt that looks so gets a space before it.",
+        )
+
+
+def load_models(arguments: argparse.Namespace, *, chunk: bool) -> tuple[PEAPrompt, Path]:
+    """The adapter with its encoder, and the folder of its base model.
+
+    Raises:
+        CheckpointError: one is missing, or they do not belong together.
+    """
+    from pea.pipeline import PEAPrompt
+    from pea.pipeline.base_model import recorded_base
+    from pea.storage.hub import local_folder, with_revision
+
+    pea = PEAPrompt.from_pretrained(arguments.adapter, arguments.encoder, chunk=chunk)
+    base = arguments.base or recorded_base(pea.adapter.config, arguments.adapter)
+    return pea, local_folder(with_revision(base))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

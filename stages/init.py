@@ -24,10 +24,10 @@ from pea.config.yaml_text import merge_overrides
 from pea.errors import ConfigError, CorpusError
 from pea.storage.durable import atomic_write
 from pea.storage.hub import is_hub_id
+from pea.training.recipe import with_recipe
 from stages.command.arguments import above_zero, at_least_one, local_path
 from stages.command.console import Console
 from stages.command.families import FAMILIES, Base, buckets_for, family_settings, look_at_base
-from stages.command.preflight import preflight_plan
 
 _QUESTIONS = {
     "base": "Base model (folder in diffusers' layout, or org/name@revision)",
@@ -184,6 +184,8 @@ def check(text: str, arguments: argparse.Namespace, base: Base) -> tuple[Config,
         path = Path(folder) / arguments.out.name
         path.write_text(text, encoding="utf-8")
         config = with_inputs_fetched(load_config(path))
+    from stages.command.preflight import preflight_plan  # loads numpy and Pillow, which --help does without
+
     return config, preflight_plan(config, with_teacher=base.unet is not None)
 
 
@@ -204,8 +206,10 @@ def _costs(config: Config, arguments: argparse.Namespace, base: Base, console: C
     except (ConfigError, CorpusError) as error:
         return [f"plan: {error}"]
     show(plan, console)
+    width = config.student.adapter.hidden_size
     uses = plan.records_used / max(1, plan.num_records)
-    steps = " + ".join(f"{phase.train.steps:,} ({phase.kind})" for phase in config.train.all_phases)
+    phases = [with_recipe(each, width, 1, lambda: plan.num_samples) for each in config.train.all_phases]
+    steps = " + ".join(f"{phase.train.steps:,} ({phase.kind})" for phase in phases)
     console.print(f"  steps: {steps}; in passes of the UNet, each record is used {uses:,.2f} times", soft_wrap=True)
     if plan.student_records_per_s:
         hours = plan.records_used / plan.student_records_per_s / 3600

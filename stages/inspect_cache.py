@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info.add_argument("--get", metavar="NAME", help="one value, by dotted name, as samples.kept")
     listing = command("ls", "list the shards, or the samples of one tar")
     listing.add_argument("tar", nargs="?", metavar="TAR", help="name of a tar")
+    listing.add_argument(
+        "--dropped", nargs="?", const="", metavar="REASON", help="what was left out, of all tars, by reason; or for one"
+    )
     show = command("show", "one sample: captions, draws, statistics, pictures")
     show.add_argument("key", metavar="KEY", help="tar/key, or a key that occurs in one tar")
     show.add_argument("--pictures", type=local_path, metavar="DIR", help="write latents and feature maps as PNG")
@@ -102,8 +105,8 @@ def _add_remove_arguments(remove: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="samples by a list of URLs and hashes (md5, sha256, sha512): a text file, one a line, or a table with "
-        "columns of these names",
+        help="samples by a list of URLs and hashes (md5, sha256, sha512): a text file, one a line, or a table "
+        "with columns of these names",
     )
     source = remove.add_mutually_exclusive_group()
     source.add_argument(
@@ -111,11 +114,11 @@ def _add_remove_arguments(remove: argparse.ArgumentParser) -> None:
     )
     source.add_argument(
         "--table",
-        type=local_path,
         action="append",
         default=[],
         metavar="FILE",
-        help="a table where they look, with a column key, and a column tar where a key is in several tars",
+        help="a table (CSV, TSV, JSONL, Parquet, Arrow) where they look, with a column key, and a column tar where a "
+        "key is in several tars",
     )
     really = remove.add_mutually_exclusive_group()
     really.add_argument("--dry-run", action="store_true", help="say how many samples of which tars (the default)")

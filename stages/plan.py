@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pea.config.inputs import with_inputs_fetched
 from pea.errors import ConfigError, CorpusError
 from pea.file_names import CACHE_SUMMARY
 from pea.storage import Location
+from pea.training.recipe import with_recipe
 from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
@@ -74,6 +75,8 @@ class Plan:
     saving: float
     step_speedup: float
     verdict: str
+    memory: dict[str, float]
+    """Kind of work -> most bytes that are held at a time, on the device that does it; see ``pea.costs.memory``."""
 
 
 def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
@@ -86,18 +89,24 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     from pea.collect.layout import layouts_of
     from pea.costs import caching
     from pea.costs.attention import attention_costs
+    from pea.costs.memory import memory_needs
 
     models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.folder)
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
     [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()
-    size, flops = caching.sizes(layout), caching.flops(models, layout, bucket)
+    flops = caching.flops(models, layout, bucket)
+    if config.corpora.parallel.texts is not None:
+        drawing = config.corpora.parallel.drawing
+        layout = replace(layout, trajectory=drawing.form == "trajectory")
+        flops = replace(flops, vae=drawing.passes * flops.unet)  # the image is drawn, and not encoded
+    size = caching.sizes(layout)
     num_draws = config.cache.draws_per_sample
     num_samples, num_tars, largest_tar = _corpus_size(config, arguments.samples)
     num_records = num_samples * num_draws
     rate, source = _rate(config, arguments, flops.caching(num_draws))
     student_rate = None if rate is None else rate * flops.caching(num_draws) / flops.student
-    used = _records_used(config)
+    used = _records_used(config, num_samples)
     planned = used * arguments.languages * arguments.runs / max(1, num_records)
     even = caching.break_even(flops, num_draws, planned)
     per_record = size.record + size.sample / num_draws
@@ -125,6 +134,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         saving=even.saving,
         step_speedup=even.speedup,
         verdict=_verdict(even),
+        memory=memory_needs(config, models, layout, largest_tar),
     )
 
 
@@ -140,11 +150,13 @@ def _verdict(even: Any) -> str:
     return f"the cache pays: it saves {even.saving:.0%} of all arithmetic, and {step}"
 
 
-def _records_used(config: Config) -> float:
-    """Parallel records in the UNet's passes of one run."""
-    kind, train = config.train.all_phases[-1]
+def _records_used(config: Config, num_samples: int) -> float:
+    """Parallel records in the UNet's passes of one run, in one process."""
+    last, width = config.train.all_phases[-1], config.student.adapter.hidden_size
+    kind, train = with_recipe(last, width, 1, lambda: num_samples)
     culture = train.culture_fraction if config.corpora.culture else 0.0
     per_step = train.batch_size * train.gradient_accumulation_steps
+    assert train.steps is not None
     return train.steps * per_step * (1 - culture) if kind == "unet" else 0.0
 
 
@@ -158,11 +170,17 @@ def _preset(name: str) -> Any:
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
     from pea.corpus.tars import expand_tars, expected_samples
+    from pea.corpus.texts import text_parts
 
+    texts = config.corpora.parallel.text_source
     if given is not None:
-        return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
+        per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
+        return given, max(1, given // per_tar), min(given, per_tar)
     try:
-        counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
+        if texts is not None:
+            counts = [part.num_rows for part, _ in text_parts(texts)]
+        else:
+            counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
@@ -203,7 +221,7 @@ def show(plan: Plan, console: Console) -> None:
 
 def _lines(plan: Plan) -> list[str]:
     counted = f"{plan.num_samples:,} samples x {plan.num_draws} draws = {plan.num_records:,} records"
-    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of VAE and text"
+    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of image and text"
     lines = [
         f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB",
         f"teacher: {plan.num_records:,} UNet passes, {arithmetic}",
@@ -224,6 +242,7 @@ def _lines(plan: Plan) -> list[str]:
         )
     return [
         *lines,
+        "memory at most: " + ", ".join(f"{name} {size / _GB:,.1f} GB" for name, size in plan.memory.items()),
         f"break-even: {plan.break_even_uses:.2f} epochs x languages x runs; planned {plan.planned_uses:.2f}",
         f"verdict: {plan.verdict}",
     ]

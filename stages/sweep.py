@@ -1,4 +1,4 @@
-"""Train and score several methods, each with several seeds: one table, one figure.
+"""Train and score several methods, each with several seeds: one table, one figure, one page.
 
     pea sweep configs/methods --config configs/demo.yaml --seeds 0,1,2 --jobs 2
     pea sweep configs/studies/phases.yaml --jobs 2
@@ -24,14 +24,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_tools.report.sweep_page import sweep_page
+from data_tools.score_figure import score_figure
 from pea.errors import ConfigError, PeaError, TrainingError
-from pea.storage.durable import write_bytes, write_text
+from pea.file_names import REPORT
+from pea.storage.durable import write_text
 from stages.command.arguments import at_least_one, local_path
 from stages.command.common import add_config_arguments, save_resolved
 from stages.command.console import Console, bold
 from stages.sweep_plan import Plan, Run, plan
 from stages.sweep_study import read_study
-from stages.sweep_table import markdown, picture, summarize
+from stages.sweep_table import markdown, summarize
 
 
 def fill_caches(runs: Sequence[Run], console: Console) -> None:
@@ -200,7 +203,9 @@ def _carry_out_and_show(sweep: Plan, jobs: int, console: Console) -> int:
 def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> None:
     """The figure and the table of what is finished."""
     if rows[0]["scores"]:
-        write_bytes(folder / "figure.png", picture(rows))
+        write_text(folder / "figure.svg", score_figure(rows))
+        write_text(folder / REPORT, sweep_page(f"Sweep {folder.name}", rows))
+        console.print(f"report: {folder / REPORT}")
     else:
         console.print(f"neither judge nor CLIP is configured: images only, in {folder}")
     console.print(markdown(rows))

@@ -55,6 +55,7 @@ class Run:
         if not self.result_path.exists():
             return None
         found: dict[str, Any] = json.loads(self.result_path.read_text("utf-8"))
+        found["settings"]["train"].setdefault("init", "torch")  # the only start before there was the setting
         try:  # settings that are newer than the result had their defaults then
             settings = Config.model_validate_json(json.dumps(found["settings"]))
         except ValidationError:
@@ -119,7 +120,7 @@ def plan(
 
 def _run(variant: Variant, seed: int, config: Config, base: Config) -> Run:
     folder = base.run_dir / "sweep" / variant.name
-    own_cache = _cached(config) != _cached(base)
+    own_cache = cached_settings(config) != cached_settings(base)
     shared = base.cache_root or base.run_dir / "cache"
     update: dict[str, Any] = {
         "run_dir": folder / f"seed{seed}",
@@ -131,6 +132,6 @@ def _run(variant: Variant, seed: int, config: Config, base: Config) -> Run:
     return Run(variant.name, seed, config.model_copy(update=update), own_cache)
 
 
-def _cached(config: Config) -> dict[str, Any]:
+def cached_settings(config: Config) -> dict[str, Any]:
     """What decides the content of a cache."""
     return config.model_dump(mode="json", include={"teacher", "corpora", "cache"}, exclude={"cache": {"run"}})

@@ -1,8 +1,7 @@
-"""The table and the figure of a sweep."""
+"""The table of a sweep."""
 
 from __future__ import annotations
 
-import io
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -45,27 +44,3 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
         cells = [row["method"], *scores, *(form.format(**row) for form in columns.values())]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def picture(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Scores of each method with the spread over seeds: PNG."""
-    from matplotlib.figure import Figure
-
-    names = list(rows[0]["scores"])
-    figure = Figure(figsize=(7, 0.19 * len(rows) * len(names) + 1), dpi=144, layout="constrained")
-    axes = figure.subplots()
-    height = 0.8 / len(names)
-    for number, name in enumerate(names):
-        places = [index + number * height for index in range(len(rows))]
-        means = [row["scores"][name]["mean"] for row in rows]
-        spreads = [row["scores"][name]["spread"] for row in rows]
-        axes.barh(places, means, height=0.9 * height, xerr=spreads, label=name)
-    axes.set_yticks([index + 0.4 - height / 2 for index in range(len(rows))], [row["method"] for row in rows])
-    axes.margins(y=0.01)
-    axes.invert_yaxis()
-    axes.set(xlabel="judge's accuracy", xlim=(0, 1))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

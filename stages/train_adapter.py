@@ -22,7 +22,6 @@ from torch import Tensor
 
 from pea.config import Config
 from pea.file_names import TRAIN_LOG
-from pea.models.unet import unet_config
 from pea.storage import Location
 from pea.storage.leases import Lease, take
 from pea.training.train_log import TrainLog
@@ -34,15 +33,16 @@ from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
 from stages.training.sources import check_captions
+from stages.training.start import Start
 from stages.training.text_tables import TextTables
 from stages.training.trackers import chosen_trackers, finish_trackers, start_trackers
+from stages.training.warm_start import warm_start_record
 from stages.training.with_unet import WithUnetPhase, peak_gpu_memory_bytes
 from stages.training.without_unet import run_without_unet
-from stages.training.without_unet_setup import untrained_adapter
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Train the configured adapter; returns the summary that is also in `adapter/train_summary.json`.
+    """Train the configured adapter; returns the summary that is also in `training/train_summary.json`.
 
     Raises:
         IdentityError: a cache was not made from this teacher, scheduler, corpus or recipe.
@@ -66,8 +66,6 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     for line in unchecked:
         console.print(f"unchecked: {line}", soft_wrap=True)
     start_trackers(accelerator, config)
-    for line in late_peaks(config.train.all_phases):
-        console.print(line)
     captions = check_captions(config, console)
     with _owned(config, accelerator) as lease:
         summary = _run_phases(config, accelerator, console, lease, captions)
@@ -83,7 +81,8 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
     if not accelerator.is_main_process:
         yield None
         return
-    config.adapter_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (config.adapter_dir, config.training_dir):
+        folder.mkdir(parents=True, exist_ok=True)
     with take(Location.parse(config.adapter_dir) / "training", "pea train") as lease:
         yield lease
 
@@ -92,40 +91,44 @@ def _run_phases(
     config: Config, accelerator: Accelerator, console: Console, lease: Lease | None, captions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Every phase in turn; returns the summary. `captions`: what it says of the samples that have some."""
-    tables = TextTables(config, accelerator.device)
-    position, parameters = first_position(config), None
+    start = Start(config, open_cache(config, "parallel"), TextTables(config, accelerator.device))
+    position = first_position(config, lambda: start.cache.num_samples, accelerator.num_processes)
+    for line in late_peaks(position.phases):
+        console.print(line)
+    parameters = None
     while True:
         settings = position.settings(config)
         if position.phase.kind == "unet":
-            setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, tables)
+            setup = prepare(settings, accelerator.device, accelerator.num_processes, position.former, start)
             if parameters is not None:
                 setup.adapter.load_state_dict(parameters)
             return WithUnetPhase(settings, setup, accelerator, console, position, lease).run(captions)
-        result = run_without_unet(settings, position, parameters, tables, accelerator, console, lease)
+        result = run_without_unet(settings, position, parameters, start, accelerator, console, lease)
         position, parameters = position.after(result.done, resumed=result.resumed), result.parameters
         if not result.finished or position.is_over:
             if lease is not None:
                 lease.confirm()
-            return _publish(config, position, parameters, tables, accelerator, captions)
+            return _publish(config, position, parameters, start, accelerator, captions)
 
 
 def _publish(
     config: Config,
     position: PhasePosition,
     parameters: Mapping[str, Tensor],
-    tables: TextTables,
+    start: Start,
     accelerator: Accelerator,
     captions: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Publish the adapter as a phase without the UNet has left it; returns the summary."""
     done = config.train.phases[: len(position.done)]
     config = config.model_copy(update={"train": config.train.model_copy(update={"phases": done})})
-    cache = open_cache(config, "parallel")
-    adapter = untrained_adapter(config, unet_config(config.teacher.folder), tables.encoder, cache.identity)
+    cache, adapter = start.cache, start.adapter()
     adapter.load_state_dict(parameters)
     summary = whole_summary(position.done) | {
         "skipped_steps": 0,
         "method": config.train.method,
+        "start": adapter.config.start,
+        **warm_start_record(config),
         "trained_parameters": sum(parameter.numel() for parameter in adapter.parameters()),
         "records": sum(bucket.num_records for shard in cache.shards for bucket in shard.buckets.values()),
         "culture_samples": 0,
@@ -134,7 +137,7 @@ def _publish(
         "peak_gpu_memory_bytes": peak_gpu_memory_bytes(accelerator.device),
     }
     if accelerator.is_main_process:
-        publish(config, adapter, None, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary)
+        publish(config, adapter, None, TrainLog(config.training_dir / TRAIN_LOG).rows(), summary)
     accelerator.wait_for_everyone()
     return summary
 

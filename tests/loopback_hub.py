@@ -1,7 +1,11 @@
-"""A small Hugging Face hub on 127.0.0.1, by the paths of its public API that huggingface_hub asks for."""
+"""A small Hugging Face hub on 127.0.0.1, by the paths of its public API that huggingface_hub asks for.
+
+What is pushed is kept in a folder and served from then on.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -17,8 +21,9 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 class Hub:
     """Serves folders as `org/name`; every revision but `gone` is the one that there is."""
 
-    def __init__(self, models: dict[str, Path]) -> None:
-        self.models, self.asked = models, list[str]()
+    def __init__(self, models: dict[str, Path], uploads: Path | None = None) -> None:
+        """`uploads`: folder for what is pushed; without it, nothing may be."""
+        self.models, self.asked, self.uploads = models, list[str](), uploads
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -33,6 +38,38 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self.hub.asked.append(f"POST {self.path}")
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        words = self.path.split("?")[0].strip("/").split("/")
+        if self.hub.uploads is None or "Bearer" not in self.headers.get("Authorization", ""):
+            self._send(401, b'{"error": "not logged in"}', {"X-Error-Message": "not logged in"})
+        elif words == ["api", "repos", "create"]:
+            asked = json.loads(content)
+            self._json({"url": f"{self.hub.url}/{asked['organization']}/{asked['name']}"})
+        elif words == ["api", "validate-yaml"]:
+            self._json({"errors": [], "warnings": []})
+        elif len(words) == 6 and words[4] == "preupload":
+            files = [each["path"] for each in json.loads(content)["files"]]
+            self._json({"files": [{"path": p, "uploadMode": "regular", "shouldIgnore": False} for p in files]})
+        elif len(words) == 6 and words[4] == "commit":
+            self._commit("/".join(words[2:4]), content)
+        else:
+            self._send(404, b"{}", {})
+
+    def _commit(self, name: str, content: bytes) -> None:
+        assert self.hub.uploads is not None
+        folder = self.hub.models.setdefault(name, self.hub.uploads / name)
+        for line in map(json.loads, content.splitlines()):
+            if line["key"] == "file":
+                path = folder / line["value"]["path"]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(base64.b64decode(line["value"]["content"]))
+        self._json({"commitUrl": f"{self.hub.url}/{name}/commit/{SHA}", "commitOid": SHA})
+
+    def _json(self, answer: Any) -> None:
+        self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -41,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         words = self.path.split("?")[0].strip("/").split("/")
         if words[:2] == ["api", "models"] and len(words) == 6 and words[4] == "revision":
             self._describe("/".join(words[2:4]), words[5])
+        elif words[:2] == ["api", "models"] and len(words) == 4:
+            self._describe("/".join(words[2:]), "main")
         elif words[:2] == ["api", "models"] and len(words) == 6 and words[4] == "tree":
             self._list("/".join(words[2:4]))
         elif len(words) > 4 and words[2] == "resolve":
@@ -81,14 +120,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content)
 
 
 @contextmanager
-def loopback_hub(models: dict[str, Path]) -> Iterator[Hub]:
+def loopback_hub(models: dict[str, Path], uploads: Path | None = None) -> Iterator[Hub]:
     """The hub while the block runs."""
-    hub = Hub(models)
+    hub = Hub(models, uploads)
     thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -17,7 +17,7 @@ from pea.corpus.captions import read_captions, read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key
 from pea.corpus.places import Tar, expand_tars, location_of
 from pea.corpus.reasons import BadSampleError
-from pea.corpus.rules import DEFAULT_FORMATS, EXTENSIONS, JSON, MAX_JSON_BYTES, extensions_of
+from pea.corpus.rules import EXTENSIONS, JSON, MAX_JSON_BYTES, extensions_of
 from pea.corpus.tables import BadRow, Row, is_table, open_table
 from pea.corpus.tars import open_tar
 from pea.errors import CorpusError
@@ -94,7 +94,9 @@ def units_of(places: Sequence[str], rows_per_part: int) -> Iterator[Unit]:
     """
     tables = [place for place in places if _is_table(place)]
     if tables and len(tables) != len(places):
-        raise CorpusError("tars and tables cannot be one corpus", got=", ".join(places), remedy="Give one kind at a time.")
+        raise CorpusError(
+            "tars and tables cannot be one corpus", got=", ".join(places), remedy="Give one kind at a time."
+        )
     if not tables:
         for tar in expand_tars(places):
             size_bytes = location_of(tar).status().size_bytes
@@ -111,7 +113,9 @@ def units_of(places: Sequence[str], rows_per_part: int) -> Iterator[Unit]:
             part = list(islice(rows, rows_per_part))
             if not part:
                 break
-            yield Unit(file_name(f"{stem}-{number:05d}"), f"{file.where}, {size_bytes} bytes, rows {rows_per_part}", part)
+            yield Unit(
+                file_name(f"{stem}-{number:05d}"), f"{file.where}, {size_bytes} bytes, rows {rows_per_part}", part
+            )
 
 
 def _is_table(place: str) -> bool:
@@ -141,7 +145,9 @@ def _content(member: Member, _key: str) -> Content:
         return Unread("file_not_stored", f"{member.name!a}: {member.kind}"[:200])
     if not member.name.lower().endswith(f".{JSON}"):
         return Unread("")
-    return member.read() if member.size_bytes <= MAX_JSON_BYTES else Unread("file_too_large", f"{member.size_bytes} bytes")
+    return (
+        member.read() if member.size_bytes <= MAX_JSON_BYTES else Unread("file_too_large", f"{member.size_bytes} bytes")
+    )
 
 
 def _document(group: Group) -> dict[str, Any]:

@@ -38,7 +38,9 @@ class PartFolder:
         except LocationMissingError:
             found = self._begin(asked)
         except ValueError as error:
-            raise ConfigError("not readable", where=place / SETTINGS, got=error, remedy="Choose another --out.") from None
+            raise ConfigError(
+                "not readable", where=place / SETTINGS, got=error, remedy="Choose another --out."
+            ) from None
         self.settings: dict[str, Any] = found
         """What was done, and the day on which that was begun."""
         differing = [name for name in {**found, **asked} if name != _DATE and found.get(name) != asked.get(name)]
@@ -75,7 +77,10 @@ class PartFolder:
             return None
         try:
             record = json.loads((self.place / f"{unit}{COUNTS}").read_text())
-            was, counts = record["source"], Counter({str(name): int(number) for name, number in record["counts"].items()})
+            was, counts = (
+                record["source"],
+                Counter({str(name): int(number) for name, number in record["counts"].items()}),
+            )
         except (StorageError, ValueError, KeyError, TypeError, AttributeError):
             return None
         if was != source:

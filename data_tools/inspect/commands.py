@@ -49,6 +49,8 @@ def _info(arguments: argparse.Namespace) -> int:
 
 def _ls(arguments: argparse.Namespace) -> int:
     cache = Cache(arguments.cache, read_manifest(arguments.cache))
+    if arguments.dropped is not None:
+        return _ls_dropped(cache, arguments.tar, arguments.dropped)
     if arguments.tar is None:
         by_name = {(each["tar"], each["part"]): each for each in cache.summaries()}
         rows = []
@@ -70,6 +72,26 @@ def _ls(arguments: argparse.Namespace) -> int:
             say(f"{shard.tar}/{key}  {bucket.name}  {visible(caption)}")
     for key, reason, detail in shard.record.dropped:
         say(f"{shard.tar}/{key}  dropped: {reason}  {detail}".rstrip())
+    return 0
+
+
+def _ls_dropped(cache: Cache, tar: str | None, reason: str) -> int:
+    """Every sample that was left out of a cache, or of one tar, by reason. ``reason``: of this one only; empty: all."""
+    from data_tools.inspect.dropped import dropped_samples
+    from pea.corpus.reasons import REASONS
+
+    if tar is not None and tar not in cache.identity.tars_by_name:
+        raise CacheError("no such tar in the cache", where=cache.directory, got=tar)
+    found = dropped_samples(cache, tar)
+    known = sorted(REASONS.keys() | found.keys())
+    if reason and reason not in known:
+        raise CacheError("no such reason", where="--dropped", expected=f"one of {', '.join(known)}", got=reason)
+    for each in sorted(found) if not reason else [reason]:
+        samples = found.get(each, [])
+        say(f"{each}: {count_of(len(samples), 'sample')} ({REASONS.get(each, 'a reason of another version')})")
+        for name, detail in samples:
+            say(f"  {name}  {visible(detail)}".rstrip())
+    say(f"{count_of(sum(map(len, found.values())), 'sample')} left out of {cache.directory}")
     return 0
 
 

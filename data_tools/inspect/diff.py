@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from pea.cache import Bucket, Cache, Shard, compare
+from pea.cache import Bucket, Cache, Shard
 from pea.cache.identity import TARS
+from pea.cache.model_fields import MISSING
 from pea.storage.location import Location
 
 _SAMPLES_AT_ONCE = 64
@@ -17,14 +20,22 @@ _SAMPLES_AT_ONCE = 64
 def differences(one: str | Path | Location, other: str | Path | Location) -> Iterator[str]:
     """One line per difference; however the rows were cut into parts and files."""
     first, second = Cache.open(one, partial=True), Cache.open(other, partial=True)
-    listed = set()
-    for difference in [*compare(first.identity, second.identity), *compare(second.identity, first.identity)]:
-        if difference.field not in listed and not difference.field.startswith(f"{TARS}["):
-            listed.add(difference.field)
-            left = first.identity.fields.get(difference.field, difference.cached)
-            right = second.identity.fields.get(difference.field, difference.wanted)
-            yield f"identity {difference.field}: {left} | {right}"
+    left, right = first.identity.fields, second.identity.fields
+    for name in dict.fromkeys((*left, *right)):
+        if name != TARS:
+            yield from _fields(f"identity {name}", left.get(name, MISSING), right.get(name, MISSING))
     yield from _tars(first, second)
+
+
+def _fields(name: str, left: Any, right: Any) -> Iterator[str]:
+    """One line for each value that differs, however deep inside."""
+    if left == right:
+        return
+    if isinstance(left, dict) and isinstance(right, dict):
+        for key in sorted({*left, *right}):
+            yield from _fields(f"{name}.{key}", left.get(key, MISSING), right.get(key, MISSING))
+    else:
+        yield f"{name}: {left} | {right}"
 
 
 def _tars(first: Cache, second: Cache) -> Iterator[str]:
@@ -76,15 +87,21 @@ def _arrays(place: str, array: str, one: Bucket, other: Bucket, common: list[str
             for bucket, start, count in zip((one, other), starts, counts, strict=True)
         ]
         left, right = (each.reshape(len(keys), count, -1)[:, :draws] for each, count in zip(rows, counts, strict=True))
-        differs = (left != right).any(2)
+        differs = (left != right).any(2) if left.dtype.kind != "f" else ~_equal(left, right).all(2)
         if differs.any():
             num_rows += int(differs.sum())
             first = first or keys[int(differs.any(1).argmax())]
             if left.dtype.kind == "f":
-                largest = max(largest, float(np.abs(left.astype(np.float64) - right).max()))
+                largest = max(largest, float(np.nanmax(np.abs(left.astype(np.float64) - right), initial=0.0)))
     if num_rows:
         much = f", by up to {largest:.3g}" if largest else ""
         yield f"{place}/{array}: {num_rows} of {len(common) * draws} rows differ{much}, the first of {first}"
+
+
+def _equal(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where two arrays of floats hold the same; what is no number in both is the same."""
+    same: npt.NDArray[np.bool_] = (left == right) | (np.isnan(left) & np.isnan(right))
+    return same
 
 
 def _runs(one: Bucket, other: Bucket, common: list[str]) -> Iterator[tuple[list[str], tuple[int, int]]]:

@@ -1,36 +1,14 @@
-"""Lists and tables that users bring: one entry a line, or rows with named columns."""
+"""Lists that users bring: one entry a line, or the columns of a table."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from data_tools.inspect.criteria import URL
 from pea.corpus.metadata import DIGESTS
+from pea.corpus.tables import is_table, open_table
 from pea.errors import CorpusError
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-
-
-def table_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a CSV, TSV or JSONL file.
-
-    Raises:
-        CorpusError: it cannot be read as one.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if separator := _SEPARATORS.get(path.suffix):
-                yield from csv.DictReader(file, delimiter=separator, strict=True)
-            elif path.suffix == ".jsonl":
-                yield from (json.loads(line) for line in file if line.strip())
-            else:
-                raise CorpusError("not a table", where=path, expected=".csv, .tsv or .jsonl")
-    except (OSError, ValueError, csv.Error) as error:
-        raise CorpusError("cannot read the table", where=path, got=error) from None
 
 
 def listed_entries(path: Path) -> Iterator[str]:
@@ -39,18 +17,17 @@ def listed_entries(path: Path) -> Iterator[str]:
     Raises:
         CorpusError: it cannot be read, or the table has no such column.
     """
-    if path.suffix not in {*_SEPARATORS, ".jsonl"}:
+    if not path.is_dir() and not is_table(path.name):
         yield from listed_lines(path)
         return
-    columns, has_column = {URL, *DIGESTS}, False
-    for row in table_rows(path):
-        for name, value in row.items():
-            if str(name).strip().lower() in columns:
-                has_column = True
-                if value:
-                    yield str(value)
-    if not has_column:
-        raise CorpusError("no column of URLs or hashes", where=path, expected=", ".join(sorted(columns)))
+    table = open_table(path)
+    wanted = {URL, *DIGESTS}
+    columns = [name for name in table.columns if name.strip().lower() in wanted]
+    if not columns:
+        expected = f"one of {', '.join(sorted(wanted))}"
+        raise CorpusError("no column of URLs or hashes", where=path, expected=expected, got=", ".join(table.columns))
+    for row in table.rows(columns):
+        yield from (text for name in columns if (text := row.text(name)) is not None)
 
 
 def listed_lines(path: Path) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from data_tools.inspect.criteria import Condition, Criterion, OptOut
-from data_tools.inspect.listed import listed_entries, listed_lines, table_rows
+from data_tools.inspect.listed import listed_entries, listed_lines
 from data_tools.tables import count_of, say, table
 from pea.cache import Cache
 from pea.cache.completion import read_record
@@ -16,6 +15,7 @@ from pea.cache.identity import READING
 from pea.cache.removals import REASON
 from pea.corpus.metadata import Metadata, read_metadata
 from pea.corpus.samples import expand_tars
+from pea.corpus.tables import open_table
 from pea.errors import CacheError, CorpusError, ShardUnfinishedError
 
 Keys = dict[str, dict[str, None]]
@@ -127,32 +127,28 @@ def _of_tars(cache: Cache, patterns: Sequence[str], digests: set[str]) -> Iterat
             yield name, sample
 
 
-def _of_tables(wanted: Wanted, paths: Sequence[Path], stored: dict[str, set[str]]) -> Iterator[tuple[str, Metadata]]:
+def _of_tables(wanted: Wanted, paths: Sequence[str], stored: dict[str, set[str]]) -> Iterator[tuple[str, Metadata]]:
     """The rows of tables that name samples of the cache: by ``key``, and ``tar`` where that is not enough."""
     tars_of: dict[str, list[str]] = {}
     for tar, keys in stored.items():
         for key in keys:
             tars_of.setdefault(key, []).append(tar)
     named, num_rows = set[tuple[str, str]](), 0
-    for path in paths:
-        for row in table_rows(path):
-            num_rows += 1
-            if row.get("key") is None:
-                raise CorpusError(
-                    "a row names no sample", where=path, expected="a column key, and tar where keys repeat"
-                )
-            key, tar = str(row["key"]), row.get("tar")
-            tars = tars_of.get(key, []) if tar is None else [str(tar)] if key in stored.get(str(tar), ()) else []
-            if len(tars) > 1:
-                got = f"{key} in {', '.join(sorted(tars)[:3])}"
-                raise CorpusError("a key that several tars have", where=path, got=got, remedy="Add a column tar.")
-            if tars:
-                named.add((tars[0], key))
-                yield tars[0], Metadata(key, row)
+    for row in open_table(paths).rows():
+        num_rows += 1
+        key, tar = row.text("key"), row.text("tar")
+        if key is None:
+            raise CorpusError("a row names no sample", where=row, expected="a column key, and tar where keys repeat")
+        tars = tars_of.get(key, []) if tar is None else [tar] if key in stored.get(tar, ()) else []
+        if len(tars) > 1:
+            got = f"{key} in {', '.join(sorted(tars)[:3])}"
+            raise CorpusError("a key that several tars have", where=row, got=got, remedy="Add a column tar.")
+        if tars:
+            named.add((tars[0], key))
+            yield tars[0], Metadata(key, row.values)
     total = sum(map(len, stored.values()))
     if not named:
-        where = ", ".join(map(str, paths))
-        raise CorpusError("no row names a sample of the cache", where=where, got=f"{num_rows} rows")
+        raise CorpusError("no row names a sample of the cache", where=", ".join(paths), got=f"{num_rows} rows")
     if len(named) < total:
         wanted.remarks.append(f"{total - len(named)} of {total} samples of the cache have no row in the tables")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
 from typing import Any, Literal
@@ -23,10 +23,13 @@ from pea.cache import Bucket, Cache, PartPlan, Shard
 from pea.cache.certificate import Certificate
 from pea.cache.identity import READING, model_identity
 from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
+from pea.collect.drawn_texts import drawn_samples
 from pea.collect.layout import BucketLayout
 from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
-from pea.config import Config, CorpusConfig
-from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, place_in_bucket, read_tar, tar_identity, tar_name
+from pea.config import CacheConfig, Config, CorpusConfig
+from pea.corpus.rules import TextSource
+from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, read_tar, tar_identity, tar_name
+from pea.corpus.texts import text_parts
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
 
@@ -64,7 +67,7 @@ def verify(
     done, total = 0, sum(map(len, chosen.values()))
     for shard in cache.shards:
         wanted = chosen.get(shard.tar, [])
-        for bucket, row, item in _decode(config, source, rules, shard, wanted):
+        for bucket, row, item in _decode(models, config, source, rules, shard, wanted):
             rows = _answer(models, cache, item)
             if rows is None:
                 problems.append(f"{item.sample_id}: the models' answer is not finite now")
@@ -107,14 +110,18 @@ def _lot(name: str) -> bytes:
 
 
 def _decode(
-    config: Config, source: CorpusConfig, rules: ReadingRules, shard: Shard, keys: Sequence[str]
+    models: FrozenModels, config: Config, source: CorpusConfig, rules: ReadingRules, shard: Shard, keys: Sequence[str]
 ) -> Iterator[tuple[Bucket, int, Decoded]]:
     """The chosen samples of one tar, with their place in the cache."""
     if not keys:
         return
-    path = _find_tar(expand_tars(source.tars), shard)
     places = {key: (bucket, row) for bucket in shard.buckets.values() for row, key in enumerate(bucket.keys)}
     left = set(keys)
+    if source.text_source is not None:
+        for item in _drawn(models, config.cache, source.text_source, shard, left):
+            yield (*places[item.key], item)
+        return
+    path = _find_tar(expand_tars(source.tars), shard)
     samples = read_tar(
         path,
         source.caption_fields(),
@@ -124,11 +131,23 @@ def _decode(
     for sample in samples:
         if isinstance(sample, Sample) and sample.key in left:
             left.remove(sample.key)
-            placed = place_in_bucket(sample.image, config.cache.buckets, sample.original_size)
             bucket, row = places[sample.key]
-            yield bucket, row, Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
+            yield bucket, row, Decoded.of(sample, config.cache)
         if not left:
             return
+
+
+def _drawn(
+    models: FrozenModels, cache: CacheConfig, source: TextSource, shard: Shard, keys: Collection[str]
+) -> Iterator[Decoded]:
+    """The chosen texts of one part, drawn again."""
+    part = next((part for part, same in text_parts(source) if same == shard.tar_identity), None)
+    if part is None:
+        raise IdentityError("the texts are not those that were cached", got=shard.tar, remedy="Restore the table.")
+    plan, num_draws = shard.parts[0].plan, next(iter(shard.buckets.values())).draws_per_sample
+    for item in drawn_samples(models, cache, part, replace(plan, draw_stop=num_draws), wanted=keys):
+        if isinstance(item, Decoded) and item.key in keys:
+            yield item
 
 
 def _find_tar(paths: Iterable[Tar], shard: Shard) -> Tar:

@@ -31,14 +31,18 @@ def _comparable(
 def _card(
     prompt_set: str, measure: str, adapter: Mapping[str, Any], teacher: Mapping[str, Any] | None
 ) -> dict[str, str]:
-    score, name = adapter["accuracy"], f"{prompt_set} prompts"
+    score = adapter["accuracy"]
     if measure:  # a cosine has no zero from which shares could be taken
         note = "" if teacher is None else f"the teacher's is {teacher['accuracy']:.3f}"
-        return {"value": f"{score:.3f}", "label": f"CLIP score, {name}", "note": note}
+        return _named("CLIP score", prompt_set, f"{score:.3f}", note)
     if teacher is None or teacher["accuracy"] <= 0:
-        return {"value": f"{score:.1%}", "label": f"of the attributes shown, {name}", "note": ""}
+        return _named("of the attributes shown", prompt_set, f"{score:.1%}", "")
     note = f"{score:.3f} of {teacher['accuracy']:.3f}"
-    return {"value": f"{score / teacher['accuracy']:.0%}", "label": f"of the teacher's score, {name}", "note": note}
+    return _named("of the teacher's score", prompt_set, f"{score / teacher['accuracy']:.0%}", note)
+
+
+def _named(of: str, prompt_set: str, value: str, note: str) -> dict[str, str]:
+    return {"value": value, "label": f"{of}, {prompt_set} prompts", "note": note, "of": of, "set": prompt_set}
 
 
 def headline(cards: Sequence[Mapping[str, str]], languages: Sequence[str], teacher: str, num_images: int) -> str:
@@ -47,5 +51,5 @@ def headline(cards: Sequence[Mapping[str, str]], languages: Sequence[str], teach
     if not cards:
         scored = f"{num_images:,} images were drawn; nothing has scored them" if num_images else "nothing was drawn yet"
         return f"An adapter from {named} to {teacher}: {scored}."
-    shares = [f"{card['value']} {card['label']}" for card in cards]
-    return f"With {named} prompts, {teacher} reaches {'; '.join(shares)}."
+    shares = ", ".join(f"{card['value']} {card['of']} ({card['set']} prompts)" for card in cards)
+    return f"With {named} prompts, {teacher} reaches {shares}."

@@ -12,9 +12,10 @@ from data_tools.pages import render_page
 from data_tools.report.answer import answers, headline
 from data_tools.report.cached_sample import cached_sample
 from data_tools.report.examples import example_groups
-from data_tools.report.provenance import duration, how_to_repeat, read_json, sizes_and_times
+from data_tools.report.provenance import how_to_repeat, read_json, sizes_and_times
 from data_tools.report.scores import score_plots
 from data_tools.report.training import loss_charts, training_note
+from data_tools.tables import human_seconds
 from pea.config import Config
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import read_prompts
@@ -33,7 +34,7 @@ def write_report(config: Config) -> Path:
     if not (config.run_dir / METRICS).exists():
         raise EvaluationError("nothing to report yet", where=config.run_dir / METRICS, remedy="Run `pea eval` first.")
     record = ScoreRecord(config.run_dir / METRICS)
-    summary = read_json(config.adapter_dir / TRAIN_SUMMARY)
+    summary = read_json(config.training_dir / TRAIN_SUMMARY)
     sets = {name: read_prompts(path, config.evaluate.max_prompts) for name, path in config.evaluate.prompts.items()}
     details = record.details
     cards = answers(details, list(sets))
@@ -42,14 +43,14 @@ def write_report(config: Config) -> Path:
     num_images = sum(group["num_images"] for group in groups)
     page = render_page(
         "report/page_report.html",
-        title=f"{' and '.join(languages)} for {config.teacher.name}",
+        title=f"{' and '.join(languages)} prompts for {config.teacher.name}",
         lead=headline(cards, languages, config.teacher.name, num_images),
         language=languages[0],
         cards=cards,
         scores=score_plots(details, list(sets)),
         groups=groups,
-        training_note=training_note(summary, duration(summary["seconds"]) if summary else ""),
-        loss_charts=loss_charts(config, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary),
+        training_note=training_note(summary, human_seconds(summary["seconds"]) if summary else ""),
+        loss_charts=loss_charts(config, TrainLog(config.training_dir / TRAIN_LOG).rows(), summary),
         snippet=_snippet(config),
         cached=cached_sample(config),
         facts=sizes_and_times(config, record.content, summary),

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from data_tools.tables import human_seconds
 from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.config import Config
 from pea.errors import PeaError
@@ -28,16 +29,17 @@ def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping
     for corpus in ("parallel", "culture"):
         noted = read_json(config.cache_dir(corpus) / CACHE_SUMMARY)
         if noted:
-            note = f"{noted['samples']:,} samples, {noted['records']:,} records, filled in {duration(noted['seconds'])}"
+            filled = f"filled in {human_seconds(noted['seconds'])}"
+            note = f"{noted['samples']:,} samples, {noted['records']:,} records, {filled}"
             facts.append(_fact(f"cache, {corpus}", f"{noted['bytes'] / 1e6:,.1f} MB", note))
     if "cache.bytes_per_record" in metrics:
         note = "everything on disk, compressed"
         facts.append(_fact("bytes per record", f"{metrics['cache.bytes_per_record']:,.0f}", note))
     if summary:
         note = f"{summary['steps']:,} steps, {summary['samples_per_s']:,.0f} rows/s"
-        facts.append(_fact("training", duration(summary["seconds"]), note))
+        facts.append(_fact("training", human_seconds(summary["seconds"]), note))
     if "seconds.evaluate" in metrics:
-        facts.append(_fact("evaluation", duration(metrics["seconds.evaluate"]), "drawing and scoring"))
+        facts.append(_fact("evaluation", human_seconds(metrics["seconds.evaluate"]), "drawing and scoring"))
     return facts
 
 
@@ -116,17 +118,6 @@ def read_json(path: Path | Location) -> dict[str, Any]:
     except ValueError as error:
         raise PeaError("cannot read this file", where=place, expected="a JSON object", got=error) from None
     return content if isinstance(content, dict) else {}
-
-
-def duration(seconds: float) -> str:
-    """`7 h 43 min`, `3 min 4 s`, `0.4 s`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours:,} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _fact(name: str, value: str, note: str) -> Fact:

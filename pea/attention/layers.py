@@ -24,7 +24,8 @@ from pea.attention.queries import AttentionTargets, LayerQueries
 from pea.errors import CheckpointError, ConfigError
 from pea.models.conditioning import Conditioning
 from pea.models.teacher_parts import pooled_dim_of
-from pea.models.unet import Blocks, layer_names, unet_config, unet_on_meta
+from pea.models.unet import Blocks, layer_names, unet_config
+from pea.models.unet_shapes import unet_on_meta
 from pea.models.weight_files import WeightFiles
 
 Take = Callable[[str, Sequence[str]], Mapping[str, Tensor]]

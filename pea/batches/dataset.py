@@ -31,7 +31,7 @@ from pea.batches.rows import CacheRows, Row, language_of, stack
 from pea.batches.selection import Selection
 from pea.batches.shares import bucket_shares
 from pea.cache import Cache
-from pea.cache.schema import NOISE_PRED
+from pea.cache.schema import NOISE_PRED, NOISY_LATENTS
 from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch
 from pea.errors import ConfigError, ShardDamagedError
 from pea.models.conditioning import Conditioning
@@ -70,13 +70,15 @@ class TrainingData:
         keep_pooled: bool = False,
         selection: Selection | None = None,
         empty: Conditioning | None = None,
+        alphas_cumprod: Tensor | None = None,
     ) -> None:
         """Args as named; `blocks` are the features to read, `recipe` and `scaling_factor` the cache's.
 
         Rows without a caption in a native language are left out; of several, every row of every batch draws one that it
         has. `keep_pooled`: a dropped caption stays in the
         pooled embedding. `selection`: the rows to read. `empty`: the English encoder's answer to the empty caption, one
-        row; with it, queries and English text states are read as well.
+        row; with it, queries and English text states are read as well. `alphas_cumprod`: of the teacher's schedule,
+        which a cache of trajectories needs.
 
         Raises:
             CacheError: a cache has no rows, no captions in the student's languages, or none of the queries asked for.
@@ -85,7 +87,7 @@ class TrainingData:
         _check_timesteps(plan.culture_timesteps, recipe.num_train_timesteps)
         self.plan, self.recipe, self.scaling_factor, self.blocks = plan, recipe, scaling_factor, tuple(blocks)
         self.native_languages, self.english_language = tuple(native_languages), english_language
-        self.keep_pooled, self.empty = keep_pooled, empty
+        self.keep_pooled, self.empty, self._alphas = keep_pooled, empty, alphas_cumprod
         captioned = replace(selection or Selection(), languages=self.native_languages)
         languages = (*native_languages, english_language)
         beside = [] if empty is None else attention_arrays(parallel)
@@ -191,12 +193,15 @@ class TrainingData:
         latent_noise = torch.from_numpy(latent_noise_batch(self.recipe, ids, numbers, shape))
         native = [row.captions[self._language(row, index)] for row in rows]
         english = [row.captions[self.english_language] for row in parallel]
+        latents, added = (mean + std * latent_noise) * self.scaling_factor, torch.from_numpy(noise)
+        if parallel and NOISY_LATENTS in parallel[0].arrays:
+            added = self._noise_of_states(parallel, latents, added, timesteps)
         whole = bool(parallel) and NOISE_PRED in parallel[0].arrays
         return Batch(
             bucket=bucket,
             names=[f"{name}#{number}" for name, number in zip(ids, numbers, strict=True)],
-            latents=(mean + std * latent_noise) * self.scaling_factor,
-            noise=torch.from_numpy(noise),
+            latents=latents,
+            noise=added,
             timesteps=torch.tensor(timesteps, dtype=torch.int64),
             time_ids=time_ids(rows),
             native_captions=["" if drop else text for drop, text in zip(dropped, native, strict=True)],
@@ -213,6 +218,14 @@ class TrainingData:
             record_ids=np.array([row.arrays["record_id"] for row in parallel], dtype=np.uint64),
             attention=self._attention(bucket, parallel),
         )
+
+    def _noise_of_states(self, parallel: list[Row], latents: Tensor, noise: Tensor, timesteps: list[int]) -> Tensor:
+        """The noise that makes of the parallel rows' latents the states that the teacher was asked about."""
+        assert self._alphas is not None
+        count = len(parallel)
+        alpha = self._alphas[torch.tensor(timesteps[:count])][:, None, None, None]
+        states = _stack(parallel, NOISY_LATENTS).float()
+        return torch.cat([(states - alpha.sqrt() * latents[:count]) / (1 - alpha).sqrt(), noise[count:]])
 
     def _culture_timestep(self, drawn: int) -> int:
         """A drawn timestep, moved into the range that is wanted: still stratified over a sample's draws."""

@@ -13,7 +13,7 @@ from pea.batches.pieces import Piece, cut
 from pea.batches.rows import CacheRows
 from pea.batches.selection import Selection
 from pea.cache import Bucket, Cache
-from pea.cache.schema import NOISE_PRED
+from pea.cache.schema import NOISE_PRED, NOISY_LATENTS
 from pea.errors import CacheError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 32 << 20
 _MAX_PIECE_SAMPLES = 1024
 _SAMPLE_ARRAYS = ("latents_mean", "latents_std", "time_ids")
-_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id")
+_RECORD_ARRAYS = ("timestep", "caption_dropped", "noise_checksum", "record_id", NOISY_LATENTS)
 
 
 def open_rows(

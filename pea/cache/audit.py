@@ -13,7 +13,7 @@ from pea.cache.certificate import read_certificate
 from pea.cache.checks import check_draws, check_keys, check_rows, compare_files, recipe_of
 from pea.cache.completion import CompletionRecord, read_record, record_to_bytes, withdrawal
 from pea.cache.garbage import clear_garbage, clear_temporaries, garbage_in, part_of
-from pea.cache.identity import READING
+from pea.cache.identity import READING, retired_tars
 from pea.cache.manifest import NAME, PartPlan, damaged_generations, read_manifest
 from pea.cache.part import Part, store_location
 from pea.cache.publication import generation_name, generations, names_in, newest, publish
@@ -22,6 +22,7 @@ from pea.cache.removals import FILE_NAME as OLD_REMOVALS_FILE_NAME
 from pea.cache.removals import FOLDER as REMOVALS_FOLDER
 from pea.cache.removals import REASON, damaged_removals, removal_name, removed_in
 from pea.cache.takedown import remove_samples
+from pea.cache.text_statistics import FILE_NAME as STATISTICS_FILE_NAME
 from pea.cache.totals import FILE_NAME as TOTALS_FILE_NAME
 from pea.cache.totals import intact as totals_intact
 from pea.corpus.tars import Place, tar_keys, tar_name
@@ -37,6 +38,7 @@ _KNOWN = (
     CERTIFICATE_FILE_NAME,
     TOTALS_FILE_NAME,
     CACHE_SUMMARY,
+    STATISTICS_FILE_NAME,
 )
 
 
@@ -151,7 +153,9 @@ def repair(cache: Cache, found: Audit) -> list[tuple[str, str]]:
         remove_samples(cache, tar, ())
     clear_temporaries(cache.directory)
     for folder in cache.directory.below("shards").list() if (cache.directory / "shards").exists() else ():
-        if folder.name in cache.identity.tars_by_name:
+        if folder.name in retired_tars(cache.identity):
+            folder.delete_tree()
+        elif folder.name in cache.identity.tars_by_name:
             clear_garbage(cache.directory.below(f"shards/{folder.name}"))
     return sorted(parts)
 
@@ -239,6 +243,9 @@ def _strays(cache: Cache) -> Iterator[Problem]:
     plans = _by_tar(cache.manifest.parts)
     for tar in sorted(names_in(cache.directory / "shards")):
         folder = cache.directory / "shards" / tar
+        if tar in retired_tars(cache.identity):
+            yield Problem("garbage", str(folder), "left of a tar that was retired; `--repair` deletes it")
+            continue
         if tar not in plans:
             yield Problem("extra", str(folder), "no tar of that name is in the manifest")
             continue
@@ -263,6 +270,8 @@ def _compare_with_tars(cache: Cache, tars: Sequence[Place], healthy: Iterable[st
     wanted, by_tar = set(healthy), _by_tar(cache.manifest.parts)
     for path in tars:
         tar = tar_name(path)
+        if tar in retired_tars(cache.identity):
+            continue
         if tar not in cache.identity.tars_by_name:
             yield Problem("coverage", str(path), "this tar is not in the cache")
         elif tar in wanted:

@@ -18,11 +18,12 @@ from pea.cache.part_copies import Outcome, copy_part
 from pea.cache.publication import generation_name, newest
 from pea.cache.reader import Cache
 from pea.cache.removals import read_old_list, read_removed, removed_in, restore_removed
+from pea.cache.text_statistics import FILE_NAME as STATISTICS_FILE_NAME
 from pea.errors import CacheError, IdentityError, LocationMissingError, ShardDamagedError, ShardUnfinishedError
 from pea.file_names import CACHE_SUMMARY
 from pea.storage.location import Location
 
-_BESIDE = (CERTIFICATE, CACHE_SUMMARY)
+_BESIDE = (CERTIFICATE, CACHE_SUMMARY, STATISTICS_FILE_NAME)
 _CAPTIONS = "corpus.captions"
 Progress = Callable[[int, int], object]
 

@@ -84,6 +84,7 @@ def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bo
 
 
 def _mismatch(differences: list[Difference], where: object, hint: str) -> IdentityError:
+    hint = _tar_hints(differences) or hint
     return IdentityError(
         "the cache was made from something else",
         where=where,
@@ -91,6 +92,18 @@ def _mismatch(differences: list[Difference], where: object, hint: str) -> Identi
         remedy=f"Restore what the cache was made from, or choose another run_dir for a new cache; {hint}.",
         differences=differences,
     )
+
+
+def _tar_hints(differences: list[Difference]) -> str:
+    """What to do where tars are all that differs, and not by being new."""
+    tars = [(each, each.field.removeprefix(f"{TARS}[").removesuffix("]")) for each in differences]
+    if not all(each.field.startswith(f"{TARS}[") for each in differences):
+        return ""
+    changed = [name for each, name in tars if MISSING not in (each.cached, each.wanted)]
+    gone = [name for each, name in tars if each.wanted == MISSING]
+    hints = [f"make the samples of a changed tar again with `pea cache --replace {changed[0]}`"] if changed else []
+    hints += [f"take a tar that is gone out with `pea cache --retire {gone[0]}`"] if gone else []
+    return "; ".join(hints)
 
 
 def _compare_items(name: str, held: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[Difference]:

@@ -6,7 +6,7 @@ records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from pea.cache.model_fields import Fields, MeansSame, model_fields, scheduler_fi
 from pea.cache.schema import FORMAT_VERSION
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.tars import TarIdentity, tar_identity
+from pea.corpus.texts import open_texts, text_parts
 from pea.errors import ConfigError
 from pea.models.teacher_parts import check_teacher, check_unet, check_vae, read_config, unet_blocks
 from pea.storage.digests import canonical_json, sha256_text
@@ -31,8 +32,12 @@ tar is read for them."""
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
+RETIRED = "corpus.retired"
+"""Names of tars that were taken out, and are left out although the configuration may name them."""
 EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
 """Fields that ``pea cache --extend`` may enlarge."""
+DRAWING_VERSION = "ddim, trailing, groups of 8, v1"
+"""How the teacher draws texts; see ``pea.collect.drawing``."""
 DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
 
 
@@ -52,8 +57,8 @@ class Identity:
 
     @cached_property
     def core_digest(self) -> str:
-        """sha256 of the fields that cannot be extended."""
-        return sha256_text(canonical_json({k: v for k, v in self.fields.items() if k not in EXTENDABLE}))
+        """sha256 of the fields that cannot be extended; whether tars were retired does not count."""
+        return sha256_text(canonical_json({k: v for k, v in self.fields.items() if k not in (*EXTENDABLE, RETIRED)}))
 
     @property
     def draws_per_sample(self) -> int:
@@ -93,6 +98,11 @@ class Identity:
         return self.tars
 
 
+def retired_tars(identity: Identity) -> tuple[str, ...]:
+    """Names of the tars that were taken out of a cache."""
+    return tuple(identity.fields.get(RETIRED, ()))
+
+
 def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
     """What can be asked of a cache that is older than the field ``corpus.reading``."""
     if READING in cached.fields:
@@ -107,10 +117,13 @@ def cache_identity(
     blocks: Sequence[str] | None = None,
     *,
     identify: Callable[[Tar], TarIdentity] = tar_identity,
+    leave_out: Collection[str] = (),
+    texts: Sequence[TarIdentity] | None = None,
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
 
-    ``identify``: what makes a tar the same, for those who need not read it again.
+    ``identify``: what makes a tar the same, for those who need not read it again. ``leave_out``: names of tars that
+    were retired. ``texts``: the parts of a corpus of texts, for those who know them.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -122,7 +135,11 @@ def cache_identity(
         raise ConfigError(f"corpora.{corpus} is not set")
     models = model_identity(config, corpus, blocks)
     fields = {**models.fields, **_corpus_fields(source, config.cache)}
-    fields[TARS] = [vars(identify(path)) for path in expand_tars(source.tars)]
+    if source.text_source is None:
+        found = [identify(tar) for tar in expand_tars(source.tars) if tar.name not in leave_out]
+    else:
+        found = [each for _, each in text_parts(source.text_source)] if texts is None else list(texts)
+    fields[TARS] = [vars(each) for each in sorted(found, key=lambda tar: tar.name) if each.name not in leave_out]
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 
@@ -141,7 +158,7 @@ def model_identity(
     else:
         check_vae(read_config(checkpoint / "vae", "VAE"), checkpoint / "vae")
     read = reading_identity(config, corpus, blocks)
-    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, dtype)
+    models = model_fields(checkpoint, parts) | vae_dtype_field(checkpoint, config.teacher.vae_dtype, dtype)
     both = models | Fields({**read.fields, "teacher.dtype": dtype}, dict(read.means_same))
     return Identity(both.values, both.means_same)
 
@@ -204,12 +221,21 @@ def noise_offset_of(identity: Identity) -> float:
 
 
 def _corpus_fields(source: CorpusConfig, cache: CacheConfig) -> dict[str, Any]:
+    texts = source.text_source
+    if texts is not None:
+        return {
+            "corpus.source_language": source.source_language,
+            "corpus.captions": dict(sorted(open_texts(texts)[1].items())),
+            "corpus.texts": {"sampler": DRAWING_VERSION, **source.drawing.model_dump(exclude={"rows_per_part"})},
+            READING: texts.identity(),
+        }
     return {
         "corpus.source_language": source.source_language,
         "corpus.captions": dict(sorted(source.caption_fields().items())),
         "cache.max_aspect_ratio": cache.max_aspect_ratio,
         "cache.max_image_pixels": cache.max_image_pixels,
         READING: source.reading_rules(cache).identity(),
+        **({"cache.crop": cache.crop} if cache.crop != "centre" else {}),
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pea.cache.differences import as_recorded, check_extends, check_same
-from pea.cache.identity import Identity, without_newer_fields
+from pea.cache.identity import RETIRED, Identity, without_newer_fields
 from pea.cache.manifest_shape import check_manifest
 from pea.cache.publication import generation_name, newest, publish, read_newest
 from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
@@ -113,6 +113,8 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
     old = manifest.identity
     check_extends(old, identity, where=where)
     identity = as_recorded(identity, old)  # parts are bound to the fields as they are recorded
+    if RETIRED in old.fields:
+        identity = Identity({**identity.fields, RETIRED: old.fields[RETIRED]})
     added = tuple(block for block in identity.blocks if block not in old.blocks)
     plans = list(manifest.parts)
     num_parts = Counter(plan.tar for plan in manifest.parts)
@@ -215,7 +217,7 @@ def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -
         generation = newest(directory, NAME)
         if generation is None:
             manifest = new_manifest(identity)
-            if _publish(directory, 0, manifest):
+            if publish_manifest(directory, 0, manifest):
                 return manifest
             continue
         manifest = read_manifest(directory)
@@ -223,7 +225,7 @@ def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -
             check_same(manifest.identity, without_newer_fields(identity, manifest.identity), where=directory)
             return manifest
         extended = extend_manifest(manifest, identity, where=directory)
-        if extended == manifest or _publish(directory, generation + 1, extended):
+        if extended == manifest or publish_manifest(directory, generation + 1, extended):
             return extended
 
 
@@ -235,7 +237,7 @@ def create_manifest(directory: Location, manifest: Manifest) -> None:
         CacheError: its manifest is damaged.
         StorageError: the storage cannot be read or written.
     """
-    if newest(directory, NAME) is None and _publish(directory, 0, manifest):
+    if newest(directory, NAME) is None and publish_manifest(directory, 0, manifest):
         return
     found = read_manifest(directory)
     check_same(found.identity, manifest.identity, where=directory)
@@ -243,7 +245,13 @@ def create_manifest(directory: Location, manifest: Manifest) -> None:
         raise IdentityError("another cache is there", where=directory, remedy="Choose another place.")
 
 
-def _publish(directory: Location, generation: int, manifest: Manifest) -> bool:
+def publish_manifest(directory: Location, generation: int, manifest: Manifest) -> bool:
+    """Create one generation of the manifest. False: somebody else did, or a newer one is there.
+
+    Raises:
+        CacheError: it says what no manifest may say.
+        StorageError: it cannot be written.
+    """
     text = manifest.to_json()
     try:
         check_manifest(parse(text.rpartition(_SEAL)[0] + "}"))

@@ -21,6 +21,7 @@ _identity = must.fields(
     },
     {
         "cache.format_version": must.count(99),
+        "corpus.retired": must.list_of(must.plain_name, _MOST_TARS),
         "cache.seed": must.count(must.MOST, -must.MOST),
         "cache.caption_drop_rate": must.number(0, 1),
         "cache.draw_recipe": must.text(1024),

@@ -76,16 +76,16 @@ def scheduler_fields(checkpoint: Path) -> Fields:
     return Fields(values, {"teacher.scheduler": partial(_is_schedule, fields)})
 
 
-def vae_dtype_field(checkpoint: Path, dtype: str) -> Fields:
-    """The type that the VAE runs in; caches from before this field were made with the same rule.
+def vae_dtype_field(checkpoint: Path, dtype: str, teacher_dtype: str) -> Fields:
+    """The type that the VAE runs in; in caches from before this field, that followed from the teacher's.
 
     Raises:
         CheckpointError: there is no VAE configuration.
     """
+    config = read_config(checkpoint / "vae", "VAE")
+    value, before = vae_dtype(config, dtype), vae_dtype(config, teacher_dtype)
     name = "teacher.vae_dtype"
-    return Fields(
-        {name: vae_dtype(read_config(checkpoint / "vae", "VAE"), dtype)}, {name: lambda held: held == MISSING}
-    )
+    return Fields({name: value}, {name: lambda held: held == MISSING and value == before})
 
 
 def _part(checkpoint: Path, part: str) -> Any:

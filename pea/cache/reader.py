@@ -15,6 +15,7 @@ from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, PartPlace, PartPlan, create_or_resume, read_manifest
 from pea.cache.publication import generation_name, generations, names_in, newest
 from pea.cache.removals import read_removed
+from pea.corpus.caption_tables import CaptionTables
 from pea.errors import CacheError, IdentityError, ShardUnfinishedError
 from pea.storage.local_copies import LocalCopies
 from pea.storage.location import Location
@@ -37,6 +38,8 @@ class Cache:
         self.directory = Location.parse(directory)
         """Where it is: a folder on a disk or in a bucket."""
         self.manifest, self._copies = manifest, copies
+        self.caption_tables: CaptionTables | None = None
+        """Captions that lie beside it; see ``with_captions``."""
 
     @classmethod
     def create_or_resume(cls, directory: str | Path | Location, identity: Identity, *, extend: bool = False) -> Cache:
@@ -89,6 +92,29 @@ class Cache:
             )
         return cache
 
+    def with_captions(self, tables: CaptionTables) -> Cache:
+        """The same cache, whose samples have the captions of these tables as well.
+
+        Raises:
+            CacheError: not one of its samples has a caption there.
+            CorpusError: a table cannot be read.
+        """
+        cache = Cache(self.directory, self.manifest, self._copies)
+        cache.caption_tables = tables
+        for shard in self.shards:
+            if tables.has(shard.tar):
+                found = tables.of_tar(shard.tar)
+                if any(key in found for bucket in shard.buckets.values() for key in bucket.keys):
+                    return cache
+        names = ", ".join(shard.tar for shard in self.shards[:3])
+        raise CacheError(
+            "no caption of these tables is of a sample of the cache",
+            where=self.directory,
+            expected=f"tables that are called as its tars are: {names}, with the keys of their samples",
+            got=", ".join(tables.folders),
+            remedy="Make them for this cache: `pea data captions TABLE --corpus CACHE --out FOLDER`.",
+        )
+
     @property
     def identity(self) -> Identity:
         """What the cache was made from."""
@@ -102,17 +128,19 @@ class Cache:
     @cached_property
     def shards(self) -> list[Shard]:
         """The complete shards, one per tar, in the order of the manifest."""
-        from pea.cache.shard import Shard
-
         places: dict[str, list[PartPlace]] = {}
         for plan, record, _ in self._finished():
             places.setdefault(plan.tar, []).append(PartPlace(plan, record))
         whole = (
             (tar, places[tar]) for tar, plans in self._plans_by_tar.items() if len(places.get(tar, ())) == len(plans)
         )
-        return [
-            Shard(self.identity.tars_by_name[tar], found, self.draws_per_sample, self._copies) for tar, found in whole
-        ]
+        return [self._shard(tar, found) for tar, found in whole]
+
+    def _shard(self, tar: str, places: list[PartPlace]) -> Shard:
+        from pea.cache.shard import Shard
+
+        identity = self.identity.tars_by_name[tar]
+        return Shard(identity, places, self.draws_per_sample, self._copies, self.caption_tables)
 
     def of_each_shard(self, look: Callable[[Shard], Answer]) -> Iterator[Answer]:
         """What ``look`` makes of each complete shard, in order; in a bucket several are opened at a time.
@@ -124,10 +152,7 @@ class Cache:
 
     def shard(self, tar: str) -> Shard:
         """The shard of one tar, whose parts must be finished when it is opened."""
-        from pea.cache.shard import Shard
-
-        places = [PartPlace(plan, self.record_path(plan)) for plan in self._plans_by_tar[tar]]
-        return Shard(self.identity.tars_by_name[tar], places, self.draws_per_sample, self._copies)
+        return self._shard(tar, [PartPlace(plan, self.record_path(plan)) for plan in self._plans_by_tar[tar]])
 
     @cached_property
     def num_samples(self) -> int:

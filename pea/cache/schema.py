@@ -27,6 +27,7 @@ QUERY_SCALES = "query_scales"
 QUERY_LAYERS = "query_layers"
 TEXT_STATES = "text/encoder_hidden_states"
 TEXT_POOLED = "text/pooled_prompt_embeds"
+NOISY_LATENTS = "noisy_latents"
 TIMESTEPS_PER_BIN = 50
 """Width of the bins in which a completion record counts timesteps."""
 _CHUNK_BYTES = 512 << 10
@@ -187,6 +188,13 @@ def _sketch_arrays(path: str, layouts: Mapping[str, Layout], meaning: Mapping[st
         )
         for suffix, each in layouts.items()
     ]
+
+
+def trajectory_array(latent_shape: Sequence[int], dtype: str) -> ArraySpec:
+    """Where each record keeps the latents that the teacher was asked about, in the UNet's scale."""
+    names = ("latent_channel", "latent_height", "latent_width")
+    meaning = {"source": "unet", "units": "scaled latent", "meaning": "state of the teacher's own denoising"}
+    return ArraySpec(NOISY_LATENTS, "record", dtype, tuple(latent_shape), names, meaning)
 
 
 def gains_by_compression(dtype: np.dtype[Any], row_shape: Sequence[int]) -> bool:

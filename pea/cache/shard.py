@@ -16,6 +16,7 @@ from pea.cache.manifest import PartPlace
 from pea.cache.part import Part, is_counting, replaced
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec
 from pea.cache.stored_array import StoredArray
+from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.tars import TarIdentity
 from pea.errors import CacheError, ShardDamagedError, ShardUnfinishedError
 from pea.storage.local_copies import LocalCopies
@@ -36,9 +37,10 @@ class Shard:
         places: Sequence[PartPlace],
         draws_per_sample: int,
         copies: LocalCopies | None = None,
+        caption_tables: CaptionTables | None = None,
     ) -> None:
         """``tar``: what it was made from; ``draws_per_sample``: of all its parts; ``copies``: as of ``Part``."""
-        self.tar_identity, self.tar, self._copies = tar, tar.name, copies
+        self.tar_identity, self.tar, self._copies, self._caption_tables = tar, tar.name, copies, caption_tables
         self._places, self._draws_per_sample = places, draws_per_sample
 
     @cached_property
@@ -76,7 +78,8 @@ class Shard:
             CacheError: a part was replaced since the cache was opened.
         """
         try:
-            return OpenShard(self.tar, [Part(*place, self._copies) for place in self._places], self._draws_per_sample)
+            parts = [Part(*place, self._copies) for place in self._places]
+            return OpenShard(self.tar, parts, self._draws_per_sample, self._caption_tables)
         except ShardUnfinishedError:
             if all(is_counting(place) for place in self._places):
                 raise
@@ -91,8 +94,10 @@ def _opened(shard: Shard) -> OpenShard:
 class OpenShard:
     """What is in memory of a shard that is open: file lists, keys, and the arrays' metadata."""
 
-    def __init__(self, tar: str, parts: list[Part], draws_per_sample: int) -> None:
-        self.tar, self.parts, self._draws_per_sample = tar, parts, draws_per_sample
+    def __init__(
+        self, tar: str, parts: list[Part], draws_per_sample: int, caption_tables: CaptionTables | None = None
+    ) -> None:
+        self.tar, self.parts, self._draws_per_sample, self.caption_tables = tar, parts, draws_per_sample, caption_tables
 
     @cached_property
     def buckets(self) -> dict[str, Bucket]:
@@ -112,6 +117,7 @@ class Bucket:
         self.name = name
         self.draws_per_sample = draws_per_sample
         self._tar, self._parts = shard.tar, shard.parts  # not the shard, which holds its buckets: no cycle
+        self._caption_tables = shard.caption_tables
         self._rows = self._common_rows()
         self.num_samples = len(self.keys)
         """Samples: rows of the sample-level arrays."""
@@ -129,12 +135,19 @@ class Bucket:
 
     @cached_property
     def languages(self) -> list[str]:
-        """Languages of which at least one sample has a caption."""
-        return self._parts[0].languages(self.name)
+        """Languages of which at least one sample has a caption; those of a caption table of the tar included."""
+        stored = self._parts[0].languages(self.name)
+        return sorted({*stored, *self._caption_tables.languages(self._tar)}) if self._caption_tables else stored
 
     def captions(self, language: str) -> list[str]:
         """The caption of each sample; empty where there is none."""
-        if language not in self.languages:
+        stored = self._stored_captions(language)
+        if self._caption_tables is None:
+            return stored
+        return self._caption_tables.texts(self._tar, language, self.keys, stored)
+
+    def _stored_captions(self, language: str) -> list[str]:
+        if language not in self._parts[0].languages(self.name):
             return [""] * self.num_samples
         texts = self._parts[0].texts(self.name, f"{CAPTIONS}/{language}")
         return texts if self._rows[0] is None else [texts[row] for row in self._rows[0]]

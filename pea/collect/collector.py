@@ -21,16 +21,23 @@ import torch
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.cache.differences import check_same
 from pea.cache.identity import READING, model_identity
+from pea.collect.drawn_texts import drawn_samples
+from pea.cache.manifest import PartPlace
+from pea.cache.shard import Shard
+from pea.cache.text_statistics import first_captions, write_statistics
 from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
 from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
 from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import Config
-from pea.corpus.samples import Rejected, Sample, TarIdentity, place_in_bucket, read_tar
+from pea.corpus.samples import Rejected, Sample, TarIdentity, read_tar
 from pea.corpus.tars import expected_samples
+from pea.corpus.texts import TextPart
 from pea.cpu import shared_threads
 from pea.errors import IdentityError
 
 _DECODED_AHEAD = 64
+_FEWEST_CAPTIONS = 64
+"""Of fewer, statistics say little of the corpus."""
 _BATCHES_BEHIND = 2
 _BATCHES_AT_ONCE = 2
 _CPU_BATCHES_AT_ONCE = 8
@@ -65,7 +72,7 @@ class Collector:
         self._check_models(cache)
         started, finished = time.monotonic(), Finished()
         self._stopwatch.take()
-        num_expected = expected_samples(task.tar)
+        num_expected = task.tar.num_rows if isinstance(task.tar, TextPart) else expected_samples(task.tar)
         yield Started(num_expected)
         at_once = self._batches_at_once(num_expected)
         made_with = "torch.compile" if self._cache_config.run.compile else ""
@@ -88,8 +95,22 @@ class Collector:
                     yield Done(len(item.keys) if isinstance(item, BucketRows) else 1)
             with self._stopwatch("write"):
                 finished.num_bytes = writer.finish().num_bytes
+        self._describe_text(cache, task.part)
         finished.seconds, finished.stage_seconds = time.monotonic() - started, self._stopwatch.take()
         yield finished
+
+    def _describe_text(self, cache: Cache, part: PartPlan) -> None:
+        """Statistics of the text states of the first tar's first captions, beside the cache, for the adapter's start.
+
+        They come from what is stored of that tar, so that they depend on neither batches nor workers.
+        """
+        if part != cache.manifest.parts[0] or not self._models.has_teacher:
+            return
+        first = Shard(cache.identity.tars_by_name[part.tar], [PartPlace(part, cache.record_path(part))], part.num_draws)
+        captions = first_captions([first], [self._source.source_language])
+        if len(captions) >= _FEWEST_CAPTIONS:
+            with self._stopwatch("text"):
+                write_statistics(cache.directory, self._models.text_statistics(captions))
 
     def _check_models(self, cache: Cache) -> None:
         """Files may have changed since the manifest was written, and on another machine they may be others."""
@@ -104,6 +125,18 @@ class Collector:
     def _decode(
         self, task: Task, expect: TarIdentity, in_flight: Callable[[str], object]
     ) -> Generator[Decoded | Rejected, None, None]:
+        if isinstance(task.tar, TextPart):
+            yield from drawn_samples(
+                self._models,
+                self._cache_config,
+                task.tar,
+                task.part,
+                skip=task.skip,
+                in_flight=in_flight,
+                careful=task.careful,
+                expect=expect,
+            )
+            return
         samples = read_tar(
             task.tar,
             self._source.caption_fields(),
@@ -117,8 +150,7 @@ class Collector:
             with self._stopwatch("decode"):
                 sample = next(samples, None)
                 if isinstance(sample, Sample):
-                    placed = place_in_bucket(sample.image, self._cache_config.buckets, sample.original_size)
-                    item: Decoded | Rejected = Decoded(sample.tar, sample.key, sample.id, sample.captions, placed)
+                    item: Decoded | Rejected = Decoded.of(sample, self._cache_config)
                 elif sample is None:
                     return
                 else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pea.cache.manifest import PartPlan
 from pea.corpus.tars import Place
+from pea.corpus.texts import TextPart
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Task:
     """One tar to be collected."""
 
     part: PartPlan
-    tar: Place
+    tar: Place | TextPart
     skip: Collection[str] = ()
     """Keys that are rejected unread, because they ended their process before."""
     careful: bool = False

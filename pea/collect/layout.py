@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pea.attention.queries import QueryLayout
-from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays
+from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays, trajectory_array
 from pea.config import AttentionConfig, CacheConfig
 from pea.corpus.samples import bucket_name
 from pea.errors import CheckpointError, ConfigError
 from pea.file_names import MODEL_CONFIG
 from pea.models.teacher_parts import pooled_dim_of
-from pea.models.unet import block_shapes, query_shapes, unet_config
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import block_shapes, query_shapes
 from pea.models.vae import vae_config
 from pea.sketch.sketch import Sketch, make_sketch
 
@@ -39,6 +40,8 @@ class BucketLayout:
     """Sketches and types."""
     queries: QueryLayout | None = None
     """None: no queries are kept."""
+    trajectory: bool = False
+    """Whether a record keeps the latents that the teacher was asked about."""
 
     @cached_property
     def sketches(self) -> dict[str, Sketch]:
@@ -72,18 +75,25 @@ class BucketLayout:
             arrays += feature_arrays(block, sketch.arrays, self.config.sketch_for(block).model_dump(mode="json"))
         if self.queries is not None:
             arrays += self.queries.arrays
+        if self.trajectory:
+            arrays.append(trajectory_array(self.latent_shape, self.config.moments_dtype))
         return tuple(arrays)
 
 
-def bucket_layouts(checkpoint: Path, config: CacheConfig, *, teacher: bool = True) -> dict[str, BucketLayout]:
+def bucket_layouts(
+    checkpoint: Path, config: CacheConfig, *, teacher: bool = True, trajectory: bool = False
+) -> dict[str, BucketLayout]:
     """Bucket name -> layout, for a diffusers checkpoint folder. ``teacher`` False: captions and VAE moments only.
+
+    ``trajectory``: records keep the latents that the teacher was asked about.
 
     Raises:
         CheckpointError: the folder has no UNet or VAE configuration.
         ConfigError: a block does not exist, or a bucket's size does not fit the models.
     """
     tokens = _num_tokens(checkpoint) if teacher and config.attention else _NUM_TOKENS
-    return layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config, tokens)
+    found = layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config, tokens)
+    return {name: replace(layout, trajectory=trajectory) for name, layout in found.items()}
 
 
 def layouts_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,31 @@ from torch import Tensor
 
 from pea.attention.queries import DrawnQueries
 from pea.cache import PartPlan
+from pea.cache.schema import NOISY_LATENTS
+from pea.collect.drawing import TextDrawer
 from pea.collect.layout import BucketLayout, bucket_layouts
 from pea.collect.stopwatch import Stopwatch
 from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
-from pea.config import Config
-from pea.corpus.samples import Placed, Rejected, bucket_name
-from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
+from pea.config import CacheConfig, Config
+from pea.corpus.samples import Placed, Rejected, Sample, bucket_name, place_in_bucket
+from pea.corpus.texts import Text
+from pea.draws.recipe import DrawRecipe, checksum, crop_words, draws, latent_noise_batch, noise_batch, record_ids
 from pea.models.compiling import compile_teacher
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
+from pea.models.text_statistics import TextStatistics, encoded_statistics
 from pea.models.unet import Teacher, UNetOutput
-from pea.models.vae import VaeEncoder, sample_latents
+from pea.models.vae import VaeEncoder, sample_latents, vae_scaling_factor
 from pea.sketch.sketch import to_numpy
+
+
+class DrawnText(NamedTuple):
+    """What the teacher drew of a text."""
+
+    latents: npt.NDArray[np.float32]
+    """In the UNet's scale, float32 ``[c, h, w]``."""
+    states: npt.NDArray[np.float32] | None
+    """Of a trajectory: where the part's draws are asked, float32 ``[K, c, h, w]``."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,15 @@ class Decoded:
     sample_id: str
     captions: dict[str, str]
     placed: Placed
+    """Without pixels where the teacher drew it."""
+    drawn: DrawnText | None = None
+
+    @classmethod
+    def of(cls, sample: Sample, cache: CacheConfig) -> Decoded:
+        """A sample in its bucket."""
+        crop = crop_words(cache.seed, sample.id) if cache.crop == "random" else None
+        placed = place_in_bucket(sample.image, cache.buckets, sample.original_size, crop)
+        return cls(sample.tar, sample.key, sample.id, sample.captions, placed)
 
     def reject(self, reason: str, detail: str) -> Rejected:
         """The same sample, left out."""
@@ -72,7 +94,7 @@ class BucketRows:
 
 
 class FrozenModels:
-    """VAE, English encoders and teacher on one device. For the culture corpus only the VAE is loaded."""
+    """VAE, English encoders and teacher on one device; for the culture corpus only the VAE, for texts alone no VAE."""
 
     def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
         """``corpus``: ``parallel`` or ``culture``.
@@ -85,8 +107,20 @@ class FrozenModels:
         self.config, self.device = config, device
         self.stopwatch = Stopwatch()
         checkpoint, dtype = config.teacher.folder, getattr(torch, config.teacher.dtype)
-        self.layouts = bucket_layouts(checkpoint, config.cache, teacher=corpus == "parallel")
-        self._vae = VaeEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
+        texts = corpus == "parallel" and config.corpora.parallel.texts is not None
+        drawing = config.corpora.parallel.drawing
+        self.layouts = bucket_layouts(
+            checkpoint,
+            config.cache,
+            teacher=corpus == "parallel",
+            trajectory=texts and drawing.form == "trajectory",
+        )
+        self._scaling_factor = vae_scaling_factor(checkpoint)
+        self._vae = (
+            None if texts else VaeEncoder.from_checkpoint(checkpoint, getattr(torch, config.teacher.vae_dtype), device)
+        )
+        self.drawer: TextDrawer | None = None
+        """Draws texts, where they are the corpus."""
         self._teacher: Teacher | None = None
         if corpus == "parallel":
             self._language = config.corpora.parallel.source_language
@@ -102,6 +136,38 @@ class FrozenModels:
             self._recipe = DrawRecipe(
                 config.cache.seed, config.cache.caption_drop_rate, num_timesteps, config.cache.noise_offset
             )
+            if texts:
+                self.drawer = TextDrawer(self._teacher, self._empty, drawing, self._recipe)
+
+    def draw(self, texts: Sequence[Text], bucket: tuple[int, int], part: PartPlan) -> list[Decoded]:
+        """Let the teacher draw texts as images of one bucket (height, width) px, for the draws of a part."""
+        assert self.drawer is not None
+        layout, ids = self.layouts[bucket_name(bucket)], [text.id for text in texts]
+        time_ids = np.array([*bucket, 0, 0, *bucket], dtype=np.int64)
+        with self.stopwatch("text"):
+            conditioning = self._english.encode([text.captions[self._language] for text in texts])
+        timesteps = None
+        if layout.trajectory:
+            timesteps = np.stack([draws(self._recipe, each, part.draw_start, part.draw_stop).timestep for each in ids])
+        with self.stopwatch("drawing"):
+            repeated = torch.from_numpy(np.tile(time_ids, (len(texts), 1))).to(self.device)
+            latents, states = self.drawer.draw(ids, conditioning, repeated, layout.latent_shape, timesteps)
+        placed = Placed(np.empty((3, 0, 0), dtype=np.float32), bucket, time_ids)
+        found = [DrawnText(each, None if states is None else states[row]) for row, each in enumerate(latents)]
+        return [
+            Decoded(text.tar, text.key, text.id, text.captions, placed, each)
+            for text, each in zip(texts, found, strict=True)
+        ]
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a teacher, and its English encoders with it."""
+        return self._teacher is not None
+
+    @torch.inference_mode()
+    def text_statistics(self, captions: Sequence[str]) -> TextStatistics:
+        """Statistics of the English text states of captions."""
+        return encoded_statistics(self._english.encode, captions)
 
     @torch.inference_mode()
     def answer(self, batch: Sequence[Decoded], part: PartPlan) -> tuple[BucketRows | None, list[Rejected]]:
@@ -131,11 +197,19 @@ class FrozenModels:
     def _moments(self, batch: Sequence[Decoded]) -> tuple[Tensor, Tensor, Arrays, Mask]:
         """Mean and std float32 ``[S, c, h, w]``, what is stored of them, and which samples' are finite ``[S]``."""
         with self.stopwatch("vae"):
-            mean, std = self._vae.encode(torch.from_numpy(np.stack([item.placed.pixels for item in batch])))
+            mean, std = self._encode(batch)
             dtype = getattr(torch, self.config.cache.moments_dtype)
             stored = {"latents_mean": mean.to(dtype), "latents_std": std.to(dtype)}
             healthy = finite(*stored.values()).cpu().numpy()
             return mean, std, {name: to_numpy(values) for name, values in stored.items()}, healthy
+
+    def _encode(self, batch: Sequence[Decoded]) -> tuple[Tensor, Tensor]:
+        """Mean and std of the VAE's posterior, float32 ``[S, c, h, w]``; of what was drawn, the latents and 0."""
+        if self._vae is not None:
+            return self._vae.encode(torch.from_numpy(np.stack([item.placed.pixels for item in batch])))
+        drawn = np.stack([item.drawn.latents for item in batch if item.drawn is not None])
+        mean = torch.from_numpy(drawn).to(self.device) / self._scaling_factor
+        return mean, torch.zeros_like(mean)
 
     def _records(
         self,
@@ -151,7 +225,7 @@ class FrozenModels:
         columns: dict[str, list[npt.NDArray[Any]]] = defaultdict(list)
         for draw in range(part.draw_start, part.draw_stop):
             sample_ids = [item.sample_id for item in batch]
-            drawn = self._draw(sample_ids, draw, mean.shape[1:])
+            drawn = self._draw(sample_ids, draw, mean.shape[1:]) | self._states(batch, draw - part.draw_start)
             queries = self._draw_queries(layout, part, sample_ids, draw)
             output = self._ask(mean, std, drawn, conditioning, time_ids, queries)
             with self.stopwatch("sketch"):
@@ -164,6 +238,11 @@ class FrozenModels:
         del columns["noise"], columns["latent_noise"]
         records = {name: np.stack(rows, axis=1) for name, rows in columns.items()}
         return {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in records.items()}, healthy
+
+    def _states(self, batch: Sequence[Decoded], number: int) -> Arrays:
+        """Of a trajectory, the latents that one draw of each sample asks about, as stored: ``[S, c, h, w]``."""
+        states = [item.drawn.states[number] for item in batch if item.drawn and item.drawn.states is not None]
+        return {NOISY_LATENTS: np.stack(states).astype(self.config.cache.moments_dtype)} if states else {}
 
     def _draw_queries(
         self, layout: BucketLayout, part: PartPlan, sample_ids: Sequence[str], draw: int
@@ -201,9 +280,12 @@ class FrozenModels:
         """The teacher's answer to one draw of each sample."""
         assert self._teacher is not None
         with self.stopwatch("teacher"):
-            latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._vae.scaling_factor)
             timesteps = self._tensor(drawn["timestep"])
-            noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
+            if NOISY_LATENTS in drawn:
+                noisy = self._tensor(drawn[NOISY_LATENTS]).float()
+            else:
+                latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._scaling_factor)
+                noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
             text = self._drop(conditioning, self._tensor(drawn["caption_dropped"]))
             positions = {} if queries is None else queries.positions
             places = {name: self._tensor(rows) for name, rows in positions.items()}

@@ -129,6 +129,9 @@ class CacheConfig(Section):
     """Stored type of the VAE's mean and standard deviation."""
     buckets: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(default=((512, 512),), min_length=1)
     """Image sizes ``[height_px, width_px]``; each image goes to the one of nearest aspect ratio."""
+    crop: Literal["centre", "random"] = "centre"
+    """What of an image that is wider or higher than its bucket is kept; ``random``: a place drawn once for the sample,
+    as the original draws one for SDXL at every look."""
     max_aspect_ratio: Annotated[float, Field(ge=1.0)] = 4.0
     """Images whose longer side is more than this many times the shorter one are dropped."""
     max_image_pixels: PositiveInt = 67_108_864

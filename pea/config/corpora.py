@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
-from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules
+from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules, TextSource
 from pea.errors import CheckpointError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
+from pea.storage.single_file import folder_of_single_file
 
 
 class TeacherConfig(Section):
     """The frozen diffusion model that is distilled."""
 
     checkpoint: SetupPath
-    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...), or
-    ``org/name@revision`` of the Hugging Face hub."""
+    """Folder of a diffusers pipeline in the standard layout (``unet/``, ``vae/``, ``text_encoder/``, ...),
+    ``org/name@revision`` of the Hugging Face hub, or a single ``.safetensors`` file of SD1, SD2 or SDXL in the original
+    layout."""
+    config: SetupPath | None = None
+    """Folder or ``org/name@revision`` of a pipeline that lends a single file its configurations and tokenizers. Null:
+    one of the same kind in the hub's cache on this machine."""
     unet: SetupPath | None = None
     """Folder of another UNet that takes the checkpoint's place, or of a pipeline that has it, or its
     ``org/name@revision``."""
     vae: SetupPath | None = None
     """The same of a VAE."""
     dtype: FloatDtype = "float32"
-    """Floating point type in which the teacher runs while its answers are cached."""
+    """Floating point type in which the teacher runs while its answers are cached. On a GPU ``float16`` costs as much as
+    ``bfloat16`` and is nearer to ``float32``, as the original runs it; a CPU has no quick ``float16``."""
+    vae_dtype: FloatDtype = "float32"
+    """The same of the VAE, ``float32`` as in the original code: in ``bfloat16``, the standard deviation of its answers
+    moves by some 3 %. A VAE that overflows in ``float16`` (``force_upcast``) never runs in it."""
 
     @property
     def folder(self) -> Path:
@@ -38,11 +48,11 @@ class TeacherConfig(Section):
         """
         base = local_folder(self.checkpoint)
         if base.is_file():
+            config = None if self.config is None else local_folder(self.config, weights=False)
+            base = folder_of_single_file(base, config)
+        elif self.config is not None:
             raise CheckpointError(
-                "a single file says neither its configuration nor its tokenizer",
-                where=base,
-                expected="a folder in diffusers' layout",
-                remedy="Make one of it once: from_single_file(...) and save_pretrained(...) of its diffusers pipeline.",
+                "teacher.config is for single files alone", where=base, remedy="Leave it out: this folder has its own."
             )
         parts = {name: local_folder(place) for name, place in self._parts().items()}
         return assembled_folder(base, parts) if parts else base
@@ -59,25 +69,73 @@ class TeacherConfig(Section):
     def absolute(self) -> TeacherConfig:
         """The same for another working directory."""
         places = {"checkpoint": self.checkpoint, **self._parts()}
+        places |= {} if self.config is None else {"config": self.config}
         return self.model_copy(
             update={name: place if is_hub_id(place) else place.resolve() for name, place in places.items()}
         )
 
 
-class CorpusConfig(Section):
-    """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``."""
+class DrawingConfig(Section):
+    """How the teacher draws the images of a corpus of texts."""
 
-    tars: tuple[TarPattern, ...] = Field(min_length=1)
+    form: Literal["generated", "trajectory"] = "generated"
+    """``generated``: the drawn latents are treated as an image's: noise is added for every record. ``trajectory``:
+    records are states of the drawing itself, which are stored."""
+    steps: PositiveInt = 12
+    """Steps of the denoising."""
+    guidance: Annotated[float, Field(ge=1.0)] = 5.0
+    """Scale of the classifier-free guidance; 1: none."""
+    rows_per_part: PositiveInt = 1024
+    """Rows of the table that make one part, which takes the place of a tar."""
+
+    @property
+    def passes(self) -> int:
+        """Passes of the UNet for each text."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
+
+class CorpusConfig(Section):
+    """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``; or texts alone."""
+
+    tars: tuple[TarPattern, ...] = ()
     """Paths and URLs of the tars, plain or with gzip; ``*`` and ``{00000..00099}`` stand for many. Tars are used by
     name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its tars."""
+    texts: TarPattern | tuple[TarPattern, ...] | None = None
+    """In place of tars, for the parallel corpus: tables of captions (CSV, TSV, JSONL, Parquet) whose images the teacher
+    draws. ``captions`` then names columns; empty: those that are named by languages, or an object ``captions``."""
+    id_column: str | None = None
+    """Column of such a table that names its rows; null: ``id`` or ``key`` where it has one, else the text's digest."""
+    drawing: DrawingConfig = DrawingConfig()
+    """How the teacher draws them."""
     source_language: str = "en"
     """Language whose caption drives the teacher. For the culture corpus: the language its captions are in."""
     captions: dict[str, str] = Field(default_factory=dict)
     """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
 
+    caption_tables: tuple[TarPattern, ...] = ()
+    """Folders with a table of captions for each tar, as `pea data captions`, `clean` and `translate` write them. Read
+    in training, beside the cache: they add languages, and replace captions, but never those in the source language,
+    which the teacher has read."""
     image_formats: tuple[ImageFormat, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
     """Formats that may be decoded, whatever a file is called; each further one is a further decoder that strangers'
     bytes reach."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.tars) == (self.texts is not None) or self.texts == ():
+            raise ValueError("needs tars, or texts in place of them")
+        if self.texts is None and (self.id_column is not None or self.drawing != DrawingConfig()):
+            raise ValueError("id_column and drawing need texts")
+        return self
+
+    @property
+    def text_source(self) -> TextSource | None:
+        """The tables, where texts take the place of tars."""
+        if self.texts is None:
+            return None
+        places = (self.texts,) if isinstance(self.texts, str) else self.texts
+        captions = tuple(self.captions.items())
+        return TextSource(places, captions, self.source_language, self.id_column, self.drawing.rows_per_part)
 
     def reading_rules(self, limits: CacheConfig) -> ReadingRules:
         """How its tars are read."""
@@ -100,3 +158,9 @@ class CorporaConfig(Section):
     """Images with an English and a native caption: distilled from the teacher."""
     culture: CorpusConfig | None = None
     """Images with a native caption only: the ordinary diffusion loss."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.culture is not None and self.culture.texts is not None:
+            raise ValueError("culture: texts alone have nothing that the teacher could not draw without them")
+        return self

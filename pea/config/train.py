@@ -7,6 +7,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from pea.config.phases import PhaseConfig, PhaseKind
+from pea.config.placeholders import SetupPath
 from pea.config.section import Fraction, Section, Timesteps
 from pea.storage.local_copies import DEFAULT_BYTES
 
@@ -30,8 +31,8 @@ class TrainConfig(Section):
     phases: tuple[PhaseConfig, ...] = ()
     """What the run consists of, in order; empty: one phase of kind ``unet``. Without a phase of that kind, the adapter
     is published as the last one leaves it."""
-    steps: PositiveInt = 10_000
-    """Optimizer steps of a phase."""
+    steps: PositiveInt | None = None
+    """Optimizer steps of a phase. Null: by a rule, as many as take 800 records for every root of a parallel sample."""
     max_minutes: PositiveFloat | None = None
     """End after this time in the loops of all phases, resumed parts included; the adapter is published as it is."""
     batch_size: PositiveInt = 32
@@ -48,8 +49,9 @@ class TrainConfig(Section):
     all."""
     culture_timesteps: Timesteps | None = None
     """Culture rows draw these timesteps only, ``[first, end]``; null: all."""
-    learning_rate: PositiveFloat = 1e-4
-    """Peak learning rate of AdamW."""
+    learning_rate: PositiveFloat | None = None
+    """Peak learning rate of AdamW. Null: by a rule, 2e-3 at 64 records a step and an adapter of width 512; it grows
+    with the root of the records a step, up to 256, and falls with the width."""
     weight_decay: NonNegativeFloat = 0.01
     """Weight decay of AdamW."""
     adam_beta2: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999
@@ -59,15 +61,15 @@ class TrainConfig(Section):
     """Steps over which the learning rate rises linearly."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """Learning rate after the warmup."""
-    max_grad_norm: PositiveFloat = 1.0
-    """Gradients are clipped to this norm."""
+    max_grad_norm: PositiveFloat | None = 1.0
+    """Gradients are clipped to this norm; null, as in the original code, leaves them as they are."""
     noise_pred_weight: NonNegativeFloat = 1.0
     """Weight of the distillation loss on the noise prediction (the paper's lambda_L)."""
     feature_weight: NonNegativeFloat = 0.1
     """Weight of the distillation loss on the features (the paper's lambda_FL)."""
     block_weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """Block -> factor on its share of the feature loss; 1 where absent, and 0 leaves the block out."""
-    feature_scale: Literal["raw", "relative"] = "raw"
+    feature_scale: Literal["raw", "relative"] = "relative"
     """``relative`` divides a block's feature error by the mean square of the teacher's features there, so that a block
     of large values drowns neither the others nor the other losses; ``raw`` is the paper's sum."""
     diffusion_weight: NonNegativeFloat = 1.0
@@ -103,6 +105,12 @@ class TrainConfig(Section):
     """Consecutive steps without a finite loss after which the run stops; fewer are skipped and counted."""
     resume: Literal["auto", "never", "must"] = "auto"
     """Go on from the newest saved state of the same run: if there is one, never, or fail if there is none."""
+    init: Literal["scaled", "torch"] = "scaled"
+    """The adapter before the first step. ``scaled``: torch's initial weights, with the outputs scaled to the spread of
+    the teacher's English text states; ``torch``: those weights as they are, as in the original code."""
+    init_from: SetupPath | None = None
+    """Adapter that the run starts from: its folder, or ``org/name@revision``. It must be for the same text encoder,
+    read alike, for a diffusion model of the same kind, and of the sizes in `student.adapter`. Null: initial weights."""
     seed: NonNegativeInt = 0
     """Seed of the adapter's initial weights and of the order of the records."""
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -119,8 +127,10 @@ class TrainConfig(Section):
     """Steps between two measurements of the loss on the held-out samples."""
     validation_batches: PositiveInt = 16
     """Batches of held-out samples that are measured, always the same."""
+    patience: PositiveInt | None = None
+    """End after so many measurements in a row without a lower loss than the lowest; null: only after all steps."""
     sample_every_steps: NonNegativeInt = 0
-    """Steps between two pictures of `sample_prompts`, in `adapter/samples`; 0: none."""
+    """Steps between two pictures of `sample_prompts`, in `training/samples`; 0: none."""
     sample_prompts: tuple[str, ...] = ()
     """Prompts of these pictures, in the student's language."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -138,9 +148,15 @@ class TrainConfig(Section):
     this size of all copies there; 0 keeps none."""
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _check_what_needs_another(self) -> Self:
         if self.sample_every_steps and not self.sample_prompts:
             raise ValueError("sample_every_steps needs sample_prompts")
+        if self.patience is not None and not self.validation_fraction:
+            raise ValueError("patience needs a validation_fraction")
+        return self
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         kinds = [phase.kind for phase in self.phases]
         if "unet" in kinds[:-1]:
             raise ValueError("a phase of kind unet can only be the last one")

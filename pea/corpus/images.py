@@ -156,11 +156,15 @@ def choose_bucket(height: int, width: int, buckets: Sequence[tuple[int, int]]) -
 
 
 def place_in_bucket(
-    image: Image.Image, buckets: Sequence[tuple[int, int]], original_size: tuple[int, int] | None = None
+    image: Image.Image,
+    buckets: Sequence[tuple[int, int]],
+    original_size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
 ) -> Placed:
-    """Resize an RGB image to cover its bucket and cut the centre out.
+    """Resize an RGB image to cover its bucket and cut the bucket out of it.
 
     ``original_size``: (H, W) in px that the image had before it became what it is here; None: it was never another.
+    ``crop``: numbers in [0, 2**64) that choose the place from above and from the left; None: the centre.
     """
     width, height = image.size
     target_height, target_width = choose_bucket(height, width, buckets)
@@ -172,7 +176,10 @@ def place_in_bucket(
         new_height = max(target_height, round(height * target_width / width))
     if (new_width, new_height) != (width, height):
         image = image.resize((new_width, new_height), Image.Resampling.LANCZOS)
-    top, left = (new_height - target_height) // 2, (new_width - target_width) // 2
+    spare = (new_height - target_height, new_width - target_width)
+    top, left = (room // 2 for room in spare)
+    if crop is not None:
+        top, left = ((word * (room + 1)) >> 64 for word, room in zip(crop, spare, strict=True))
     cut = np.asarray(image)[top : top + target_height, left : left + target_width]
     pixels = np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(127.5) - np.float32(1)
     time_ids = np.array([*(original_size or (height, width)), top, left, target_height, target_width], dtype=np.int64)

@@ -12,6 +12,8 @@ from pea.errors import CorpusError, LocationMissingError
 from pea.storage.location import Location
 from pea.storage.patterns import find
 
+_NAMED = 20
+"""Missing tars that one error names."""
 _PREFIX = re.compile(r"([A-Za-z0-9_-]{1,64})::(.+)", re.DOTALL)
 
 
@@ -53,13 +55,18 @@ def expand_tars(patterns: Sequence[str]) -> list[Tar]:
     00000.tar, 00001.tar, ... can be one.
 
     Raises:
-        CorpusError: a pattern matches nothing, or two tars have one name.
+        CorpusError: patterns match nothing, each of which is named, or two tars have one name.
         LocationError: a malformed pattern or URL.
         StorageError: a store cannot be listed.
     """
     found: dict[str, Tar] = {}
+    missing = list[CorpusError]()
     for pattern in patterns:
-        prefix, matches = _matches(pattern)
+        try:
+            prefix, matches = _matches(pattern)
+        except CorpusError as error:
+            missing.append(error)
+            continue
         for location in matches:
             tar = Tar(prefix + tar_name(location), location)
             other = found.setdefault(tar.name, tar)
@@ -69,6 +76,10 @@ def expand_tars(patterns: Sequence[str]) -> list[Tar]:
                     got=f"{other} and {tar}",
                     remedy="Tell them apart by a prefix in corpora.*.tars: `NAME::PATTERN`.",
                 )
+    if len(missing) > 1:
+        raise CorpusError(f"{len(missing)} patterns match no tar", got=" | ".join(map(str, missing[:_NAMED])))
+    if missing:
+        raise missing[0]
     return [found[name] for name in sorted(found)]
 
 

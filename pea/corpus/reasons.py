@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 REASONS = {
     "key_duplicate": "the tar has this key before; the first one counts",
     "key_not_utf8": "the file name is not UTF-8",
@@ -23,6 +25,7 @@ REASONS = {
     "languages_too_many": "more than 256 languages in the json, or in the tar; name those wanted in corpora.*.captions",
     "nonfinite_latents": "the VAE answered NaN or infinity (common with the SDXL VAE in float16)",
     "nonfinite_teacher": "a text encoder or the UNet answered NaN, infinity, or more than its type holds",
+    "row_unreadable": "a row of a table with another number of fields than the header, or that is no JSON object",
     "process_killed": "the sample ended its process more often than cache.run.max_tries allows",
     "removed": "taken down with `pea inspect remove`",
 }
@@ -38,3 +41,17 @@ class BadSampleError(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason)
         self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A sample that is left out, and why."""
+
+    tar: str
+    """Name of the tar."""
+    key: str
+    """WebDataset ``__key__``."""
+    reason: str
+    """Code from ``REASONS``."""
+    detail: str = ""
+    """What was found."""

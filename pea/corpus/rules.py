@@ -10,6 +10,9 @@ READING_VERSION = 2
 """Goes up whenever another sample would be kept, or the same one with another key or record. Version 1 is what caches
 without the identity's field ``corpus.reading`` were made with."""
 
+TEXT_READING_VERSION = 1
+"""The same for tables of texts."""
+
 ImageFormat = Literal["JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000", "TIFF"]
 """Formats, as Pillow names them, whose decoders may be let loose on a corpus; none starts another program."""
 
@@ -59,6 +62,25 @@ class ReadingRules:
         """The part of a cache's identity that is said nowhere else in it."""
         formats = sorted(self.image_formats)
         return {"version": READING_VERSION, "image_formats": formats, "max_file_bytes": self.max_file_bytes}
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """Which tables, and what is read of them."""
+
+    places: tuple[str, ...]
+    """Paths, URLs and patterns."""
+    captions: tuple[tuple[str, str], ...]
+    """Language and column; empty: the object ``captions``, or the columns that are named by languages."""
+    source_language: str
+    """Of the texts that the teacher draws."""
+    id_column: str | None
+    """None: ``id`` or ``key``, where the table has it."""
+    rows_per_part: int
+
+    def identity(self) -> dict[str, Any]:
+        """The part of a cache's identity that is said nowhere else in it."""
+        return {"version": TEXT_READING_VERSION, "kind": "texts"}
 
 
 def extensions_of(formats: tuple[ImageFormat, ...]) -> tuple[str, ...]:

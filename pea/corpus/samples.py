@@ -24,7 +24,7 @@ from pea.corpus.images import (
     read_image,
     to_rgb,
 )
-from pea.corpus.reasons import REASONS, BadSampleError
+from pea.corpus.reasons import REASONS, BadSampleError, Rejected
 from pea.corpus.rules import JSON, MAX_JSON_BYTES, ReadingRules
 from pea.corpus.tars import (
     OpenTar,
@@ -59,20 +59,6 @@ class Sample:
     def id(self) -> str:
         """What names the sample everywhere: tar and key."""
         return sample_id(self.tar, self.key)
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A sample that is left out, and why."""
-
-    tar: str
-    """Name of the tar."""
-    key: str
-    """WebDataset ``__key__``."""
-    reason: str
-    """Code from ``REASONS``."""
-    detail: str = ""
-    """What was found."""
 
 
 def read_tar(

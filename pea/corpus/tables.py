@@ -113,6 +113,11 @@ def is_table(name: str) -> bool:
     return _ending(name) in _IN_FOLDERS
 
 
+def table_stem(name: str) -> str | None:
+    """``00000`` of ``00000.jsonl.gz``; None: no table, or a hidden one."""
+    return Path(name.removesuffix(".gz")).stem if is_table(name) and not name.startswith(".") else None
+
+
 def _found(places: Sequence[TablePlace]) -> Iterator[Location]:
     for place in places:
         try:
@@ -175,4 +180,4 @@ def _open(location: Location, options: TextOptions) -> TableFile:
         raise CorpusError("cannot read the table", where=location, got=error) from error
 
 
-__all__ = ["BadRow", "Row", "Table", "TablePlace", "is_table", "open_table"]
+__all__ = ["BadRow", "Row", "Table", "TablePlace", "is_table", "open_table", "table_stem"]

@@ -18,7 +18,7 @@ from pea.collect.layout import BucketLayout
 from pea.costs.caching import query_bytes
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
-from pea.models.unet import unet_on_meta
+from pea.models.unet_shapes import unet_on_meta
 
 
 def attention_costs(unet: Mapping[str, Any], layout: BucketLayout, num_draws: int) -> dict[str, float] | None:

@@ -23,7 +23,8 @@ from pea.cache.schema import NOISE_PRED, ArraySpec, block_of, gains_by_compressi
 from pea.collect.layout import BucketLayout
 from pea.file_names import MODEL_CONFIG
 from pea.models.teacher_parts import pooled_dim_of
-from pea.models.unet import unet_config, unet_on_meta
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import unet_on_meta
 from pea.models.vae import vae_config
 
 NUM_TOKENS = 77

@@ -109,6 +109,22 @@ def latent_noise_batch(
     return _normal_batch(recipe.seed, "latent", sample_ids, draw_indices, shape)
 
 
+def start_noise_batch(recipe: DrawRecipe, sample_ids: Sequence[str], shape: Sequence[int]) -> FloatArray:
+    """What the teacher's drawing of n texts starts from, standard normal: float32 [n, *shape]."""
+    return _normal_batch(recipe.seed, "drawing", sample_ids, [0] * len(sample_ids), shape)
+
+
+def drawn_choice(recipe: DrawRecipe, sample_id: str, count: int) -> int:
+    """One of ``count`` shapes for the drawing of a text, each as likely."""
+    return (int(_words(recipe.seed, "shape", sample_id, 0, 1)[0]) * count) >> 64
+
+
+def crop_words(seed: int, sample_id: str) -> tuple[int, int]:
+    """Two random numbers in [0, 2**64), for where a sample's image is cropped: from above and from the left."""
+    from_above, from_left = _words(seed, "crop", sample_id, 0, 2).tolist()
+    return from_above, from_left
+
+
 def checksum(values: FloatArray) -> int:
     """Checksum (CRC-32 of the little-endian float32 bytes) of one record's noise."""
     return zlib.crc32(np.ascontiguousarray(values, dtype="<f4").tobytes())

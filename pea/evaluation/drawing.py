@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import numpy.typing as npt
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, ConfigError
 from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
 from pea.models.teacher_parts import check_teacher
@@ -58,6 +59,17 @@ class Drawer:
         self._has_changes = False
         self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
         self.pipe.unet.to(memory_format=torch.channels_last)
+
+    def check_size(self, size_px: tuple[int, int] | None) -> None:
+        """Refuse a height and width that are no whole number of latents.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        step = self.pipe.vae_scale_factor
+        if size_px and any(side % step or not side for side in size_px):
+            height, width = size_px
+            raise ConfigError("a size that cannot be drawn", expected=f"multiples of {step}", got=f"{width}x{height}")
 
     def load_changes(self, folder: Path) -> None:
         """Take in what training changed in the UNet, where an adapter's folder holds that."""
@@ -106,10 +118,18 @@ class Drawer:
         return pixels
 
 
-def save_picture(path: Path, image: Image.Image) -> None:
+def save_image(path: Path, image: npt.NDArray[np.uint8], description: Mapping[str, str]) -> None:
+    """One image uint8 `[H, W, 3]` as a PNG that says what made it, in text chunks of UTF-8 (iTXt)."""
+    texts = PngInfo()
+    for name, text in description.items():
+        texts.add_itxt(name, text.encode(errors="replace").decode())  # a command line may hold half a character
+    save_picture(path, Image.fromarray(image), pnginfo=texts)
+
+
+def save_picture(path: Path, image: Image.Image, **options: Any) -> None:
     """Write a PNG; a reader, or a crash, meets the former file or this one and nothing between."""
     data = io.BytesIO()
-    image.save(data, "PNG")
+    image.save(data, "PNG", **options)
     Location.parse(path).write_bytes(data.getvalue())
 
 

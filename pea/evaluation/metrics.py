@@ -87,10 +87,16 @@ def score(wanted: Sequence[Mapping[str, str]], read: Mapping[str, Sequence[str]]
     groups = [attributes_of_row.get(CONCEPT, f"prompt {row}") for row, attributes_of_row in enumerate(wanted)]
     mean = sum(accuracy.accuracy for accuracy in attributes.values()) / len(names)
     concepts = {
-        concept: average([shares[row] for row, group in enumerate(groups) if group == concept]).within(0.0, 1.0)
-        for concept in sorted({group for group, asked in zip(groups, wanted, strict=True) if CONCEPT in asked})
+        name: _of_group(name, shares, groups) for name in sorted({each[CONCEPT] for each in wanted if CONCEPT in each})
     }
     return Score(_interval(mean, errors, groups), attributes, concepts, shares)
+
+
+def _of_group(group: str, shares: Sequence[float], groups: Sequence[str]) -> Accuracy:
+    """The mean of the prompts of one concept, which are independent of each other."""
+    own = [share for share, each in zip(shares, groups, strict=True) if each == group]
+    mean = sum(own) / len(own)
+    return _interval(mean, [(share - mean) / len(own) for share in own], [str(number) for number in range(len(own))])
 
 
 def _interval(mean: float, errors: Sequence[float], groups: Sequence[str]) -> Accuracy:

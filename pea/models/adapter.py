@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import FrozenDict, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
+from pea.models.adapter_files import read_adapter_tensors
 from pea.models.conditioning import Conditioning
 from pea.models.loading import check_loading_info, load_part
 from pea.models.teacher_parts import pooled_dim_of
@@ -49,6 +50,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         prediction_type: str | None = None,  # noqa: ARG002
         languages: list[str] | None = None,  # noqa: ARG002
         weights: str | None = None,  # noqa: ARG002
+        start: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> None:
         """Sizes; from `max_tokens` on, records of what it was trained with.
 
@@ -66,6 +68,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             prediction_type: of the diffusion model.
             languages: of the prompts.
             weights: digest of the tensors that were saved; ``save_pretrained`` puts it in.
+            start: how the training started: `init`, and of a scaled start its factors and the statistics' digest.
         """
         super().__init__()
         widths = [input_dim] + [hidden_size] * num_layers
@@ -91,6 +94,8 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """As of any diffusers model, as safetensors; `config.json` comes last and holds the weights' digest."""
+        own = {name: value for name, value in self.config.items() if name != "_name_or_path"}
+        self._internal_dict = FrozenDict(own)  # without the folder that it was loaded from
         push, _ = options.pop("push_to_hub", False), options.pop("safe_serialization", True)
         super().save_pretrained(str(folder), safe_serialization=True, **options)
         self.register_to_config(weights=digest_of(Path(folder)))
@@ -134,21 +139,32 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         adapter.requires_grad_(False).eval()
         return adapter
 
-    def check_base(self, unet: Mapping[str, Any], where: object) -> None:
-        """Refuse a diffusion model that reads text of another shape; `unet`: its configuration.
+    def check_base(self, unet: Mapping[str, Any], where: object, prediction_type: str | None = None) -> None:
+        """Refuse a diffusion model that reads text of another shape, or predicts something else.
+
+        `unet`: its configuration. `prediction_type`: of its scheduler; None: not known.
 
         Raises:
             CheckpointError: it does.
         """
         own = (self.config.cross_attention_dim, self.config.pooled_dim)
         asked = (int(unet.get("cross_attention_dim", 1280)), pooled_dim_of(unet))
+        base = (self.config.base_model or {}).get("name")
+        as_base = f", as {base} has" if base else ""
         if own != asked:
-            base = (self.config.base_model or {}).get("name")
             raise CheckpointError(
                 "the adapter was trained for a diffusion model of another shape",
                 where=where,
-                expected=f"text states of width {own[0]}, pooled {own[1]}" + (f", as {base} has" if base else ""),
+                expected=f"text states of width {own[0]}, pooled {own[1]}{as_base}",
                 got=f"{asked[0]}, pooled {asked[1]}",
+            )
+        predicts = self.config.prediction_type
+        if None not in (prediction_type, predicts) and prediction_type != predicts:
+            raise CheckpointError(
+                "the adapter was trained for a diffusion model of another prediction type",
+                where=where,
+                expected=f"{predicts}{as_base}",
+                got=prediction_type,
             )
 
 
@@ -182,14 +198,15 @@ def new_adapter(
 
 
 def convert_official(path: Path) -> PEA:
-    """The adapter in an official checkpoint (`proj_0_*/pytorch_model.bin`); sizes are read off its tensors.
+    """The adapter in an official checkpoint (`proj_0_*/pytorch_model.bin`), or in what a trainer made around it.
+
+    Sizes are read off its tensors; `read_adapter_tensors` says which forms.
 
     Raises:
         CheckpointError: the file cannot be read as plain tensors, or has other keys than the published layout.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = {str(name): tensor.float() for name, tensor in state.items()}
+        tensors = read_adapter_tensors(path)
         linears = sorted((n for n in tensors if n.startswith("projector.")), key=lambda name: int(name.split(".")[1]))
         adapter: PEA = PEA(
             input_dim=len(tensors["layernorm.weight"]),

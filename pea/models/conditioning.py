@@ -17,6 +17,11 @@ class Conditioning(NamedTuple):
     pooled_prompt_embeds: Tensor | None
     """float `[B, P]`, added to the time embedding; None for SD1.5-shaped teachers."""
 
+    def take(self, rows: Sequence[int]) -> Conditioning:
+        """Some rows, in this order."""
+        pooled = self.pooled_prompt_embeds
+        return Conditioning(self.encoder_hidden_states[list(rows)], None if pooled is None else pooled[list(rows)])
+
 
 def on_device(states: Sequence[Tensor | None], device: torch.device | str) -> Conditioning:
     """Hidden states `[B, L, D]` and pooled embedding `[B, P]` (or None), as a conditioning on `device`."""

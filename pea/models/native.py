@@ -75,6 +75,11 @@ class NativeEncoder:
         return self.reading.max_tokens
 
     @property
+    def parts(self) -> tuple[NativeEncoder, ...]:
+        """The encoders that read a caption: this one."""
+        return (self,)
+
+    @property
     def folder(self) -> Path | None:
         """Where it was loaded from, for messages."""
         return self.source.folder if self.source else None

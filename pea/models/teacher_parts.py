@@ -132,7 +132,7 @@ def check_vae(config: Mapping[str, Any], where: object) -> None:
 
 
 def vae_dtype(config: Mapping[str, Any], dtype: str) -> str:
-    """Type that the VAE runs in where the teacher runs in `dtype`: one that overflows in half precision, in float32.
+    """Type that the VAE runs in where `dtype` is asked for: one that overflows in half precision, in float32.
 
     Source: diffusers `AutoencoderKL`, where `force_upcast` is true by default.
     """

@@ -124,6 +124,20 @@ class Teacher:
         queries = {name: captured[f"{name}.to_q"] for name in layers}
         return UNetOutput(noise_pred, {name: captured[name] for name in self.blocks}, queries)
 
+    def predict(
+        self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Conditioning, time_ids: Tensor | None = None
+    ) -> Tensor:
+        """The prediction of ``forward`` alone: nothing of the pass is kept."""
+        dtype, device = self.unet.dtype, noisy_latents.device
+        prediction: Tensor = self.unet(
+            noisy_latents.to(dtype),
+            timesteps.to(device),
+            encoder_hidden_states=conditioning.encoder_hidden_states.to(dtype),
+            added_cond_kwargs=self._added(conditioning, time_ids),
+            return_dict=False,
+        )[0]
+        return prediction
+
     @contextmanager
     def changing(self, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
         """Within the block, the output of a layer (a module path) is what `change` makes of it."""
@@ -235,44 +249,3 @@ def load_schedule(folder: Path) -> DDPMScheduler:
         CheckpointError: there is none, or it is of another kind.
     """
     return DDPMScheduler(**schedule_fields(folder))
-
-
-def unet_on_meta(config: Mapping[str, Any]) -> UNet2DConditionModel:
-    """A UNet without data: its modules, and shapes of its tensors and passes."""
-    with torch.device("meta"):
-        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(config))
-    return unet
-
-
-def block_shapes(
-    config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks = "all"
-) -> dict[str, tuple[int, int, int]]:
-    """Block -> (C, H, W) of its output for latents of `latent_hw`, found on the meta device: no weights are needed."""
-    features = _meta_pass(config, latent_hw, blocks, ())[0]
-    return {name: (feature.shape[1], feature.shape[2], feature.shape[3]) for name, feature in features.items()}
-
-
-def query_shapes(
-    config: Mapping[str, Any], latent_hw: tuple[int, int], layers: Blocks = "all"
-) -> dict[str, tuple[int, int]]:
-    """Cross-attention layer -> (spatial positions, width of a query) for latents of `latent_hw`, without weights."""
-    queries = _meta_pass(config, latent_hw, (), layers)[1]
-    return {name: (query.shape[1], query.shape[2]) for name, query in queries.items()}
-
-
-def _meta_pass(
-    config: Mapping[str, Any], latent_hw: tuple[int, int], blocks: Blocks, layers: Blocks
-) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Features of blocks, and all queries of layers, as tensors without data."""
-    unet = unet_on_meta(config)
-    with torch.device("meta"):
-        pooled_dim = pooled_dim_of(config)
-        text = Conditioning(
-            torch.zeros(1, 4, int(config["cross_attention_dim"])),
-            None if pooled_dim is None else torch.zeros(1, pooled_dim),
-        )
-        latents = torch.zeros(1, int(config["in_channels"]), *latent_hw)
-        teacher = Teacher(unet, DDPMScheduler(), blocks, query_layers=layers)
-        with torch.no_grad():
-            output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), "all")
-    return output.features, output.queries

@@ -21,8 +21,6 @@ from pea.storage.options import (
 )
 
 ObjectStoreClient = S3Store | GCSStore | AzureStore
-TENSORSTORE_SCHEMES = ("s3", "gs")
-"""Buckets that tensorstore has a driver for."""
 _PLATFORM = ("AWS_", "GOOGLE_", "AZURE_")
 
 

@@ -5,16 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
 
 from pea.errors import (
     AccessDeniedError,
@@ -67,8 +60,16 @@ def translated(action: str, where: object) -> Iterator[None]:
         raise
     except OSError as error:
         raise _of_the_system(error, action, where) from None
-    except BaseError as error:
+    except Exception as error:
+        if not _is_of_a_store(error):
+            raise
         raise _of_a_store(error, action, where) from None
+
+
+def _is_of_a_store(error: Exception) -> bool:
+    """An error of obstore, which is imported by who reaches for a bucket, and need not be installed otherwise."""
+    exceptions = sys.modules.get("obstore.exceptions")
+    return exceptions is not None and isinstance(error, exceptions.BaseError)
 
 
 def _of_the_system(error: OSError, action: str, where: object) -> PeaError:
@@ -92,7 +93,14 @@ def _of_the_system(error: OSError, action: str, where: object) -> PeaError:
 _ERRNO: dict[type, int] = {LocationMissingError: errno.ENOENT, LocationExistsError: errno.EEXIST}
 
 
-def _of_a_store(error: BaseError, action: str, where: object) -> PeaError:
+def _of_a_store(error: Exception, action: str, where: object) -> PeaError:
+    from obstore.exceptions import (
+        AlreadyExistsError,
+        PermissionDeniedError,
+        PreconditionError,
+        UnauthenticatedError,
+    )
+
     text = str(error)
     if isinstance(error, AlreadyExistsError):
         return LocationExistsError("exists already", where=where)

@@ -10,17 +10,17 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pea.errors import LocationError
-from pea.storage.clients import TENSORSTORE_SCHEMES, Bucket, client, tensorstore_bucket
 from pea.storage.disk import DiskFile
 from pea.storage.durable import fsync_tree
-from pea.storage.objects import StoredObject
 from pea.storage.options import StorageOptions, options_for
 from pea.storage.status import Entry, Status
-from pea.storage.urls import normal_key, parse_url
+from pea.storage.urls import TENSORSTORE_SCHEMES, normal_key, parse_url
 
-if TYPE_CHECKING:  # slow to import, and looking into a cache does without
+if TYPE_CHECKING:  # slow to import, and looking into a cache does without; what reaches buckets may be absent
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import core_schema
+
+    from pea.storage.objects import StoredObject
 
 
 @dataclass(frozen=True, order=True)
@@ -154,6 +154,9 @@ class Location:
     def _stored(self) -> DiskFile | StoredObject:
         if self.is_local:
             return DiskFile(Path(self.key))
+        from pea.storage.clients import Bucket
+        from pea.storage.objects import StoredObject
+
         return StoredObject(Bucket(self.scheme, self.bucket, self._options), self.key)
 
     # Reading. Every method raises StorageError, or a class below it: LocationMissingError (a FileNotFoundError),
@@ -240,6 +243,8 @@ class Location:
 
         if self.is_local:
             return LocalStore(self.local_path, read_only=read_only)
+        from pea.storage.clients import Bucket, client
+
         return ObjectStore(client(Bucket(self.scheme, self.bucket, self._options), self.key), read_only=read_only)
 
     @property
@@ -255,6 +260,8 @@ class Location:
         """
         if self.is_local:
             return {"driver": "file", "path": os.path.abspath(self.key) + "/"}
+        from pea.storage.clients import Bucket, tensorstore_bucket
+
         path = f"{self.key}/" if self.key else ""
         return {**tensorstore_bucket(Bucket(self.scheme, self.bucket, self._options)), "path": path}
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from braceexpand import braceexpand
-
 from pea.errors import LocationError
 from pea.storage.location import Location
 
@@ -30,6 +28,8 @@ def expand(pattern: str) -> list[str]:
         return [pattern]
     if _NESTED.search(pattern):
         raise LocationError("braces within braces", where=pattern, expected="as in part-{00000..00099}.tar")
+    from braceexpand import braceexpand
+
     # braceexpand makes each range whole before it combines them, however few are asked for.
     if any(abs(int(first) - int(last)) > MAX_NAMES for first, last in _RANGE.findall(pattern)):
         raise LocationError(f"stands for more than {MAX_NAMES} names", where=pattern)

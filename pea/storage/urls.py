@@ -12,6 +12,8 @@ OBJECT_SCHEMES = ("s3", "gs", "az")
 _KNOWN = "a path, file://, s3://, gs:// or az://"
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//?)(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,221}")
+TENSORSTORE_SCHEMES = ("s3", "gs")
+"""Buckets that tensorstore has a driver for."""
 
 
 def parse_url(text: str) -> tuple[str, str, str]:

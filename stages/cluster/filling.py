@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any
 
-from pea.cache import Cache, cache_identity
 from pea.config import Config
-from pea.corpus.tars import expand_tars
 from stages.cluster.actors import Actors
+from stages.cluster.planning import Corpus, TarChanges, known_tars, plan_corpora
 from stages.cluster.pool import Pool
 from stages.cluster.retries import Job
-from stages.cluster.session import RaySession
 from stages.cluster.summary import check, describe, summarize
-from stages.cluster.tar_facts import TarFacts
-from stages.command.console import Console, bold
+from stages.command.console import Console
+from stages.command.early_look import look_at_corpus
 from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
 
-Corpus = Literal["parallel", "culture"]
 CORPORA: tuple[Corpus, ...] = ("parallel", "culture")
 
 
-def fill_caches(config: Config, console: Console, *, extend: bool = False) -> dict[str, Any]:
-    """Cache every corpus of the configuration; returns the summaries by corpus. ``extend`` lets a cache grow.
+def fill_caches(
+    config: Config,
+    console: Console,
+    *,
+    extend: bool = False,
+    changes: TarChanges = TarChanges(),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
+    """Cache every corpus of the configuration; returns the summaries by corpus.
+
+    ``extend`` lets a cache grow; ``changes``: tars of caches that are replaced or retired first.
 
     Raises:
         IdentityError: a cache was made from something else.
-        CorpusError: a tar is missing or damaged.
+        CorpusError: tars are missing or damaged, or most of the first samples would be left out.
         CheckpointError: a model folder is missing or incomplete.
         CacheError: a tar failed for good, or more samples were dropped than ``cache.max_dropped_fraction`` allows.
         DiskFullError: the disk is full; the same command completes the cache once there is room.
@@ -35,38 +40,17 @@ def fill_caches(config: Config, console: Console, *, extend: bool = False) -> di
     for line in preflight(config):
         console.print(f"unchecked: {line}")
     corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
+    for corpus in corpora:
+        for line in look_at_corpus(config, corpus, known_tars(config.cache_dir(corpus))):
+            console.print(line)
     summaries = {}
     with Actors(config) as actors:
-        for corpus in corpora:
-            jobs = _plan(config, corpus, actors.session, console, extend=extend)
+        plans = plan_corpora(config, corpora, actors.session, console, extend=extend, changes=changes)
+        for corpus, jobs in plans.items():
             summaries[corpus] = _run_jobs(config, corpus, jobs, actors, console)
     for corpus in corpora:
         check(config.cache_dir(corpus), summaries[corpus], config.cache)
     return summaries
-
-
-def _plan(config: Config, corpus: Corpus, session: RaySession, console: Console, *, extend: bool) -> list[Job]:
-    """Write or check the manifest, and list the tars that are still to be done."""
-    source = getattr(config.corpora, corpus)
-    tars = expand_tars(source.tars)
-    directory = config.cache_dir(corpus)
-    console.print(bold(corpus, f": {len(tars)} tars -> {directory}"))
-    facts = TarFacts(config.run_dir / "state", source.reading_rules(config.cache).image_extensions)
-    if missing := facts.missing(tars):
-        with StageProgress(console, f"{corpus}, reading the tars", "MB") as progress:
-            facts.read(missing, session, progress)
-    if empty := facts.check_samples(tars):
-        console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}")
-    identity = cache_identity(config, corpus, identify=facts.identity)
-    cache = Cache.create_or_resume(directory, identity, extend=extend)
-    places = {tar.name: tar.location for tar in tars}
-    jobs = [Job(part, places[part.tar], config.cache.run.max_tries) for part in cache.plan()]
-    num_finished = len(cache.manifest.parts) - len(jobs)
-    if not jobs:
-        console.print(f"  all {num_finished} shards are finished already")
-    elif num_finished:
-        console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
-    return jobs
 
 
 def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:

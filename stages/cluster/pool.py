@@ -38,7 +38,7 @@ class Pool:
         self._others: dict[int, DoneByAnother | BusyElsewhere] = {}
         """Actor -> what another run has to do with its job."""
         self._staffed = float("-inf")
-        self._bytes = {job.name: job.tar.status().size_bytes for job in jobs}
+        self._bytes = {job.name: job.size_bytes for job in jobs}
         self.stage_seconds: Counter[str] = Counter()
         """Stage -> seconds, over all finished jobs."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pea.cache import PartPlan
 from pea.collect.events import Task
+from pea.corpus.texts import TextPart
 from pea.storage import Location
 
 MAX_QUARANTINED = 8
@@ -21,7 +22,7 @@ class Job:
     """One tar to be cached, with the history of its failures."""
 
     part: PartPlan
-    tar: Location
+    tar: Location | TextPart
     max_tries: int
     tries: int = 0
     """Tries that failed since the last sample was quarantined."""
@@ -44,6 +45,11 @@ class Job:
     def name(self) -> str:
         """Tar, and part unless it is the first."""
         return self.part.tar if self.part.part == "p000" else f"{self.part.tar}/{self.part.part}"
+
+    @property
+    def size_bytes(self) -> int:
+        """To compare tars by, for an estimate; of texts, their number."""
+        return self.tar.num_rows if isinstance(self.tar, TextPart) else self.tar.status().size_bytes
 
     def task(self) -> Task:
         """What the worker is told."""

@@ -79,5 +79,5 @@ def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheC
             where=directory,
             expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
             got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
-            remedy="`pea inspect ls CACHE TAR` names them.",
+            remedy=f"`pea inspect ls {directory} --dropped` names them.",
         )

@@ -94,7 +94,7 @@ class TarFacts:
         finally:
             self.save()
         if damaged:
-            raise _as_one(damaged)
+            raise as_one_error(damaged)
 
     def identity(self, tar: Tar) -> TarIdentity:
         """Name, size and digest of a tar that was read, or is remembered."""
@@ -181,7 +181,8 @@ def _scan(tar: Tar, image_extensions: Sequence[str]) -> Answer:
     return scan(tar, image_extensions)
 
 
-def _as_one(damaged: Sequence[CorpusError]) -> CorpusError:
+def as_one_error(damaged: Sequence[CorpusError]) -> CorpusError:
+    """One error that names what several name."""
     if len(damaged) == 1:
         return damaged[0]
     more = [f"and {len(damaged) - _NAMED} more"] if len(damaged) > _NAMED else []

@@ -56,6 +56,17 @@ def above_zero(text: str) -> float:
     return value
 
 
+def zero_or_above(text: str) -> float:
+    """A finite number from 0 on, as the type of an argument."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
 def _at_least(least: int, text: str) -> int:
     try:
         value = int(text)

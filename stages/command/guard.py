@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from pea.errors import PeaError, is_disk_full
 from pea.foreign_text import visible
+from stages.command.extras import remedy_for
 
 _OS_ERROR = re.compile(r'\(os error (\d+)\)(?: at path "([^"]*)")?')
 EXIT_FOUND = 1
@@ -34,6 +35,9 @@ def guarded(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of our output has gone
         _let_go_of_stdout()
         return EXIT_ERROR
+    except ModuleNotFoundError as error:
+        remedy = remedy_for(error.name)
+        return _bug() if remedy is None else _fail(f"this needs a package more: {remedy}", EXIT_ERROR)
     except KeyboardInterrupt:
         return _fail("interrupted; to go on, run the same command", EXIT_INTERRUPTED, "")
     except OSError as error:

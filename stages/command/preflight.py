@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pea.config import Config
+from pea.config import Config, CorpusConfig
 from pea.corpus.tars import expand_tars
+from pea.corpus.texts import open_texts
 from pea.errors import CheckpointError, CorpusError
 from pea.evaluation.prompts import read_prompts
 
@@ -22,11 +23,29 @@ def preflight(config: Config) -> list[str]:
         CorpusError: a tar is missing.
         EvaluationError: a prompt file is unreadable.
     """
-    for corpus in (config.corpora.parallel, config.corpora.culture):
-        if corpus is not None:
-            expand_tars(corpus.tars)
+    corpora = [corpus for corpus in (config.corpora.parallel, config.corpora.culture) if corpus is not None]
+    missing = list[CorpusError]()
+    for corpus in corpora:
+        try:
+            find_corpus(corpus)
+        except CorpusError as error:
+            missing.append(error)
+    if missing:
+        raise missing[0] if len(missing) == 1 else CorpusError(" | ".join(map(str, missing)))
     check_teacher_folder(config)
     return check_rest(config)
+
+
+def find_corpus(corpus: CorpusConfig) -> None:
+    """Make sure that its tars are there, or its tables with their columns.
+
+    Raises:
+        CorpusError: they are not.
+    """
+    if corpus.text_source is None:
+        expand_tars(corpus.tars)
+    else:
+        open_texts(corpus.text_source)
 
 
 def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
@@ -39,7 +58,8 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
     for name in ("parallel", "culture"):
         corpus = getattr(config.corpora, name)
         try:
-            expand_tars(() if corpus is None else corpus.tars)
+            if corpus is not None:
+                find_corpus(corpus)
         except CorpusError as error:
             unchecked.append(f"corpora.{name}: {error}")
     parts = ("unet", "vae", "text_encoder")
@@ -125,10 +145,12 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     """The student's encoder and the prompts; returns what is not there yet, judge and CLIP included.
 
     Raises:
-        CheckpointError: the encoder cannot be used, or is needed and is not there.
+        CheckpointError: the encoder, or the adapter to start from, cannot be used, or is needed and is not there.
         EvaluationError: a prompt file is unreadable.
     """
     from pea.models.native import check_native
+    from pea.storage.hub import is_hub_id
+    from stages.training.warm_start import check_warm_start
 
     evaluate, student = config.evaluate, config.student
     paths = {"evaluate.judge": evaluate.judge, "evaluate.clip": evaluate.clip}
@@ -141,4 +163,9 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     for path in evaluate.prompts.values():
         if path.exists():
             read_prompts(path)
+    start = config.train.init_from
+    if start is not None and not student_is_needed and not is_hub_id(start) and not start.exists():
+        paths["train.init_from"] = start
+    elif "student.encoder" not in paths and (is_hub_id(teacher := config.teacher.checkpoint) or teacher.exists()):
+        check_warm_start(config)
     return [f"{name}: {path} is not there yet" for name, path in paths.items() if path and not path.exists()]

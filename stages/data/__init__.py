@@ -1,6 +1,7 @@
 """Make a corpus ready: what is done to captions and images before a cache is filled.
 
-    pea data clean 'corpora/*.tar' --out clean --chinese simplified
+    pea data pack photos --out corpora/photos
+    pea data clean 'corpora/photos/*.tar' --out clean --chinese simplified
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -12,6 +13,13 @@ import argparse
 import importlib
 
 COMMANDS = {
+    "pack": "pack a folder, a table or other tars into the tars of a corpus",
+    "captions": "bring captions of a table beside a corpus and its cache",
+    "filter": "leave samples out by size, columns, captions, duplicates",
+    "sample": "a small share of a corpus, for a trial run",
+    "buckets": "propose aspect-ratio buckets from the images that are there",
+    "check": "read a corpus as the cache will, and say what is wrong with it",
+    "card": "the data card of a corpus, with a contact sheet",
     "clean": "write captions that are clean, the originals beside them",
 }
 """Subcommand, and module of this package -> what it does."""

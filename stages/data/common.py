@@ -31,7 +31,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LANGUAGE=FIELD",
         help="where captions are, as zh=caption_zh (may be repeated; default: all of the field captions)",
     )
-    parser.add_argument("--format", choices=("jsonl", "parquet"), default="jsonl", help="kind of table (default: jsonl)")
+    parser.add_argument(
+        "--format", choices=("jsonl", "parquet"), default="jsonl", help="kind of table (default: jsonl)"
+    )
     parser.add_argument(
         "--rows-per-part",
         type=at_least_one,
@@ -56,9 +58,7 @@ def caption_fields(arguments: argparse.Namespace) -> dict[str, str]:
     return fields or dict(ALL_CAPTIONS)
 
 
-def each_part(
-    arguments: argparse.Namespace, settings: Mapping[str, Any], make: Callable[[Unit], Made]
-) -> Counter[str]:
+def each_part(arguments: argparse.Namespace, settings: Mapping[str, Any], make: Callable[[Unit], Made]) -> Counter[str]:
     """Make the part of every unit that is not there yet; returns the counts of all.
 
     Raises:

@@ -22,7 +22,7 @@ def look_at_ray(config: Config | None, asked: str | None, places: dict[str, Loca
     """Whether Ray is there and, where a cluster is named, what its nodes say. ``asked``: on the command line."""
     installed = version("ray")
     if installed is None:
-        yield Finding("ray", "problem", "not installed, and `pea cache` runs on it", "pip install 'ray[default]'")
+        yield Finding("ray", "problem", "not installed, and `pea cache` runs on it", "pip install 'pea-cache[cache]'")
         return
     address = asked or (config and config.cache.run.ray_address) or os.environ.get("RAY_ADDRESS")
     if not address or address == "local":

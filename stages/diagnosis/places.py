@@ -10,6 +10,8 @@ from typing import Any
 
 from pea.config import Config
 from pea.corpus.places import expand_tars
+from pea.corpus.rules import TextSource
+from pea.corpus.texts import open_texts
 from pea.errors import PeaError
 from pea.foreign_text import visible
 from pea.storage.hub import is_hub_id
@@ -90,6 +92,7 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
     """Models, tars and prompts that the configuration names."""
     models: dict[str, Any] = {
         "teacher.checkpoint": config.teacher.checkpoint,
+        "teacher.config": config.teacher.config,
         "teacher.unet": config.teacher.unet,
         "teacher.vae": config.teacher.vae,
     }
@@ -105,7 +108,8 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
     for corpus in ("parallel", "culture"):
         settings = getattr(config.corpora, corpus)
         if settings is not None:
-            yield _tars(f"corpora.{corpus}", settings.tars)
+            texts = settings.text_source
+            yield _texts(texts) if texts else _tars(f"corpora.{corpus}", settings.tars)
 
 
 def _there(name: str, place: Location, *, needed: bool) -> Finding:
@@ -117,6 +121,14 @@ def _there(name: str, place: Location, *, needed: bool) -> Finding:
         what = str(error)
     remedy = "Correct the path, or run the stage that makes it." if needed else "Only `pea eval` needs it."
     return Finding(name, "problem" if needed else "warning", what, remedy)
+
+
+def _texts(texts: TextSource) -> Finding:
+    try:
+        table, fields, _ = open_texts(texts)
+    except PeaError as error:
+        return Finding("corpora.parallel", "problem", str(error))
+    return Finding("corpora.parallel", "ok", f"texts in {table}: {', '.join(fields.values())}")
 
 
 def _tars(name: str, patterns: tuple[str, ...]) -> Finding:

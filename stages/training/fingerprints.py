@@ -13,13 +13,15 @@ from pea.config import Config, Phase, TrainConfig
 from pea.models.native import native_digest
 from pea.storage.digests import canonical_json, sha256_text
 from pea.training.saved_state import differing_names
+from stages.training.warm_start import warm_start_record
 
 _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
     "max_minutes", "keep_text_states", "min_captioned_fraction",
     "sample_every_steps", "sample_prompts", "trackers", "phases", "local_copy_bytes",
+    "init", "init_from",
 }  # fmt: skip
-"""Settings of `train` that do not change the result."""
+"""Settings of `train` that do not change the result, or are in the fingerprint otherwise."""
 _LIGHT = {
     "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay", "adam_beta2", "max_grad_norm",
     "seed", "precision", "validation_fraction",
@@ -39,8 +41,10 @@ def fingerprint_without_unet(
         "student": _student(config),
         "phases": [_light_settings(phase) for phase in phases],
         "num_processes": num_processes,
+        **_start(config),
         **_taken_down(parallel),
         **_left_out(config, parallel),
+        **_beside(parallel),
     }
 
 
@@ -53,10 +57,17 @@ def fingerprint_with_unet(
         "student": _student(config),
         "train": _plain(config.train, set(TrainConfig.model_fields) - _NOT_DECIDING),
         "num_processes": num_processes,
+        **_start(config),
         **_taken_down(parallel, *([culture] if culture else [])),
         **_left_out(config, parallel, *([culture] if culture else [])),
+        **_beside(parallel, *([culture] if culture else [])),
     }
     return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
+
+
+def _start(config: Config) -> dict[str, str]:
+    """The adapter that the run starts from, by content; nothing where there is none, as in older states."""
+    return {name: each["tensors"] for name, each in warm_start_record(config).items()}
 
 
 def _taken_down(*caches: Cache) -> dict[str, str]:
@@ -71,6 +82,12 @@ def _left_out(config: Config, *caches: Cache) -> dict[str, Any]:
     found = [(sums["samples"], *(sums["languages"].get(name, 0) for name in languages)) for sums in map(totals, caches)]
     partly = any(0 < count < num_samples for num_samples, *counts in found for count in counts)
     return {"captions": [list(counts) for counts in found]} if partly else {}
+
+
+def _beside(*caches: Cache) -> dict[str, Any]:
+    """The captions that lie beside the caches; nothing where there are none, as in older states."""
+    digests = [cache.caption_tables.digest() if cache.caption_tables else None for cache in caches]
+    return {"caption_tables": digests} if any(digests) else {}
 
 
 def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:

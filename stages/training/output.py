@@ -15,8 +15,8 @@ from pea.config import Config
 from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
+from pea.pipeline.card import CardFacts, model_card
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
-from pea.storage.hub import model_name
 from pea.training.train_log import Row
 
 
@@ -63,9 +63,9 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
         if unet is not None:
             save_unet(unet, config.train.method, config.teacher.folder, Path(temporary))
         share_files(Path(temporary))
-        write_text(folder / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows))
-        write_text(folder / TRAIN_SUMMARY, json.dumps(summary, indent=2) + "\n")
-        write_text(folder / "README.md", model_card(config, adapter, rows, summary))
+        write_text(config.training_dir / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(config.training_dir / TRAIN_SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_text(folder / "README.md", card_of_run(config, adapter, rows, summary))
         fsync_tree(Path(temporary))
         for name in (LORA_FILE, ADAPTER_WEIGHTS, MODEL_CONFIG):
             if (Path(temporary) / name).exists():
@@ -73,35 +73,26 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
                 fsync_path(folder)
 
 
-def model_card(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
+def card_of_run(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
     """The adapter's README: what it is, how to use it, what it was made from."""
+    teacher = config.teacher
+    whole = teacher.unet is None and teacher.vae is None
+    facts = CardFacts(
+        place=str(config.adapter_dir),
+        base=str(teacher.checkpoint if whole else teacher.folder),
+        has_lora=config.train.method != "adapter",
+        made=_made_from(config, adapter, rows, summary),
+    )
+    return model_card(adapter.config, facts)
+
+
+def _made_from(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
     last = rows[-1] if rows else {}
     terms = ("loss", "noise_pred", "features", "diffusion", "attention", "text")
     losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in terms if name in last)
-    languages = ", ".join(config.student.languages)
-    encoders = " and ".join(f"`{model_name(place)}`" for place in config.student.places)
-    lora = 'pipe.load_lora_weights("this folder")\n' if config.train.method != "adapter" else ""
     kind, train = config.train.all_phases[-1]
     steps = ", ".join(f"{phase['steps']} ({phase['kind']})" for phase in summary["phases"])
-    shape = "SD1.5" if adapter.config.pooled_dim is None else "SDXL"
-    return f"""---
-library_name: diffusers
-tags: [pea-diffusion, text-to-image, adapter]
-language: [{languages}]
----
-
-# PEA adapter: {languages} prompts for an {shape}-shaped diffusion model
-
-A small MLP between a frozen {languages} text encoder ({encoders}) and the UNet of
-`{config.teacher.name}`, trained by knowledge distillation (PEA-Diffusion, arXiv 2311.17086).
-
-```python
-from pea.pipeline import PEAPrompt
-
-pea = PEAPrompt.from_pretrained("this folder", "the text encoder's folder")
-{lora}image = pipe(**pea("..."))  # pipe: any diffusers pipeline of the teacher's kind
-```
-
+    return f"""\
 | | |
 |---|---|
 | method | {summary["method"]} |

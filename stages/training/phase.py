@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from pea.config import Config, Phase
+from pea.training.recipe import with_recipe
 from pea.training.train_log import Row, TrainLog
 
 
@@ -95,9 +96,15 @@ class PhasePosition:
         return config.model_copy(update={"train": train})
 
 
-def first_position(config: Config) -> PhasePosition:
-    """The position of a run's first phase."""
-    return PhasePosition(config.train.all_phases)
+def first_position(config: Config, num_samples: Callable[[], int], num_processes: int = 1) -> PhasePosition:
+    """The position of a run's first phase; rates and steps that the configuration leaves out are filled in.
+
+    `num_samples`: of the parallel corpus, asked where it is needed.
+    """
+    width = config.student.adapter.hidden_size
+    return PhasePosition(
+        tuple(with_recipe(phase, width, num_processes, num_samples) for phase in config.train.all_phases)
+    )
 
 
 def late_peaks(phases: Sequence[Phase]) -> list[str]:
@@ -105,7 +112,7 @@ def late_peaks(phases: Sequence[Phase]) -> list[str]:
     return [
         f"phase {number} ({kind}): warmup_steps {train.warmup_steps} of {train.steps} steps, so it ends below its peak"
         for number, (kind, train) in enumerate(phases, 1)
-        if train.warmup_steps > train.steps
+        if train.steps is not None and train.warmup_steps > train.steps
     ]
 
 

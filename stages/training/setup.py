@@ -25,13 +25,14 @@ from pea.models.english import EnglishEncoder
 from pea.models.trainable import open_unet
 from pea.models.unet import Blocks, Teacher
 from pea.models.vae import vae_scaling_factor
+from pea.training.recipe import with_recipe
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
 from stages.training.caches import open_cache
 from stages.training.fingerprints import fingerprint_with_unet
 from stages.training.sources import check_rows, parallel_batches
+from stages.training.start import Start
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning, english_captions
-from stages.training.without_unet_setup import untrained_adapter
 
 
 @dataclass
@@ -71,9 +72,9 @@ def prepare(
     device: torch.device,
     num_processes: int = 1,
     former: Sequence[Phase] = (),
-    tables: TextTables | None = None,
+    start: Start | None = None,
 ) -> Setup:
-    """Open and check everything; `former`: the phases that come before, `tables`: text states that they have left.
+    """Open and check everything; `former`: the phases that come before, `start`: of the run, with its text states.
 
     Raises:
         IdentityError: a cache is not the one that this configuration describes.
@@ -81,6 +82,9 @@ def prepare(
         ConfigError: a setting does not fit the others.
     """
     parallel = open_cache(config, "parallel")
+    width = config.student.adapter.hidden_size
+    train = with_recipe(Phase("unet", config.train), width, num_processes, lambda: parallel.num_samples).train
+    config = config.model_copy(update={"train": train})
     culture = open_cache(config, "culture") if config.corpora.culture else None
     own_queries = bool(config.train.attention_weight) and config.train.attention_queries == "student"
     teacher = Teacher.from_checkpoint(
@@ -94,7 +98,7 @@ def prepare(
     if config.train.gradient_checkpointing:
         teacher.recompute_activations()
     blocks = _wanted_blocks(config, teacher)
-    tables = tables or TextTables(config, device)
+    start = start or Start(config, parallel, TextTables(config, device))
     data, batch, validation = _data(config, parallel, culture, teacher, blocks, num_processes)
     source = _source(config, teacher, blocks, device)  # before the UNet is opened: the teacher stays frozen
     return Setup(
@@ -103,12 +107,14 @@ def prepare(
         validation=validation,
         teacher=teacher,
         source=source,
-        adapter=untrained_adapter(config, teacher.unet.config, tables.encoder, parallel.identity),
+        adapter=start.adapter(),
         unet_parameters=open_unet(teacher.unet, config.train.method, config.train.lora_rank, config.train.seed),
-        native_states=tables.native,
-        english_states=tables.english_means if config.train.text_weight else None,
+        native_states=start.tables.native,
+        english_states=start.tables.english_means if config.train.text_weight else None,
         block_weights=_block_weights(config, parallel, blocks),
-        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes) | data.fingerprint,
+        fingerprint=fingerprint_with_unet(config, parallel, culture, former, num_processes)
+        | data.fingerprint
+        | start.fingerprint,
         attention=_attention(config, data, teacher, device) if config.train.attention_weight else None,
     )
 
@@ -173,6 +179,7 @@ def _training_data(
         keep_pooled=config.cache.caption_drop == "hidden_states",
         selection=selection.unless_all(),
         empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
+        alphas_cumprod=teacher.scheduler.alphas_cumprod,
     )
 
 

@@ -82,6 +82,7 @@ def check_rows(data: TrainingData, train: TrainConfig, num_processes: int) -> No
     Raises:
         ConfigError: one gives none in all of its steps.
     """
+    assert train.steps is not None
     num_batches = train.steps * train.gradient_accumulation_steps * num_processes
     sources = [("parallel", 1 - train.culture_fraction)]
     sources += [("culture", train.culture_fraction)] if data.culture else []

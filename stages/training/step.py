@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -88,8 +89,9 @@ class OptimizerStep:
                 parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
     def _clipped_norm(self) -> Tensor | None:
-        parameters = list(self.parts.trained.parameters.values())
-        norm: Tensor | None = self.accelerator.clip_grad_norm_(parameters, self.train.max_grad_norm)
+        """Of all gradients together, before they are clipped; with no limit they are measured and left as they are."""
+        parameters, limit = list(self.parts.trained.parameters.values()), self.train.max_grad_norm
+        norm: Tensor | None = self.accelerator.clip_grad_norm_(parameters, limit or math.inf)
         return norm
 
     def _skip(self, names: list[str]) -> None:

@@ -74,7 +74,7 @@ class TextTables:
 
     def _store(self, encoder: str) -> Store | None:
         """Where states are kept, if they are."""
-        return Store(_folder(self.config), encoder) if self.config.train.keep_text_states else None
+        return Store(text_states_folder(self.config), encoder) if self.config.train.keep_text_states else None
 
 
 def empty_conditioning(config: Config, identity: Identity) -> Conditioning:
@@ -85,7 +85,7 @@ def empty_conditioning(config: Config, identity: Identity) -> Conditioning:
         answer = EnglishEncoder.from_checkpoint(config.teacher.folder, dtype).encode(texts)
         return tuple(None if part is None else part.float() for part in answer)
 
-    store = Store(_folder(config), teacher_digest(identity))
+    store = Store(text_states_folder(config), teacher_digest(identity))
     return on_device(TextStates(encode, [], store=store)([""]), "cpu")
 
 
@@ -100,7 +100,7 @@ def english_captions(config: Config) -> Captions:
     return Captions([open_cache(config, "parallel", checked=False)], [config.corpora.parallel.source_language])
 
 
-def _folder(config: Config) -> Path:
+def text_states_folder(config: Config) -> Path:
     """Text states that later runs of any configuration with the same caches find again; on this machine's disk."""
     caches = Location.parse(config.cache_dir("parallel")).parent
     return (caches.local_path if caches.is_local else folder_for("caches", caches)) / "text_states"

@@ -26,11 +26,12 @@ from stages.command.progress import StageProgress
 from stages.training.checkpoints import Checkpoints, Parts
 from stages.training.losses import BatchLosses
 from stages.training.output import publish
-from stages.training.phase import PhaseDone, PhasePosition, out_of_time, whole_summary, write_row
+from stages.training.phase import PhaseDone, PhasePosition, out_of_time, true_in_all_processes, whole_summary, write_row
 from stages.training.pictures import Pictures
 from stages.training.setup import Setup
 from stages.training.step import OptimizerStep
 from stages.training.validation import Validation
+from stages.training.warm_start import warm_start_record
 
 
 class WithUnetPhase:
@@ -58,10 +59,12 @@ class WithUnetPhase:
         self.wrapped: nn.Module
         self.wrapped, optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.losses = BatchLosses(config, setup, self.wrapped, accelerator)
-        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
-        validation, log = None, TrainLog(config.adapter_dir / VALIDATION_LOG)
+        self.log = TrainLog(config.training_dir / TRAIN_LOG)
+        validation, log = None, TrainLog(config.training_dir / VALIDATION_LOG)
         if setup.validation is not None:
-            validation = Validation(setup.validation, self.train.validation_batches, self.trained, log)
+            validation = Validation(
+                setup.validation, self.train.validation_batches, self.trained, log, self.train.patience
+            )
         self.parts = Parts(self.trained, optimizer, self._new_average(), validation)
         self.row_flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch).unet
         self.counters, self.meter = self.parts.counters, self.parts.meter
@@ -77,7 +80,11 @@ class WithUnetPhase:
         if self.setup.validation is not None and self.setup.data.culture and not self.setup.validation.culture:
             self._say("validation: no culture sample is held out; its loss is that of the parallel records")
         start, steps, note = self.counters.step, self.train.steps, ""
-        finished = start >= steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
+        finished = (
+            start >= steps
+            or out_of_time(self.accelerator, self.position, self.counters.seconds)
+            or self._has_stopped_falling()
+        )
         with (
             closing(prefetch(self.setup.batch, self._indices(), self.train.num_workers)) as batches,
             shared_threads(self.optimizer_step.num_groups),
@@ -91,8 +98,19 @@ class WithUnetPhase:
                 done = self.counters.step
                 finished = done == steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
                 note = self._after_step(last=finished) or note
+                if not finished and self._has_stopped_falling():
+                    finished = True
+                    self.checkpoints.save(self.parts)
                 progress.update(done, steps, (done - start) * self.rows_per_step, note)
         return self._finish(captions)
+
+    def _has_stopped_falling(self) -> bool:
+        """Whether the validation loss has, in every process, for as long as the run has patience."""
+        validation = self.parts.validation
+        if validation is None or validation.patience is None:
+            return False
+        over = torch.tensor(validation.is_over, device=self.accelerator.device)
+        return true_in_all_processes(self.accelerator, over)
 
     def _resume(self) -> None:
         validation = self.parts.validation
@@ -159,6 +177,8 @@ class WithUnetPhase:
         summary = whole_summary([*self.position.done, done]) | {
             "skipped_steps": counters.skipped,
             "method": self.train.method,
+            "start": self.setup.adapter.config.start,
+            **warm_start_record(self.config),
             "trained_parameters": self.trained.num_parameters,
             "records": self.setup.data.num_records,
             "culture_samples": self.setup.data.num_culture_samples,
@@ -169,6 +189,7 @@ class WithUnetPhase:
         values = None if average is None else average.tensors
         if validation is not None and validation.best:
             summary |= {"best_step": validation.best_step, "best_validation_loss": validation.best_loss}
+            summary |= {"stopped_early": True} if validation.is_over else {}
             values = validation.best
         if self.accelerator.is_main_process:
             with self.trained.holding(values):

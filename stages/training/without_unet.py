@@ -1,11 +1,12 @@
 """A phase without the UNet: the adapter learns from texts alone, or also from the teacher's cached attention queries.
 
-It holds neither UNet nor images. It has saved states of its own (`adapter/phases/1-text`, ...), and is resumed like the
-rest by the same command; once finished, its result is taken up as long as nothing changes that decides it.
+It holds neither UNet nor images. It has saved states of its own (`training/phases/1-text`, ...), and is resumed like
+the rest by the same command; once finished, its result is taken up as long as nothing changes that decides it.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -35,7 +36,7 @@ from stages.training.caches import open_cache
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
 from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
-from stages.training.text_tables import TextTables
+from stages.training.start import Start
 from stages.training.without_unet_setup import WithoutUnetSetup, prepare_without_unet
 
 
@@ -54,16 +55,16 @@ class PhaseResult(NamedTuple):
 def run_without_unet(
     config: Config,
     position: PhasePosition,
-    start: Mapping[str, Tensor] | None,
-    tables: TextTables,
+    former: Mapping[str, Tensor] | None,
+    start: Start,
     accelerator: Accelerator,
     console: Console,
     lease: Lease | None,
 ) -> PhaseResult:
     """Do a phase's steps, or take up what they gave when they were done before.
 
-    `config`: with the phase's settings; `start`: the adapter's parameters after the phase before; `lease`: of the run's
-    folder, in the main process.
+    `config`: with the phase's settings; `former`: the adapter's parameters after the phase before; `start`: of the run;
+    `lease`: of the run's folder, in the main process.
 
     Raises:
         CacheError: the cache holds no queries, and the phase needs them.
@@ -71,16 +72,17 @@ def run_without_unet(
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
     cache, kind = open_cache(config, "parallel"), position.phase.kind
-    states = TrainStates(config.adapter_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
-    fingerprint = fingerprint_without_unet(config, cache, position.phases[: position.number], accelerator.num_processes)
+    states = TrainStates(config.training_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
+    phases = position.phases[: position.number]
+    fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
     state = None if config.train.resume == "never" else states.newest()
     state = _checked(state, fingerprint, config, position, states)
     if state is not None and state.step == config.train.steps:
         done = _done(position, state.step, state.record, accelerator.num_processes)
         return PhaseResult(done, state.tensors["adapter"], finished=True, resumed=True)
-    setup = prepare_without_unet(config, cache, tables, accelerator.device, with_queries=kind == "attention")
-    if start is not None:
-        setup.adapter.load_state_dict(start)
+    setup = prepare_without_unet(config, cache, start, accelerator.device, with_queries=kind == "attention")
+    if former is not None:
+        setup.adapter.load_state_dict(former)
     phase = WithoutUnetPhase(config, position, setup, accelerator, lease)
     phase.take_up(state)
     if state is None and accelerator.is_main_process:
@@ -136,7 +138,7 @@ class WithoutUnetPhase:
         self.adapter: nn.Module
         self.adapter, self.optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.powers = None if setup.layers is None else self._powers()
-        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
+        self.log = TrainLog(config.training_dir / TRAIN_LOG)
         self.meter = LossMeter()
         flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.row_flops = flops.text if setup.layers is None else flops.attention
@@ -187,7 +189,7 @@ class WithoutUnetPhase:
         losses = self._losses(batch)
         self.optimizer.zero_grad()
         self.accelerator.backward(losses["loss"])
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.train.max_grad_norm)
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.train.max_grad_norm or math.inf)
         # With fp16, an overflow of the gradients is the scaler's business: it skips the step and lowers its scale.
         if self.accelerator.scaler is None and not torch.isfinite(norm):
             raise TrainingError(

@@ -6,7 +6,6 @@ That is no UNet and no VAE, and the English encoders only where the cache does n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -15,12 +14,11 @@ from pea.batches.attention_batches import AttentionData, EnglishTexts
 from pea.batches.attention_rows import text_arrays
 from pea.batches.selection import Selection
 from pea.batches.text_states import TextStates
-from pea.cache import Cache, Identity
+from pea.cache import Cache
 from pea.config import Config
-from pea.models.adapter import PEA, new_adapter
+from pea.models.adapter import PEA
 from pea.models.conditioning import on_device
-from pea.models.encoders.text_encoder import TextEncoder
-from pea.models.unet import unet_config
+from stages.training.start import Start
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
 
@@ -32,12 +30,12 @@ class WithoutUnetSetup:
     layers: AttentionLayers | None
     """The frozen cross-attention layers; None in a phase of kind text."""
     adapter: PEA
-    """Untrained, on the device."""
+    """As the run starts with it, on the device."""
     native_states: TextStates
 
 
 def prepare_without_unet(
-    config: Config, cache: Cache, tables: TextTables, device: torch.device, *, with_queries: bool
+    config: Config, cache: Cache, start: Start, device: torch.device, *, with_queries: bool
 ) -> WithoutUnetSetup:
     """Open everything; `config`: with the phase's settings.
 
@@ -53,12 +51,11 @@ def prepare_without_unet(
         names = attention.layers if attention else "all"
         layers = AttentionLayers.from_checkpoint(checkpoint, names, dtype, device)
         layers.check_weights(config.train.attention_layer_weights)
-    adapter = untrained_adapter(config, unet_config(checkpoint), tables.encoder, cache.identity)
     return WithoutUnetSetup(
-        data=_data(config, cache, tables, with_queries=with_queries),
+        data=_data(config, cache, start.tables, with_queries=with_queries),
         layers=layers,
-        adapter=adapter.to(device),
-        native_states=tables.native,
+        adapter=start.adapter().to(device),
+        native_states=start.tables.native,
     )
 
 
@@ -82,27 +79,3 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
             train.validation_fraction, timesteps=train.timesteps if with_queries else None
         ).unless_all(),
     )
-
-
-def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity: Identity) -> PEA:
-    """The adapter as a run's first phase finds it; `unet`: the UNet's configuration."""
-    adapter = new_adapter(
-        unet,
-        encoder.width,
-        hidden_size=config.student.adapter.hidden_size,
-        num_layers=config.student.adapter.num_layers,
-        max_tokens=encoder.max_tokens,
-        seed=config.train.seed,
-    )
-    unet_digest = identity.fields.get("teacher.unet")
-    adapter.register_to_config(
-        cache_identity=identity.digest,
-        encoder=encoder.record,
-        base_model={
-            "name": config.teacher.name,
-            "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,
-        },
-        prediction_type=identity.fields.get("teacher.prediction_type"),
-        languages=list(config.student.languages),
-    )
-    return adapter

@@ -21,7 +21,8 @@ from pea.draws.recipe import DrawRecipe, query_positions
 from pea.errors import CheckpointError, ConfigError
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
-from pea.models.unet import Teacher, query_shapes, unet_config
+from pea.models.unet import Teacher, unet_config
+from pea.models.unet_shapes import query_shapes
 from tests.collect.test_collector import collect, contents, with_cache
 from tests.tiny_models import Shape, make_checkpoint
 

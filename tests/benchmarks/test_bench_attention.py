@@ -10,7 +10,8 @@ import pytest
 from pea.attention.queries import QueryLayout
 from pea.config import AttentionConfig
 from pea.costs.attention import attention_flops
-from pea.models.unet import query_shapes, unet_config
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import query_shapes
 from tests.benchmarks import bench_attention
 from tests.tiny_models import make_checkpoint
 

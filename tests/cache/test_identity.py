@@ -273,12 +273,33 @@ def test_a_vae_that_overflows_in_half_precision_has_a_type_of_its_own(setup: Cal
     for upcast in (True, False):
         change_json(path, force_upcast=upcast)
         for dtype in ("float32", "float16"):
-            config = setup(f"teacher.dtype={dtype}")
+            config = setup(f"teacher.vae_dtype={dtype}")
             found[upcast, dtype] = cache_identity(config, "parallel").fields["teacher.vae_dtype"]
             vae = VaeEncoder.from_checkpoint(config.teacher.checkpoint, getattr(torch, dtype)).vae
             assert str(vae.dtype) == f"torch.{found[upcast, dtype]}"
     assert found[True, "float16"] == "float32" and found[False, "float16"] == "float16"
     assert found[True, "float32"] == found[False, "float32"] == "float32"
+
+
+def test_the_vae_runs_in_float32_whatever_the_teacher_runs_in(setup: Callable[..., Config]) -> None:
+    """Older caches, whose VAE ran as the teacher did, are still completed where that is asked for."""
+    new, old = setup("teacher.dtype=bfloat16"), setup("teacher.dtype=bfloat16", "teacher.vae_dtype=bfloat16")
+    fields = {name: cache_identity(config, "parallel").fields for name, config in {"new": new, "old": old}.items()}
+    assert fields["new"]["teacher.vae_dtype"] == "float32" and fields["old"]["teacher.vae_dtype"] == "bfloat16"
+    former = Identity({name: value for name, value in fields["old"].items() if name != "teacher.vae_dtype"})
+    Cache.create_or_resume(old.cache_dir("parallel"), former)
+    assert Cache.create_or_resume(old.cache_dir("parallel"), cache_identity(old, "parallel")).identity == former
+    with pytest.raises(IdentityError, match=r"teacher\.vae_dtype"):
+        Cache.create_or_resume(new.cache_dir("parallel"), cache_identity(new, "parallel"))
+
+
+def test_a_random_crop_is_another_cache(setup: Callable[..., Config]) -> None:
+    centre, random = cache_identity(setup(), "culture"), cache_identity(setup("cache.crop=random"), "culture")
+    assert "cache.crop" not in centre.fields and random.fields["cache.crop"] == "random"
+    directory = setup().cache_dir("culture")
+    Cache.create_or_resume(directory, centre)
+    with pytest.raises(IdentityError, match=r"cache\.crop"):
+        Cache.create_or_resume(directory, random)
 
 
 def test_a_teacher_without_a_mid_block(setup: Callable[..., Config]) -> None:

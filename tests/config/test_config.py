@@ -188,3 +188,24 @@ def test_settings_that_cannot_be_laid_over(minimal: Path, settings: dict[str, An
     with pytest.raises(ConfigError) as caught:
         load_config(minimal, [], [settings])
     assert problem in caught.value.problems
+
+
+DEMO = Path(__file__).parents[2] / "configs/demo.yaml"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["corpora.parallel.tars=[]"], r"corpora\.parallel: .*needs tars, or texts in place of them"),
+        (["corpora.parallel.texts=a.csv"], r"corpora\.parallel: .*needs tars, or texts"),
+        (["corpora.parallel.id_column=id"], r"corpora\.parallel: .*id_column and drawing need texts"),
+        (["corpora.parallel.drawing.steps=3"], r"id_column and drawing need texts"),
+        (["corpora.parallel.drawing.guidance=0.5"], r"drawing\.guidance"),
+        (["corpora.culture={texts: a.csv}"], r"culture: texts alone have nothing"),
+    ],
+)
+def test_tars_or_texts(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(DEMO, settings)
+    texts = load_config(DEMO, ["corpora.parallel={texts: a.csv, drawing: {steps: 3}}", "corpora.culture=null"])
+    assert texts.corpora.parallel.drawing.steps == 3 and texts.corpora.parallel.text_source is not None

@@ -30,7 +30,7 @@ def test_what_a_phase_leaves_out_is_as_in_train(minimal: Path, tmp_path: Path) -
     text, attention, unet = config.train.all_phases
     assert [each.kind for each in (text, attention, unet)] == ["text", "attention", "unet"]
     assert (text.train.steps, text.train.learning_rate, text.train.text_weight) == (9, 5e-3, 0.0)
-    assert (attention.train.steps, attention.train.learning_rate, attention.train.text_weight) == (7, 1e-4, 0.3)
+    assert (attention.train.steps, attention.train.learning_rate, attention.train.text_weight) == (7, None, 0.3)
     assert unet.train == config.train.model_copy(update={"phases": ()})
     assert {each.train.weight_decay for each in (text, attention, unet)} == {0.5}
     (tmp_path / "resolved.yaml").write_text(resolved_yaml(config), encoding="utf-8")

@@ -10,14 +10,22 @@ from pathlib import Path
 import pytest
 
 from pea.config import load_config
-from pea.models.unet import query_shapes, unet_config
+from pea.config.yaml_text import names_in, read_yaml
+from pea.models.unet import unet_config
+from pea.models.unet_shapes import query_shapes
 from stages.cli import main, parse
+from stages.search_plan import configurations, draw_candidates, read_search
 from stages.sweep_plan import Plan, plan
 from stages.sweep_study import read_study
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*") if path.is_file())
 STUDIES = [path for path in FILES if path.parent.name == "studies"]
+SEARCHES = [path for path in FILES if path.parent.name == "searches"]
+PAPER = {
+    Path("configs/paper/sdxl.yaml"): Path("configs/sdxl.yaml"),
+    Path("configs/paper/sd15.yaml"): Path("configs/sd15.yaml"),
+}
 DEMO = Path("configs/demo.yaml")
 
 
@@ -36,6 +44,14 @@ def test_every_file_resolves(path: Path) -> None:
     """By itself, a study; laid over the demo, a method or a part of the small world's setups."""
     if path in STUDIES:
         assert len(_planned(path).runs) > 1
+    elif path in SEARCHES:
+        search = read_search(path)
+        candidates = draw_candidates(search.space, search.candidates, search.seed)
+        _, found = configurations(search, candidates)
+        assert len(found) > 1 and len(candidates) == search.candidates
+    elif path.parent.name == "paper":
+        below = [path] if path in PAPER else [Path("configs/paper/sdxl.yaml"), path]
+        assert load_config([Path("configs/sdxl.yaml"), *below]).train.init == "torch"
     elif path.parent.name == "methods" or path.name.startswith("demo_"):
         assert load_config([DEMO, path]).run_dir.parts[0] == "runs"
     else:
@@ -44,8 +60,37 @@ def test_every_file_resolves(path: Path) -> None:
 
 
 def test_there_are_few_folders() -> None:
-    assert {path.parent.name for path in FILES} == {"configs", "methods", "studies"}
+    assert {path.parent.name for path in FILES} == {"configs", "methods", "paper", "searches", "studies"}
     assert len(STUDIES) >= 8
+
+
+@pytest.mark.parametrize(("path", "family"), PAPER.items(), ids=str)
+def test_the_originals_settings_are_said_and_not_left_to_defaults(path: Path, family: Path) -> None:
+    """Source: train_sdxl_zh.py, train_sd_zh.py, their .sh files, utils/model_utils.py and custom_dataset_sdxl.py."""
+    config, said = load_config([family, path]), set(names_in(read_yaml(path)))
+    train, cache = config.train, config.cache
+    per_step = train.batch_size * train.gradient_accumulation_steps
+    assert train.steps and train.steps * per_step == pytest.approx(22.4e6, rel=1e-4)
+    assert (train.init, train.feature_scale, train.phases, train.method) == ("torch", "raw", (), "adapter")
+    assert (train.noise_pred_weight, train.feature_weight, train.diffusion_weight) == (1.0, 0.1, 1.0)
+    assert (train.learning_rate, train.warmup_steps, train.weight_decay, train.max_grad_norm) == (1e-5, 100, 0.0, None)
+    assert (train.adam_beta2, train.precision, config.teacher.dtype) == (0.999, "fp16", "float16")
+    assert (config.teacher.vae_dtype, config.student.max_tokens, cache.caption_drop_rate) == ("float32", 52, 0.1)
+    assert {f"train.{name}" for name in ("init", "feature_scale", "phases", "max_grad_norm", "weight_decay")} <= said
+    if path.stem == "sdxl":
+        assert (cache.noise_offset, cache.crop, cache.caption_drop) == (0.5, "random", "hidden_states")
+        assert len(cache.buckets) == 9 and all(abs(h * w - 640**2) < 0.1 * 640**2 for h, w in cache.buckets)
+        assert config.student.adapter.hidden_size == 1024
+    else:
+        assert (cache.noise_offset, cache.crop, config.student.adapter.hidden_size) == (0.0, "centre", 2048)
+
+
+@pytest.mark.parametrize("kind", ["lora", "kv"])
+def test_lora_and_kv_as_the_paper_compares_them_have_no_teacher(kind: str) -> None:
+    train = load_config(["configs/sdxl.yaml", "configs/paper/sdxl.yaml", f"configs/paper/{kind}.yaml"]).train
+    assert (
+        train.method == kind and train.diffusion_rows == "all" and train.noise_pred_weight == train.feature_weight == 0
+    )
 
 
 def _commands(path: Path) -> list[list[str]]:

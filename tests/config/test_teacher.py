@@ -8,8 +8,6 @@ import pytest
 
 from pea.cache import cache_identity
 from pea.config import Config
-from pea.config.corpora import TeacherConfig
-from pea.errors import CheckpointError
 from pea.models.unet import Teacher
 from tests.tiny_models import make_checkpoint
 
@@ -31,9 +29,3 @@ def test_a_unet_from_elsewhere_is_the_teachers(
     teacher = Teacher.from_checkpoint(tiny_sdxl.teacher.model_copy(update={"unet": other / "unet"}).folder)
     expected = Teacher.from_checkpoint(other)
     assert all(one.equal(two) for one, two in zip(teacher.unet.parameters(), expected.unet.parameters(), strict=True))
-
-
-def test_a_single_file_is_told_how_it_becomes_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"single file.*from_single_file"):
-        _ = TeacherConfig(checkpoint=tmp_path / "model.safetensors").folder

@@ -29,6 +29,7 @@ from pea.corpus.samples import (
     tar_identity,
 )
 from pea.corpus.tars import scan_tar
+from pea.draws.recipe import crop_words
 from pea.errors import CorpusError
 from tests.corpus.tar_files import ALL, GOOD, captions, encoded, good_tar, picture, write_tar
 
@@ -254,6 +255,21 @@ def test_placing_cuts_the_centre() -> None:
     same = place_in_bucket(image, [(8, 16)])
     assert same.time_ids.tolist() == [8, 16, 0, 0, 8, 16]
     assert bucket_name((8, 16)) == "8x16"
+
+
+def test_a_random_crop_reaches_every_place_and_is_the_samples_own() -> None:
+    image = Image.fromarray(np.repeat(np.arange(12, dtype=np.uint8)[None, :, None], 8, 0).repeat(3, 2))
+    lefts = []
+    for number in range(60):
+        placed = place_in_bucket(image, [(8, 8)], crop=crop_words(0, f"t/{number}"))
+        left = int(placed.time_ids[3])
+        assert placed.time_ids.tolist() == [8, 12, 0, left, 8, 8]
+        assert np.allclose(placed.pixels[0, 0] * 127.5 + 127.5, np.arange(left, left + 8))
+        lefts.append(left)
+    assert set(lefts) == {0, 1, 2, 3, 4}
+    tall = place_in_bucket(image.transpose(Image.Transpose.ROTATE_90), [(8, 8)], crop=(2**64 - 1, 0))
+    assert tall.time_ids.tolist()[2:4] == [4, 0]
+    assert crop_words(0, "t/1") == crop_words(0, "t/1") != crop_words(1, "t/1")
 
 
 def test_every_reason_is_documented() -> None:

@@ -122,7 +122,7 @@ def problem_of(command: str) -> str:
     if words[1] not in cli.COMMANDS:
         return f"no command {words[1]}"
     parser, rest = _below(cli.build_parser([words[1]]), words[1]), words[2:]
-    if words[1] == "inspect" and rest and rest[0].islower():
+    if words[1] in ("inspect", "data") and rest and rest[0].islower():
         parser, rest = _below(parser, rest[0]), rest[1:]
     if parser is None:
         return "no such subcommand"
@@ -144,6 +144,26 @@ def test_commands_between_backticks_exist(folder: str) -> None:
     texts |= {page: prose(page) for page in PAGES} if folder == "docs" else {}
     wrong = {(name(path), each): problem_of(each) for path, text in texts.items() for each in quoted(text)}
     assert {where: problem for where, problem in wrong.items() if problem} == {}
+
+
+def _strings(path: Path) -> Iterator[str]:
+    """Every text of a module, f-strings and texts in several pieces as one, with ``{}`` for what is put in."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(each.value) if isinstance(each, ast.Constant) else "{}" for each in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@pytest.mark.parametrize("folder", ["pea", "stages", "data_tools"])
+def test_commands_of_messages_exist(folder: str) -> None:
+    """Also those in pieces that stand on several lines, and those whose words are put in."""
+    texts = {path: list(_strings(path)) for path in (ROOT / folder).rglob("*.py")}
+    found = {(name(path), each) for path, strings in texts.items() for text in strings for each in quoted(text)}
+    assert {where: problem for where in found if (problem := problem_of(where[1]))} == {}
+    assert folder != "pea" or {"pea cache", "pea inspect check --repair"} <= {each for _, each in found}
+    words = {match for strings in texts.values() for text in strings for match in re.findall(r"\bpea ([a-z]+)", text)}
+    assert words - set(cli.COMMANDS) <= {"data"}, "a command that is quoted in no backticks"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from data_tools.score_figure import figures_in
 from pea.config import valid_names
 from tests.docs.pages import ROOT
 
@@ -21,3 +22,14 @@ def test_every_method_has_a_line() -> None:
     lines = [line for line in METHODS.splitlines() if line.startswith("| ")]
     named = set(re.findall(r"`([a-z_]+)`", "\n".join(line.split("|")[1] for line in lines)))
     assert {path.stem for path in (ROOT / "configs/methods").glob("*.yaml")} == named
+
+
+def test_the_figure_of_the_methods_shows_its_table() -> None:
+    """Both come out of one `pea sweep`."""
+    row = re.compile(r"\| \**`(\w+)`\** \|[^|]*\| ([\d.]+)(?: ± ([\d.]+))? \| ([\d.]+)(?: ± ([\d.]+))? \|")
+    table = {}
+    for method, general, general_spread, culture, culture_spread in row.findall(METHODS):
+        table[method, "general"] = (float(general), float(general_spread or 0))
+        table[method, "culture"] = (float(culture), float(culture_spread or 0))
+    assert table == figures_in((ROOT / "docs/images/methods.svg").read_text("utf-8"))
+    assert len(table) == 2 * len(list((ROOT / "configs/methods").glob("*.yaml")))

@@ -126,6 +126,15 @@ def test_a_diffusion_model_of_another_shape_is_refused() -> None:
         adapter.check_base({"cross_attention_dim": 8}, "here")
 
 
+def test_a_diffusion_model_that_predicts_something_else_is_refused() -> None:
+    adapter = PEA(8, 6, None, hidden_size=8, base_model={"name": "tiny"}, prediction_type="epsilon")
+    adapter.check_base({"cross_attention_dim": 6}, "here", "epsilon")
+    adapter.check_base({"cross_attention_dim": 6}, "here")
+    with pytest.raises(CheckpointError, match=r"another prediction type; expected epsilon, as tiny has; got v_pred"):
+        adapter.check_base({"cross_attention_dim": 6}, "here", "v_prediction")
+    PEA(8, 6, None, hidden_size=8).check_base({"cross_attention_dim": 6}, "here", "v_prediction")
+
+
 def test_weights_are_those_that_were_saved(tmp_path: Path) -> None:
     PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"}).save_pretrained(tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"

@@ -18,7 +18,8 @@ from pea.errors import CheckpointError
 from pea.evaluation.drawing import load_pipeline
 from pea.models.conditioning import Conditioning
 from pea.models.teacher_parts import check_teacher, read_config, unet_blocks
-from pea.models.unet import Teacher, block_shapes, query_shapes
+from pea.models.unet import Teacher
+from pea.models.unet_shapes import block_shapes, query_shapes
 from pea.models.vae import VaeEncoder
 from tests.tiny_models import make_checkpoint
 

@@ -9,7 +9,8 @@ import torch
 
 from pea.errors import CheckpointError, ConfigError
 from pea.models.conditioning import Conditioning
-from pea.models.unet import Teacher, block_shapes, unet_config
+from pea.models.unet import Teacher, unet_config
+from pea.models.unet_shapes import block_shapes
 from tests.tiny_models import make_checkpoint
 
 ALL_BLOCKS = ("down_blocks.0", "down_blocks.1", "mid_block", "up_blocks.0", "up_blocks.1")

@@ -14,16 +14,20 @@ import pytest
 import ray
 
 from pea.cache import Cache
-from pea.config import Config
+from pea.config import Config, PhaseConfig
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from pea.storage import Location
+from stages import train_adapter
 from stages.cluster import filling, session_folder
 from stages.cluster.actors import scales
+from stages.cluster.planning import TarChanges
 from stages.cluster.pool import Pool
 from stages.cluster.session import start_local
 from stages.command.console import Console
 from tests.collect.test_collector import assert_same, with_cache
+from tests.collect.test_drawn_texts import fill, of_texts
 from tests.tiny_setup import write_tar
+from tests.train_runs import variant
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,6 +108,80 @@ def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run:
 
 
 @pytest.mark.slow
+def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_tar(tmp_path / f"{name}.tar", range(3), ("en", "zh"))
+    config = with_tars(fresh_run, parallel=tmp_path / "*.tar")
+    run(config)
+    directory = Location.parse(config.cache_dir("parallel"))
+    stores = {name: (directory / "shards" / name / "p000.json").read_text() for name in ("one", "two")}
+    write_tar(tmp_path / "two.tar", range(5, 10), ("en", "zh"))
+    with pytest.raises(IdentityError, match=r"corpus\.tars\[two\].*`pea cache --replace two`"):
+        run(config)
+    with pytest.raises(IdentityError, match=r"cache\.seed: the cache has 0, wanted 1$|cache\.seed"):
+        run(with_cache(config, seed=1), changes=TarChanges(replaced=("two",)))
+    with pytest.raises(CacheError, match=r"no such tar in the caches; expected one, two; got three"):
+        run(config, changes=TarChanges(replaced=("three",)))
+    assert json.loads((directory / "run_summary.json").read_text())["samples"] == 6, "nothing was done yet"
+    summaries, shown = run(config, changes=TarChanges(replaced=("two",)))
+    assert "two is replaced: 3 samples are made again" in shown and summaries["parallel"]["samples"] == 8
+    assert (directory / "shards/one/p000.json").read_text() == stores["one"]
+    at_once = with_tars(fresh_run.model_copy(update={"run_dir": tmp_path / "other"}), parallel=tmp_path / "*.tar")
+    run(at_once)
+    assert_same(Cache.open(directory), Cache.open(at_once.cache_dir("parallel")))
+    summaries, shown = run(config, changes=TarChanges(retired=("two",)))
+    assert "two is retired: 5 samples are gone from the cache" in shown and summaries["parallel"]["samples"] == 3
+    again, shown = run(config)
+    assert "retired, and left out: two" in shown and again["parallel"]["samples"] == 3
+    assert "two is retired: 0 samples" in run(config, changes=TarChanges(retired=("two",)))[1]
+    (tmp_path / "one.tar").unlink()
+    with pytest.raises(CorpusError, match="one"):
+        run(config, changes=TarChanges(replaced=("one",)))
+
+
+@pytest.mark.slow
+def test_texts_alone_from_a_table_to_an_adapter(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    summaries, shown = run(config)
+    assert "parallel: 20 texts in 2 parts" in shown and summaries["parallel"]["samples"] == 20
+    alone = of_texts(fresh_run, tmp_path / "alone")
+    assert_same(Cache.open(config.cache_dir("parallel")), fill(alone))
+    assert "all 2 shards are finished already" in run(config)[1]
+    phases = (PhaseConfig(kind="text", steps=2), PhaseConfig(kind="unet", steps=2))
+    summary = train_adapter.run(variant(config, tmp_path / "train", phases=phases), Console(quiet=True))
+    assert summary["steps"] == 4 and summary["records"] == 60
+    table = tmp_path / "texts.csv"
+    table.write_text(table.read_text("utf-8").replace("dog number 13,", "cat,"), "utf-8")
+    with pytest.raises(IdentityError, match=r"corpus\.tars\[texts-00001\].*`pea cache --replace texts-00001`"):
+        run(config)
+    shown = run(config, changes=TarChanges(replaced=("texts-00001",)))[1]
+    assert "texts-00001 is replaced: 8 samples are made again" in shown
+    shown = run(config, changes=TarChanges(retired=("texts-00001",)))[1]
+    assert Cache.open(config.cache_dir("parallel")).num_samples == 12
+
+
+def test_every_broken_tar_of_every_corpus_is_named_in_one_run(fresh_run: Config, tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d", "e"):
+        write_tar(tmp_path / f"{name}.tar", range(3), ("en", "zh"))
+        (tmp_path / f"{name}.tar").write_bytes((tmp_path / f"{name}.tar").read_bytes()[:3000])
+    config = with_tars(fresh_run, parallel=tmp_path / "[abc].tar")
+    culture = fresh_run.corpora.culture.model_copy(update={"tars": (str(tmp_path / "[de].tar"),)})  # type: ignore[union-attr]
+    config = config.model_copy(update={"corpora": config.corpora.model_copy(update={"culture": culture})})
+    with pytest.raises(CorpusError) as info:
+        run(config)
+    assert all(f"{name}.tar: the tar is truncated" in str(info.value) for name in "abcde")
+    missing = ("no1.tar", "no2.tar")
+    parallel = config.corpora.parallel.model_copy(update={"tars": missing})
+    culture = culture.model_copy(update={"tars": ("no3.tar",)})
+    config = config.model_copy(
+        update={"corpora": config.corpora.model_copy(update={"parallel": parallel, "culture": culture})}
+    )
+    with pytest.raises(CorpusError) as info:
+        run(config)
+    assert all(f"{name}: no such tar" in str(info.value) for name in (*missing, "no3.tar"))
+
+
+@pytest.mark.slow
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))
@@ -125,15 +203,15 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
     fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tar that disappears after planning stands for storage that fails."""
-    plan = filling._plan
+    plan = filling.plan_corpora
 
     def losing(*args: Any, **options: Any) -> Any:
-        jobs = plan(*args, **options)
-        for job in jobs:
+        plans = plan(*args, **options)
+        for job in plans["parallel"]:
             if job.part.tar == "parallel-0":
                 shutil.copy(job.tar.local_path, tmp_path / "lost.tar")
                 job.tar = Location.parse(tmp_path / "lost.tar")
-        return jobs
+        return plans
 
     start = Pool._start
 
@@ -142,7 +220,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
             job.tar.local_path.unlink(missing_ok=True)
         start(self, actor, job)
 
-    monkeypatch.setattr(filling, "_plan", losing)
+    monkeypatch.setattr(filling, "plan_corpora", losing)
     monkeypatch.setattr(Pool, "_start", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)

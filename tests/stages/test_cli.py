@@ -81,10 +81,20 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
     assert error.count("\n") == 1
 
 
+_WITHOUT_CONFIG = ("init", "run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data")
+"""Commands that take none, or need more words beside it."""
+
+
 @pytest.mark.parametrize(
     "words",
-    [[name] for name in COMMANDS if name not in ("run", "sweep", "generate", "convert", "import", "inspect")]
-    + [["run", "pipeline.yaml"], ["sweep", "methods"], ["generate", "cat"], ["inspect", "verify"]],
+    [[name] for name in COMMANDS if name not in _WITHOUT_CONFIG]
+    + [
+        ["run", "pipeline.yaml"],
+        ["sweep", "methods"],
+        ["search", "s.yaml"],
+        ["generate", "cat"],
+        ["inspect", "verify"],
+    ],
 )
 def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:
     files = [Path("a.yaml"), Path("b.yaml")]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA
 from pea.pipeline import PEAPrompt
 from stages import convert
+from tests.pipeline.test_publishing import run_snippet
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
 
@@ -69,6 +71,72 @@ def test_an_encoder_or_base_model_of_another_shape_is_refused(
     assert convert.main([str(tmp_path / "narrow.bin"), *out, "--encoder", str(encoder)]) == 2
     assert "hidden states of width 8" in capsys.readouterr().err
     assert not (tmp_path / "adapter").exists()
+
+
+def _wrapped(kind: str, state: dict[str, torch.Tensor], folder: Path) -> Path:
+    """The file, or DeepSpeed's folder, that a trainer leaves of an adapter with these tensors."""
+    file = folder / "checkpoint.pt"
+    other = {"unet.conv_in.weight": torch.zeros(2, 2), "text_encoder.fc.weight": torch.zeros(2)}
+    if kind == "ddp":
+        torch.save({f"module.{name}": each for name, each in state.items()}, file)
+    elif kind == "lightning":
+        own = {f"pea.{name}": each for name, each in state.items()}
+        torch.save({"epoch": 3, "global_step": 7, "state_dict": own | other, "optimizer_states": [{"step": 1}]}, file)
+    elif kind == "half":
+        torch.save({name: each.half() for name, each in state.items()}, file)
+    elif kind == "safetensors":
+        file = file.with_suffix(".safetensors")
+        save_file(state, file)
+    else:
+        step = folder / "ds/global_step7" if kind == "deepspeed" else folder / "ds/checkpoint"
+        step.mkdir(parents=True)
+        if kind == "deepspeed":
+            (folder / "ds/latest").write_text("global_step7")
+        own = {f"_forward_module.model.pea.{name}": each for name, each in state.items()}
+        torch.save({"module": own | other, "optimizer": None, "ds_version": "0.1"}, step / "mp_rank_00_model_states.pt")
+        file = folder / "ds" if kind == "deepspeed" else step
+    return file
+
+
+@pytest.mark.parametrize("kind", ["ddp", "lightning", "deepspeed", "deepspeed-step", "half", "safetensors"])
+def test_what_trainers_leave_is_read(kind: str, tmp_path: Path) -> None:
+    adapter = PEA(8, 6, 4, hidden_size=16)
+    state = {name: each.half().float() for name, each in adapter.state_dict().items()}
+    path = _wrapped(kind, state, tmp_path)
+    assert convert.main([str(path), "--out", str(tmp_path / "adapter"), "--max-tokens", "52"]) == 0
+    with pytest.warns(UserWarning, match="does not say which text encoder"):
+        loaded = PEA.load(tmp_path / "adapter")
+    assert all(torch.equal(each, state[name]) for name, each in loaded.state_dict().items())
+    assert loaded.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a.projector.0.weight": torch.zeros(1), "b.projector.0.weight": torch.zeros(1)}, "several adapters: a., b."),
+        ({"state_dict": {"unet.weight": torch.zeros(1)}}, "no projector.0.weight among unet.weight"),
+        ({"epoch": 1}, "no tensors by name"),
+        ([torch.zeros(1)], "no tensors by name"),
+        ({"pea.projector.0.weight": torch.zeros(1)}, "not an official PEA checkpoint"),
+    ],
+)
+def test_other_files_are_one_line(
+    content: object, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    assert convert.main([str(tmp_path / "other.pt"), "--out", str(tmp_path / "adapter")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "adapter").exists()
+
+
+def test_the_folder_has_a_card_that_runs_and_finds_its_encoder(tmp_path: Path) -> None:
+    teacher, encoder = make_checkpoint(tmp_path / "teacher", "sdxl"), make_native_encoder(tmp_path / "zh")
+    torch.save(PEA(16, 32, 12, hidden_size=16).state_dict(), tmp_path / "pea.bin")
+    argv = [str(tmp_path / "pea.bin"), "--out", str(tmp_path / "adapter"), "--encoder", str(encoder)]
+    assert convert.main([*argv, "--base", str(teacher), "--language", "zh"]) == 0
+    card = (tmp_path / "adapter/README.md").read_text("utf-8")
+    assert "language:\n- zh" in card and "Converted from `pea.bin`" in card
+    assert run_snippet(card).size == (16, 16)
 
 
 def test_the_files_are_for_the_group_as_the_umask_says(tmp_path: Path) -> None:

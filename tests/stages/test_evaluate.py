@@ -194,6 +194,7 @@ def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: 
 
 def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -> None:
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    (tmp_path / "training").symlink_to(config.training_dir)
     settings = config.evaluate.model_copy(update={"judge": None, "max_prompts": 1, "num_inference_steps": 1})
     metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
     assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"} and metrics["details"] == {}
@@ -288,7 +289,9 @@ def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(conf
 def test_all_that_training_leaves_is_as_readable_as_any_new_file(config: Config, tmp_path: Path) -> None:
     """Weights and saved states too: libraries write theirs for the owner alone."""
     (tmp_path / "new").touch()
-    modes = {path: path.stat().st_mode & 0o777 for path in config.adapter_dir.rglob("*") if path.is_file()}
+    both = (config.adapter_dir, config.training_dir)
+    files = [path for folder in both for path in folder.rglob("*") if path.is_file()]
+    modes = {path: path.stat().st_mode & 0o777 for path in files}
     assert any(path.suffix == ".safetensors" and path.parent != config.adapter_dir for path in modes)
     assert {path.name for path, mode in modes.items() if mode != (tmp_path / "new").stat().st_mode & 0o777} == set()
 
@@ -356,6 +359,110 @@ def test_generate_takes_settings_as_other_commands_do(
     assert capsys.readouterr().err == (
         "pea: error: nothing to draw; expected a prompt beside the settings; got run_dir=x\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("evaluate.guidence_scale=4", "did you mean evaluate.guidance_scale?"),
+        ("evaluate.guidance-scale=4", "did you mean evaluate.guidance_scale?"),
+        ("eval.guidance_scale = 4", "eval"),
+        ("guidance_scale=4", "guidance_scale"),
+        ("rundir=x", "did you mean run_dir?"),
+        ("seeds=4", "seeds"),
+        ("evaluate.seed:4", "evaluate.seed:4"),
+        ("evaluate.seed", "evaluate.seed"),
+    ],
+)
+def test_a_misspelt_setting_is_no_prompt(
+    config: Config, tmp_path: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    assert generate.main(["一只猫", word, "--config", str(path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_prompts_that_are_no_settings() -> None:
+    words = ["a=b", "E=mc²", "一只猫：红球", "a cat. a dog = pets", " run_dir=x", "evaluate.prompts.general=x"]
+    assert generate.split_words(words) == (
+        ["a=b", "E=mc²", "一只猫：红球", "a cat. a dog = pets", "run_dir=x"],
+        [words[-1]],
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(config: Config) -> list[str]:
+    """Adapter and base model, without a configuration."""
+    return ["--adapter", str(config.adapter_dir), "--base", str(config.teacher.checkpoint), "--steps", "1"]
+
+
+def test_generate_without_a_configuration(config: Config, alone: list[str], tmp_path: Path) -> None:
+    path, out = tmp_path / "setup.yaml", tmp_path / "out"
+    path.write_text(resolved_yaml(config), encoding="utf-8")
+    more = ["--negative-prompt", "小", "--guidance", "3", "--seed", "4", "--num-images", "2", "--out", str(out)]
+    assert generate.main(["一只猫", *alone, *more]) == 0
+    with Image.open(out / "001-一只猫.png") as image:
+        kept, pixels = dict(image.text), np.asarray(image)
+    weights = json.loads((config.adapter_dir / "config.json").read_text())["weights"]
+    assert kept == {
+        "prompt": "一只猫",
+        "negative_prompt": "小",
+        "seed": "4",
+        "image_of_prompt": "1",
+        "steps": "1",
+        "guidance": "3.0",
+        "adapter": str(config.adapter_dir),
+        "adapter_weights": weights,
+        "base": str(config.teacher.checkpoint),
+        "Software": "PEA-Cache",
+    }
+    same = ["--config", str(path), "--steps", "1", *more[:-1], str(tmp_path / "same")]
+    assert generate.main(["一只猫", *same]) == 0
+    with Image.open(tmp_path / "same/001-一只猫.png") as image:
+        assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "out"), "--guidance", "0"]
+    long = "一只猫狗红球大小雪草"
+    assert generate.main([long, *alone, *out, "--size", "24x16"]) == 0
+    assert _size(tmp_path / f"out/000-{long}.png") == (24, 16)
+    assert "lost of a prompt: '雪草' (--chunk reads it in pieces)" in capsys.readouterr().err
+    with Image.open(tmp_path / f"out/000-{long}.png") as image:
+        cut = np.asarray(image)
+    assert generate.main([long, "猫", *alone, *out, "--size", "24x16", "--chunk"]) == 0
+    assert capsys.readouterr().err == ""
+    with Image.open(tmp_path / f"out/000-{long}.png") as image:
+        assert not np.array_equal(np.asarray(image), cut)
+    assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "17"]) == 2
+    assert "a size that cannot be drawn; expected multiples of 2; got 17x17" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    for wrong in ("0", "16x", "16x0", "big"):
+        with pytest.raises(SystemExit):
+            generate.main(["猫", *alone, "--size", wrong])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "which adapter?; expected --config FILE, or --adapter FOLDER (and --base); got neither"),
+        (["--adapter", "A", "--config", "B"], "which adapter?"),
+        (["--config", "B", "--base", "C"], "the configuration says which; got --base or --encoder"),
+        (["--adapter", "A", "evaluate.seed=3"], "a setting without --config; got evaluate.seed=3"),
+        (["--adapter", "A", "--set", "evaluate.seed=3"], "a setting without --config; got evaluate.seed=3"),
+        (["--adapter", "ADAPTER"], "does not say where its diffusion model is; got teacher. Give it with --base."),
+        (["--adapter", "A/b/c"], "A/b/c: no adapter here"),
+    ],
+)
+def test_what_to_draw_with_is_said_in_one_way(
+    config: Config, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(config.adapter_dir) if word == "ADAPTER" else word for word in words]
+    assert generate.main([*words[2:], "猫", *words[:2]] if "evaluate.seed=3" in words[2:3] else ["猫", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
 
 
 def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_tools.score_figure import figures_in
 from pea.cache import Cache
 from pea.cache.takedown import remove_samples
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
@@ -85,7 +86,12 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     assert "| both | 0.550 ± 0.071 | 0.250 ± 0.000 | 2 |" in (folder / "table.md").read_text("utf-8")
     rows = json.loads((folder / "table.json").read_text())
     assert rows[0]["trained_parameters"] > 0
-    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    shown = figures_in((folder / "figure.svg").read_text("utf-8"))
+    for row in rows:
+        for name, score in row["scores"].items():
+            assert shown[row["method"], name] == (round(score["mean"], 3), round(score["spread"], 3))
+    page = (folder / "report.html").read_text("utf-8")
+    assert all(row["method"] in page for row in rows) and "against" in page
 
 
 @pytest.mark.slow
@@ -177,7 +183,7 @@ def test_a_method_that_changes_the_cache_gets_one_of_its_own(
     assert [config.cache_root for config in filled] == [own]
     assert Cache.open(own / "parallel").shards
     assert not (tmp_path / "run/sweep/b/cache").exists()  # how a cache is filled is not what it holds
-    assert "figure.png" not in capsys.readouterr().err
+    assert "figure.svg" not in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -191,7 +197,7 @@ def test_jobs_side_by_side_give_what_one_after_the_other_gives(setup: Path, tmp_
         folder = tmp_path / str(jobs) / "sweep"
         adapters.append([load_file(path) for path in sorted(folder.glob("*/*/adapter/*.safetensors"))])
         assert len(adapters[-1]) == 4 and (folder / "table.md").read_text("utf-8").count("\n") == 4
-        assert not (folder / "figure.png").exists()  # no judge, no scores
+        assert not (folder / "figure.svg").exists()  # no judge, no scores
     for one, other in zip(*adapters, strict=True):
         for name, tensor in one.items():
             torch.testing.assert_close(other[name], tensor)

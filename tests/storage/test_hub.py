@@ -16,6 +16,8 @@ from pea.errors import CheckpointError
 from pea.storage.hub import is_hub_id, local_folder, model_name
 from tests.loopback_hub import SHA, Hub, loopback_hub
 from tests.models.encoders.tiny import make_encoder
+from tests.models.original_layout import write_single_file
+from tests.tiny_models import make_checkpoint
 
 READ = """
 import sys, torch
@@ -81,6 +83,23 @@ except CheckpointError as error:
             assert shown.startswith(f"{place}: cannot get this model from the hub") and shown.count("\n") == 1
     shown = python(code, tmp_path / "home", "org/zh@main", HF_HUB_OFFLINE="1").stdout
     assert shown.startswith("org/zh@main: cannot get this model from the hub") and shown.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_of_a_pipeline_that_lends_its_configuration_no_weights_are_fetched(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from pea.config.corpora import TeacherConfig
+print(TeacherConfig(checkpoint=Path(sys.argv[1]), config=Path("org/sd@main")).folder)
+"""
+    file = write_single_file(make_checkpoint(tmp_path / "sd", "sd15"), tmp_path / "model.safetensors")
+    with loopback_hub({"org/sd": tmp_path / "sd"}) as hub:
+        environment = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        done = python(code, tmp_path / "home", str(file), **environment)
+        assert done.returncode == 0, done.stderr
+        assert weights_asked_for(hub) == []
+    assert (Path(done.stdout.strip()) / "unet/diffusion_pytorch_model.safetensors").is_file()
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from pea.models.encoders.reading_limits import Part
+
 
 class TextEncoder(Protocol):
     """What training and drawing ask of the encoder of native captions, be it one or two side by side."""
@@ -24,6 +26,10 @@ class TextEncoder(Protocol):
     @property
     def record(self) -> dict[str, Any]:
         """Which it is and how it is read."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The encoders that read a caption side by side."""
 
     @property
     def folder(self) -> Path | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools.inspect.diff import _equal
 from data_tools.inspect.show import false_colours
 from pea.cache import Cache
 from stages.cli import main
@@ -223,6 +224,56 @@ def test_diff(make_cache: CacheMaker, filled: Cache, capsys: Capture, tmp_path: 
         f"b: only in {filled.directory}",
         f"c: only in {changed.directory}",
     ]
+
+
+def test_diff_prints_what_differs_and_no_equal_values(capsys: Capture, tmp_path: Path) -> None:
+    """A field that one of two caches lacks, and values deep inside of a field."""
+    scheduler = {"num_train_timesteps": 1000, "steps_offset": 1}
+    fields = {"corpus.reading": {"version": 2, "image_formats": ["PNG"]}, "teacher.scheduler": scheduler}
+    one = CacheMaker(tmp_path / "one").fill(identity(["a"], **fields))
+    changed = {"teacher.scheduler": scheduler | {"steps_offset": 0}, "cache.new": 1}
+    other = CacheMaker(tmp_path / "other").fill(identity(["a"], **changed))
+    assert inspect(capsys, "diff", one.directory, other.directory, code=1).splitlines() == [
+        "identity teacher.scheduler.steps_offset: 1 | 0",
+        "identity corpus.reading: {'version': 2, 'image_formats': ['PNG']} | (nothing)",
+        "identity cache.new: (nothing) | 1",
+    ]
+    assert inspect(capsys, "diff", other.directory, one.directory, code=1).splitlines() == [
+        "identity teacher.scheduler.steps_offset: 0 | 1",
+        "identity cache.new: 1 | (nothing)",
+        "identity corpus.reading: (nothing) | {'version': 2, 'image_formats': ['PNG']}",
+    ]
+
+
+def test_values_that_are_no_numbers_are_equal_to_themselves() -> None:
+    one, other = (np.array([[[1.0, np.nan, 2.0]]], dtype=np.float32) for _ in range(2))
+    assert _equal(one, other).all()
+    other[0, 0, 1] = 0
+    assert _equal(one, other).tolist() == [[[True, False, True]]]
+
+
+def test_what_was_left_out_by_reason(make_cache: CacheMaker, capsys: Capture) -> None:
+    make_cache.rejected = {
+        ("a", "p000"): {"a-24x32-0"},
+        ("b", "p000"): {"b-24x32-2", "b-24x32-3"},
+        ("b", "p001"): {"b-24x32-3", "b-24x32-1"},
+    }
+    make_cache.fill(identity(draws=2))
+    cache = make_cache.fill(identity(), extend=True)
+    why = "nonfinite_teacher: {} (a text encoder or the UNet answered NaN, infinity, or more than its type holds)"
+    named = [f"  {key}  made up" for key in ("a/a-24x32-0", "b/b-24x32-2", "b/b-24x32-3", "b/b-24x32-1")]
+    assert inspect(capsys, "ls", cache.directory, "--dropped").splitlines() == [
+        why.format("4 samples"),
+        *named,
+        f"4 samples left out of {cache.directory}",
+    ]
+    only = inspect(capsys, "ls", cache.directory, "a", "--dropped").splitlines()
+    assert only == [why.format("1 sample"), named[0], f"1 sample left out of {cache.directory}"]
+    assert "aspect_ratio: no samples" in inspect(capsys, "ls", cache.directory, "--dropped", "aspect_ratio")
+    assert main(["inspect", "ls", str(cache.directory), "z", "--dropped"]) == 2
+    assert "no such tar in the cache; got z" in capsys.readouterr().err
+    assert main(["inspect", "ls", str(cache.directory), "--dropped", "age"]) == 2
+    assert "no such reason; expected one of aspect_ratio, " in capsys.readouterr().err
 
 
 def test_diff_sees_through_parts_and_finds_changed_rows(

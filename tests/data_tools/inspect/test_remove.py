@@ -8,7 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from data_tools.inspect.criteria import Condition, OptOut
 from pea.cache import Cache
@@ -117,7 +119,7 @@ def test_a_list_may_be_a_table(tmp_path: Path, cache: Cache, corpus: list[Path],
     assert "no column of URLs or hashes" in said(capsys, cache, "--opt-out", listed, "--tars", *corpus, code=2)
 
 
-@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_a_table_stands_for_the_corpus(kind: str, tmp_path: Path, cache: Cache, capsys: Capture) -> None:
     rows = [{"key": f"a-24x32-{index}", **fields} for index, fields in enumerate(FIELDS["a"])]
     rows.append({"key": "elsewhere", "license": "cc-by-nc"})
@@ -136,6 +138,10 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return
     names = list(dict.fromkeys(name for row in rows for name in row))
+    if path.suffix == ".parquet":
+        plain = [{name: None if row.get(name) is None else str(row[name]) for name in names} for row in rows]
+        parquet.write_table(pyarrow.Table.from_pylist(plain), path)
+        return
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, delimiter="\t" if path.suffix == ".tsv" else ",")
         writer.writeheader()
@@ -164,7 +170,7 @@ def test_a_key_of_several_tars_needs_their_name(tmp_path: Path, capsys: Capture)
         (["--tars", "CORPUS"], "no samples are named"),
         (["--where", "license=x", "--tars", "FIRST"], "1 of 2 tars of the cache are not given; got b"),
         (["--where", "license=x", "--tars", "ABSENT"], "no such tar"),
-        (["--where", "license=x", "--table", "ABSENT"], "cannot read the table"),
+        (["--where", "license=x", "--table", "ABSENT"], "ABSENT: no such table"),
         (["--opt-out", "ABSENT", "--tars", "CORPUS"], "cannot read the list"),
         (["--opt-out", "EMPTY", "--tars", "CORPUS"], "the list is empty"),
         (["--opt-out", "WRONG", "--tars", "CORPUS"], "neither URL nor hash"),

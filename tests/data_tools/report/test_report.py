@@ -130,6 +130,7 @@ def test_links_inside_the_page_lead_somewhere_and_pictures_have_texts(config: Co
 def test_training_is_told_by_phase(config: Config, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/adapter").symlink_to(config.adapter_dir)
+    (tmp_path / "run/training").symlink_to(config.training_dir)
     page = _page(config, tmp_path / "run", details=_FULL)
     said = _said(page)
     assert "optimizer steps (" in said and "with the UNet" in said and "Phase 1, with the UNet" in said
@@ -175,7 +176,7 @@ def test_ten_runs_of_other_people(config: Config, tmp_path: Path) -> None:
     both = config.student.model_copy(update={"language": ("zh", "ja")})
     details = _FULL | {"adapter_ja.general": _score(0.5)}
     said = _said(_page(config, tmp_path / "two", details=details, student=both))
-    assert "zh and ja for teacher" in said and "native encoder, trained adapter, ja 0.500" in said
+    assert "zh and ja prompts for teacher" in said and "native encoder, trained adapter, ja 0.500" in said
 
     culture = {
         "teacher.culture_described": _score(1.0, 7),

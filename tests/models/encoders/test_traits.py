@@ -15,9 +15,10 @@ from pea.models.native import NativeEncoder, check_native
 from tests.models.encoders.tiny import make_encoder
 from tests.tiny_models import make_native_encoder
 
-LENGTHS = {
-    "siglip": 64, "t5": 77, "mt5": 77, "umt5": 77, "byt5": 308, "qwen3": 77, "gemma2": 77, "roberta": 77, "e5": 77,
-}  # fmt: skip
+LANGUAGE_MODELS = ("qwen2", "qwen3", "gemma", "gemma2", "gemma3", "llama", "mistral")
+ROBERTAS = ("roberta", "e5", "xlm-roberta-xl", "camembert", "roberta-prelayernorm")
+LENGTHS = {"siglip": 64, "siglip2": 64, "t5": 77, "mt5": 77, "umt5": 77, "byt5": 308}
+LENGTHS |= dict.fromkeys((*LANGUAGE_MODELS, *ROBERTAS), 77)
 TEXTS = ["一只猫 a b c", "", "d e f g h i j k l"]
 
 
@@ -34,22 +35,22 @@ def test_states_are_those_of_the_model_called_by_hand(kind: str, folders: dict[s
     hidden, mask = encoder.encode(TEXTS)
     assert hidden.shape == (3, LENGTHS[kind], encoder.width) and encoder.width == 32 and hidden.isfinite().all()
     model: Any = (AutoModelForTextEncoding if "t5" in kind else AutoModel).from_pretrained(folder).eval()
-    model = model.text_model if kind == "siglip" else model
+    model = model.text_model if "siglip" in kind else model
     tokenizer = AutoTokenizer.from_pretrained(folder)
     for row, text in enumerate(TEXTS):
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        if kind == "siglip":  # it reads padding as text
+        if "siglip" in kind:  # it reads padding as text
             ids = torch.cat([ids, ids.new_full((1, 64 - ids.shape[1]), tokenizer.pad_token_id)], dim=1)
         if not ids.numel():
             ids = torch.tensor([[tokenizer.pad_token_id]])
-        assert kind == "siglip" or mask[row].sum() == ids.shape[1]
+        assert "siglip" in kind or mask[row].sum() == ids.shape[1]
         with torch.no_grad():
             answer = model(input_ids=ids.long(), output_hidden_states=True)
-        alone = answer.hidden_states[-2] if kind in ("qwen3", "gemma2") else answer.last_hidden_state
+        alone = answer.hidden_states[-2] if kind in LANGUAGE_MODELS else answer.last_hidden_state
         torch.testing.assert_close(hidden[row, : ids.shape[1]], alone[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "gemma2"])
+@pytest.mark.parametrize("kind", LANGUAGE_MODELS)
 def test_states_of_a_language_model_do_not_depend_on_the_padding(kind: str, folders: dict[str, Path]) -> None:
     right = NativeEncoder.from_pretrained(folders[kind], reading={"max_tokens": 12})
     left = NativeEncoder.from_pretrained(folders[kind], reading={"max_tokens": 20, "padding_side": "left"})

@@ -10,15 +10,31 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     ByT5Tokenizer,
+    CamembertConfig,
+    CamembertModel,
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     MT5Config,
     MT5ForConditionalGeneration,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
     RobertaConfig,
     RobertaModel,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormModel,
+    Siglip2Config,
+    Siglip2Model,
     SiglipConfig,
     SiglipModel,
     T5Config,
@@ -27,6 +43,8 @@ from transformers import (
     UMT5EncoderModel,
     XLMRobertaConfig,
     XLMRobertaModel,
+    XLMRobertaXLConfig,
+    XLMRobertaXLModel,
 )
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
@@ -63,10 +81,14 @@ def make_encoder(folder: Path, kind: str, seed: int = 3) -> Path:
 
 def _make(kind: str) -> tuple[Any, Any]:
     size = {"vocab_size": len(WORDS)}
-    if kind == "siglip":
+    if kind in ("siglip", "siglip2"):
         text = {**SIZES, **size, "max_position_embeddings": 64, "pad_token_id": 1, "projection_size": 32}
-        vision = {**SIZES, "image_size": 16, "patch_size": 8}
-        return SiglipModel(SiglipConfig(text_config=text, vision_config=vision)), word_tokenizer("$A </s>")
+        vision = {**SIZES, "patch_size": 8}
+        if kind == "siglip2":
+            both = Siglip2Config(text_config=text, vision_config={**vision, "num_patches": 4})
+            return Siglip2Model(both), word_tokenizer("$A </s>")
+        both = SiglipConfig(text_config=text, vision_config={**vision, "image_size": 16})
+        return SiglipModel(both), word_tokenizer("$A </s>")
     if kind == "t5":
         return T5EncoderModel(T5Config(**_T5, **size, pad_token_id=1)), word_tokenizer("$A </s>")
     if kind == "mt5":
@@ -75,11 +97,29 @@ def _make(kind: str) -> tuple[Any, Any]:
         return UMT5EncoderModel(UMT5Config(**_T5, **size, pad_token_id=1)), word_tokenizer("$A </s>")
     if kind == "byt5":
         return T5EncoderModel(T5Config(**_T5, vocab_size=384)), ByT5Tokenizer()
-    if kind == "qwen3":
-        return Qwen3ForCausalLM(Qwen3Config(**_LM, **size)), word_tokenizer(None, bos_token=None, padding_side="left")
-    if kind == "gemma2":
-        return Gemma2ForCausalLM(Gemma2Config(**_LM, **size, sliding_window=64)), word_tokenizer("<s> $A")
-    if kind == "roberta":
-        return RobertaModel(RobertaConfig(**SIZES, **size, **_POSITIONS)), word_tokenizer()
-    assert kind == "e5"
-    return XLMRobertaModel(XLMRobertaConfig(**SIZES, **size, **_POSITIONS)), word_tokenizer()
+    if kind in _LANGUAGE_MODELS:
+        config, model, special = _LANGUAGE_MODELS[kind]
+        shape = {name: value for name, value in _LM.items() if kind != "qwen2" or name != "head_dim"}
+        return model(config(**shape, **size, **special)), (
+            word_tokenizer(None, bos_token=None, padding_side="left") if "qwen" in kind else word_tokenizer("<s> $A")
+        )
+    config, model = _ROBERTAS[kind]
+    return model(config(**SIZES, **size, **_POSITIONS)), word_tokenizer()
+
+
+_LANGUAGE_MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {}),
+    "gemma": (GemmaConfig, GemmaForCausalLM, {}),
+    "gemma2": (Gemma2Config, Gemma2ForCausalLM, {"sliding_window": 64}),
+    "gemma3": (Gemma3TextConfig, Gemma3ForCausalLM, {"sliding_window": 64}),
+    "llama": (LlamaConfig, LlamaForCausalLM, {}),
+    "mistral": (MistralConfig, MistralForCausalLM, {}),
+}
+_ROBERTAS: dict[str, tuple[Any, Any]] = {
+    "e5": (XLMRobertaConfig, XLMRobertaModel),
+    "roberta": (RobertaConfig, RobertaModel),
+    "xlm-roberta-xl": (XLMRobertaXLConfig, XLMRobertaXLModel),
+    "camembert": (CamembertConfig, CamembertModel),
+    "roberta-prelayernorm": (RobertaPreLayerNormConfig, RobertaPreLayerNormModel),
+}

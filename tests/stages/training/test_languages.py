@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from pea.config import Config, PhaseConfig, load_config, resolved_yaml
 from pea.errors import CacheError, ConfigError
 from stages import train_adapter
 from stages.command.console import Console
+from stages.training.caches import open_cache
+from stages.training.fingerprints import fingerprint_without_unet
 from stages.training.setup import prepare
 from tests.tiny_setup import make_setup, with_queries
 from tests.train_runs import variant
@@ -150,3 +153,36 @@ def test_a_loss_on_queries_beside_batches_of_culture_rows_alone(partly: Config, 
     train = run.train.model_copy(update={"attention_weight": 0.1, "text_weight": 0.1})
     summary = train_adapter.run(run.model_copy(update={"train": train}), QUIET)
     assert summary["steps"] == 8 and summary["skipped_steps"] == 0
+
+
+def test_captions_beside_a_cache_teach_a_language_that_it_does_not_have(three: Config, tmp_path: Path) -> None:
+    (tmp_path / "ko").mkdir()
+    for tar, numbers in (("parallel-0", range(12)), ("parallel-1", range(12, 15))):
+        rows = [{"tar": tar, "key": f"{n:04d}", "captions": {"ko": f"작은 {n}", "en": "never"}} for n in numbers]
+        (tmp_path / "ko" / f"{tar}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    parallel = three.corpora.parallel.model_copy(update={"caption_tables": (str(tmp_path / "ko"),)})
+    beside = three.model_copy(update={"corpora": three.corpora.model_copy(update={"parallel": parallel})})
+    run = _speaking(beside, tmp_path / "run", "ko", culture_fraction=0.0)
+    summary = train_adapter.run(run, QUIET)
+    assert summary["captions"]["parallel"] == {"samples": 16, "with_caption": 15, "ko": 15}
+    batches = [prepare(run, CPU).data.batch(index) for index in range(2)]
+    assert {text.split()[0] for batch in batches for text in batch.native_captions if text} == {"작은"}
+    assert "never" not in {text for batch in batches for text in batch.english_captions}
+    with pytest.raises(CacheError, match="no sample has a caption in ko"):
+        train_adapter.run(_speaking(three, tmp_path / "without", "ko", culture_fraction=0.0), QUIET)
+
+
+def test_other_captions_beside_a_cache_begin_another_training(three: Config, tmp_path: Path) -> None:
+    def settings(text: str) -> dict[str, Any]:
+        folder = tmp_path / text
+        folder.mkdir()
+        row = {"key": "0001", "captions": {"zh": text}}
+        (folder / "parallel-0.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+        parallel = three.corpora.parallel.model_copy(update={"caption_tables": (str(folder),)})
+        config = three.model_copy(update={"corpora": three.corpora.model_copy(update={"parallel": parallel})})
+        return fingerprint_without_unet(config, open_cache(config, "parallel"), [], 1)
+
+    plain = fingerprint_without_unet(three, open_cache(three, "parallel"), [], 1)
+    one, other = settings("猫"), settings("狗")
+    assert "caption_tables" not in plain
+    assert one["caption_tables"] != other["caption_tables"]

@@ -39,6 +39,27 @@ def test_a_run_ends_when_its_time_is_over_and_goes_on_with_more(tiny_sdxl: Confi
     assert same(weights(whole), weights(longer))
 
 
+def test_a_run_ends_when_the_validation_loss_no_longer_falls(
+    tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lower once after a rise, then two measurements without: of six steps, five. It stays ended, and says so."""
+    made_up = iter([3.0, 3.5, 2.0, 2.5, 2.0])
+    original = BatchLosses.undisturbed
+
+    def undisturbed(self: BatchLosses, batch: Any) -> Any:
+        losses = original(self, batch)
+        return type(losses)(torch.tensor(next(made_up)), losses.noise_pred, losses.blocks, losses.diffusion)
+
+    monkeypatch.setattr(BatchLosses, "undisturbed", undisturbed)
+    settings = {"validation_fraction": 0.3, "validate_every_steps": 1, "validation_batches": 1, "batch_size": 4}
+    run = variant(tiny_sdxl, tmp_path, steps=6, patience=2, save_every_steps=100, **settings)
+    summary = train_adapter.run(run, QUIET)
+    assert (summary["steps"], summary["best_step"], summary["stopped_early"]) == (5, 3, True)
+    before = weights(run)
+    again = train_adapter.run(run, QUIET)  # measures nothing: no loss is left
+    assert (again["steps"], again["best_step"], again["stopped_early"]) == (5, 3, True) and same(before, weights(run))
+
+
 @pytest.mark.slow
 def test_the_best_step_by_held_out_samples_is_published(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,7 +83,7 @@ def test_the_best_step_by_held_out_samples_is_published(
     monkeypatch.undo()
     last_of_two = variant(tiny_sdxl, tmp_path / "last", steps=2, schedule="constant", **settings)
     assert train_adapter.run(last_of_two, QUIET)["best_step"] in (1, 2)
-    values = json.loads((two.adapter_dir / "train_summary.json").read_text())
+    values = json.loads((two.training_dir / "train_summary.json").read_text())
     if values["best_step"] == 2:
         assert same(weights(two), weights(four))
 
@@ -74,7 +95,7 @@ def test_the_measured_loss_is_that_of_the_held_out_samples(tiny_sdxl: Config, tm
     for run in runs:
         train_adapter.run(run, QUIET)
     whole, broken = runs
-    shutil.rmtree(broken.adapter_dir / "states/step-00000004")
+    shutil.rmtree(broken.training_dir / "states/step-00000004")
     train_adapter.run(broken, QUIET)
     assert log_rows(whole, "validation_log") == log_rows(broken, "validation_log")
     assert [row["step"] for row in log_rows(whole, "validation_log")] == [2, 4]
@@ -88,7 +109,7 @@ def test_pictures_of_fixed_prompts(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = variant(tiny_sdxl, tmp_path, sample_every_steps=2, sample_prompts=("一只猫", "红球", "大狗"), steps=4)
     few = config.evaluate.model_copy(update={"num_inference_steps": 2, "guidance_scale": 2.0})
     train_adapter.run(config.model_copy(update={"evaluate": few}), QUIET)
-    paths = sorted((config.adapter_dir / "samples").iterdir())
+    paths = sorted((config.training_dir / "samples").iterdir())
     assert [path.name for path in paths] == ["step-00000002.png", "step-00000004.png"]
     first, second = (np.asarray(Image.open(path)) for path in paths)
     assert first.shape == (16, 48, 3) and (first != second).any()

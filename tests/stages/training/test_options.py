@@ -11,7 +11,8 @@ import torch
 
 from pea.batches.curriculum import Curriculum, Stage, stages
 from pea.batches.selection import Selection, is_held_out
-from pea.config import Config
+from pea.cache import Cache
+from pea.config import Config, PhaseConfig
 from pea.draws.recipe import DrawRecipe, noise, noise_batch
 from pea.errors import CacheError, ConfigError, IdentityError
 from pea.models.conditioning import Conditioning
@@ -20,7 +21,7 @@ from stages import train_adapter
 from stages.command.console import Console
 from stages.training.setup import prepare
 from tests.tiny_setup import fill_cache
-from tests.train_runs import log_rows, variant
+from tests.train_runs import log_rows, same, variant, weights
 
 QUIET = Console(quiet=True)
 CPU = torch.device("cpu")
@@ -32,6 +33,28 @@ def _with_cache(config: Config, folder: Path, **cache: object) -> Config:
     for corpus in ("parallel", "culture"):
         fill_cache(changed, corpus, config.run_dir.parent)
     return changed
+
+
+def test_without_a_limit_gradients_are_not_clipped(tiny_sdxl: Config, tmp_path: Path) -> None:
+    text = PhaseConfig(kind="text", steps=2, batch_size=4)
+    for phases in ((), (text,)):
+        found = {}
+        for limit in (None, 1e9, 1e-7):
+            run = variant(tiny_sdxl, tmp_path / f"{limit}{len(phases)}", phases=phases, steps=2, max_grad_norm=limit)
+            train_adapter.run(run, QUIET)
+            found[limit] = weights(run)
+        assert same(found[None], found[1e9]) and not same(found[None], found[1e-7])
+
+
+def test_a_random_crop_is_in_the_time_ids(tiny_sdxl: Config, tmp_path: Path) -> None:
+    config = _with_cache(tiny_sdxl, tmp_path, crop="random", buckets=((16, 16),))
+    crops = [
+        bucket.read(["time_ids"], 0, bucket.num_samples)["time_ids"][:, 2:4]
+        for shard in Cache.open(config.cache_dir("parallel")).shards
+        for bucket in shard.buckets.values()
+    ]
+    lefts = np.concatenate(crops)[:, 1]
+    assert (np.concatenate(crops)[:, 0] == 0).all() and lefts.max() <= 8 and len(set(lefts.tolist()) - {0, 4}) >= 2
 
 
 def test_noise_offset_shifts_whole_channels() -> None:

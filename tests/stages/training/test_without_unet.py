@@ -21,6 +21,7 @@ from stages import train_adapter
 from stages.command.console import Console
 from stages.training.caches import open_cache
 from stages.training.phase import first_position
+from stages.training.start import Start
 from stages.training.text_tables import TextTables
 from stages.training.without_unet import WithoutUnetPhase
 from stages.training.without_unet_setup import prepare_without_unet
@@ -42,10 +43,11 @@ def config(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 def light_phase(config: Config) -> WithoutUnetPhase:
     """The first phase of a run, ready to begin."""
-    place, cache = first_position(config), open_cache(config, "parallel")
+    cache = open_cache(config, "parallel")
+    place = first_position(config, lambda: cache.num_samples)
     settings = place.settings(config)
-    tables = TextTables(settings, CPU)
-    setup = prepare_without_unet(settings, cache, tables, CPU, with_queries=place.phase.kind == "attention")
+    start = Start(settings, cache, TextTables(settings, CPU))
+    setup = prepare_without_unet(settings, cache, start, CPU, with_queries=place.phase.kind == "attention")
     return WithoutUnetPhase(settings, place, setup, Accelerator(cpu=True))
 
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA, new_adapter
+from pea.models.encoders.places import record_with_places
 from pea.models.native import NativeEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
@@ -27,7 +29,8 @@ def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     checkpoint = make_checkpoint(folder / "teacher", request.param)
     encoder = make_native_encoder(folder / "zh")
     adapter = new_adapter(unet_config(checkpoint), 16, hidden_size=8, num_layers=2, max_tokens=10, seed=0)
-    adapter.register_to_config(encoder=NativeEncoder.from_pretrained(encoder).record)
+    record = record_with_places(NativeEncoder.from_pretrained(encoder).record, [encoder])
+    adapter.register_to_config(encoder=record)
     adapter.save_pretrained(folder / "adapter")
     kind = StableDiffusionXLPipeline if request.param == "sdxl" else StableDiffusionPipeline
     pipe = kind.from_pretrained(checkpoint)
@@ -55,6 +58,85 @@ def test_the_negative_prompt_is_the_empty_one_by_default(setup: tuple[Any, PEAPr
     assert np.allclose(embeds["negative_prompt_embeds"][1], empty[0])
     with pytest.raises(ValueError, match="3 negative prompts for 2 prompts"):
         pea(["一只猫", "红球"], negative_prompt=["", "", ""])
+
+
+def test_an_adapter_finds_its_encoder(
+    setup: tuple[Any, PEAPrompt, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, pea, folder = setup
+    monkeypatch.chdir(tmp_path)
+    found = PEAPrompt.from_pretrained(folder / "adapter")
+    assert found.encoder.folder == folder / "zh"
+    assert torch.equal(found("一只猫")["prompt_embeds"], pea("一只猫")["prompt_embeds"])
+    config = json.loads((folder / "adapter/config.json").read_text())
+    for places, got in (([str(tmp_path / "gone")], "no such folder"), (None, "a name without a place")):
+        shutil.copytree(folder / "adapter", tmp_path / "moved", dirs_exist_ok=True)
+        own = config["encoder"] | {"places": places}
+        (tmp_path / "moved/config.json").write_text(json.dumps(config | {"encoder": own}))
+        with pytest.raises(CheckpointError, match=f"text encoder is not here; expected zh; got {got}. Give") as caught:
+            PEAPrompt.from_pretrained("moved")
+        assert "\n" not in str(caught.value)
+    assert PEAPrompt.from_pretrained("moved", folder / "zh").encoder.width == 16
+    with pytest.raises(CheckpointError, match="a revision is for org/name of the hub"):
+        PEAPrompt.from_pretrained(folder / "adapter", revision="main")
+
+
+def test_devices_and_types(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    _, pea, folder = setup
+    half = PEAPrompt.from_pretrained(folder / "adapter", torch_dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16 and half.device == torch.device("cpu")
+    assert half("一只猫")["prompt_embeds"].dtype == torch.bfloat16
+    assert next(half.encoder.parts[0].model.parameters()).dtype == torch.bfloat16
+    moved = PEAPrompt.from_pretrained(folder / "adapter")
+    assert moved.to(torch.float16) is moved and moved.dtype == torch.float16
+    assert moved.to("cpu").dtype == torch.float16, "a device alone leaves the type"
+    assert torch.equal(moved("一只猫")["prompt_embeds"], pea("一只猫")["prompt_embeds"].half())
+    assert moved.to("cpu", torch.float64).to(dtype=torch.float32).dtype == torch.float32
+
+
+def test_numbers_beyond_half_precision_are_no_black_image(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    _, _, folder = setup
+    pea = PEAPrompt.from_pretrained(folder / "adapter", torch_dtype=torch.float16)
+    pea.adapter.layernorm.weight.data *= 1e6
+    with pytest.raises(CheckpointError, match=r"left the range of numbers; got float16.*bfloat16"):
+        pea("一只猫")
+
+
+def test_lost_and_unknown_text_is_said(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    _, pea, _ = setup
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pea("一只猫", "小")
+    with pytest.warns(UserWarning, match="reads 10 tokens; lost of a prompt: '雪草'"):
+        cut = pea("一只猫狗红球大小雪草")
+    assert torch.equal(cut["prompt_embeds"], pea("一只猫狗红球大小")["prompt_embeds"])
+    [note] = pea.notes(["雪" * 5000])
+    assert len(note) < 400 and "…'" in note
+    with pytest.warns(UserWarning, match="lost of a prompt: '草'"):
+        pea("一只猫", negative_prompt=["雪" * 8 + "草"])
+    with pytest.warns(UserWarning, match="does not know '龙', '凤' in '一只龙和凤'|does not know '龙', '和', '凤'"):
+        pea("一只龙和凤")
+
+
+def test_a_long_prompt_in_pieces(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    pipe, pea, folder = setup
+    long = PEAPrompt.from_pretrained(folder / "adapter", chunk=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embeds, short = long("一只猫狗红球大小雪草"), long("一只猫")
+    parts = pea.encode(["一只猫狗红球大小", "雪草", ""])
+    states = parts.encoder_hidden_states
+    assert torch.allclose(embeds["prompt_embeds"][0], torch.cat([states[0], states[1]]), atol=1e-6)
+    assert torch.allclose(embeds["negative_prompt_embeds"][0], torch.cat([states[2], states[2]]), atol=1e-6)
+    assert torch.equal(short["prompt_embeds"], pea("一只猫")["prompt_embeds"]), "a short one is as ever"
+    both = long(["一只猫", "一只猫狗红球大小雪草"])
+    if parts.pooled_prompt_embeds is not None:
+        mean = parts.pooled_prompt_embeds[:2].mean(0)
+        assert torch.allclose(embeds["pooled_prompt_embeds"][0], mean, atol=1e-6)
+        assert torch.allclose(
+            both["pooled_prompt_embeds"], torch.stack([short["pooled_prompt_embeds"][0], mean]), atol=1e-6
+        )
+    assert _draw(pipe, **both).shape == (2, 16, 16, 3)
 
 
 def test_an_encoder_of_another_width_is_refused(setup: tuple[Any, PEAPrompt, Path]) -> None:

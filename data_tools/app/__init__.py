@@ -1,0 +1,1 @@
+"""A page on which an adapter is tried beside its teacher."""

@@ -1,0 +1,147 @@
+"""What a user points at, and which kind of source that is: a folder, a table, a dataset on disk, tars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from data_tools.corpus.column_names import ColumnMapping, propose_mapping
+from data_tools.corpus.image_files import ImageFiles
+from data_tools.corpus.pack_items import Item, folder_items, row_items
+from data_tools.corpus.tar_items import TEXT_FIELD, first_rows
+from pea.corpus.places import Tar, expand_tars
+from pea.corpus.sidecars import TAR_ENDING
+from pea.corpus.tables import Row, Table, is_table, open_table
+from pea.errors import CorpusError
+from pea.storage.location import Location
+
+_LOOKED_AT = 200  # rows, to see which column is what
+
+
+@dataclass
+class Source:
+    """Something to pack: rows or images one after the other, or tars that stay what they are."""
+
+    about: str
+    """What it was taken for."""
+    mapping: ColumnMapping
+    images: ImageFiles | None = None
+    table: Table | None = None
+    tars: Sequence[Tar] = ()
+    language: str | None = None
+    used: set[str] = field(default_factory=set)
+    """Files that a row has named so far."""
+
+    def items(self) -> Iterator[Item]:
+        """Every sample of what is no tar."""
+        if self.table is not None:
+            return row_items(self.table, self.mapping, self.images, self.used)
+        assert self.images is not None
+        return folder_items(self.images, self.language)
+
+    def unnamed(self) -> list[str]:
+        """Images of the folder that no row has named."""
+        if self.table is None or self.images is None:
+            return []
+        return [path for path in self.images.paths if path not in self.used]
+
+
+def open_source(
+    place: str,
+    *,
+    table: str | None = None,
+    images: str | None = None,
+    given: ColumnMapping = ColumnMapping(),  # noqa: B008 (frozen)
+    language: str | None = None,
+    captions: bool = True,
+) -> Source:
+    """Find out what a place is, and which column is what.
+
+    ``table``: the table of a folder of images; ``images``: the folder of a table; ``given``: columns that are known;
+    ``language``: of captions that do not say it; ``captions``: whether there have to be some.
+
+    Raises:
+        CorpusError: there is nothing that can be packed, or it is not clear what it means.
+    """
+    location = Location.parse(place)
+    is_folder = location.is_folder()
+    if is_folder and table is None and (tars := [each for each in location.list() if TAR_ENDING.search(each.name)]):
+        return _of_tars([str(each) for each in tars], given, language, captions)
+    if not is_folder and TAR_ENDING.search(place):
+        return _of_tars([place], given, language, captions)
+    if not is_folder or _is_dataset(location):
+        return _of_table(place, images or (place if is_folder else str(location.parent)), given, language, captions)
+    folder = location.local_path
+    table = table or _own_table(folder)
+    if table is not None:
+        return _of_table(table, place, given, language, captions)
+    found = ImageFiles.find(folder)
+    _require_images(found)
+    return Source(f"a folder of {len(found.paths)} images", given, found, language=language)
+
+
+def _of_table(place: str, folder: str, given: ColumnMapping, language: str | None, captions: bool) -> Source:
+    table = open_table(place)
+    rows = list(islice(table.rows(on_bad=lambda _: None), _LOOKED_AT))
+    if not rows:
+        raise CorpusError("the table has no row that can be read", where=place)
+    table.require(given.used())
+    embedded = _embedded(rows, given)
+    files = None if embedded or not Location.parse(folder).is_local else ImageFiles.find(Path(folder))
+    mapping = propose_mapping(
+        rows, given, lambda said: bool(files and files.match(said)), language=language, captions=captions
+    )
+    about = f"a table ({table}) with images in it" if embedded else f"a table ({table}) and the images in {folder}"
+    return Source(about, mapping, files, table, language=language)
+
+
+def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None, captions: bool) -> Source:
+    tars = expand_tars(patterns)
+    rows = next((found for tar in tars if (found := first_rows(tar, _LOOKED_AT))), [])
+    if not rows:
+        raise CorpusError("no sample in these tars: no image beside a json or txt", where=", ".join(patterns))
+    if not given.captions and not given.text and TEXT_FIELD in rows[0].values and language:
+        given = ColumnMapping(None, {language: TEXT_FIELD})
+    mapping = propose_mapping(rows, given, None, language=language, captions=captions)
+    return Source(f"{len(tars)} tars", mapping, tars=tars, language=language)
+
+
+def _embedded(rows: Sequence[Row], given: ColumnMapping) -> bool:
+    """Whether the images are in the table itself."""
+    for row in rows:
+        values = [row.get(given.image)] if given.image else list(row.values.values())
+        for value in values:
+            if isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes)):
+                return True
+    return False
+
+
+def _is_dataset(folder: Location) -> bool:
+    """Whether it is what Hugging Face datasets keep on disk, or a folder of Parquet files.
+
+    Raises:
+        CorpusError: a dataset of several splits.
+    """
+    names = {entry.name for entry in folder.entries()}
+    if "dataset_dict.json" in names:
+        splits = ", ".join(sorted(name for name in names if (folder / name).is_folder()))
+        raise CorpusError("a dataset of several splits", where=folder, expected=f"one of its folders: {splits}")
+    return any(name.endswith((".arrow", ".parquet")) for name in names)
+
+
+def _own_table(folder: Path) -> str | None:
+    """The one table that lies in a folder of images."""
+    found = sorted(path for path in folder.iterdir() if path.is_file() and is_table(path.name))
+    found = [path for path in found if not path.name.startswith(".")]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found[:5])
+        raise CorpusError("several tables in the folder", where=folder, got=names, remedy="Choose one with --table.")
+    return str(found[0]) if found else None
+
+
+def _require_images(found: ImageFiles) -> None:
+    if not found.paths:
+        seen = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5)) or "no files"
+        raise CorpusError("no images in the folder", where=found.folder, got=seen)

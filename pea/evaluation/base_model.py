@@ -1,0 +1,34 @@
+"""Whether an adapter is used with the diffusion model that it was trained for."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from pea.cache.model_digest import sha256_folder
+from pea.models.adapter import PEA
+from pea.models.noise_schedule import schedule_fields
+from pea.models.tensor_files import digest_of
+from pea.models.unet import unet_config
+from pea.storage.hub import model_name
+
+
+def check_base_model(adapter: PEA, checkpoint: Path) -> None:
+    """Refuse a checkpoint of another shape or prediction type than the adapter's; warn of one with other weights.
+
+    A fine-tune of the model that the adapter was trained for is an ordinary thing to draw with.
+
+    Raises:
+        CheckpointError: it is of another kind.
+    """
+    schedule = schedule_fields(checkpoint / "scheduler")
+    adapter.check_base(unet_config(checkpoint), checkpoint, schedule["prediction_type"])
+    base = adapter.config.base_model or {}
+    recorded, folder = base.get("unet"), checkpoint / "unet"
+    if recorded is None or recorded in (digest_of(folder), sha256_folder(folder)):  # the latter of older caches
+        return
+    warnings.warn(
+        f"{model_name(checkpoint)}: its UNet has other weights than that of {base.get('name')}, for which the adapter "
+        "was trained; with a fine-tune of that it draws, but how well nobody has measured",
+        stacklevel=2,
+    )

@@ -1,0 +1,83 @@
+"""Where an adapter starts: its outputs scaled to the teacher's text states before the first step.
+
+With torch's initial weights the adapter answers with states of about a twentieth of their spread, and a run of ordinary
+length spends itself on growing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pea.errors import TrainingError
+from pea.models.adapter import PEA
+from pea.models.conditioning import Conditioning
+from pea.models.text_statistics import Moments, TextStatistics, text_statistics
+
+_AT_ONCE = 64
+States = Callable[[Sequence[str]], tuple[Tensor | None, ...]]
+"""Captions -> hidden states `[B, L, D]` and mask `[B, L]` (or None) of the native encoder."""
+
+
+@torch.no_grad()
+def scale_outputs(adapter: PEA, states: States, captions: Sequence[str], english: TextStatistics) -> dict[str, Any]:
+    """Scale an adapter so that its answers to `captions` spread as English text states do; returns the factors.
+
+    SDXL head: the projector's last layer, for the pooled embedding; then `fc`, whose bias also takes the sequence to
+    the English mean. SD1.5 head: the projector's last layer, which as published has no bias to shift with. One factor
+    for all channels: the directions stay those of the initial weights.
+
+    Raises:
+        TrainingError: the answers, or the English states, do not differ at all or are not finite.
+    """
+    last = adapter.projector[-1]
+    assert isinstance(last.weight, Tensor)
+    factors: dict[str, Any] = {}
+    if adapter.fc is not None:
+        assert english.pooled is not None
+        before = _answers(adapter, states, captions).pooled
+        assert before is not None
+        factors["pooled"] = _factor(english.pooled, before)
+        last.weight.mul_(factors["pooled"])
+    own = _answers(adapter, states, captions).hidden
+    factors["sequence"] = _factor(english.hidden, own)
+    if adapter.fc is None:
+        last.weight.mul_(factors["sequence"])
+        return factors
+    adapter.fc.weight.mul_(factors["sequence"])
+    shift = torch.tensor(english.hidden.mean) - factors["sequence"] * torch.tensor(own.mean)
+    adapter.fc.bias.mul_(factors["sequence"]).add_(shift.to(adapter.fc.bias))
+    return factors
+
+
+def _answers(adapter: PEA, states: States, captions: Sequence[str]) -> TextStatistics:
+    device = next(adapter.parameters()).device
+
+    def answer(some: Sequence[str]) -> Conditioning:
+        hidden, mask = (None if part is None else part.to(device) for part in states(some))
+        assert hidden is not None
+        answer: Conditioning = adapter(hidden.float(), mask)
+        return answer
+
+    groups = (answer(captions[start : start + _AT_ONCE]) for start in range(0, len(captions), _AT_ONCE))
+    try:
+        return text_statistics(groups)
+    except ValueError as error:
+        raise _unusable("of the adapter", error) from error
+
+
+def _factor(wanted: Moments, own: Moments) -> float:
+    if not wanted.spread or not own.spread:
+        raise _unusable("English" if not wanted.spread else "of the adapter", "they are all the same")
+    return float(f"{wanted.spread / own.spread:.6g}")
+
+
+def _unusable(whose: str, why: object) -> TrainingError:
+    return TrainingError(
+        f"the adapter's start cannot be scaled to text states {whose}",
+        got=why,
+        remedy="Check the captions and the text encoders, or set train.init=torch.",
+    )

@@ -1,0 +1,55 @@
+"""Where an adapter's text encoder is found again, from the adapter's configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pea.errors import CheckpointError
+from pea.storage.hub import is_hub_id
+
+PLACES = "places"
+"""Key in an adapter's record of its encoder: folders, where it was not of the hub; not published."""
+_GIVE = "Give the text encoder: PEAPrompt.from_pretrained(adapter, encoder), or --encoder."
+
+
+def record_with_places(record: Mapping[str, Any], places: Sequence[str | Path]) -> dict[str, Any]:
+    """An encoder's record and, for what is not of the hub, where it is on this machine."""
+    own = without_places(record)
+    if all(map(is_hub_id, _names(own))):
+        return own
+    return own | {PLACES: [str(place) if is_hub_id(place) else str(Path(place).resolve()) for place in places]}
+
+
+def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as it may be published: folders of one machine say nothing to others."""
+    return {name: value for name, value in record.items() if name != PLACES}
+
+
+def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[str]:
+    """Folders, or `org/name@revision`, of the encoder (or two) that `adapter` was trained with.
+
+    Raises:
+        CheckpointError: it does not say, or names a folder that is not here.
+    """
+    if not record:
+        raise CheckpointError("the adapter does not say which text encoder is its own", where=adapter, remedy=_GIVE)
+    names = _names(record)
+    if all(map(is_hub_id, names)):
+        return names
+    places: list[str] = list(record.get(PLACES) or [])
+    missing = [place for place in places or names if not is_hub_id(place) and not Path(place).is_dir()]
+    if missing or not places:
+        raise CheckpointError(
+            "the adapter's text encoder is not here",
+            where=adapter,
+            expected=" and ".join(names),
+            got="no such folder" if places else "a name without a place",
+            remedy=_GIVE,
+        )
+    return places
+
+
+def _names(record: Mapping[str, Any]) -> list[str]:
+    return str(record.get("name", "")).split(" + ")

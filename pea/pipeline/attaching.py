@@ -1,0 +1,141 @@
+"""A diffusers pipeline that reads native prompts: its `encode_prompt`, and nothing else of it, is replaced.
+
+Every pipeline of SD1.5 and SDXL calls `self.encode_prompt` with what the user gave and draws with what that returns, so
+that guidance, several images a prompt, ControlNet, LoRA and schedulers stay the pipeline's own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pea.errors import CheckpointError
+from pea.models.adapter import PEA
+
+_METHOD = "encode_prompt"
+_NEEDED = {"prompt", "num_images_per_prompt", "do_classifier_free_guidance", "negative_prompt", "prompt_embeds"}
+_RETURNED = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+"""In this order; SD1.5 has the first two."""
+_WITHOUT_EFFECT = ("clip_skip",)
+
+
+class Prompter(Protocol):
+    """What is attached."""
+
+    adapter: PEA
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The embeddings' type."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its models are."""
+
+    def to(self, device: Any = None, dtype: Any = None) -> Any:
+        """Move them."""
+
+    def __call__(self, prompt: Any, negative_prompt: Any = None, *, zero_negative: bool = False) -> dict[str, Tensor]:
+        """Embeddings by their names in a pipeline."""
+
+
+def attach_to(pipe: Any, pea: Prompter, *, zero_negative: bool) -> None:
+    """Replace how `pipe` encodes prompts; embeddings that are given to it pass as ever.
+
+    Raises:
+        CheckpointError: it is no pipeline of a diffusion model that the adapter is for.
+    """
+    detach_from(pipe, None)
+    _check(pipe, pea.adapter)
+    if zero_negative and pea.adapter.config.pooled_dim is None:
+        raise CheckpointError(
+            "SD1.5 has no zero negative", where=type(pipe).__name__, remedy="Leave zero_negative out."
+        )
+    encode_english = getattr(pipe, _METHOD)
+    signature = inspect.signature(encode_english)
+
+    def encode_prompt(*arguments: Any, **named: Any) -> Any:
+        bound = signature.bind(*arguments, **named)
+        bound.apply_defaults()
+        given = bound.arguments
+        if given["prompt"] is None or given["prompt_embeds"] is not None:
+            return encode_english(*arguments, **named)
+        return _encode(pipe, pea, given, zero_negative=zero_negative)
+
+    encode_prompt.pea = pea  # type: ignore[attr-defined]
+    setattr(pipe, _METHOD, encode_prompt)
+
+
+def detach_from(pipe: Any, pea: Prompter | None) -> None:
+    """Give a pipe its own method back, where `pea` (None: any) is attached to it."""
+    attached = getattr(vars(pipe).get(_METHOD), "pea", None) if hasattr(pipe, "__dict__") else None
+    if attached is not None and pea in (None, attached):
+        delattr(pipe, _METHOD)
+
+
+def _check(pipe: Any, adapter: PEA) -> None:
+    unet, method = getattr(pipe, "unet", None), getattr(pipe, _METHOD, None)
+    parameters = inspect.signature(method).parameters.keys() if method else set()
+    if unet is None or not parameters >= _NEEDED:
+        raise CheckpointError(
+            "not a pipeline that an adapter can be attached to",
+            expected="one of Stable Diffusion 1.5 or XL with encode_prompt",
+            got=type(pipe).__name__,
+            remedy="Where it takes prompt_embeds, give it those: pipe(**pea(prompt)).",
+        )
+    predicts = getattr(pipe.scheduler.config, "prediction_type", None)
+    adapter.check_base(unet.config, type(pipe).__name__, predicts)
+
+
+def _encode(pipe: Any, pea: Prompter, given: Mapping[str, Any], *, zero_negative: bool) -> tuple[Tensor | None, ...]:
+    """What the pipeline's own method returns, of native prompts."""
+    _check_words(given)
+    guided = given["do_classifier_free_guidance"] and given.get("negative_prompt_embeds") is None
+    negative = given["negative_prompt"] if guided else None
+    device = torch.device(given.get("device") or pipe._execution_device)  # noqa: SLF001 - as in every pipeline of diffusers
+    found = _on_device(pipe, pea, device, given["prompt"], negative, zero_negative=zero_negative and guided)
+    dtype, count = pipe.unet.dtype, given["num_images_per_prompt"]
+
+    def row_for_each_image(name: str) -> Tensor | None:
+        if name.startswith("negative_") and not given["do_classifier_free_guidance"]:
+            return None
+        tensor = given.get(name)
+        tensor = found[name] if tensor is None else tensor
+        return tensor.to(device, dtype).repeat_interleave(count, dim=0)
+
+    return tuple(row_for_each_image(name) for name in _RETURNED if name in found)
+
+
+def _check_words(given: Mapping[str, Any]) -> None:
+    """An adapter has one conditioning: a second prompt for the second English encoder has no place in it."""
+    for name in ("prompt", "negative_prompt"):
+        second = given.get(f"{name}_2")
+        if second is not None and second != given[name]:
+            raise CheckpointError(
+                f"{name}_2 has no meaning with an adapter", got=second, remedy=f"Put everything into {name}."
+            )
+    for name in _WITHOUT_EFFECT:
+        if given.get(name) is not None:
+            warnings.warn(f"{name} has no effect on native prompts", stacklevel=4)
+
+
+def _on_device(
+    pipe: Any, pea: Prompter, device: torch.device, prompt: Any, negative: Any, *, zero_negative: bool
+) -> dict[str, Tensor]:
+    """Embeddings, made on the pipe's device in its UNet's type; where the pipe is offloaded, the models go back."""
+    former_device, former_dtype = pea.device, pea.dtype
+    try:
+        return pea.to(device, pipe.unet.dtype)(prompt, negative, zero_negative=zero_negative)  # type: ignore[no-any-return]
+    finally:
+        pea.to(former_device if _is_offloaded(pipe) else None, former_dtype)
+
+
+def _is_offloaded(pipe: Any) -> bool:
+    """Whether accelerate brings the pipe's models to the device one after the other."""
+    models = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+    return any(hasattr(module, "_hf_hook") for module in models)

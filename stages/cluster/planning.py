@@ -1,0 +1,220 @@
+"""What is to be done for each corpus: its tars, its manifest, and the parts that are not finished."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pea.cache import Identity, cache_identity
+from pea.cache.differences import check_extends, check_same
+from pea.cache.identity import TARS, retired_tars, without_newer_fields
+from pea.cache.manifest import read_manifest
+from pea.cache.publication import newest
+from pea.cache.tar_changes import create_or_begin_anew, replace_tar, retire_tar
+from pea.config import Config
+from pea.corpus.places import Tar
+from pea.corpus.rules import TextSource
+from pea.corpus.tars import TarIdentity, expand_tars
+from pea.corpus.texts import TextPart, text_parts
+from pea.errors import CacheError, CorpusError
+from pea.storage import Location
+from stages.cluster.retries import Job
+from stages.cluster.session import RaySession
+from stages.cluster.tar_facts import TarFacts, as_one_error
+from stages.command.console import Console, bold
+from stages.command.progress import StageProgress
+
+Corpus = Literal["parallel", "culture"]
+
+
+@dataclass(frozen=True)
+class TarChanges:
+    """Tars of caches that are there, by name, or as ``CORPUS/NAME`` where both corpora have the name."""
+
+    replaced: Sequence[str] = ()
+    """Made again from the file that is there now."""
+    retired: Sequence[str] = ()
+    """Taken out for good."""
+
+    def of(self, caches: Mapping[Corpus, Identity]) -> dict[Corpus, TarChanges]:
+        """The changes of each corpus.
+
+        Raises:
+            CacheError: no cache, or more than one, has a tar of a name.
+        """
+        return {
+            corpus: TarChanges(
+                _own(self.replaced, corpus, {name: set(found.tars_by_name) for name, found in caches.items()}),
+                _own(
+                    self.retired,
+                    corpus,
+                    {name: {*found.tars_by_name, *retired_tars(found)} for name, found in caches.items()},
+                ),
+            )
+            for corpus in caches
+        }
+
+
+def _own(names: Sequence[str], corpus: Corpus, tars: Mapping[Corpus, Collection[str]]) -> tuple[str, ...]:
+    """Those of the names that mean a tar of one corpus. ``tars``: those of each corpus."""
+    own = []
+    for each in dict.fromkeys(names):
+        prefix, _, name = each.rpartition("/")
+        holders = [holder for holder, known in tars.items() if name in known and prefix in ("", holder)]
+        if len(holders) != 1:
+            shown = " or ".join(_shown(sorted(known)) for known in tars.values())
+            raise CacheError(
+                "both caches have a tar of that name" if holders else "no such tar in the caches",
+                expected="parallel/NAME or culture/NAME" if holders else shown,
+                got=each,
+                remedy=None if holders else "Add tars with `pea cache --extend`.",
+            )
+        own += [name] if holders == [corpus] else []
+    return tuple(own)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
+
+
+def plan_corpora(
+    config: Config,
+    corpora: Sequence[Corpus],
+    session: RaySession,
+    console: Console,
+    *,
+    extend: bool = False,
+    changes: TarChanges = TarChanges(),
+) -> dict[Corpus, list[Job]]:
+    """Read what is not known of the tars, write or check the manifests, and list what is still to be done.
+
+    All tars of all corpora are read before the first manifest is written.
+
+    Raises:
+        IdentityError: a cache was made from something else.
+        CorpusError: tars are missing or damaged; each is named.
+        CacheError: there is no such tar to change.
+        LeaseHeldError: somebody is writing the shard of a tar that is to be changed.
+    """
+    caches = {name: found for name in corpora if (found := _identity_of(config.cache_dir(name))) is not None}
+    own, plans, damaged = changes.of(caches), [], list[CorpusError]()
+    for corpus in corpora:
+        plan = CorpusPlan(config, corpus, own.get(corpus, TarChanges()), caches.get(corpus))
+        plans.append(plan)
+        try:
+            plan.read_tars(session, console)
+        except CorpusError as error:
+            damaged.append(error)
+    if damaged:
+        raise as_one_error(damaged)
+    for plan in plans:
+        plan.check_changes(extend=extend)
+    return {plan.corpus: plan.jobs(console, extend=extend) for plan in plans}
+
+
+def known_tars(directory: Path | Location) -> frozenset[str]:
+    """Names of the tars that a cache was made from, or that were taken out of it; none where there is no cache yet."""
+    found = _identity_of(directory)
+    return frozenset() if found is None else frozenset({*found.tars_by_name, *retired_tars(found)})
+
+
+def _identity_of(directory: Path | Location) -> Identity | None:
+    place = Location.parse(directory)
+    return None if newest(place, "manifest") is None else read_manifest(place).identity
+
+
+class CorpusPlan:
+    """One corpus on its way to jobs."""
+
+    def __init__(self, config: Config, corpus: Corpus, changes: TarChanges, cached: Identity | None) -> None:
+        """``cached``: what its cache was made from, where there is one."""
+        self.corpus, self._config, self._changes, self._cached = corpus, config, changes, cached
+        self._directory = Location.parse(config.cache_dir(corpus))
+        source = getattr(config.corpora, corpus)
+        former = () if cached is None else retired_tars(cached)
+        self._left_out = {*former, *changes.retired}
+        self._texts: TextSource | None = source.text_source
+        self._parts: dict[str, tuple[TextPart, TarIdentity]] = {}
+        found = [] if self._texts else expand_tars(source.tars)
+        self._tars: list[Tar] = [tar for tar in found if tar.name not in self._left_out]
+        self._facts = TarFacts(config.run_dir / "state", source.reading_rules(config.cache).image_extensions)
+
+    def read_tars(self, session: RaySession, console: Console) -> None:
+        """Find out what each tar is.
+
+        Raises:
+            CorpusError: tars are damaged, or there is no sample at all.
+        """
+        if self._texts is not None:
+            found = text_parts(self._texts)
+            self._parts = {part.name: (part, same) for part, same in found if part.name not in self._left_out}
+            num_rows = sum(part.num_rows for part, _ in self._parts.values())
+            console.print(bold(self.corpus, f": {num_rows:,} texts in {len(self._parts)} parts -> {self._directory}"))
+            if not self._parts:
+                raise CorpusError("the corpus has no texts", where=", ".join(self._texts.places))
+            return
+        console.print(bold(self.corpus, f": {len(self._tars)} tars -> {self._directory}"))
+        if missing := self._facts.missing(self._tars):
+            with StageProgress(console, f"{self.corpus}, reading the tars", "MB") as progress:
+                self._facts.read(missing, session, progress)
+        if empty := self._facts.check_samples(self._tars):
+            console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}")
+
+    def check_changes(self, *, extend: bool) -> None:
+        """Make sure that nothing else differs than what is to be changed.
+
+        Raises:
+            IdentityError: something does.
+            CacheError: a tar that is to be replaced is not there any more.
+        """
+        changed = {*self._changes.replaced, *self._changes.retired}
+        if self._cached is None or not changed:
+            return
+        wanted = self._identity()
+        missing = [name for name in self._changes.replaced if name not in wanted.tars]
+        if missing:
+            remedy = f"Correct corpora.{self.corpus}.tars, or take it out with `pea cache --retire {missing[0]}`."
+            raise CacheError("no tar to replace it with", where=self._directory, got=missing[0], remedy=remedy)
+        tars = {**wanted.tars, **{name: tar for name, tar in self._cached.tars.items() if name in changed}}
+        same = Identity({**wanted.fields, TARS: [vars(tars[name]) for name in sorted(tars)]}, wanted.means_same)
+        if extend:
+            check_extends(self._cached, same, where=self._directory)
+        else:
+            check_same(self._cached, without_newer_fields(same, self._cached), where=self._directory)
+
+    def jobs(self, console: Console, *, extend: bool) -> list[Job]:
+        """Carry the changes out, write or check the manifest, and list what is not finished."""
+        for name in self._changes.retired:
+            count = retire_tar(self._directory, name)
+            console.print(f"  {name} is retired: {count:,} samples are gone from the cache")
+        for name in self._changes.replaced:
+            given_up = replace_tar(self._directory, self._identity().tars[name])
+            if given_up is None:
+                console.print(f"  {name} is the file that the cache was made from")
+            else:
+                console.print(f"  {name} is replaced: {given_up:,} samples are made again")
+        if self._left_out:
+            console.print(f"  retired, and left out: {', '.join(sorted(self._left_out))}")
+        cache, anew = create_or_begin_anew(self._directory, self._identity(), extend=extend)
+        if anew:
+            console.print("  the cache that was there held no sample; it is begun anew")
+        places: dict[str, Location | TextPart] = {tar.name: tar.location for tar in self._tars}
+        places |= {name: part for name, (part, _) in self._parts.items()}
+        jobs = [Job(part, places[part.tar], self._config.cache.run.max_tries) for part in cache.plan()]
+        num_finished = len(cache.manifest.parts) - len(jobs)
+        if not jobs:
+            console.print(f"  all {num_finished} shards are finished already")
+        elif num_finished:
+            console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
+        return jobs
+
+    def _identity(self) -> Identity:
+        return cache_identity(
+            self._config,
+            self.corpus,
+            identify=self._facts.identity,
+            leave_out=self._left_out,
+            texts=[same for _, same in self._parts.values()],
+        )

@@ -1,0 +1,71 @@
+"""Before Ray starts: the first samples of each corpus, as the caching stage will read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+from pea.config import Config, CorpusConfig
+from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts, proposed_mapping
+from pea.corpus.reasons import REASONS
+from pea.corpus.tars import expand_tars
+from pea.corpus.texts import open_texts
+from pea.errors import CorpusError
+
+Corpus = Literal["parallel", "culture"]
+_SHOWN_FIELDS = 12
+_MOST_DROPPED = 0.5
+"""Share of the first samples above which the whole pass is not begun."""
+
+
+def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) -> list[str]:
+    """Look at the first samples of the tars that are not ``known`` by name; returns what there is to say.
+
+    Raises:
+        CorpusError: most of them would be left out.
+    """
+    source = getattr(config.corpora, corpus)
+    if source.text_source is not None:
+        found = FirstLook() if known else first_look_at_texts(source.text_source)
+    else:
+        tars = [tar for tar in expand_tars(source.tars) if tar.name not in known]
+        fields = source.caption_fields()
+        found = first_look(tars, fields, (source.source_language,), source.reading_rules(config.cache))
+    if found.dropped_share > max(_MOST_DROPPED, config.cache.max_dropped_fraction):
+        raise _most_dropped(config, corpus, found)
+    lines = []
+    for language, field in source.captions.items():
+        if found.num_kept and not found.languages[language]:
+            has = _has(found)
+            lines.append(f"corpora.{corpus}.captions: no {field} ({language}) in the first {found.num_kept}; {has}")
+    return lines
+
+
+def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusError:
+    source, total = getattr(config.corpora, corpus), found.num_kept + found.num_dropped
+    counts = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
+    reason = found.reasons.most_common(1)[0][0]
+    got, remedy = f"{found.num_dropped} of {total} ({counts})", f"{reason}: {REASONS[reason]}."
+    if reason in ("caption_missing", "caption_not_text"):
+        fields = text_fields_of(source)
+        field = fields.get(source.source_language) or f"{fields.get('*')}.{source.source_language}"
+        got += f"; looked up: {field}; {_has(found)}"
+        fitting = proposed_mapping(found.texts, (source.source_language, *config.student.caption_languages))
+        if source.source_language in fitting:
+            mapping = ", ".join(f"{language}: {name}" for language, name in fitting.items())
+            remedy = f"Set corpora.{corpus}.captions to {{{mapping}}}."
+        else:
+            remedy = f"Set corpora.{corpus}.captions and source_language to what is there."
+    where = f"corpora.{corpus}.{'tars' if source.text_source is None else 'texts'}"
+    return CorpusError("most of the first samples would be left out", where=where, got=got, remedy=remedy)
+
+
+def text_fields_of(source: CorpusConfig) -> dict[str, str]:
+    """Language -> field of the json, or column of the table, in which captions are looked up."""
+    return source.caption_fields() if source.text_source is None else open_texts(source.text_source)[1]
+
+
+def _has(found: FirstLook) -> str:
+    names = sorted(found.texts, key=lambda name: -len(found.texts[name]))
+    more = f" and {len(names) - _SHOWN_FIELDS} more" if len(names) > _SHOWN_FIELDS else ""
+    return f"there are texts in {', '.join(names[:_SHOWN_FIELDS])}{more}" if names else "there is no text"

@@ -1,0 +1,84 @@
+"""What ``pea data filter`` does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_tools.corpus.duplicates import Duplicates
+from data_tools.corpus.filter_rules import CaptionRule, ColumnRule, Rule, prompt_rule, size_rule
+from data_tools.corpus.languages import require_identifier
+from data_tools.corpus.tar_items import TarSample
+from data_tools.corpus.tar_to_tar import PartRecord, rewrite_tar
+from data_tools.tables import say, table
+from pea.corpus.places import expand_tars
+from pea.errors import ConfigError, CorpusError
+from pea.evaluation.prompts import read_prompts
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Filter every tar, and print the funnel.
+
+    Raises:
+        ConfigError: no rule is given, or one needs a package that is not installed.
+        CorpusError: a tar is damaged, or nothing is left.
+    """
+    rules, duplicates = _rules(arguments)
+    settings = {name: str(value) for name, value in sorted(vars(arguments).items()) if name in _SETTINGS}
+    total = PartRecord()
+
+    def decide(sample: TarSample, record: PartRecord) -> str | None:
+        return next((reason for rule in rules if (reason := rule(sample, record)) is not None), None)
+
+    for tar in expand_tars(arguments.tars):
+        record, was_there = rewrite_tar(tar, arguments.out, settings, decide)
+        if was_there and duplicates:
+            duplicates.recall(record)
+        say(f"{tar.name}: {'there already, ' if was_there else ''}{record.kept} of {record.seen} kept")
+        total.add(record)
+    say(funnel(total))
+    for change, count in sorted(total.changes.items()):
+        say(f"taken out: {count} {change}")
+    if not total.kept:
+        raise CorpusError("no sample is left", where=" ".join(arguments.tars), got=f"{total.seen} samples before")
+    return 0
+
+
+_SETTINGS = frozenset(
+    ("where", "min_side", "max_aspect", "min_caption", "max_caption", "language_confidence", "need", "duplicates")
+    + ("prompts",)
+)
+
+
+def funnel(total: PartRecord) -> str:
+    """What each rule has left out, the commonest first, and what is left."""
+    rows, left = [("all samples", "", total.seen)], total.seen
+    for reason, count in total.dropped.most_common():
+        left -= count
+        rows.append((reason, f"-{count}", left))
+    return table(("left out as", "samples", "left"), rows)
+
+
+def _rules(arguments: argparse.Namespace) -> tuple[Sequence[Rule], Duplicates | None]:
+    """Cheap ones first: what one has left out, no later one looks at."""
+    rules: list[Rule] = [ColumnRule.parse(text) for text in arguments.where]
+    if arguments.min_side is not None or arguments.max_aspect is not None:
+        rules.append(size_rule(arguments.min_side, arguments.max_aspect))
+    confidence, limits = arguments.language_confidence, (arguments.min_caption, arguments.max_caption)
+    if confidence is not None:
+        require_identifier("--language-confidence")
+    if confidence is not None or limits != (None, None) or arguments.need:
+        rules.append(CaptionRule(*limits, confidence, tuple(arguments.need)))
+    if arguments.prompts:
+        rules.append(prompt_rule(_prompts(arguments.prompts)))
+    duplicates = Duplicates(perceptual=arguments.duplicates == "perceptual") if arguments.duplicates else None
+    if duplicates:
+        rules.append(duplicates)
+    if not rules:
+        raise ConfigError("no rule is given", where="pea data filter", expected="one of the options of --help")
+    return rules, duplicates
+
+
+def _prompts(files: Sequence[Path]) -> list[str]:
+    return [text for path in files for prompt in read_prompts(path) for text in prompt.captions.values()]

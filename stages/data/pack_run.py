@@ -1,0 +1,104 @@
+"""What ``pea data pack`` does."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.corpus.column_names import parse_mapping
+from data_tools.corpus.pack import REASONS, PackCounts, PackedPart, PackOptions, pack_part, pack_rows
+from data_tools.corpus.pack_sources import Source, open_source
+from data_tools.corpus.tar_items import tar_items
+from data_tools.tables import human_bytes, say
+from pea.errors import CorpusError
+
+_SHOWN = 10
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pack, and account for everything that was seen.
+
+    Raises:
+        CorpusError: the source cannot be used, or nothing of it can be packed.
+    """
+    source = open_source(
+        arguments.source,
+        table=arguments.table,
+        images=arguments.images,
+        given=parse_mapping(arguments.map),
+        language=arguments.language,
+        captions=not arguments.no_captions,
+    )
+    say(f"source: {source.about}")
+    for line in source.mapping.lines():
+        say(f"  {line}")
+    if arguments.dry_run:
+        return 0
+    total = PackCounts()
+    for part in _parts(source, arguments):
+        total.add(part.counts)
+        there = "there already, " if part.was_there else ""
+        say(f"{arguments.out / part.name}.tar: {there}{part.counts.packed} of {part.counts.seen} packed")
+    _account(source, total, arguments.out)
+    if not total.packed:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in total.dropped.most_common())
+        raise CorpusError(
+            "nothing could be packed",
+            where=arguments.source,
+            got=reasons or "an empty source",
+            remedy="Say where captions are: --table FILE, --map zh=COLUMN, --language CODE for texts beside images; "
+            "or pack images alone: --no-captions.",
+        )
+    return 0
+
+
+def _parts(source: Source, arguments: argparse.Namespace) -> Iterator[PackedPart]:
+    options = PackOptions(arguments.resize, arguments.verify, not arguments.no_captions)
+    if source.tars:
+        _refuse_own_folder(source, arguments.out)
+        for tar in source.tars:
+            made_of = f"{tar.location.status().size_bytes} bytes, {source.mapping}"
+            yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options, made_of)
+        return
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", arguments.out.resolve().name).strip("-") or "part"
+    yield from pack_rows(source.items(), arguments.out, name, arguments.rows_per_tar, options)
+
+
+def _refuse_own_folder(source: Source, out: Path) -> None:
+    for tar in source.tars:
+        if tar.location.is_local and tar.location.local_path.parent.resolve() == out.resolve():
+            raise CorpusError("the tars would be written over themselves", where=out, remedy="Choose another --out.")
+
+
+def _account(source: Source, total: PackCounts, out: Path) -> None:
+    """What became of everything; the numbers add up."""
+    rows: list[tuple[object, ...]] = [("seen", total.seen, ""), ("packed", total.packed, human_bytes(total.num_bytes))]
+    rows += [(f"  in {language}", count, "") for language, count in sorted(total.captions.items())]
+    rows += [(f"  {change}", count, "") for change, count in sorted(total.changes.items())]
+    if total.respelled:
+        rows.append(("  under a name spelled otherwise than in the table", total.respelled, ""))
+    rows.append(("left out", total.dropped.total(), f"listed in {out}/*.pack.json" if total.dropped else ""))
+    rows += [(f"  {reason}", count, REASONS[reason]) for reason, count in total.dropped.most_common()]
+    if source.images is not None:
+        rows += _files(source)
+    width = max(len(str(row[1])) for row in rows)
+    label = max(len(str(row[0])) for row in rows)
+    for name, count, remark in rows:
+        say(f"{name!s:<{label}}  {count!s:>{width}}  {remark}".rstrip())
+    for where, reason, detail in total.named[:_SHOWN]:
+        say(f"left out: {where}: {reason}" + (f": {detail}" if detail else ""))
+    for path in source.unnamed()[:_SHOWN]:
+        say(f"no row names: {path}")
+
+
+def _files(source: Source) -> list[tuple[object, ...]]:
+    assert source.images is not None
+    found, unnamed = source.images, source.unnamed()
+    rows: list[tuple[object, ...]] = [("files in the folder", found.num_files, ""), ("  images", len(found.paths), "")]
+    if source.table is not None:
+        rows.append(("    that a row names", len(found.paths) - len(unnamed), ""))
+        rows.append(("    that no row names", len(unnamed), ""))
+    rows += [("  texts and jsons", len(found.texts), "")] if found.texts else []
+    return rows + [(f"  {kind}", count, "") for kind, count in sorted(found.others.items())]

@@ -1,0 +1,98 @@
+"""`pea status`: what lies in the storage, who is writing it, and nothing that is guessed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_tools.run_status import cache_status, parts_per_second, run_status
+from pea.cache import Cache
+from pea.cache.publication import names_in
+from pea.config import Config, resolved_yaml
+from pea.file_names import METRICS
+from pea.storage import Location
+from pea.storage.leases import take
+from stages.cli import main
+from stages.status import lines_of
+from tests.tiny_setup import make_setup
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    return make_setup(tmp_path_factory.mktemp("status"))
+
+
+def test_a_run_that_has_not_begun(config: Config, tmp_path: Path) -> None:
+    status = run_status(config.model_copy(update={"run_dir": tmp_path / "new"}))
+    assert status["caches"] == {"parallel": None, "culture": None}
+    assert status["training"] is None and status["evaluation"] is None
+    assert [line.split(maxsplit=1)[1] for line in lines_of(status)[1:]] == ["not begun"] * 3 + ["not done"]
+    assert not (tmp_path / "new").exists(), "a look makes nothing"
+
+
+def test_finished_caches(config: Config) -> None:
+    status = run_status(config)
+    parallel = status["caches"]["parallel"]
+    assert parallel["parts"] == {"finished": 2, "all": 2} and parallel["samples"] == 16 and parallel["records"] == 48
+    assert parallel["writers"] == [] and parallel["records_per_s"] is None and parallel["seconds_left"] is None
+    assert status["caches"]["culture"]["samples"] == 5
+
+
+def test_a_cache_that_is_being_filled(config: Config, tmp_path: Path) -> None:
+    """One shard finished, one with a living writer: both are told; without the writer nothing is promised."""
+    directory = _half(config, tmp_path)
+    tar = Cache.open(directory, partial=True).plan()[0].tar
+    found = cache_status(directory)
+    assert found is not None and found["parts"] == {"finished": 1, "all": 2} and found["writers"] == []
+    status = {"run_dir": "x", "caches": {"parallel": found}, "training": None, "evaluation": None}
+    assert "            nobody is writing it" in lines_of(status)
+    with take(directory / "shards" / tar / "p000-mine.zarr", f"writing {tar}/p000"):
+        [writer] = cache_status(directory)["writers"]  # type: ignore[index]
+    assert writer.startswith(f"writing {tar}/p000 by ")
+
+
+def _half(config: Config, folder: Path) -> Location:
+    """A copy of the parallel cache without the second tar's shard."""
+    source, copy = Location.parse(config.cache_dir("parallel")), Location.parse(folder / "half")
+    for entry in source.entries(recursive=True):
+        if entry.status is not None and "shards/parallel-1" not in entry.name:
+            (copy / entry.name).write_bytes((source / entry.name).read_bytes())
+    assert "parallel-1" not in names_in(copy / "shards")
+    return copy
+
+
+def test_the_rate_is_that_of_the_last_parts() -> None:
+    assert parts_per_second([0.0]) is None and parts_per_second([5.0, 5.0]) is None
+    assert parts_per_second([0.0, 10.0, 20.0]) == pytest.approx(0.1)
+    slow_then_fast = [float(second) for second in range(0, 10_000, 1000)] + [10_000.0 + each for each in range(32)]
+    assert parts_per_second(slow_then_fast) == pytest.approx(1.0), "not of a run that stood still for a night"
+
+
+def test_training_and_scores(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = config.model_copy(update={"run_dir": tmp_path / "run", "cache_root": config.run_dir / "cache"})
+    for folder in (run.adapter_dir, run.training_dir):
+        folder.mkdir(parents=True)
+    rows = [
+        {"step": step, "phase": 1, "loss": 1 / step, "seconds": step * 2.0, "samples_per_s": 4.0} for step in (1, 2)
+    ]
+    (run.training_dir / "train_log.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "lo'
+    )
+    (run.run_dir / METRICS).write_text('{"adapter.general": 0.5, "teacher.general": 0.75}')
+    with take(Location.parse(run.adapter_dir) / "training", "pea train"):
+        status = run_status(run)
+    training = status["training"]
+    assert (training["step"], training["steps"], training["loss"]) == (2, 4, 0.5), "a half-written row does not count"
+    assert training["seconds_left"] == pytest.approx(4.0) and "pea train by" in training["writers"][0]
+    assert status["evaluation"] == {"adapter.general": 0.5}
+
+    path = tmp_path / "setup.yaml"
+    path.write_text(resolved_yaml(run), encoding="utf-8")
+    assert main(["status", "--config", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "training    phase 1 of 1 (unet), 2 of 4 steps, loss 0.5, 4 rows/s" in said
+    assert "nobody is training; the same command goes on" in said and "evaluation  adapter.general 0.500" in said
+    assert main(["status", "--config", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["training"]["step"] == 2

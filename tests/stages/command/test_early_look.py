@@ -1,0 +1,105 @@
+"""Wrong caption fields and missing culture tars stop the caching stage before Ray starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pea.config import Config
+from pea.errors import CorpusError
+from stages.cluster.actors import Actors
+from stages.cluster.filling import fill_caches
+from stages.command.console import Console
+from stages.command.early_look import look_at_corpus
+from tests.collect.test_drawn_texts import of_texts
+from tests.corpus.tar_files import GOOD, write_tar
+
+QUIET = Console(quiet=True)
+
+
+def corpora(config: Config, folder: Path, record: dict[str, Any], **parallel: Any) -> Config:
+    """The configuration with one tar of ten equal samples for both corpora."""
+    files = [(f"k{i}.{name}", data) for i in range(10) for name, data in _files(record)]
+    tars = (str(write_tar(folder / "a.tar", files)),)
+    assert config.corpora.culture is not None
+    changed = config.corpora.model_copy(
+        update={
+            "parallel": config.corpora.parallel.model_copy(update={"tars": tars, **parallel}),
+            "culture": config.corpora.culture.model_copy(update={"tars": tars}),
+        }
+    )
+    return config.model_copy(update={"corpora": changed})
+
+
+def _files(record: dict[str, Any]) -> list[tuple[str, bytes]]:
+    return [("png", GOOD["png"]), ("json", json.dumps(record).encode())]
+
+
+def test_wrong_fields_end_the_run_before_ray(
+    fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("Ray is asked for")
+
+    monkeypatch.setattr(Actors, "__init__", never)
+    config = corpora(fresh_run, tmp_path, {"caption": "a cat", "text_zh": "一只猫", "url": "http://x", "width": 8})
+    with pytest.raises(CorpusError) as info:
+        fill_caches(config, QUIET)
+    assert str(info.value) == (
+        "corpora.parallel.tars: most of the first samples would be left out; got 10 of 10 (caption_missing 10); "
+        "looked up: captions.en; there are texts in caption, text_zh, url. "
+        "Set corpora.parallel.captions to {en: caption, zh: text_zh}."
+    )
+    assert not config.run_dir.exists()
+    fitting = {"captions": {"en": "caption", "zh": "text_zh"}}
+    assert look_at_corpus(corpora(fresh_run, tmp_path, {"caption": "a", "text_zh": "猫"}, **fitting), "parallel") == []
+    with pytest.raises(CorpusError, match=r"corpora\.culture\.captions to \{zh: text_zh, en: caption\}"):
+        look_at_corpus(config, "culture")
+
+
+def test_a_language_that_nobody_has_is_said(fresh_run: Config, tmp_path: Path) -> None:
+    fields = {"captions": {"en": "caption", "zh": "text_cn"}}
+    config = corpora(fresh_run, tmp_path, {"caption": "a cat", "text_zh": "一只猫"}, **fields)
+    assert look_at_corpus(config, "parallel") == [
+        "corpora.parallel.captions: no text_cn (zh) in the first 10; there are texts in caption, text_zh"
+    ]
+    assert look_at_corpus(config, "parallel", {"a"}) == []
+
+
+def test_other_reasons_say_what_they_are(fresh_run: Config, tmp_path: Path) -> None:
+    broken = [(f"k{i}.{name}", b"" if name == "png" else data) for i in range(4) for name, data in _files({})]
+    config = corpora(fresh_run, tmp_path, {})
+    write_tar(tmp_path / "a.tar", [*broken, *[(f"m{i}.png", b"x") for i in range(9)]])
+    with pytest.raises(
+        CorpusError, match=r"got 13 of 13 \(json_missing 9, caption_missing 4\)\. json_missing: no json"
+    ):
+        look_at_corpus(config, "parallel")
+    allowed = config.model_copy(update={"cache": config.cache.model_copy(update={"max_dropped_fraction": 1.0})})
+    assert look_at_corpus(allowed, "parallel") == []
+
+
+def test_missing_culture_tars_are_named_before_ray(fresh_run: Config, tmp_path: Path) -> None:
+    config = corpora(fresh_run, tmp_path, {"captions": {"en": "a", "zh": "猫"}})
+    (tmp_path / "a.tar").rename(tmp_path / "b.tar")
+    with pytest.raises(CorpusError, match=r"a\.tar: no such tar.* \| .*a\.tar: no such tar"):
+        fill_caches(config, QUIET)
+
+
+def test_a_table_of_texts(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    assert look_at_corpus(config, "parallel") == []
+    table = tmp_path / "texts.csv"
+    table.write_text("".join(["id,en,zh\n", *[f"{i},,一只猫\n" for i in range(5)], "6,a cat,\n"]), "utf-8")
+    with pytest.raises(CorpusError) as info:
+        look_at_corpus(config, "parallel")
+    assert str(info.value).startswith(
+        "corpora.parallel.texts: most of the first samples would be left out; got 5 of 6 (caption_missing 5); "
+        "looked up: en; there are texts in"
+    )
+    table.write_text("id,caption,zh\n1,a cat,一只猫\n", "utf-8")
+    with pytest.raises(CorpusError, match="no column for en"):
+        fill_caches(config, QUIET)
+    assert not config.run_dir.exists()

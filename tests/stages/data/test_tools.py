@@ -1,0 +1,150 @@
+"""``pea data filter``, ``sample``, ``buckets`` and ``check`` on small corpora."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pea.corpus.samples import Sample, read_tar
+from stages.cli import main
+from stages.data.sample_run import is_chosen
+from tests.corpus.tar_files import captions, encoded, kept, picture, write_tar
+from tests.data_tools.corpus.dirt import pixels
+
+
+def _document(number: int) -> bytes:
+    texts = {"en": f"a cat number {number}", "zh": "猫"}
+    return json.dumps({"captions": texts, "score": number, "file": f"{number}.jpg"}).encode()
+
+
+@pytest.fixture
+def tars(tmp_path: Path) -> Path:
+    """Two tars of ten samples each; the second has the images of the first."""
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    for tar in ("a", "b"):
+        files = []
+        for number in range(10):
+            files += [
+                (f"{number}.png", encoded(pixels(size=(40, 32), seed=number))),
+                (f"{number}.json", _document(number)),
+            ]
+        write_tar(folder / f"{tar}.tar", files)
+    return folder
+
+
+def _out(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_funnel_adds_up_and_a_second_run_goes_on(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["data", "filter", str(tars / "*.tar"), "--out", str(tmp_path / "out"), "--where", "score<8"]
+    words += ["--duplicates", "perceptual", "--min-caption", "3"]
+    assert main(words) == 0
+    first = _out(capsys)
+    for line in (
+        "all samples 20",
+        "the same file as another -8 12",
+        "not score < 8 -4 8",
+        "taken out: 16 captions below 3 characters",
+        "a: 8 of 10 kept",
+        "b: 0 of 10 kept",
+    ):
+        assert line in first, line
+    assert kept(tmp_path / "out/a.tar") == [str(number) for number in range(8)]
+    assert not (tmp_path / "out/b.tar").exists()
+    (tmp_path / "out/b.part.json").unlink()
+    assert main(words) == 0
+    assert [line.replace("there already, ", "") for line in _out(capsys)] == first
+    assert main([*words, "--min-side", "8"]) == 2
+    assert "this part was made otherwise" in capsys.readouterr().err
+
+
+def test_what_is_kept_keeps_its_bytes_and_other_fields(tars: Path, tmp_path: Path) -> None:
+    assert main(["data", "filter", str(tars / "a.tar"), "--out", str(tmp_path / "out"), "--min-side", "8"]) == 0
+    assert (tmp_path / "out/a.tar").read_bytes() == (tars / "a.tar").read_bytes()
+    assert main(["data", "filter", str(tars / "a.tar"), "--out", str(tmp_path / "en"), "--min-caption", "3"]) == 0
+    first = next(iter(read_tar(tmp_path / "en/a.tar", {"en": "captions.en", "zh": "captions.zh", "file": "file"})))
+    assert isinstance(first, Sample)
+    assert first.captions == {"en": "a cat number 0", "file": "0.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "no rule is given"),
+        (("--where", "score<0"), "no sample is left"),
+        (("--where", "score"), "not a rule for a column"),
+        (("--prompts", "nowhere.jsonl"), "cannot read the prompts"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    assert main(["data", "filter", str(tars / "*.tar"), "--out", str(tmp_path / "out"), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_is_written_over_itself(tars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "filter", str(tars / "*.tar"), "--out", str(tars), "--min-side", "8"]) == 2
+    assert "written over itself" in capsys.readouterr().err
+
+
+def test_a_sample_is_the_same_every_time_and_a_part_of_a_larger_one(tars: Path, tmp_path: Path) -> None:
+    chosen = {}
+    for share in ("0.3", "0.6"):
+        assert main(["data", "sample", str(tars / "*.tar"), "--out", str(tmp_path / share), "--share", share]) == 0
+        chosen[share] = {f"{path.stem}/{key}" for path in (tmp_path / share).glob("*.tar") for key in kept(path)}
+        assert chosen[share] == {f"{t}/{n}" for t in "ab" for n in range(10) if is_chosen(f"{t}/{n}", float(share))}
+    assert chosen["0.3"] < chosen["0.6"]
+    assert abs(sum(is_chosen(f"t/{n}", 0.01) for n in range(100_000)) - 1000) < 120
+    assert main(["data", "sample", str(tars / "*.tar"), "--out", str(tmp_path / "none"), "--share", "0.0001"]) == 2
+
+
+def test_buckets(tars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "buckets", str(tars / "*.tar"), "--side", "64", "--multiple", "8"]) == 0
+    lines = _out(capsys)
+    assert lines[1].startswith("56x72 20 2.8% 20 ####")
+    assert "20 images; 2.8% of them is cut off, 20.0% with the square alone" in lines
+    assert lines[-1] == "buckets: [[56, 72]]"
+
+
+def test_check(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(tars / "*.tar")]) == 0
+    assert any(line.startswith("2 tars, ") and "20 of 20 samples can be used" in line for line in _out(capsys))
+    write_tar(tars / "c.tar", [("k.png", encoded(picture())[:-40]), ("k.json", captions(en="a"))])
+    shutil.copy(tars / "a.tar", tars / "d.tar")
+    with (tars / "d.tar").open("r+b") as file:
+        file.truncate(9000)
+    (tars / "a.tar.json").write_text('{"format": "pea-tar", "format_version": 1, "num_samples": 11}')
+    assert main(["data", "check", str(tars / "*.tar")]) == 1
+    lines = _out(capsys)
+    assert any(line.startswith("left out: c/k: image_undecodable") for line in lines)
+    assert any(line.startswith("damaged: ") and "d.tar" in line and "truncated" in line for line in lines)
+    assert any(line.startswith("damaged: ") and "not what is said beside it" in line for line in lines)
+
+
+def test_the_card_says_what_is_there_and_shows_it_without_harm(tars: Path, tmp_path: Path) -> None:
+    bad = json.dumps({"captions": {"en": "<script>alert(1)</script> | \x1b[31m"}}).encode()
+    write_tar(tars / "c.tar", [("k.png", encoded(picture())), ("k.json", bad), ("l.png", b""), ("l.json", bad)])
+    words = ["data", "card", str(tars / "*.tar"), "--samples", "40", "--title", "Cats"]
+    for out in ("one", "two"):
+        assert main([*words, "--out", str(tmp_path / out)]) == 0
+    page, text = ((tmp_path / "one" / name).read_text("utf-8") for name in ("card.html", "card.md"))
+    assert page == (tmp_path / "two/card.html").read_text("utf-8")
+    assert page.count("data:image/jpeg;base64,") == 21
+    assert "<script>alert" not in page and "\x1b" not in page
+    for line in ("21 of 22 samples can be used, in 3 tars", "| en | 21 |", "| zh | 20 |", "| image_empty | 1 |"):
+        assert line in text, line
+
+
+def test_a_damaged_tar_is_on_the_card(tars: Path, tmp_path: Path) -> None:
+    with (tars / "a.tar").open("r+b") as file:
+        file.truncate(9000)
+    assert main(["data", "card", str(tars / "*.tar"), "--out", str(tmp_path), "--samples", "0"]) == 1
+    assert "* damaged: " in (tmp_path / "card.md").read_text("utf-8")
