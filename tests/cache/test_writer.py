@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from pea.cache import ArraySpec, Cache, ShardWriter
 from pea.cache.array_writer import ArrayWriter
 from pea.cache.audit import audit, repair
 from pea.cache.removals import add_removed
+from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, LeaseLostError
 from pea.storage import leases
+from pea.storage.durable import temporary_sibling
 from tests.cache_helpers import CacheMaker, content, identity, store_of
 
 
@@ -93,6 +96,26 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert [each.kind for each in audit(cache.directory).problems].count("garbage") == 2
         clear()
         assert names(cache) == []
+
+
+def test_temporary_files_of_dead_writers_go(make_cache: CacheMaker, cache: Cache) -> None:
+    """Single files have no lease: their age tells."""
+    make_cache.fill(cache.identity)
+    for work in (
+        lambda: make_cache.fill(cache.identity),
+        lambda: repair(cache, audit(cache.directory)),
+        lambda: remove_samples(cache, "a", ["a-24x32-1"]),
+    ):
+        left = [temporary_sibling(Path(cache.directory / name)) for name in ("manifest.1.json", "removed/x.json") * 2]
+        left[0].parent.joinpath("removed").mkdir(exist_ok=True)
+        for path in left:
+            path.write_text("half of a f")
+        for path in left[:2]:
+            os.utime(path, (time.time() - 3600,) * 2)
+        work()
+        assert [path.exists() for path in left] == [False, False, True, True]
+        for path in left[2:]:
+            path.unlink()
 
 
 def test_a_writer_that_lost_its_lease_publishes_nothing(
