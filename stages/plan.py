@@ -75,6 +75,8 @@ class Plan:
     saving: float
     step_speedup: float
     verdict: str
+    memory: dict[str, float]
+    """Kind of work -> most bytes that are held at a time, on the device that does it; see ``pea.costs.memory``."""
 
 
 def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
@@ -87,6 +89,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     from pea.collect.layout import layouts_of
     from pea.costs import caching
     from pea.costs.attention import attention_costs
+    from pea.costs.memory import memory_needs
 
     models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.folder)
     bucket = config.cache.buckets[0]
@@ -131,6 +134,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         saving=even.saving,
         step_speedup=even.speedup,
         verdict=_verdict(even),
+        memory=memory_needs(config, models, layout, largest_tar),
     )
 
 
@@ -165,6 +169,7 @@ def _preset(name: str) -> Any:
 
 def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     """(samples, tars, samples of the largest tar): as given, or counted in the tars."""
+    from pea.corpus.corpus_names import DISTILLED
     from pea.corpus.tars import expand_tars, expected_samples
     from pea.corpus.texts import text_parts
 
@@ -173,10 +178,12 @@ def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
         per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
         return given, max(1, given // per_tar), min(given, per_tar)
     try:
-        if texts is not None:
-            counts = [part.num_rows for part, _ in text_parts(texts)]
-        else:
-            counts = [expected_samples(tar) for tar in expand_tars(config.corpora.parallel.tars)]
+        counts = []
+        for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
+            if source.text_source is not None:
+                counts += [part.num_rows for part, _ in text_parts(source.text_source)]
+            else:
+                counts += [expected_samples(tar) for tar in expand_tars(source.tars)]
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
@@ -238,6 +245,7 @@ def _lines(plan: Plan) -> list[str]:
         )
     return [
         *lines,
+        "memory at most: " + ", ".join(f"{name} {size / _GB:,.1f} GB" for name, size in plan.memory.items()),
         f"break-even: {plan.break_even_uses:.2f} epochs x languages x runs; planned {plan.planned_uses:.2f}",
         f"verdict: {plan.verdict}",
     ]
