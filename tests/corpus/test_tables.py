@@ -162,6 +162,28 @@ def test_json_lines(tmp_path: Path) -> None:
         assert [each.number for each in bad] == [4, 5]
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_captions_as_coco_has_them(tmp_path: Path, indent: int | None) -> None:
+    document = {
+        "info": {"year": 2017},
+        "images": [{"id": 7, "file_name": "7.jpg"}, {"id": 8, "file_name": "8.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 8, "caption": "eins"},
+            {"id": 2, "image_id": 7, "caption": "zwei"},
+            {"id": 3, "image_id": 9, "caption": "drei"},
+        ],
+    }
+    table = open_table(_write(tmp_path / "captions_val2017.json", json.dumps(document, indent=indent)))
+    assert _values(table, "file_name", "caption") == [("8.jpg", "eins"), ("7.jpg", "zwei"), (None, "drei")]
+
+
+def test_a_json_that_is_lines_after_all_and_one_that_is_no_table(tmp_path: Path) -> None:
+    lines = _write(tmp_path / "a.json", '{"file": "a"}\n{"file": "b"}\n')
+    assert _values(open_table(lines), "file") == [("a",), ("b",)]
+    with pytest.raises(CorpusError, match=r"one JSON object is no table; .* got a, b"):
+        open_table(_write(tmp_path / "b.json", '{"a": 1,\n"b": 2}'))
+
+
 def test_one_json_list(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.json", json.dumps([{"file": "a"}, {"file": "b"}], indent=1))
     assert _values(open_table(path), "file") == [("a",), ("b",)]
