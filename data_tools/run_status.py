@@ -16,7 +16,6 @@ from pea.file_names import METRICS, MODEL_CONFIG, TRAIN_LOG
 from pea.storage import Location
 from pea.storage.lease_records import leases_in, living_owner
 
-CORPORA = ("parallel", "culture")
 _RECENT = 32
 """Parts that the present rate is taken from."""
 _REQUESTS = 32
@@ -31,7 +30,7 @@ def run_status(config: Config) -> Facts:
         CacheError: a manifest or completion record is damaged.
         StorageError: the storage cannot be read.
     """
-    corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
+    corpora = config.corpora.names
     return {
         "run_dir": str(config.run_dir),
         "caches": {name: cache_status(Location.parse(config.cache_dir(name))) for name in corpora},
@@ -103,7 +102,7 @@ def _owners(folder: Location) -> list[str]:
 def training_status(config: Config) -> Facts | None:
     """Of the training: phase, step, the last losses, speed and time left, and who is at it."""
     folder = Location.parse(config.adapter_dir)
-    row = _last_row(folder / TRAIN_LOG)
+    row = _last_row(Location.parse(config.training_dir) / TRAIN_LOG)
     phases = config.train.all_phases
     steps = sum(settings.steps for _, settings in phases)
     owners = _owners(folder)

@@ -9,6 +9,7 @@ import argparse
 
 from data_tools.inspect.commands import COMMANDS, find_cache
 from data_tools.tables import human_bytes, table
+from pea.corpus.corpus_names import CORPUS_NAMES
 from stages.command.arguments import above_zero, add_config_option, at_least_one, at_least_zero, local_path
 
 _VERIFY = (
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_config_option(verify)
     verify.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
-    verify.add_argument("--corpus", choices=("parallel", "culture"), default="parallel", help="which cache")
+    verify.add_argument("--corpus", choices=CORPUS_NAMES, default="parallel", help="which cache")
     verify.add_argument(
         "--samples", type=at_least_one, default=8, metavar="N", help="samples to make again (default: 8)"
     )

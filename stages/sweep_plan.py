@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from pea.cache.content import cache_content, is_cache
 from pea.config import Config, load_config
+from pea.corpus.corpus_names import CORPUS_NAMES
 from pea.errors import ConfigError
 from pea.storage.location import Location
 from stages.command.run_folder import need_disk
@@ -67,7 +68,7 @@ class Run:
 
     def cached_rows(self) -> dict[str, str]:
         """Corpus -> digest of what its cache holds; of those that are there."""
-        folders = {name: Location.parse(self.config.cache_dir(name)) for name in ("parallel", "culture")}
+        folders = {name: Location.parse(self.config.cache_dir(name)) for name in CORPUS_NAMES}
         return {name: cache_content(folder).digest for name, folder in folders.items() if is_cache(folder)}
 
 

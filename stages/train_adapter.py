@@ -28,7 +28,7 @@ from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.preflight import preflight_training
-from stages.training.caches import open_cache
+from stages.training.caches import open_distilled
 from stages.training.output import publish
 from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
@@ -42,7 +42,7 @@ from stages.training.without_unet import run_without_unet
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Train the configured adapter; returns the summary that is also in `adapter/train_summary.json`.
+    """Train the configured adapter; returns the summary that is also in `training/train_summary.json`.
 
     Raises:
         IdentityError: a cache was not made from this teacher, scheduler, corpus or recipe.
@@ -81,7 +81,8 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
     if not accelerator.is_main_process:
         yield None
         return
-    config.adapter_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (config.adapter_dir, config.training_dir):
+        folder.mkdir(parents=True, exist_ok=True)
     with take(Location.parse(config.adapter_dir) / "training", "pea train") as lease:
         yield lease
 
@@ -90,7 +91,7 @@ def _run_phases(
     config: Config, accelerator: Accelerator, console: Console, lease: Lease | None, captions: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Every phase in turn; returns the summary. `captions`: what it says of the samples that have some."""
-    start = Start(config, open_cache(config, "parallel"), TextTables(config, accelerator.device))
+    start = Start(config, open_distilled(config), TextTables(config, accelerator.device))
     position = first_position(config, lambda: start.cache.num_samples, accelerator.num_processes)
     for line in late_peaks(position.phases):
         console.print(line)
@@ -136,7 +137,7 @@ def _publish(
         "peak_gpu_memory_bytes": peak_gpu_memory_bytes(accelerator.device),
     }
     if accelerator.is_main_process:
-        publish(config, adapter, None, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary)
+        publish(config, adapter, None, TrainLog(config.training_dir / TRAIN_LOG).rows(), summary)
     accelerator.wait_for_everyone()
     return summary
 

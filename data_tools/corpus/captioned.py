@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 from pea.corpus.archive import Member
@@ -108,14 +108,21 @@ def units_of(places: Sequence[str], rows_per_part: int) -> Iterator[Unit]:
         raise CorpusError("two tables have one name", got=twice[0], remedy="Give each a name of its own.")
     for stem, file in zip(stems, files, strict=True):
         size_bytes = Location.parse(file.where).status().size_bytes
-        rows = file.rows(())
-        for number in count(0):
-            part = list(islice(rows, rows_per_part))
-            if not part:
-                break
-            yield Unit(
-                file_name(f"{stem}-{number:05d}"), f"{file.where}, {size_bytes} bytes, rows {rows_per_part}", part
-            )
+        yield from _table_units(stem, f"{file.where}, {size_bytes} bytes", file.rows(()), rows_per_part)
+
+
+def _table_units(stem: str, source: str, rows: Iterator[Row | BadRow], rows_per_part: int) -> Iterator[Unit]:
+    """The parts of one file; one that is called as the tar of its first row stays in one piece, and keeps its name."""
+    first = list(islice(rows, 1))
+    if isinstance(row := next(iter(first), None), Row) and stem == file_name(str(row.get("tar") or "")):
+        yield Unit(stem, source, [*first, *rows])
+        return
+    whole = chain(first, rows)
+    for number in count(0):
+        part = list(islice(whole, rows_per_part))
+        if not part:
+            return
+        yield Unit(file_name(f"{stem}-{number:05d}"), f"{source}, rows {rows_per_part}", part)
 
 
 def _is_table(place: str) -> bool:

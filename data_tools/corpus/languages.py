@@ -46,5 +46,6 @@ def language_of_texts(texts: Sequence[str]) -> str | None:
 
 @lru_cache(maxsize=1)
 def known_languages() -> frozenset[str]:
-    """Codes of the languages that can be told. Needs ``require_identifier``."""
-    return frozenset(str(code) for code in _identifier().nb_classes)
+    """Codes of the languages that can be told; none where the package is not installed."""
+    model = _identifier()
+    return frozenset() if model is None else frozenset(str(code) for code in model.nb_classes)

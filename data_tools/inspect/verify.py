@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,24 +23,25 @@ from pea.cache import Bucket, Cache, PartPlan, Shard
 from pea.cache.certificate import Certificate
 from pea.cache.identity import READING, model_identity
 from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
+from pea.collect.descriptions import descriptions_for
 from pea.collect.drawn_texts import drawn_samples
 from pea.collect.layout import BucketLayout
 from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
-from pea.config import CacheConfig, Config, CorpusConfig
+from pea.config import CacheConfig, Config
+from pea.corpus.corpus_names import CorpusName
 from pea.corpus.rules import TextSource
 from pea.corpus.samples import ReadingRules, Sample, Tar, expand_tars, read_tar, tar_identity, tar_name
 from pea.corpus.texts import text_parts
 from pea.errors import CacheError, CorpusError, IdentityError
 from pea.sketch.sketch import Sketch, from_numpy
 
-Corpus = Literal["parallel", "culture"]
 _MAX_TARS = 4
 _TINY = 1e-12
 
 
 def verify(
     config: Config,
-    corpus: Corpus,
+    corpus: CorpusName,
     *,
     num_samples: int,
     threshold: float,
@@ -55,8 +56,7 @@ def verify(
         CacheError, CorpusError, CheckpointError: they cannot be read.
     """
     directory = config.cache_dir(corpus)
-    source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
-    assert source is not None
+    source = config.corpora.source(corpus)
     cache = Cache.open(directory, expect=model_identity(config, corpus), partial=True)
     rules = replace(source.reading_rules(config.cache), original_size=READING in cache.identity.fields)
     device = torch.device("cuda" if config.cache.run.device != "cpu" and torch.cuda.is_available() else "cpu")
@@ -67,7 +67,7 @@ def verify(
     done, total = 0, sum(map(len, chosen.values()))
     for shard in cache.shards:
         wanted = chosen.get(shard.tar, [])
-        for bucket, row, item in _decode(models, config, source, rules, shard, wanted):
+        for bucket, row, item in _decode(models, config, corpus, rules, shard, wanted):
             rows = _answer(models, cache, item)
             if rows is None:
                 problems.append(f"{item.sample_id}: the models' answer is not finite now")
@@ -110,11 +110,12 @@ def _lot(name: str) -> bytes:
 
 
 def _decode(
-    models: FrozenModels, config: Config, source: CorpusConfig, rules: ReadingRules, shard: Shard, keys: Sequence[str]
+    models: FrozenModels, config: Config, corpus: CorpusName, rules: ReadingRules, shard: Shard, keys: Sequence[str]
 ) -> Iterator[tuple[Bucket, int, Decoded]]:
     """The chosen samples of one tar, with their place in the cache."""
     if not keys:
         return
+    source, descriptions = config.corpora.source(corpus), descriptions_for(config, corpus)
     places = {key: (bucket, row) for bucket in shard.buckets.values() for row, key in enumerate(bucket.keys)}
     left = set(keys)
     if source.text_source is not None:
@@ -125,10 +126,13 @@ def _decode(
     samples = read_tar(
         path,
         source.caption_fields(),
-        required=(source.source_language,),
+        required=() if descriptions else (source.source_language,),
         rules=rules,
     )
-    for sample in samples:
+    for each in samples:
+        sample = each
+        if descriptions and isinstance(each, Sample) and each.key in left:
+            sample = descriptions.described(each, source.source_language)
         if isinstance(sample, Sample) and sample.key in left:
             left.remove(sample.key)
             bucket, row = places[sample.key]

@@ -26,7 +26,7 @@ Fact = dict[str, str]
 def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Fact]:
     """What the stages noted of themselves; what a stage did not do here is absent."""
     facts = []
-    for corpus in ("parallel", "culture"):
+    for corpus in config.corpora.names:
         noted = read_json(config.cache_dir(corpus) / CACHE_SUMMARY)
         if noted:
             filled = f"filled in {human_seconds(noted['seconds'])}"

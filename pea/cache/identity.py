@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pea.cache.model_digest import sha256_folder as sha256_folder
 from pea.cache.model_fields import Fields, MeansSame, model_fields, scheduler_fields, vae_dtype_field
 from pea.cache.schema import FORMAT_VERSION
+from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.tars import TarIdentity, tar_identity
 from pea.corpus.texts import open_texts, text_parts
-from pea.errors import ConfigError
 from pea.models.teacher_parts import check_teacher, check_unet, check_vae, read_config, unet_blocks
 from pea.storage.digests import canonical_json, sha256_text
 
@@ -29,6 +29,8 @@ TARS = "corpus.tars"
 READING = "corpus.reading"
 """How tars are read. Caches without this field were made by older rules: what is finished stays as it is, and no other
 tar is read for them."""
+DESCRIBED = "corpus.described"
+"""Where the descriptions of culture images are from."""
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
@@ -113,7 +115,7 @@ def without_newer_fields(wanted: Identity, cached: Identity) -> Identity:
 
 def cache_identity(
     config: Config,
-    corpus: Literal["parallel", "culture"],
+    corpus: CorpusName,
     blocks: Sequence[str] | None = None,
     *,
     identify: Callable[[Tar], TarIdentity] = tar_identity,
@@ -130,11 +132,11 @@ def cache_identity(
         CorpusError: a tar is missing.
         ConfigError: there is no such corpus.
     """
-    source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
-    if source is None:
-        raise ConfigError(f"corpora.{corpus} is not set")
+    source = config.corpora.source(corpus)
     models = model_identity(config, corpus, blocks)
     fields = {**models.fields, **_corpus_fields(source, config.cache)}
+    if corpus == "described" and config.corpora.described is not None:
+        fields[DESCRIBED] = config.corpora.described.identity()
     if source.text_source is None:
         found = [identify(tar) for tar in expand_tars(source.tars) if tar.name not in leave_out]
     else:
@@ -143,16 +145,14 @@ def cache_identity(
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 
-def model_identity(
-    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
-) -> Identity:
+def model_identity(config: Config, corpus: CorpusName, blocks: Sequence[str] | None = None) -> Identity:
     """The identity without the corpus: all models and settings.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete, or of a kind that is not supported.
     """
     checkpoint, dtype, parts = config.teacher.folder, config.teacher.dtype, ["vae"]
-    if corpus == "parallel":
+    if corpus in DISTILLED:
         check_teacher(checkpoint)
         parts += _text_parts(checkpoint)
     else:
@@ -163,9 +163,7 @@ def model_identity(
     return Identity(both.values, both.means_same)
 
 
-def reading_identity(
-    config: Config, corpus: Literal["parallel", "culture"], blocks: Sequence[str] | None = None
-) -> Identity:
+def reading_identity(config: Config, corpus: CorpusName, blocks: Sequence[str] | None = None) -> Identity:
     """The part of the identity that a reader can check without tars, VAE and English encoders.
 
     Raises:
@@ -183,7 +181,7 @@ def reading_identity(
         SKETCHES: {},
     }
     models = Fields({}, {})
-    if corpus == "parallel":
+    if corpus in DISTILLED:
         check_unet(read_config(checkpoint / "unet", "UNet"), checkpoint / "unet")
         models = model_fields(checkpoint, ("unet",)) | scheduler_fields(checkpoint)
         names = sorted(blocks if blocks is not None else resolve_blocks(cache, checkpoint))

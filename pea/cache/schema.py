@@ -22,6 +22,7 @@ KEYS = "keys"
 CAPTIONS = "captions"
 FEATURES = "features"
 NOISE_PRED = "noise_pred"
+NOISE_ERRORS = "noise_errors"
 QUERIES = "queries"
 QUERY_SCALES = "query_scales"
 QUERY_LAYERS = "query_layers"
@@ -173,6 +174,12 @@ def base_arrays(
             else _sketch_arrays(NOISE_PRED, noise_pred, {"source": "unet", "sketch": dict(noise_pred_attributes or {})})
         ),
     )
+
+
+def noise_errors_array() -> ArraySpec:
+    """How far off the teacher's noise prediction is, with the record's text and with the empty one."""
+    meaning = "mean square error of the noise prediction: with the record's text, with the empty one"
+    return ArraySpec(NOISE_ERRORS, "record", "float32", (2,), ("text",), {"source": "unet", "meaning": meaning})
 
 
 def feature_arrays(block: str, layouts: Mapping[str, Layout], attributes: Mapping[str, Any]) -> tuple[ArraySpec, ...]:

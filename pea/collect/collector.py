@@ -21,14 +21,16 @@ import torch
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.cache.differences import check_same
 from pea.cache.identity import READING, model_identity
-from pea.collect.drawn_texts import drawn_samples
 from pea.cache.manifest import PartPlace
 from pea.cache.shard import Shard
 from pea.cache.text_statistics import first_captions, write_statistics
+from pea.collect.descriptions import descriptions_for
+from pea.collect.drawn_texts import drawn_samples
 from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
 from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
 from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
 from pea.config import Config
+from pea.corpus.corpus_names import CorpusName
 from pea.corpus.samples import Rejected, Sample, TarIdentity, read_tar
 from pea.corpus.tars import expected_samples
 from pea.corpus.texts import TextPart
@@ -46,12 +48,11 @@ _CPU_BATCHES_AT_ONCE = 8
 class Collector:
     """Turns tars into shards with the models that it holds."""
 
-    def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
-        """``corpus``: ``parallel`` or ``culture``. Raises what ``FrozenModels`` does."""
-        source = config.corpora.parallel if corpus == "parallel" else config.corpora.culture
-        assert source is not None
-        self._source, self._cache_config = source, config.cache
-        self._models_identity = partial(model_identity, config, "parallel" if corpus == "parallel" else "culture")
+    def __init__(self, config: Config, corpus: CorpusName, device: torch.device) -> None:
+        """Raises what ``FrozenModels`` does."""
+        self._source, self._cache_config = config.corpora.source(corpus), config.cache
+        self._descriptions = descriptions_for(config, corpus)
+        self._models_identity = partial(model_identity, config, corpus)
         self._checked: set[str] = set()
         """Identities of caches that the loaded models are known to fit."""
         self._models, self._device = FrozenModels(config, corpus, device), device
@@ -140,7 +141,7 @@ class Collector:
         samples = read_tar(
             task.tar,
             self._source.caption_fields(),
-            required=(self._source.source_language,),
+            required=() if self._descriptions else (self._source.source_language,),
             rules=self._source.reading_rules(self._cache_config),
             skip=task.skip,
             in_flight=in_flight,
@@ -149,6 +150,8 @@ class Collector:
         while True:
             with self._stopwatch("decode"):
                 sample = next(samples, None)
+                if isinstance(sample, Sample) and self._descriptions:
+                    sample = self._descriptions.described(sample, self._source.source_language)
                 if isinstance(sample, Sample):
                     item: Decoded | Rejected = Decoded.of(sample, self._cache_config)
                 elif sample is None:

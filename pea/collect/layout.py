@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pea.attention.queries import QueryLayout
-from pea.cache.schema import NOISE_PRED, ArraySpec, base_arrays, feature_arrays, trajectory_array
+from pea.cache.schema import (
+    NOISE_PRED,
+    ArraySpec,
+    base_arrays,
+    feature_arrays,
+    noise_errors_array,
+    trajectory_array,
+)
 from pea.config import AttentionConfig, CacheConfig
 from pea.corpus.samples import bucket_name
 from pea.errors import CheckpointError, ConfigError
@@ -40,6 +47,8 @@ class BucketLayout:
     """Sketches and types."""
     queries: QueryLayout | None = None
     """None: no queries are kept."""
+    with_errors: bool = False
+    """Whether the errors of the noise prediction are kept, with text and without."""
     trajectory: bool = False
     """Whether a record keeps the latents that the teacher was asked about."""
 
@@ -75,17 +84,25 @@ class BucketLayout:
             arrays += feature_arrays(block, sketch.arrays, self.config.sketch_for(block).model_dump(mode="json"))
         if self.queries is not None:
             arrays += self.queries.arrays
+        if self.with_errors:
+            arrays.append(noise_errors_array())
         if self.trajectory:
             arrays.append(trajectory_array(self.latent_shape, self.config.moments_dtype))
         return tuple(arrays)
 
 
 def bucket_layouts(
-    checkpoint: Path, config: CacheConfig, *, teacher: bool = True, trajectory: bool = False
+    checkpoint: Path,
+    config: CacheConfig,
+    *,
+    teacher: bool = True,
+    trajectory: bool = False,
+    with_errors: bool = False,
 ) -> dict[str, BucketLayout]:
     """Bucket name -> layout, for a diffusers checkpoint folder. ``teacher`` False: captions and VAE moments only.
 
-    ``trajectory``: records keep the latents that the teacher was asked about.
+    ``trajectory``: records keep the latents that the teacher was asked about. ``with_errors``: they keep the errors of
+    the noise prediction.
 
     Raises:
         CheckpointError: the folder has no UNet or VAE configuration.
@@ -93,7 +110,7 @@ def bucket_layouts(
     """
     tokens = _num_tokens(checkpoint) if teacher and config.attention else _NUM_TOKENS
     found = layouts_of(vae_config(checkpoint), unet_config(checkpoint) if teacher else None, config, tokens)
-    return {name: replace(layout, trajectory=trajectory) for name, layout in found.items()}
+    return {name: replace(layout, trajectory=trajectory, with_errors=with_errors) for name, layout in found.items()}
 
 
 def layouts_of(

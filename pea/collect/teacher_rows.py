@@ -17,12 +17,13 @@ from torch import Tensor
 
 from pea.attention.queries import DrawnQueries
 from pea.cache import PartPlan
-from pea.cache.schema import NOISY_LATENTS
+from pea.cache.schema import NOISE_ERRORS, NOISY_LATENTS
 from pea.collect.drawing import TextDrawer
 from pea.collect.layout import BucketLayout, bucket_layouts
 from pea.collect.stopwatch import Stopwatch
 from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
 from pea.config import CacheConfig, Config
+from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.samples import Placed, Rejected, Sample, bucket_name, place_in_bucket
 from pea.corpus.texts import Text
 from pea.draws.recipe import DrawRecipe, checksum, crop_words, draws, latent_noise_batch, noise_batch, record_ids
@@ -93,11 +94,22 @@ class BucketRows:
         )
 
 
+class Noisy(NamedTuple):
+    """What the teacher is asked about."""
+
+    noisy: Tensor
+    """Float ``[S, c, h, w]``."""
+    timesteps: Tensor
+    """int64 ``[S]``."""
+    target: Tensor | None
+    """What a perfect answer would be, float ``[S, c, h, w]``; None for states of the teacher's own drawing."""
+
+
 class FrozenModels:
     """VAE, English encoders and teacher on one device; for the culture corpus only the VAE, for texts alone no VAE."""
 
-    def __init__(self, config: Config, corpus: str, device: torch.device) -> None:
-        """``corpus``: ``parallel`` or ``culture``.
+    def __init__(self, config: Config, corpus: CorpusName, device: torch.device) -> None:
+        """Load them.
 
         Raises:
             CheckpointError: a model's folder is missing, incomplete, or of another kind.
@@ -112,8 +124,9 @@ class FrozenModels:
         self.layouts = bucket_layouts(
             checkpoint,
             config.cache,
-            teacher=corpus == "parallel",
+            teacher=corpus in DISTILLED,
             trajectory=texts and drawing.form == "trajectory",
+            with_errors=corpus == "described",
         )
         self._scaling_factor = vae_scaling_factor(checkpoint)
         self._vae = (
@@ -122,8 +135,8 @@ class FrozenModels:
         self.drawer: TextDrawer | None = None
         """Draws texts, where they are the corpus."""
         self._teacher: Teacher | None = None
-        if corpus == "parallel":
-            self._language = config.corpora.parallel.source_language
+        if corpus in DISTILLED:
+            self._language = config.corpora.source(corpus).source_language
             self._english = EnglishEncoder.from_checkpoint(checkpoint, dtype=dtype, device=device)
             self._empty = self._english.encode([""])
             layers = config.cache.attention.layers if config.cache.attention else ()
@@ -227,7 +240,10 @@ class FrozenModels:
             sample_ids = [item.sample_id for item in batch]
             drawn = self._draw(sample_ids, draw, mean.shape[1:]) | self._states(batch, draw - part.draw_start)
             queries = self._draw_queries(layout, part, sample_ids, draw)
-            output = self._ask(mean, std, drawn, conditioning, time_ids, queries)
+            noisy = self._noisy(mean, std, drawn)
+            output = self._ask(noisy, drawn, conditioning, time_ids, queries)
+            if layout.with_errors and part.kind != "blocks":
+                drawn[NOISE_ERRORS] = self._noise_errors(noisy, output, conditioning, time_ids)
             with self.stopwatch("sketch"):
                 drawn |= kept_rows(output, drawn["record_id"], layout, part.blocks, self.config.cache)
                 if queries is not None and layout.queries is not None:
@@ -268,10 +284,34 @@ class FrozenModels:
                 "latent_noise": latent_noise_batch(self._recipe, sample_ids, numbers, latent_shape),
             }
 
+    def _noisy(self, mean: Tensor, std: Tensor, drawn: Arrays) -> Noisy:
+        """One draw of each sample, as the teacher sees it."""
+        assert self._teacher is not None
+        with self.stopwatch("teacher"):
+            timesteps = self._tensor(drawn["timestep"])
+            if NOISY_LATENTS in drawn:
+                return Noisy(self._tensor(drawn[NOISY_LATENTS]).float(), timesteps, None)
+            latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._scaling_factor)
+            noise = self._tensor(drawn["noise"])
+            noisy = self._teacher.add_noise(latents, noise, timesteps)
+            return Noisy(noisy, timesteps, self._teacher.target(latents, noise, timesteps))
+
+    def _noise_errors(
+        self, asked: Noisy, output: UNetOutput, conditioning: Conditioning, time_ids: Tensor
+    ) -> npt.NDArray[Any]:
+        """Mean square errors of the noise prediction, float32 ``[S, 2]``: of the answer, and of one without text."""
+        assert self._teacher is not None and asked.target is not None
+        with self.stopwatch("teacher"):
+            text = self._drop(conditioning, torch.ones(len(time_ids), dtype=torch.bool, device=self.device))
+            without = self._teacher.forward(asked.noisy, asked.timesteps, text, time_ids)
+            errors = [
+                (each.noise_pred - asked.target).float().square().flatten(1).mean(1) for each in (output, without)
+            ]
+            return to_numpy(torch.stack(errors, dim=1))
+
     def _ask(
         self,
-        mean: Tensor,
-        std: Tensor,
+        asked: Noisy,
         drawn: Arrays,
         conditioning: Conditioning,
         time_ids: Tensor,
@@ -280,16 +320,10 @@ class FrozenModels:
         """The teacher's answer to one draw of each sample."""
         assert self._teacher is not None
         with self.stopwatch("teacher"):
-            timesteps = self._tensor(drawn["timestep"])
-            if NOISY_LATENTS in drawn:
-                noisy = self._tensor(drawn[NOISY_LATENTS]).float()
-            else:
-                latents = sample_latents(mean, std, self._tensor(drawn["latent_noise"]), self._scaling_factor)
-                noisy = self._teacher.add_noise(latents, self._tensor(drawn["noise"]), timesteps)
             text = self._drop(conditioning, self._tensor(drawn["caption_dropped"]))
             positions = {} if queries is None else queries.positions
             places = {name: self._tensor(rows) for name, rows in positions.items()}
-            return self._teacher.forward(noisy, timesteps, text, time_ids, places)
+            return self._teacher.forward(asked.noisy, asked.timesteps, text, time_ids, places)
 
     def _drop(self, conditioning: Conditioning, dropped: Tensor) -> Conditioning:
         """The empty caption's conditioning, or its hidden states alone, where ``dropped`` (bool ``[S]``) is true."""

@@ -16,7 +16,7 @@ from pea.config.cache import (
     QuantizedSketch,
     SketchConfig,
 )
-from pea.config.corpora import CorporaConfig, CorpusConfig, DrawingConfig, TeacherConfig
+from pea.config.corpora import CorporaConfig, CorpusConfig, DescribedConfig, DrawingConfig, TeacherConfig
 from pea.config.evaluate import EvaluateConfig
 from pea.config.phases import PhaseConfig
 from pea.config.root import Config, load_config, resolved_yaml, valid_names
@@ -33,6 +33,7 @@ __all__ = [
     "CorporaConfig",
     "CorpusConfig",
     "CountSketch",
+    "DescribedConfig",
     "DrawingConfig",
     "EvaluateConfig",
     "ExactSketch",

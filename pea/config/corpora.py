@@ -10,10 +10,13 @@ from pydantic import Field, PositiveInt, model_validator
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
+from pea.corpus.caption_tables import CaptionTables
+from pea.corpus.corpus_names import CORPUS_NAMES, CorpusName
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules, TextSource
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, ConfigError
 from pea.storage.assembled import assembled_folder
 from pea.storage.hub import is_hub_id, local_folder, model_name
+from pea.storage.location import Location
 from pea.storage.single_file import folder_of_single_file
 
 
@@ -88,6 +91,11 @@ class DrawingConfig(Section):
     rows_per_part: PositiveInt = 1024
     """Rows of the table that make one part, which takes the place of a tar."""
 
+    @property
+    def passes(self) -> int:
+        """Passes of the UNet for each text."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
 
 class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``; or texts alone."""
@@ -146,6 +154,36 @@ class CorpusConfig(Section):
         return dict(self.captions) or {"*": "captions"}
 
 
+class DescribedConfig(Section):
+    """English descriptions of culture images, made by a captioning model: with them these images are distilled as well.
+
+    They keep their diffusion loss. A description stays apart from captions that people wrote.
+    """
+
+    language: str = "described_en"
+    """What descriptions are called among the captions."""
+    tables: tuple[TarPattern, ...] = ()
+    """Folders with a table for each tar of the culture corpus, as `pea data describe` writes them; empty: descriptions
+    are in the json."""
+
+    def read_tables(self) -> CaptionTables | None:
+        """The tables; None where there are none.
+
+        Raises:
+            CorpusError: a folder has none.
+        """
+        return CaptionTables(self.tables) if self.tables else None
+
+    def identity(self) -> dict[str, str]:
+        """What decides which descriptions a cache was made with.
+
+        Raises:
+            CorpusError: a table cannot be read.
+        """
+        tables = self.read_tables()
+        return {"language": self.language} | ({"tables": tables.digest()} if tables else {})
+
+
 class CorporaConfig(Section):
     """What the adapter learns from."""
 
@@ -153,9 +191,43 @@ class CorporaConfig(Section):
     """Images with an English and a native caption: distilled from the teacher."""
     culture: CorpusConfig | None = None
     """Images with a native caption only: the ordinary diffusion loss."""
+    described: DescribedConfig | None = None
+    """Descriptions of culture images that are distilled too; null: none are."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.culture is not None and self.culture.texts is not None:
             raise ValueError("culture: texts alone have nothing that the teacher could not draw without them")
+        if self.described is not None and self.culture is None:
+            raise ValueError("described needs the culture corpus whose images are described")
         return self
+
+    def absolute(self) -> CorporaConfig:
+        """The same for another working directory, of what a worker reads beside its tar."""
+        if self.described is None:
+            return self
+        tables = tuple(str(Location.parse(place).resolve()) for place in self.described.tables)
+        return self.model_copy(update={"described": self.described.model_copy(update={"tables": tables})})
+
+    @property
+    def names(self) -> list[CorpusName]:
+        """Those that there are."""
+        return [name for name in CORPUS_NAMES if getattr(self, name) is not None]
+
+    def source(self, name: CorpusName) -> CorpusConfig:
+        """Tars and captions of a corpus; those of described images are the culture corpus's, read in English.
+
+        Raises:
+            ConfigError: there is no such corpus.
+        """
+        if name == "described" and self.described is not None and self.culture is not None:
+            fields, language = self.culture.caption_fields(), self.described.language
+            if not self.described.tables:
+                fields |= {self.parallel.source_language: fields.get(language, f"captions.{language}")}
+            return self.culture.model_copy(
+                update={"source_language": self.parallel.source_language, "captions": fields}
+            )
+        found = self.parallel if name == "parallel" else self.culture if name == "culture" else None
+        if found is None:
+            raise ConfigError(f"corpora.{name} is not set")
+        return found

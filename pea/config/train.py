@@ -49,6 +49,9 @@ class TrainConfig(Section):
     all."""
     culture_timesteps: Timesteps | None = None
     """Culture rows draw these timesteps only, ``[first, end]``; null: all."""
+    min_description_gain: Annotated[float, Field(lt=1.0)] | None = None
+    """Described culture images are distilled only where the description lowers the teacher's own noise error by this
+    share at least, as the cache records it; null: all are."""
     learning_rate: PositiveFloat | None = None
     """Peak learning rate of AdamW. Null: by a rule, 2e-3 at 64 records a step and an adapter of width 512; it grows
     with the root of the records a step, up to 256, and falls with the width."""
@@ -130,7 +133,7 @@ class TrainConfig(Section):
     patience: PositiveInt | None = None
     """End after so many measurements in a row without a lower loss than the lowest; null: only after all steps."""
     sample_every_steps: NonNegativeInt = 0
-    """Steps between two pictures of `sample_prompts`, in `adapter/samples`; 0: none."""
+    """Steps between two pictures of `sample_prompts`, in `training/samples`; 0: none."""
     sample_prompts: tuple[str, ...] = ()
     """Prompts of these pictures, in the student's language."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()

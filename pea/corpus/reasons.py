@@ -21,6 +21,7 @@ REASONS = {
     "json_not_utf8": "the json is not UTF-8",
     "json_unreadable": "the json is not one JSON object without repeated names, or nested deeper than 64 levels",
     "caption_missing": "no caption, or an empty one, in a language that is needed",
+    "description_missing": "no description of this culture image; it keeps its diffusion loss",
     "caption_not_text": "a caption, or the name of its language, is not plain text",
     "languages_too_many": "more than 256 languages in the json, or in the tar; name those wanted in corpora.*.captions",
     "nonfinite_latents": "the VAE answered NaN or infinity (common with the SDXL VAE in float16)",
@@ -31,6 +32,8 @@ REASONS = {
 }
 """Every reason for which a sample is left out of a cache."""
 
+NO_DESCRIPTION = "description_missing"
+"""No loss: the culture cache has the sample."""
 REPEATED = ("key_duplicate", "files_apart")
 """Reasons that say of files of a key what another entry says of the key itself."""
 

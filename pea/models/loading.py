@@ -49,11 +49,17 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None, **parts: Any) 
     return _from_pretrained(kind, folder, parts)
 
 
-def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any], nn.Module] | None = None) -> Loaded:
+def load_model(
+    kind: Any,
+    folder: Path,
+    dtype: torch.dtype,
+    tower: Callable[[Any], nn.Module] | None = None,
+    computed: re.Pattern[str] | None = None,
+) -> Loaded:
     """A model, or the part of it that `tower` picks, as its safetensors say it.
 
     Nothing that is used is missing, of another shape, or changed by the library; beside it, the file holds only what is
-    known by name to be of no use here.
+    known by name to be of no use here. `computed`: tensors that the class makes itself and no file has, by name.
 
     Raises:
         CheckpointError: that is not so; or the folder is missing, or of another kind.
@@ -71,6 +77,7 @@ def load_model(kind: Any, folder: Path, dtype: torch.dtype, tower: Callable[[Any
     model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
+    used = [name for name in used if computed is None or not computed.search(name)]
     check_loading_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
 

@@ -222,4 +222,5 @@ def with_absolute_paths(config: Config) -> Config:
     """A worker may have another working directory."""
     teacher = config.teacher.absolute()
     cache_root = config.cache_root.resolve() if config.cache_root else None
-    return config.model_copy(update={"teacher": teacher, "run_dir": config.run_dir.resolve(), "cache_root": cache_root})
+    changes = {"teacher": teacher, "run_dir": config.run_dir.resolve(), "cache_root": cache_root}
+    return config.model_copy(update=changes | {"corpora": config.corpora.absolute()})

@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 from pea.config import Config
+from pea.corpus.corpus_names import DISTILLED, CorpusName
 from stages.cluster.actors import Actors
-from stages.cluster.planning import Corpus, TarChanges, known_tars, plan_corpora
+from stages.cluster.planning import TarChanges, known_tars, plan_corpora
 from stages.cluster.pool import Pool
 from stages.cluster.retries import Job
 from stages.cluster.summary import check, describe, summarize
@@ -15,8 +16,6 @@ from stages.command.console import Console
 from stages.command.early_look import look_at_corpus
 from stages.command.preflight import preflight
 from stages.command.progress import StageProgress
-
-CORPORA: tuple[Corpus, ...] = ("parallel", "culture")
 
 
 def fill_caches(
@@ -39,8 +38,8 @@ def fill_caches(
     """
     for line in preflight(config):
         console.print(f"unchecked: {line}")
-    corpora = [name for name in CORPORA if getattr(config.corpora, name) is not None]
-    for corpus in corpora:
+    corpora = config.corpora.names
+    for corpus in (name for name in corpora if name != "described"):
         for line in look_at_corpus(config, corpus, known_tars(config.cache_dir(corpus))):
             console.print(line)
     summaries = {}
@@ -53,12 +52,12 @@ def fill_caches(
     return summaries
 
 
-def _run_jobs(config: Config, corpus: str, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:
+def _run_jobs(config: Config, corpus: CorpusName, jobs: list[Job], actors: Actors, console: Console) -> dict[str, Any]:
     started = time.monotonic()
     pool = Pool(config, corpus, jobs, actors)
     try:
         if jobs:
-            with StageProgress(console, corpus, "records" if corpus == "parallel" else "samples") as progress:
+            with StageProgress(console, corpus, "records" if corpus in DISTILLED else "samples") as progress:
                 pool.run(progress)
     finally:
         failed = {job.name: job.error for job in jobs if job.error}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from pea.cache import Identity, cache_identity
 from pea.cache.differences import check_extends, check_same
@@ -14,6 +13,7 @@ from pea.cache.manifest import read_manifest
 from pea.cache.publication import newest
 from pea.cache.tar_changes import create_or_begin_anew, replace_tar, retire_tar
 from pea.config import Config
+from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.corpus.places import Tar
 from pea.corpus.rules import TextSource
 from pea.corpus.tars import TarIdentity, expand_tars
@@ -25,8 +25,6 @@ from stages.cluster.session import RaySession
 from stages.cluster.tar_facts import TarFacts, as_one_error
 from stages.command.console import Console, bold
 from stages.command.progress import StageProgress
-
-Corpus = Literal["parallel", "culture"]
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ class CorpusPlan:
         """``cached``: what its cache was made from, where there is one."""
         self.corpus, self._config, self._changes, self._cached = corpus, config, changes, cached
         self._directory = Location.parse(config.cache_dir(corpus))
-        source = getattr(config.corpora, corpus)
+        source = config.corpora.source(corpus)
         former = () if cached is None else retired_tars(cached)
         self._left_out = {*former, *changes.retired}
         self._texts: TextSource | None = source.text_source

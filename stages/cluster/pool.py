@@ -13,6 +13,7 @@ from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from pea.collect.events import Done, Finished, Started
 from pea.config import Config
+from pea.corpus.corpus_names import CorpusName
 from pea.errors import DiskFullError, LeaseHeldError, PeaError, is_disk_full
 from stages.cluster.actors import Actors
 from stages.cluster.retries import Job
@@ -28,7 +29,7 @@ _ONE_AT_A_TIME = 1  # the worker goes on when the driver has taken what it said
 class Pool:
     """Hands the jobs of one corpus to actors, follows their events, and replaces actors that died."""
 
-    def __init__(self, config: Config, corpus: str, jobs: list[Job], actors: Actors) -> None:
+    def __init__(self, config: Config, corpus: CorpusName, jobs: list[Job], actors: Actors) -> None:
         self._directory = config.cache_dir(corpus)
         self._tracebacks = config.run_dir / "state" / "errors" / corpus
         self._corpus, self._jobs, self._actors = corpus, jobs, actors

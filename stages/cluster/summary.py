@@ -12,6 +12,7 @@ from pea.cache import Cache
 from pea.cache.removals import REASON as REMOVED
 from pea.cache.totals import totals
 from pea.config import CacheConfig
+from pea.corpus.reasons import NO_DESCRIPTION
 from pea.errors import CacheError, LocationMissingError
 from pea.file_names import CACHE_SUMMARY
 from pea.storage import Location
@@ -58,7 +59,9 @@ def describe(summary: Mapping[str, Any]) -> str:
 
 
 def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheConfig) -> None:
-    """A run that lost a tar, or dropped more samples than allowed, has failed; samples taken down are not lost.
+    """A run that lost a tar, or dropped more samples than allowed, has failed.
+
+    Samples that were taken down are not lost, nor are culture images without a description.
 
     Raises:
         CacheError: it has.
@@ -70,7 +73,8 @@ def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheC
             got=" | ".join(f"{tar}: {error}" for tar, error in summary["failed"].items()),
             remedy="The finished shards are kept; remove the cause and run the same command again.",
         )
-    dropped = {reason: count for reason, count in summary["dropped"].items() if reason != REMOVED}
+    lost_elsewhere = (REMOVED, NO_DESCRIPTION)
+    dropped = {reason: count for reason, count in summary["dropped"].items() if reason not in lost_elsewhere}
     num_dropped = sum(dropped.values())
     share = num_dropped / max(1, num_dropped + summary["samples"])
     if share > config.max_dropped_fraction:

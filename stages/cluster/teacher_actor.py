@@ -15,6 +15,7 @@ from pea.cache.completion import read_summary
 from pea.cache.manifest import read_manifest
 from pea.collect.events import ProgressEvent, Task
 from pea.config import Config
+from pea.corpus.corpus_names import CorpusName
 from pea.errors import CacheError, DeviceError, ShardUnfinishedError
 from pea.storage import configure
 from pea.storage.leases import living_below
@@ -58,7 +59,7 @@ class TeacherActor:
         """Ray's id of the node that it runs on, and its process. Answers once the actor is placed and made."""
         return str(ray.get_runtime_context().get_node_id()), this_process()
 
-    def collect(self, corpus: str, task: Task, ours: Collection[ProcessName]) -> Iterator[ActorEvent]:
+    def collect(self, corpus: CorpusName, task: Task, ours: Collection[ProcessName]) -> Iterator[ActorEvent]:
         """Write one part of a shard; streams what has been done. Models are loaded when they are first needed.
 
         ``ours``: the processes of this run's actors, of which the dead may still hold a lease.
@@ -72,7 +73,7 @@ class TeacherActor:
         else:
             yield from self._collect(corpus, cache, task)
 
-    def _collect(self, corpus: str, cache: Cache, task: Task) -> Iterator[ActorEvent]:
+    def _collect(self, corpus: CorpusName, cache: Cache, task: Task) -> Iterator[ActorEvent]:
         if corpus not in self._collectors:
             self._collectors[corpus] = self._load(corpus)
         collector = self._collectors[corpus]
@@ -86,7 +87,7 @@ class TeacherActor:
                 raise
             yield DoneByAnother()
 
-    def _load(self, corpus: str) -> Any:
+    def _load(self, corpus: CorpusName) -> Any:
         import torch
 
         from pea.collect.collector import Collector

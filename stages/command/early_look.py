@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
 
 from pea.config import Config, CorpusConfig
+from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts, proposed_mapping
 from pea.corpus.reasons import REASONS
 from pea.corpus.tars import expand_tars
 from pea.corpus.texts import open_texts
 from pea.errors import CorpusError
 
-Corpus = Literal["parallel", "culture"]
 _SHOWN_FIELDS = 12
 _MOST_DROPPED = 0.5
 """Share of the first samples above which the whole pass is not begun."""
@@ -24,7 +23,7 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
     Raises:
         CorpusError: most of them would be left out.
     """
-    source = getattr(config.corpora, corpus)
+    source = config.corpora.source(corpus)
     if source.text_source is not None:
         found = FirstLook() if known else first_look_at_texts(source.text_source)
     else:
@@ -42,7 +41,7 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
 
 
 def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusError:
-    source, total = getattr(config.corpora, corpus), found.num_kept + found.num_dropped
+    source, total = config.corpora.source(corpus), found.num_kept + found.num_dropped
     counts = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
     reason = found.reasons.most_common(1)[0][0]
     got, remedy = f"{found.num_dropped} of {total} ({counts})", f"{reason}: {REASONS[reason]}."

@@ -23,11 +23,10 @@ def preflight(config: Config) -> list[str]:
         CorpusError: a tar is missing.
         EvaluationError: a prompt file is unreadable.
     """
-    corpora = [corpus for corpus in (config.corpora.parallel, config.corpora.culture) if corpus is not None]
     missing = list[CorpusError]()
-    for corpus in corpora:
+    for name in config.corpora.names:
         try:
-            find_corpus(corpus)
+            find_corpus(config.corpora.source(name))
         except CorpusError as error:
             missing.append(error)
     if missing:
@@ -55,11 +54,9 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
         CheckpointError, ConfigError, EvaluationError: as `preflight`.
     """
     unchecked = []
-    for name in ("parallel", "culture"):
-        corpus = getattr(config.corpora, name)
+    for name in config.corpora.names:
         try:
-            if corpus is not None:
-                find_corpus(corpus)
+            find_corpus(config.corpora.source(name))
         except CorpusError as error:
             unchecked.append(f"corpora.{name}: {error}")
     parts = ("unet", "vae", "text_encoder")

@@ -2,6 +2,9 @@
 
     pea data pack photos --out corpora/photos
     pea data clean 'corpora/photos/*.tar' --out clean --chinese simplified
+    pea data route 'corpora/photos/*.tar' --out routes
+    pea data translate 'corpora/photos/*.tar' --out zh --model checkpoints/nllb --from en=eng_Latn --to zh=zho_Hans
+    pea data describe 'corpora/culture-zh/*.tar' --out described --model checkpoints/blip
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -21,6 +24,9 @@ COMMANDS = {
     "check": "read a corpus as the cache will, and say what is wrong with it",
     "card": "the data card of a corpus, with a contact sheet",
     "clean": "write captions that are clean, the originals beside them",
+    "route": "decide for each sample whether it is parallel or one of a culture, and say why",
+    "translate": "translate captions with a local model",
+    "describe": "describe culture images in English with a local model",
 }
 """Subcommand, and module of this package -> what it does."""
 

@@ -12,10 +12,10 @@ from data_tools.tables import say, table
 from stages.data.common import add_input_arguments, caption_fields, each_part
 
 DESCRIPTION = (
-    "Write clean captions into a table beside the corpus: Unicode in its normal form (NFKC), without control characters, "
-    "HTML entities, web addresses and superfluous spaces, and Chinese in one form where that is asked for. Nothing that "
-    "exists is changed: where a caption differs, the table holds the original too. To go on after a break, run the same "
-    "command."
+    "Write clean captions into a table beside the corpus: Unicode in its normal form (NFKC), without control "
+    "characters, HTML entities, web addresses and superfluous spaces, and Chinese in one form where that is asked for. "
+    "Nothing that exists is changed: where a caption differs, the table holds the original too. To go on after a "
+    "break, run the same command."
 )
 
 

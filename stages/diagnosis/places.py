@@ -105,11 +105,10 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
             yield _there(name, Location.parse(path), needed=not name.startswith("evaluate"))
     for name, path in config.evaluate.prompts.items():
         yield _there(f"evaluate.prompts.{name}", Location.parse(path), needed=False)
-    for corpus in ("parallel", "culture"):
-        settings = getattr(config.corpora, corpus)
-        if settings is not None:
-            texts = settings.text_source
-            yield _texts(texts) if texts else _tars(f"corpora.{corpus}", settings.tars)
+    for corpus in config.corpora.names:
+        settings = config.corpora.source(corpus)
+        texts = settings.text_source
+        yield _texts(texts) if texts else _tars(f"corpora.{corpus}", settings.tars)
 
 
 def _there(name: str, place: Location, *, needed: bool) -> Finding:

@@ -24,7 +24,7 @@ _NOT_DECIDING = {
 """Settings of `train` that do not change the result, or are in the fingerprint otherwise."""
 _LIGHT = {
     "steps", "batch_size", "learning_rate", "schedule", "warmup_steps", "weight_decay", "adam_beta2", "max_grad_norm",
-    "seed", "precision", "validation_fraction",
+    "seed", "precision", "validation_fraction", "min_description_gain",
 }  # fmt: skip
 """Settings that decide the result of a phase without the UNet."""
 _FOLDER = "encoder_folder"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from pea.models.vae import vae_scaling_factor
 from pea.training.recipe import with_recipe
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
-from stages.training.caches import open_cache
+from stages.training.caches import open_cache, open_distilled
 from stages.training.fingerprints import fingerprint_with_unet
 from stages.training.sources import check_rows, parallel_batches
 from stages.training.start import Start
@@ -81,7 +81,7 @@ def prepare(
         CheckpointError: a model folder is missing or unusable.
         ConfigError: a setting does not fit the others.
     """
-    parallel = open_cache(config, "parallel")
+    parallel = open_distilled(config)
     width = config.student.adapter.hidden_size
     train = with_recipe(Phase("unet", config.train), width, num_processes, lambda: parallel.num_samples).train
     config = config.model_copy(update={"train": train})
@@ -177,7 +177,7 @@ def _training_data(
         config.student.caption_languages,
         config.corpora.parallel.source_language,
         keep_pooled=config.cache.caption_drop == "hidden_states",
-        selection=selection.unless_all(),
+        selection=replace(selection, min_description_gain=train.min_description_gain).unless_all(),
         empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
         alphas_cumprod=teacher.scheduler.alphas_cumprod,
     )

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count, islice
-from typing import Any, Literal
+from typing import Any
 
 from pea.batches.captions import Captioned, count_captioned
 from pea.batches.dataset import TrainingData
 from pea.cache import Cache
 from pea.cache.totals import totals
 from pea.config import Config, TrainConfig
+from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.errors import CacheError, ConfigError
 from stages.command.console import Console
 from stages.training.caches import open_cache
-
-Corpus = Literal["parallel", "culture"]
 
 
 def used_corpora(config: Config) -> list[Corpus]:
     """The corpora that some phase of a run reads."""
     phases = config.train.all_phases
     spoken = any(kind == "unet" and train.culture_fraction for kind, train in phases)
-    return ["parallel", "culture"] if config.corpora.culture and spoken else ["parallel"]
+    return [name for name in config.corpora.names if name != "culture" or spoken]
 
 
 def check_captions(config: Config, console: Console) -> dict[str, Any]:

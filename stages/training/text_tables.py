@@ -16,6 +16,7 @@ from pea.batches.text_states import Store, TextStates
 from pea.cache import Identity
 from pea.cache.identity import sha256_folder
 from pea.config import Config
+from pea.corpus.corpus_names import DISTILLED
 from pea.models.conditioning import Conditioning, on_device
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.text_encoder import TextEncoder
@@ -43,8 +44,7 @@ class TextTables:
     @cached_property
     def native(self) -> TextStates:
         """States and masks of native captions."""
-        corpora = ("parallel", "culture") if self.config.corpora.culture else ("parallel",)
-        caches = [open_cache(self.config, corpus, checked=False) for corpus in corpora]
+        caches = [open_cache(self.config, corpus, checked=False) for corpus in self.config.corpora.names]
         known = Captions(caches, self.config.student.caption_languages)
         return TextStates(self.encoder.encode, known, store=self._store(self._encoder_digest()))
 
@@ -97,7 +97,8 @@ def teacher_digest(identity: Identity) -> str:
 
 def english_captions(config: Config) -> Captions:
     """Every caption that the teacher read."""
-    return Captions([open_cache(config, "parallel", checked=False)], [config.corpora.parallel.source_language])
+    caches = [open_cache(config, corpus, checked=False) for corpus in config.corpora.names if corpus in DISTILLED]
+    return Captions(caches, [config.corpora.parallel.source_language])
 
 
 def text_states_folder(config: Config) -> Path:

@@ -76,6 +76,8 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
         english=english,
         keep_pooled=config.cache.caption_drop == "hidden_states",
         selection=Selection(
-            train.validation_fraction, timesteps=train.timesteps if with_queries else None
+            train.validation_fraction,
+            timesteps=train.timesteps if with_queries else None,
+            min_description_gain=train.min_description_gain,
         ).unless_all(),
     )

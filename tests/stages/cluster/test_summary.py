@@ -22,3 +22,7 @@ def test_samples_that_were_taken_down_are_not_lost() -> None:
 def test_a_lost_tar_is_a_failure() -> None:
     with pytest.raises(CacheError, match=r"1 tars failed.*a: torn"):
         check(Path("cache"), {"failed": {"a": "torn"}, "samples": 50, "dropped": {}}, CONFIG)
+
+
+def test_images_without_a_description_are_not_lost() -> None:
+    check(Path("cache"), {"failed": {}, "samples": 1, "dropped": {"description_missing": 50}}, CONFIG)
