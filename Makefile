@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-s3 test test-slow test-all lint bench bench-full reference emulators clean
+.PHONY: help install demo demo-s3 test test-slow test-all lint bench bench-full docs shell reference emulators clean
 
 help:  ## Show what can be made.
 	@sed -n 's/^\([a-z0-9-]*\):.*##/make \1\t/p' Makefile | expand -t 18
@@ -41,6 +41,12 @@ bench: $(STAMP)  ## Every benchmark in its quick form (after make demo); results
 
 bench-full: $(STAMP)  ## Every benchmark in the sizes of the figures in docs/results.
 	$(BIN)/python -m tests.benchmarks.run --full
+
+docs: $(STAMP)  ## The pages as a site, every link checked; in build/site.
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+shell: $(STAMP)  ## A shell in which `pea` is found.
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $${SHELL:-sh}
 
 reference: $(STAMP)  ## Write docs/reference anew from the settings and parsers.
 	$(BIN)/python -m stages.reference

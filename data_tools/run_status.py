@@ -102,7 +102,7 @@ def _owners(folder: Location) -> list[str]:
 def training_status(config: Config) -> Facts | None:
     """Of the training: phase, step, the last losses, speed and time left, and who is at it."""
     folder = Location.parse(config.adapter_dir)
-    row = _last_row(folder / TRAIN_LOG)
+    row = _last_row(Location.parse(config.training_dir) / TRAIN_LOG)
     phases = config.train.all_phases
     steps = sum(settings.steps for _, settings in phases)
     owners = _owners(folder)

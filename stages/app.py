@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command.arguments import above_zero, at_least_one
+from stages.command.arguments import at_least_one, zero_or_above
 from stages.command.common import command_main
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--encoder", nargs="+", metavar=place, help="text encoder of the adapters (default: what they name)"
     )
     parser.add_argument("--steps", type=at_least_one, default=25, help="denoising steps to begin with (default: 25)")
-    parser.add_argument("--guidance", type=above_zero, default=5.0, help="guidance scale to begin with (default: 5)")
+    parser.add_argument("--guidance", type=zero_or_above, default=5.0, help="guidance scale to begin with (default: 5)")
     parser.add_argument("--port", type=_port, default=7860, help="port on 127.0.0.1 (default: 7860)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
 

@@ -249,7 +249,7 @@ def _costs(config: Config) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     cache, train = (
         _noted(config.cache_dir("parallel") / CACHE_SUMMARY),
-        _noted(config.adapter_dir / TRAIN_SUMMARY),
+        _noted(config.training_dir / TRAIN_SUMMARY),
     )
     if cache:
         metrics["cache.records"] = cache["records"]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command.arguments import above_zero, add_config_option, at_least_one, local_path
+from stages.command.arguments import add_config_option, at_least_one, local_path, zero_or_above
 from stages.command.common import command_main
 
 if TYPE_CHECKING:  # slow to import, and --help does without
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--negative-prompt", metavar="TEXT", default="", help="what not to draw (default: nothing)")
     parser.add_argument("--steps", type=at_least_one, help="denoising steps (default: 25, or the setting)")
-    parser.add_argument("--guidance", type=_not_negative, help="guidance scale; 0: none (default: 5, or the setting)")
+    parser.add_argument("--guidance", type=zero_or_above, help="guidance scale; 0: none (default: 5, or the setting)")
     parser.add_argument("--size", type=_size, metavar="PX | WxH", help="width and height (default: the model's own)")
     parser.add_argument("--num-images", type=at_least_one, default=1, help="images of each prompt (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
@@ -89,10 +89,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adapter", metavar=place, help="the adapter, in place of --config")
     parser.add_argument("--base", metavar=place, help="diffusion model (default: what the adapter names)")
     parser.add_argument("--encoder", nargs="+", metavar=place, help="text encoder (default: what the adapter names)")
-
-
-def _not_negative(text: str) -> float:
-    return 0.0 if text.strip() in ("0", "0.0") else above_zero(text)
 
 
 def _size(text: str) -> tuple[int, int]:

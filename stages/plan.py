@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,8 @@ class Plan:
     saving: float
     step_speedup: float
     verdict: str
+    memory: dict[str, float]
+    """Kind of work -> most bytes that are held at a time, on the device that does it; see ``pea.costs.memory``."""
 
 
 def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
@@ -87,12 +89,18 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
     from pea.collect.layout import layouts_of
     from pea.costs import caching
     from pea.costs.attention import attention_costs
+    from pea.costs.memory import memory_needs
 
     models = _preset(arguments.preset) if arguments.preset else caching.read_models(config.teacher.folder)
     bucket = config.cache.buckets[0]
     first = config.cache.model_copy(update={"buckets": (bucket,)})
     [(name, layout)] = layouts_of(models.vae, models.unet, first, models.num_tokens).items()
-    size, flops = caching.sizes(layout), caching.flops(models, layout, bucket)
+    flops = caching.flops(models, layout, bucket)
+    if config.corpora.parallel.texts is not None:
+        drawing = config.corpora.parallel.drawing
+        layout = replace(layout, trajectory=drawing.form == "trajectory")
+        flops = replace(flops, vae=drawing.passes * flops.unet)  # the image is drawn, and not encoded
+    size = caching.sizes(layout)
     num_draws = config.cache.draws_per_sample
     num_samples, num_tars, largest_tar = _corpus_size(config, arguments.samples)
     num_records = num_samples * num_draws
@@ -126,6 +134,7 @@ def make_plan(config: Config, arguments: argparse.Namespace) -> Plan:
         saving=even.saving,
         step_speedup=even.speedup,
         verdict=_verdict(even),
+        memory=memory_needs(config, models, layout, largest_tar),
     )
 
 
@@ -164,14 +173,15 @@ def _corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     from pea.corpus.tars import expand_tars, expected_samples
     from pea.corpus.texts import text_parts
 
+    texts = config.corpora.parallel.text_source
     if given is not None:
-        return given, max(1, given // _SAMPLES_PER_TAR), min(given, _SAMPLES_PER_TAR)
+        per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
+        return given, max(1, given // per_tar), min(given, per_tar)
     try:
         counts = []
         for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
-            texts = source.text_source
-            if texts is not None:
-                counts += [part.num_rows for part, _ in text_parts(texts)]
+            if source.text_source is not None:
+                counts += [part.num_rows for part, _ in text_parts(source.text_source)]
             else:
                 counts += [expected_samples(tar) for tar in expand_tars(source.tars)]
     except CorpusError as error:
@@ -214,7 +224,7 @@ def show(plan: Plan, console: Console) -> None:
 
 def _lines(plan: Plan) -> list[str]:
     counted = f"{plan.num_samples:,} samples x {plan.num_draws} draws = {plan.num_records:,} records"
-    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of VAE and text"
+    arithmetic = f"{plan.teacher_tflop_per_record:.2f} TFLOP per record with its share of image and text"
     lines = [
         f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB",
         f"teacher: {plan.num_records:,} UNet passes, {arithmetic}",
@@ -235,6 +245,7 @@ def _lines(plan: Plan) -> list[str]:
         )
     return [
         *lines,
+        "memory at most: " + ", ".join(f"{name} {size / _GB:,.1f} GB" for name, size in plan.memory.items()),
         f"break-even: {plan.break_even_uses:.2f} epochs x languages x runs; planned {plan.planned_uses:.2f}",
         f"verdict: {plan.verdict}",
     ]

@@ -183,6 +183,8 @@ def configurations(
         raise ConfigError("no such method", expected=f"of {', '.join(search.methods)}", got=", ".join(unknown))
     base = load_config(search.config, overrides, (search.settings,))
     need_disk(base, "pea search")
+    if base.evaluate.judge is None and base.evaluate.clip is None:
+        raise ConfigError("nothing scores the images", where="evaluate", expected="a judge or a clip", got="neither")
     fixed = [*overrides, f"run_dir={json.dumps(str(base.run_dir))}"]
     found: dict[str, dict[str, Config]] = {}
     problems: list[str] = []

@@ -42,7 +42,7 @@ from stages.training.without_unet import run_without_unet
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Train the configured adapter; returns the summary that is also in `adapter/train_summary.json`.
+    """Train the configured adapter; returns the summary that is also in `training/train_summary.json`.
 
     Raises:
         IdentityError: a cache was not made from this teacher, scheduler, corpus or recipe.
@@ -81,7 +81,8 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
     if not accelerator.is_main_process:
         yield None
         return
-    config.adapter_dir.mkdir(parents=True, exist_ok=True)
+    for folder in (config.adapter_dir, config.training_dir):
+        folder.mkdir(parents=True, exist_ok=True)
     with take(Location.parse(config.adapter_dir) / "training", "pea train") as lease:
         yield lease
 
@@ -136,7 +137,7 @@ def _publish(
         "peak_gpu_memory_bytes": peak_gpu_memory_bytes(accelerator.device),
     }
     if accelerator.is_main_process:
-        publish(config, adapter, None, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary)
+        publish(config, adapter, None, TrainLog(config.training_dir / TRAIN_LOG).rows(), summary)
     accelerator.wait_for_everyone()
     return summary
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -81,6 +82,23 @@ def draw_rows(plan: PartPlan, keys: Sequence[str], names: set[str]) -> dict[str,
     return {name: rows for name, rows in found.items() if name in names}
 
 
+class _Templates:
+    """Caches that were written before, by all that they were written from."""
+
+    folder: ClassVar[Path | None] = None
+    """None: nothing is kept. Set by the tests' process; programs that tests start write anew."""
+    made: ClassVar[dict[Any, Path]] = {}
+
+
+def _is_free(directory: Any) -> bool:
+    return isinstance(directory, Path) and not directory.exists()
+
+
+def keep_templates(folder: Path | None) -> None:
+    """Keep caches in a folder from now on, or, with None, no longer."""
+    _Templates.folder, _Templates.made = folder, {}
+
+
 @dataclass
 class CacheMaker:
     """Makes caches in one directory."""
@@ -90,6 +108,8 @@ class CacheMaker:
     samples_per_tar: int = 4
     rejected: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     """(tar, part) -> keys that this part rejects."""
+    anew: bool = False
+    """Write each cache, also one that was written before: where the writing is what is tested."""
 
     def all_arrays(self, blocks: Sequence[str]) -> tuple[ArraySpec, ...]:
         """Every array of a cache with these blocks."""
@@ -130,7 +150,23 @@ class CacheMaker:
             writer.finish()
 
     def fill(self, wanted: Identity | None = None, *, extend: bool = False) -> Cache:
-        """Create, resume or extend the cache and write whatever is missing."""
+        """Create, resume or extend the cache and write whatever is missing.
+
+        A new cache on a disk is a copy of one that was written before from the same, unless it is written ``anew``.
+        """
+        changed = vars(self).keys() != {each.name for each in fields(self)}
+        if changed or self.anew or _Templates.folder is None or not _is_free(self.directory):
+            return self._fill(wanted, extend)
+        rejected = sorted((place, sorted(keys)) for place, keys in self.rejected.items())
+        key = (type(self), repr((wanted or identity()).fields), self.buckets, self.samples_per_tar, repr(rejected))
+        if key not in _Templates.made:
+            place = _Templates.folder / f"cache-{len(_Templates.made)}"
+            replace(self, directory=place, anew=True).fill(wanted)
+            _Templates.made[key] = place
+        shutil.copytree(_Templates.made[key], self.directory)
+        return Cache.open(self.directory, wanted)
+
+    def _fill(self, wanted: Identity | None, extend: bool) -> Cache:
         cache = Cache.create_or_resume(self.directory, wanted or identity(), extend=extend)
         for plan in cache.plan():
             self.write(cache, plan)

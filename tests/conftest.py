@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from pea.config import Config
 from pea.storage import Location, RetryPolicy, configure
 from tests.azure_emulator import azure_container, azurite
-from tests.cache_helpers import CacheMaker
+from tests.cache_helpers import CacheMaker, keep_templates
 from tests.object_server import ObjectServer, running
 
 __all__ = ["azure_container", "azurite"]  # fixtures
@@ -26,6 +26,13 @@ hypothesis_settings.register_profile(
     "pea", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 hypothesis_settings.load_profile("pea")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    keep_templates(tmp_path_factory.mktemp("templates"))
+    yield
+    keep_templates(None)
 
 
 @pytest.fixture

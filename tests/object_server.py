@@ -91,12 +91,21 @@ def _make_atomic() -> None:
         setattr(S3Response, name, one_at_a_time(getattr(S3Response, name)))
 
 
+def _make_quick() -> None:
+    """Let moto list its folder of services once, and not at each request."""
+    from moto import backends
+
+    modules = frozenset(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules
+
+
 def main() -> None:
     import logging
 
     from moto.server import ThreadedMotoServer
 
     _make_atomic()
+    _make_quick()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

@@ -26,7 +26,7 @@ def weights(config: Config) -> dict[str, torch.Tensor]:
 
 def log_rows(config: Config, name: str = "train_log") -> list[dict[str, float]]:
     """The rows of a log."""
-    return [json.loads(line) for line in (config.adapter_dir / f"{name}.jsonl").read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in (config.training_dir / f"{name}.jsonl").read_text("utf-8").splitlines()]
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

@@ -50,7 +50,10 @@ def make_page(studio: Studio, *, steps: int = 25, guidance: float = 5.0) -> Any:
         button = gradio.Button("Draw", variant="primary", elem_id="draw")
         with gradio.Row():
             labels = {"adapter": "Adapter", "teacher": "Teacher, in English", "by-words": "Teacher, word for word"}
-            images = [gradio.Image(label=label, elem_id=name, format="png") for name, label in labels.items()]
+            images = [
+                gradio.Image(label=label, elem_id=name, format="png", height=420, interactive=False)
+                for name, label in labels.items()
+            ]
         notes = gradio.Textbox(label="Not read of the prompt", interactive=False, elem_id="notes")
         inputs = [prompt, english, words, negative, language, base, seed, num_steps, scale]
         button.click(show, inputs, [*images, notes], api_name=False)

@@ -112,6 +112,7 @@ def caption_index(place: Path) -> Iterator[CaptionIndex]:
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             database.execute(f"PRAGMA {setting}")
         database.execute("CREATE TABLE captions (name TEXT PRIMARY KEY, captions TEXT, used INTEGER) WITHOUT ROWID")
+        database.execute("BEGIN")  # never committed: the file is gone in the end
         yield CaptionIndex(database)
     except sqlite3.Error as error:
         kind = DiskFullError if "full" in str(error) else CorpusError

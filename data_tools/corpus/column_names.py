@@ -150,14 +150,18 @@ def propose_mapping(
 
 
 def language_of_column(name: str) -> str | None:
-    """``zh`` of ``caption_zh``, ``zh``, ``captions.zh``, ``Chinese caption``; None: the name says no language."""
+    """``zh`` of ``caption_zh``, ``zh``, ``Chinese caption``; ``zh-Hans`` of ``captions.zh-Hans``; None: none."""
+    outer, dot, inner = name.rpartition(".")
+    if dot and outer.lower() in _CAPTION_WORDS and LANGUAGE.fullmatch(inner):
+        return inner
     parts = [part for part in re.split(r"[^a-zà-ÿ]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()) if part]
     parts = [part for part in parts if part not in ("column",)]
     words = [part for part in parts if part in _CAPTION_WORDS]
     for part in parts:
         if part in _NAMES:
             return _NAMES[part]
-        if part in _CODES and (words or (len(parts) == 1 and part not in _WORDS_NOT_CODES)):
+        sure = len(parts) == 1 + len(words) and (words or part not in _WORDS_NOT_CODES)
+        if part in _CODES and (sure or (words and part not in _WORDS_NOT_CODES)):
             return part
     return None
 

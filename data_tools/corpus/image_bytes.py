@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -59,9 +58,7 @@ def packed_image(data: bytes, *, shorter_side_px: int | None = None, verify: boo
     if extension and shorter_side_px is None and not verify:
         return Packed(data, extension)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata
-            return _looked_at(data, extension, shorter_side_px)
+        return _looked_at(data, extension, shorter_side_px)
     except UnusableImageError:
         raise
     except UnidentifiedImageError:

@@ -6,10 +6,10 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import unquote
 
 from pea.corpus.tables import is_table
@@ -64,6 +64,10 @@ class ImageFiles:
             {parts[-2] for parts in names if len(parts) > 2 and parts[-1] == "txt" and _CODE.fullmatch(parts[-2])}
         )
 
+    @cached_property
+    def _roots(self) -> tuple[str, ...]:
+        return f"{self.folder.as_posix()}/", f"{self.folder.resolve().as_posix()}/", "./"
+
     @property
     def num_files(self) -> int:
         """Everything that was seen."""
@@ -75,7 +79,7 @@ class ImageFiles:
         A path that is exactly there is that one. Else the spellings are compared, the most exact first: Unicode form,
         capitals, folders, extension.
         """
-        plain = _plain(_relative(said, self.folder))
+        plain = _plain(_relative(said, self._roots))
         if plain.strip("/") == "":
             return []
         for name in dict.fromkeys((f"path {plain}", f"path {plain.casefold()}", *_loose(plain))):
@@ -85,7 +89,7 @@ class ImageFiles:
         return []
 
     def _add(self, path: str) -> None:
-        name = PurePosixPath(path).name
+        name = path.rpartition("/")[2]
         extension = name.rpartition(".")[2].lower() if "." in name else ""
         if name.startswith("._") or "__MACOSX" in path.split("/"):
             self.others["second halves of a Mac's files"] += 1
@@ -109,8 +113,8 @@ def _walk(folder: Path, others: Counter[str]) -> Iterator[str]:
         for name in sorted(folders):
             if Path(parent, name).is_symlink():
                 others["links to folders (not followed)"] += 1
-        for name in names:
-            yield Path(parent, name).relative_to(folder).as_posix()
+        below = Path(parent).relative_to(folder).as_posix()
+        yield from (names if below == "." else [f"{below}/{name}" for name in names])
 
 
 def _plain(path: str) -> str:
@@ -122,24 +126,26 @@ def _spellings(path: str) -> Iterator[str]:
     plain = _plain(path)
     yield f"path {plain}"
     yield f"path {plain.casefold()}"
-    yield f"name {PurePosixPath(plain).name.casefold()}"
-    yield f"stem {PurePosixPath(plain.casefold()).with_suffix('')}"
-    yield f"stem {PurePosixPath(plain).stem.casefold()}"
+    folded = plain.casefold()
+    yield f"name {folded.rpartition('/')[2]}"
+    stem = folded.rpartition(".")[0] or folded
+    yield f"stem {stem}"
+    yield f"stem {stem.rpartition('/')[2]}"
 
 
 def _loose(plain: str) -> Iterator[str]:
     folded = plain.casefold()
-    yield f"name {PurePosixPath(folded).name}"
+    yield f"name {folded.rpartition('/')[2]}"
     yield f"stem {folded}"
-    yield f"stem {PurePosixPath(folded).name}"
+    yield f"stem {folded.rpartition('/')[2]}"
 
 
-def _relative(said: str, folder: Path) -> str:
+def _relative(said: str, roots: Sequence[str]) -> str:
     """What a table says, as a path within the folder: without URL, backslashes and whatever leads to the folder."""
     said = said.strip()
     if "://" in said:
         return unquote(said.partition("://")[2].partition("?")[0].rpartition("/")[2])
     said = said.replace("\\", "/") if "/" not in said else said
-    for root in (f"{folder.as_posix()}/", f"{folder.resolve().as_posix()}/", "./"):
+    for root in roots:
         said = said.removeprefix(root)
     return said

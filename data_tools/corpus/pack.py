@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from data_tools.corpus.image_bytes import UnusableImageError, packed_image
+from data_tools.corpus.image_bytes import Packed, UnusableImageError, packed_image
 from data_tools.corpus.pack_items import Item, Problem
 from data_tools.corpus.part_writer import TarWriter, new_tar
+from pea.collect.overlap import map_in_threads
 from pea.errors import CorpusError
 from pea.storage.durable import write_text
 
@@ -40,6 +44,7 @@ REASONS = {
 FORMAT, FORMAT_VERSION = "pea-pack", 1
 RECORD_ENDING = ".pack.json"
 _MAX_NAMED = 1000
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,12 @@ def pack_rows(
     _refuse_further_parts(out, name, index)
 
 
-def pack_part(keyed: Iterable[tuple[str, Item]], out: Path, part: str, options: PackOptions) -> PackedPart:
-    """Pack one tar, unless it is there.
+def pack_part(
+    keyed: Iterable[tuple[str, Item]], out: Path, part: str, options: PackOptions, made_of: str | None = None
+) -> PackedPart:
+    """Pack one tar, unless it is there; one of which nothing was packed is tried again.
+
+    ``made_of``: says what the items come from, so that those of a finished part need not be looked at.
 
     Raises:
         CorpusError: what is there was packed from something else.
@@ -130,20 +139,22 @@ def pack_part(keyed: Iterable[tuple[str, Item]], out: Path, part: str, options: 
     """
     tar, record = out / f"{part}.tar", out / f"{part}{RECORD_ENDING}"
     found = _read_record(record)
-    digest = _Fingerprint(options)
-    if found is not None:
-        for key, item in keyed:
+    digest = _Fingerprint(options, made_of)
+    if found is not None and found["counts"]["packed"]:
+        for key, item in keyed if made_of is None else ():
             digest.add(key, item)
         _compare(record, found, digest.hexdigest())
         counts = PackCounts.from_json(found["counts"])
-        if bool(counts.packed) == tar.is_file():
+        if tar.is_file():
             return PackedPart(part, counts, was_there=True)
         raise CorpusError("the tar of a finished part is not there", where=tar, remedy=f"Delete {record} as well.")
     counts = PackCounts()
-    with new_tar(tar) as writer:
-        for key, item in keyed:
+    threads = len(os.sched_getaffinity(0)) if options.shorter_side_px or options.verify else 1  # copying needs one
+    with new_tar(tar) as writer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata
+        for key, item, image in map_in_threads(partial(_prepared, options), keyed, threads):
             digest.add(key, item)
-            _pack_item(writer, key, item, options, counts)
+            _pack_item(writer, key, item, image, counts)
     counts.num_bytes = tar.stat().st_size if counts.packed else 0
     assert counts.seen == counts.packed + counts.dropped.total()
     said = {"format": FORMAT, "format_version": FORMAT_VERSION, "fingerprint": digest.hexdigest()}
@@ -151,25 +162,32 @@ def pack_part(keyed: Iterable[tuple[str, Item]], out: Path, part: str, options: 
     return PackedPart(part, counts, was_there=False)
 
 
-def _pack_item(writer: TarWriter, key: str, item: Item, options: PackOptions, counts: PackCounts) -> None:
-    counts.seen += 1
+def _prepared(options: PackOptions, keyed: tuple[str, Item]) -> tuple[str, Item, Packed | Problem]:
+    """The image of an item as it goes into the tar, or why it does not."""
+    key, item = keyed
+    if item.problem:
+        return key, item, item.problem
+    if options.captions and not item.captions:
+        return key, item, Problem("caption_missing")
     try:
-        if item.problem:
-            raise UnusableImageError(item.problem.reason, item.problem.detail)
-        if options.captions and not item.captions:
-            raise UnusableImageError("caption_missing")
-        image = packed_image(item.read(), shorter_side_px=options.shorter_side_px, verify=options.verify)
+        return key, item, packed_image(item.read(), shorter_side_px=options.shorter_side_px, verify=options.verify)
     except UnusableImageError as problem:
-        counts.dropped[problem.reason] += 1
+        return key, item, Problem(problem.reason, problem.detail)
+
+
+def _pack_item(writer: TarWriter, key: str, item: Item, image: Packed | Problem, counts: PackCounts) -> None:
+    counts.seen += 1
+    if isinstance(image, Problem):
+        counts.dropped[image.reason] += 1
         if len(counts.named) < _MAX_NAMED:
-            counts.named.append((item.where, problem.reason, problem.detail))
+            counts.named.append((item.where, image.reason, image.detail))
         return
     document: dict[str, Any] = {**item.columns, "captions": item.captions}
     if item.file:
         document["file"] = item.file
     if image.original_size:
         document |= {"original_height": image.original_size[0], "original_width": image.original_size[1]}
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    text = _ENCODER.encode(document)
     writer.add(key, {image.extension: image.data, "json": text.encode("utf-8", "backslashreplace")})
     counts.packed += 1
     counts.respelled += item.respelled
@@ -178,13 +196,15 @@ def _pack_item(writer: TarWriter, key: str, item: Item, options: PackOptions, co
 
 
 class _Fingerprint:
-    """What a part is packed from: that of every item, in order."""
+    """What a part is packed from: every item, in order, or what is said of all of them."""
 
-    def __init__(self, options: PackOptions) -> None:
-        self._sha256 = hashlib.sha256(repr(options).encode())
+    def __init__(self, options: PackOptions, made_of: str | None) -> None:
+        self._of_items = made_of is None
+        self._sha256 = hashlib.sha256(f"{options}\0{made_of or ''}".encode())
 
     def add(self, key: str, item: Item) -> None:
-        self._sha256.update(key.encode("utf-8", "backslashreplace") + item.fingerprint() + b"\n")
+        if self._of_items:
+            self._sha256.update(key.encode("utf-8", "backslashreplace") + item.fingerprint() + b"\n")
 
     def hexdigest(self) -> str:
         return self._sha256.hexdigest()
@@ -193,7 +213,7 @@ class _Fingerprint:
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text("utf-8"))
-        if found["format"] == FORMAT and found["format_version"] == FORMAT_VERSION:
+        if found["format"] == FORMAT and found["format_version"] == FORMAT_VERSION and found["counts"]["seen"]:
             return dict(found)
     except FileNotFoundError:
         return None

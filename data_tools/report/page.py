@@ -34,7 +34,7 @@ def write_report(config: Config) -> Path:
     if not (config.run_dir / METRICS).exists():
         raise EvaluationError("nothing to report yet", where=config.run_dir / METRICS, remedy="Run `pea eval` first.")
     record = ScoreRecord(config.run_dir / METRICS)
-    summary = read_json(config.adapter_dir / TRAIN_SUMMARY)
+    summary = read_json(config.training_dir / TRAIN_SUMMARY)
     sets = {name: read_prompts(path, config.evaluate.max_prompts) for name, path in config.evaluate.prompts.items()}
     details = record.details
     cards = answers(details, list(sets))
@@ -50,7 +50,7 @@ def write_report(config: Config) -> Path:
         scores=score_plots(details, list(sets)),
         groups=groups,
         training_note=training_note(summary, human_seconds(summary["seconds"]) if summary else ""),
-        loss_charts=loss_charts(config, TrainLog(config.adapter_dir / TRAIN_LOG).rows(), summary),
+        loss_charts=loss_charts(config, TrainLog(config.training_dir / TRAIN_LOG).rows(), summary),
         snippet=_snippet(config),
         cached=cached_sample(config),
         facts=sizes_and_times(config, record.content, summary),

@@ -91,6 +91,11 @@ class DrawingConfig(Section):
     rows_per_part: PositiveInt = 1024
     """Rows of the table that make one part, which takes the place of a tar."""
 
+    @property
+    def passes(self) -> int:
+        """Passes of the UNet for each text."""
+        return self.steps * (2 if self.guidance > 1 else 1)
+
 
 class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``; or texts alone."""

@@ -56,8 +56,13 @@ class Config(Section):
 
     @property
     def adapter_dir(self) -> Path:
-        """Folder of the trained adapter."""
+        """Folder of the trained adapter, as it may be published."""
         return self.run_dir / "adapter"
+
+    @property
+    def training_dir(self) -> Path:
+        """Folder of what the training leaves beside the adapter: saved states, logs, pictures."""
+        return self.run_dir / "training"
 
 
 def load_config(

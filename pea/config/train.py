@@ -133,7 +133,7 @@ class TrainConfig(Section):
     patience: PositiveInt | None = None
     """End after so many measurements in a row without a lower loss than the lowest; null: only after all steps."""
     sample_every_steps: NonNegativeInt = 0
-    """Steps between two pictures of `sample_prompts`, in `adapter/samples`; 0: none."""
+    """Steps between two pictures of `sample_prompts`, in `training/samples`; 0: none."""
     sample_prompts: tuple[str, ...] = ()
     """Prompts of these pictures, in the student's language."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()

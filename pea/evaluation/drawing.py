@@ -120,7 +120,7 @@ def save_image(path: Path, image: npt.NDArray[np.uint8], description: Mapping[st
     """One image uint8 `[H, W, 3]` as a PNG that says what made it, in text chunks of UTF-8 (iTXt)."""
     texts = PngInfo()
     for name, text in description.items():
-        texts.add_itxt(name, text)
+        texts.add_itxt(name, text.encode(errors="replace").decode())  # a command line may hold half a character
     Image.fromarray(image).save(path, pnginfo=texts)
 
 

@@ -5,6 +5,7 @@ Shapes: B batch, c,h,w latent channels and size.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,19 @@ class VaeEncoder:
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Images float `[B, 3, H, W]` in [-1, 1] -> float32 mean and standard deviation `[B, c, h, w]`, unscaled."""
-        at_once = max(1, self._pixels_per_pass // (pixels.shape[2] * pixels.shape[3]))
+        at_once = images_per_pass(pixels.shape[2:], on_cpu=self.vae.device.type == "cpu")
         means, stds = zip(*map(self._encode, torch.split(pixels, at_once)), strict=True)
         return torch.cat(means), torch.cat(stds)
-
-    @property
-    def _pixels_per_pass(self) -> int:
-        return _VAE_PIXELS_PER_PASS_CPU if self.vae.device.type == "cpu" else _VAE_PIXELS_PER_PASS
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
         moments = self.vae.encode(pixels).latent_dist
         return moments.mean.float(), moments.std.float()
+
+
+def images_per_pass(size_px: Sequence[int], *, on_cpu: bool) -> int:
+    """Images of this height and width that the VAE encodes at a time."""
+    return max(1, (_VAE_PIXELS_PER_PASS_CPU if on_cpu else _VAE_PIXELS_PER_PASS) // (size_px[0] * size_px[1]))
 
 
 def vae_config(folder: Path) -> dict[str, Any]:

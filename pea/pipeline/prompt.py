@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from pea.errors import CheckpointError
+from pea.evaluation.drawing import prompt_arguments
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.places import recorded_encoder
-from pea.models.encoders.reading_limits import split_text, unknown_words, unread_text
+from pea.models.encoders.reading_limits import notes_on, split_text
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import recorded_reading
 from pea.models.native import check_encoder
@@ -167,25 +168,14 @@ class PEAPrompt:
         for note in self.notes([*prompts, *negatives]):
             warnings.warn(note, stacklevel=2)
         positive, negative = self.encode_both(prompts, negatives)
-        rows = len(prompts) // len(negatives)
-        arguments = _named("", positive) | {
-            name: (tensor.repeat(rows, *[1] * (tensor.dim() - 1))) * (0 if zeros else 1)
-            for name, tensor in _named("negative_", negative).items()
-        }
+        arguments = prompt_arguments(positive, negative)
+        if zeros:
+            arguments |= {name: 0 * each for name, each in arguments.items() if name.startswith("negative_")}
         return {name: self._finite(tensor.to(self.dtype)) for name, tensor in arguments.items()}
 
     def notes(self, prompts: Sequence[str]) -> list[str]:
         """What is to be said of prompts that are not read whole: the text that is lost, the characters unknown."""
-        said = []
-        for prompt in dict.fromkeys(prompts):
-            if not self.chunk and (lost := unread_text(self.encoder.parts, prompt)):
-                said.append(
-                    f"the text encoder reads {self.encoder.max_tokens} tokens; lost of a prompt: {lost!r} "
-                    "(chunk=True reads it in pieces)"
-                )
-            if unknown := unknown_words(self.encoder.parts, prompt):
-                said.append(f"the text encoder does not know {', '.join(map(repr, unknown))} in {prompt!r}")
-        return said
+        return notes_on(self.encoder.parts, prompts, self.encoder.max_tokens, chunk=self.chunk)
 
     def attach(self, pipe: Pipe, *, zero_negative: bool = False) -> Pipe:
         """Have `pipe(prompt, negative_prompt=...)` read native prompts from now on; returns the pipe.
@@ -258,10 +248,3 @@ class PEAPrompt:
 
 def _listed(texts: Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
-
-
-def _named(prefix: str, conditioning: Conditioning) -> dict[str, Tensor]:
-    """A pipeline's arguments."""
-    states, pooled = conditioning
-    named = {f"{prefix}prompt_embeds": states}
-    return named if pooled is None else named | {f"{prefix}pooled_prompt_embeds": pooled}

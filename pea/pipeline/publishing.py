@@ -174,7 +174,7 @@ def _pictures(source: Path) -> list[Path]:
     return [
         *sorted(source.glob(PICTURE)),
         *sorted((source.parent / "evaluate/adapter").glob("*/grid.png")),
-        *sorted((source / "samples").glob("*.png"), reverse=True),
+        *sorted((source.parent / "training/samples").glob("*.png"), reverse=True),
     ]
 
 

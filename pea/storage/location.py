@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -96,7 +97,7 @@ class Location:
         if str(plain) != name or plain.is_absolute() or ".." in plain.parts or not name.isprintable() or name == ".":
             raise LocationError("not a plain relative name", where=self, got=repr(name)[:200])
         place = self / name
-        if self.is_local and not _is_below(place.local_path, self.local_path):
+        if self.is_local and not _leads_below(self.key, plain.parts):
             raise LocationError("the name leads out of the folder", where=self, got=repr(name)[:200])
         return place
 
@@ -274,12 +275,22 @@ class Location:
         )
 
 
-def _is_below(path: Path, folder: Path) -> bool:
-    """Whether a path is below a folder when all links are resolved; one that leads in circles is nowhere."""
+def _leads_below(folder: str, names: tuple[str, ...]) -> bool:
+    """Whether a path is below a folder when all links are resolved; one that leads in circles is nowhere.
+
+    Where no name on the way is a link, nothing has to be resolved: opening a cache asks this for every file.
+    """
+    path = folder
     try:
-        return path.resolve().is_relative_to(folder.resolve())
+        for name in names:
+            path = f"{path}/{name}"
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                return Path(folder, *names).resolve().is_relative_to(Path(folder).resolve())
+    except (FileNotFoundError, NotADirectoryError):
+        return True  # there is nothing, and no link on the way to it
     except (OSError, RuntimeError):
         return False
+    return True
 
 
 def _validated(value: Any) -> Location:

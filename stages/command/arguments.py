@@ -47,24 +47,34 @@ def at_least_zero(text: str) -> int:
 
 def above_zero(text: str) -> float:
     """A finite number above 0, as the type of an argument."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
+def zero_or_above(text: str) -> float:
+    """A finite number from 0 on, as the type of an argument."""
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 to 1, as the type of an argument."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def _number(text: str) -> float:
+    """Not a number where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _at_least(least: int, text: str) -> int:

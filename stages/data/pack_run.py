@@ -44,7 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
     _account(source, total, arguments.out)
     if not total.packed:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in total.dropped.most_common())
-        raise CorpusError("nothing could be packed", where=arguments.source, got=reasons or "an empty source")
+        raise CorpusError(
+            "nothing could be packed",
+            where=arguments.source,
+            got=reasons or "an empty source",
+            remedy="Say where captions are: --table FILE, --map zh=COLUMN, --language CODE for texts beside images; "
+            "or pack images alone: --no-captions.",
+        )
     return 0
 
 
@@ -53,7 +59,8 @@ def _parts(source: Source, arguments: argparse.Namespace) -> Iterator[PackedPart
     if source.tars:
         _refuse_own_folder(source, arguments.out)
         for tar in source.tars:
-            yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options)
+            made_of = f"{tar.location.status().size_bytes} bytes, {source.mapping}"
+            yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options, made_of)
         return
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", arguments.out.resolve().name).strip("-") or "part"
     yield from pack_rows(source.items(), arguments.out, name, arguments.rows_per_tar, options)

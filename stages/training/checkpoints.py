@@ -56,7 +56,7 @@ class Checkpoints:
         """`lease`: of the run's folder, which the main process holds."""
         self.config, self.resume = config, config.train.resume
         self.fingerprint, self.accelerator, self.lease = fingerprint, accelerator, lease
-        self.states = TrainStates(config.adapter_dir / "states", config.train.keep_states)
+        self.states = TrainStates(config.training_dir / "states", config.train.keep_states)
 
     def take_up(self, parts: Parts, first_step: int, logs: list[TrainLog]) -> str:
         """Put the newest saved state of the same run into the parts; returns what there is to say about it.

@@ -63,8 +63,8 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
         if unet is not None:
             save_unet(unet, config.train.method, config.teacher.folder, Path(temporary))
         share_files(Path(temporary))
-        write_text(folder / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows))
-        write_text(folder / TRAIN_SUMMARY, json.dumps(summary, indent=2) + "\n")
+        write_text(config.training_dir / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows))
+        write_text(config.training_dir / TRAIN_SUMMARY, json.dumps(summary, indent=2) + "\n")
         write_text(folder / "README.md", card_of_run(config, adapter, rows, summary))
         fsync_tree(Path(temporary))
         for name in (LORA_FILE, ADAPTER_WEIGHTS, MODEL_CONFIG):

@@ -1,4 +1,4 @@
-"""Pictures of fixed prompts while the adapter is trained: `adapter/samples/step-00000400.png`."""
+"""Pictures of fixed prompts while the adapter is trained: `training/samples/step-00000400.png`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Pictures:
 
     def __init__(self, config: Config, setup: Setup, accelerator: Accelerator) -> None:
         self.prompts, self.setup, self.accelerator = list(config.train.sample_prompts), setup, accelerator
-        self.folder = config.adapter_dir / "samples"
+        self.folder = config.training_dir / "samples"
         self.seeds = [image_seed(config.evaluate.seed, str(number)) for number in range(len(self.prompts))]
         self.drawer = Drawer(
             config.teacher.folder,

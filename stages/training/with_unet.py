@@ -59,8 +59,8 @@ class WithUnetPhase:
         self.wrapped: nn.Module
         self.wrapped, optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.losses = BatchLosses(config, setup, self.wrapped, accelerator)
-        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
-        validation, log = None, TrainLog(config.adapter_dir / VALIDATION_LOG)
+        self.log = TrainLog(config.training_dir / TRAIN_LOG)
+        validation, log = None, TrainLog(config.training_dir / VALIDATION_LOG)
         if setup.validation is not None:
             validation = Validation(
                 setup.validation, self.train.validation_batches, self.trained, log, self.train.patience

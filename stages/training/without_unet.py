@@ -1,7 +1,7 @@
 """A phase without the UNet: the adapter learns from texts alone, or also from the teacher's cached attention queries.
 
-It holds neither UNet nor images. It has saved states of its own (`adapter/phases/1-text`, ...), and is resumed like the
-rest by the same command; once finished, its result is taken up as long as nothing changes that decides it.
+It holds neither UNet nor images. It has saved states of its own (`training/phases/1-text`, ...), and is resumed like
+the rest by the same command; once finished, its result is taken up as long as nothing changes that decides it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def run_without_unet(
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
     cache, kind = open_distilled(config), position.phase.kind
-    states = TrainStates(config.adapter_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
+    states = TrainStates(config.training_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
     phases = position.phases[: position.number]
     fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
     state = None if config.train.resume == "never" else states.newest()
@@ -138,7 +138,7 @@ class WithoutUnetPhase:
         self.adapter: nn.Module
         self.adapter, self.optimizer = accelerator.prepare(setup.adapter, optimizer)
         self.powers = None if setup.layers is None else self._powers()
-        self.log = TrainLog(config.adapter_dir / TRAIN_LOG)
+        self.log = TrainLog(config.training_dir / TRAIN_LOG)
         self.meter = LossMeter()
         flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.row_flops = flops.text if setup.layers is None else flops.attention

@@ -57,8 +57,9 @@ class Steps:
         self.device, self.setup, self.num_steps = device, prepare(config, device), num_steps
         self.weights = LossWeights(config.train.noise_pred_weight, config.train.feature_weight)
         checkpoint = config.teacher.folder
-        self.vae = VaeEncoder.from_checkpoint(checkpoint, device=device)
-        self.english = EnglishEncoder.from_checkpoint(checkpoint, device=device)
+        dtype = getattr(torch, config.teacher.dtype)
+        self.vae = VaeEncoder.from_checkpoint(checkpoint, dtype, device)
+        self.english = EnglishEncoder.from_checkpoint(checkpoint, dtype, device)
         self.native = load_encoder(config.student.encoders, device=device, reading=config.student.reading)
         self.live = LiveTeacher(self.setup.teacher, self.english.encode, self.setup.teacher.blocks)
         self.own_unet = Teacher(copy.deepcopy(self.setup.teacher.unet), self.setup.teacher.scheduler)

@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("storage", "bucket", "writing", "growth", "memory", "caching", "training", "waiting", "attention")
+NAMES = ("storage", "bucket", "writing", "packing", "growth", "memory", "caching", "training", "waiting", "attention")
 _ON_DEVICE = ("caching", "training")
 
 

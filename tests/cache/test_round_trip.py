@@ -22,6 +22,12 @@ specs = st.tuples(st.sampled_from(("sample", "record")), st.sampled_from(DTYPES)
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
+@pytest.fixture
+def make_cache(tmp_path: Path) -> CacheMaker:
+    """Writes each cache anew: the writing is what is tested here."""
+    return CacheMaker(tmp_path / "cache", anew=True)
+
+
 @given(
     specs=st.lists(specs, min_size=1, max_size=4),
     batches=st.lists(st.integers(0, 5), max_size=5),

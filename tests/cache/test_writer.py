@@ -21,6 +21,12 @@ from tests.cache_helpers import CacheMaker, content, identity, store_of
 
 
 @pytest.fixture
+def make_cache(tmp_path: Path) -> CacheMaker:
+    """Writes each cache anew: the writing is what is tested here."""
+    return CacheMaker(tmp_path / "cache", anew=True)
+
+
+@pytest.fixture
 def cache(make_cache: CacheMaker) -> Cache:
     return Cache.create_or_resume(make_cache.directory, identity(["a"]))
 

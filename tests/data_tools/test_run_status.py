@@ -72,11 +72,12 @@ def test_the_rate_is_that_of_the_last_parts() -> None:
 
 def test_training_and_scores(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = config.model_copy(update={"run_dir": tmp_path / "run", "cache_root": config.run_dir / "cache"})
-    (run.adapter_dir).mkdir(parents=True)
+    for folder in (run.adapter_dir, run.training_dir):
+        folder.mkdir(parents=True)
     rows = [
         {"step": step, "phase": 1, "loss": 1 / step, "seconds": step * 2.0, "samples_per_s": 4.0} for step in (1, 2)
     ]
-    (run.adapter_dir / "train_log.jsonl").write_text(
+    (run.training_dir / "train_log.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "lo'
     )
     (run.run_dir / METRICS).write_text('{"adapter.general": 0.5, "teacher.general": 0.75}')

@@ -73,8 +73,8 @@ def _train(folder: Path) -> int:
 
     def work() -> int:
         config = _config(folder)
-        states = TrainStates(config.adapter_dir / "states", keep=2)
-        log = TrainLog(config.adapter_dir / "train_log.jsonl")
+        states = TrainStates(config.training_dir / "states", keep=2)
+        log = TrainLog(config.training_dir / "train_log.jsonl")
         state = states.newest()
         done = 0 if state is None else state.step
         log.keep(done)
@@ -90,7 +90,7 @@ def _train(folder: Path) -> int:
 
 
 def _newest(folder: Path) -> TrainState | None:
-    return TrainStates(_config(folder).adapter_dir / "states", keep=2).newest()
+    return TrainStates(_config(folder).training_dir / "states", keep=2).newest()
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_a_run_with_lora_is_resumed_bit_for_bit(tiny_sdxl: Config, tmp_path: Pat
     whole, broken = (variant(tiny_sdxl, tmp_path / name, **settings) for name in ("whole", "broken"))
     train_adapter.run(whole, QUIET)
     train_adapter.run(broken, QUIET)
-    for path in (broken.adapter_dir / "states/step-00000004").iterdir():
+    for path in (broken.training_dir / "states/step-00000004").iterdir():
         path.unlink()
     (broken.adapter_dir / LORA_FILE).unlink()
     train_adapter.run(broken, QUIET)
@@ -109,7 +109,7 @@ def test_in_bfloat16_the_trained_parts_stay_in_float32(tiny_sdxl: Config, tmp_pa
     saved = load_file(config.adapter_dir / LORA_FILE)
     assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
     assert any(tensor.any() for name, tensor in saved.items() if "lora_B" in name)
-    assert (config.adapter_dir / "samples/step-00000002.png").exists()
+    assert (config.training_dir / "samples/step-00000002.png").exists()
 
 
 @pytest.mark.slow

@@ -232,6 +232,17 @@ def test_the_models_follow_the_pipe_and_go_back_where_it_is_offloaded(
     assert sdxl.pea.dtype == torch.float32
 
 
+def test_with_the_hooks_of_a_pipe_that_is_offloaded(setup: Setup) -> None:
+    """accelerate's own, from the CPU to the CPU where there is nothing else."""
+    pipe = setup.pipe()
+    expected = same(setup, pipe, "一只猫", **INPUTS["text"])
+    pipe.enable_model_cpu_offload(device="cpu")
+    try:
+        assert np.array_equal(same(setup, pipe, "一只猫", **INPUTS["text"]), expected)
+    finally:
+        pipe.remove_all_hooks()
+
+
 def test_a_pipe_that_is_gone_is_let_go(sdxl: Setup) -> None:
     sdxl.pea.attach(sdxl.pipe())
     with warnings.catch_warnings():

@@ -110,6 +110,8 @@ def test_lost_and_unknown_text_is_said(setup: tuple[Any, PEAPrompt, Path]) -> No
     with pytest.warns(UserWarning, match="reads 10 tokens; lost of a prompt: '雪草'"):
         cut = pea("一只猫狗红球大小雪草")
     assert torch.equal(cut["prompt_embeds"], pea("一只猫狗红球大小")["prompt_embeds"])
+    [note] = pea.notes(["雪" * 5000])
+    assert len(note) < 400 and "…'" in note
     with pytest.warns(UserWarning, match="lost of a prompt: '草'"):
         pea("一只猫", negative_prompt=["雪" * 8 + "草"])
     with pytest.warns(UserWarning, match="does not know '龙', '凤' in '一只龙和凤'|does not know '龙', '和', '凤'"):

@@ -33,7 +33,7 @@ def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def known(parts: Path, tmp_path: Path) -> Path:
-    """A run's adapter that names its encoder and base model as the hub does, with states and logs beside it."""
+    """A run's adapter that names its encoder and base model as the hub does, with what older runs left beside it."""
     folder = tmp_path / "run/adapter"
     shutil.copytree(parts / "adapter", folder)
     config = json.loads((folder / "config.json").read_text())

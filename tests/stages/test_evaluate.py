@@ -194,6 +194,7 @@ def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: 
 
 def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -> None:
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    (tmp_path / "training").symlink_to(config.training_dir)
     settings = config.evaluate.model_copy(update={"judge": None, "max_prompts": 1, "num_inference_steps": 1})
     metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
     assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"} and metrics["details"] == {}
@@ -288,7 +289,9 @@ def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(conf
 def test_all_that_training_leaves_is_as_readable_as_any_new_file(config: Config, tmp_path: Path) -> None:
     """Weights and saved states too: libraries write theirs for the owner alone."""
     (tmp_path / "new").touch()
-    modes = {path: path.stat().st_mode & 0o777 for path in config.adapter_dir.rglob("*") if path.is_file()}
+    both = (config.adapter_dir, config.training_dir)
+    files = [path for folder in both for path in folder.rglob("*") if path.is_file()]
+    modes = {path: path.stat().st_mode & 0o777 for path in files}
     assert any(path.suffix == ".safetensors" and path.parent != config.adapter_dir for path in modes)
     assert {path.name for path, mode in modes.items() if mode != (tmp_path / "new").stat().st_mode & 0o777} == set()
 

@@ -84,7 +84,7 @@ def _config(folder: Path, models: Path, corpora: dict[str, object], languages: l
 
 
 def _summary(folder: Path) -> dict[str, object]:
-    return json.loads((folder / "run/adapter/train_summary.json").read_text("utf-8"))
+    return json.loads((folder / "run/training/train_summary.json").read_text("utf-8"))
 
 
 def test_a_folder_of_photos_with_a_csv_and_one_with_native_captions(tmp_path: Path, models: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from safetensors.torch import load_file
 
 from pea.models.adapter import PEA
 from stages.command.extras import EXTRAS, remedy_for
@@ -34,6 +35,15 @@ for words in {{words!r}}:
         print("code", main(words))
     except SystemExit as stopped:
         print("code", stopped.code)
+"""
+
+
+SETUP = """
+run_dir: .
+teacher: {checkpoint: teacher}
+corpora: {parallel: {tars: [none.tar]}}
+student: {encoder: zh}
+evaluate: {device: cpu}
 """
 
 
@@ -93,7 +103,6 @@ def test_every_command_that_lacks_an_extra_says_which() -> None:
         ["cache", *config],
         ["train", *config],
         ["report", *config],
-        ["inspect", "info", "x"],
         ["app", "--adapter", "x"],
     ]
     done = without(*commands)
@@ -126,7 +135,7 @@ def light_packages(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_generate_push_and_convert_run_on_what_is_declared(light_packages: Path, tmp_path: Path) -> None:
+def test_what_uses_an_adapter_runs_on_what_is_declared(light_packages: Path, tmp_path: Path) -> None:
     """`make_parts` names no hub, so that push stops at asking for one: after the adapter has been read and checked."""
     make_parts(tmp_path, "sdxl")
     torch.save(PEA(16, 32, 12, hidden_size=16).state_dict(), tmp_path / "pea.bin")
@@ -148,5 +157,12 @@ def test_generate_push_and_convert_run_on_what_is_declared(light_packages: Path,
         )
         assert drawn.returncode == 0, drawn.stderr
         assert (tmp_path / f"{adapter}-out/000-一只猫.png").is_file()
+    (tmp_path / "setup.yaml").write_text(SETUP)
+    drawn = run("generate", "一只猫", "--config", "setup.yaml", "--steps", "1", "--out", "configured")
+    assert drawn.returncode == 0 and len(list((tmp_path / "configured").iterdir())) == 1, drawn.stderr
+    torch.save(load_file(tmp_path / "zh/model.safetensors"), tmp_path / "zh/pytorch_model.bin")
+    (tmp_path / "zh/model.safetensors").rename(tmp_path / "model.safetensors")
+    imported = run("import", "zh", "--out", "imported")
+    assert imported.returncode == 0 and (tmp_path / "imported/model.safetensors").is_file(), imported.stderr
     pushed = run("push", "converted", "org/x", "--licence", "mit", "--dry-run")
     assert pushed.returncode == 2 and "Name it with --encoder org/name" in pushed.stderr

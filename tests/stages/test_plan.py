@@ -12,6 +12,7 @@ from pea.cache import Cache
 from pea.config import Config, PhaseConfig, resolved_yaml
 from stages.cli import main
 from tests.collect.test_collector import with_cache
+from tests.collect.test_drawn_texts import fill, of_texts
 from tests.tiny_setup import fill_cache, write_tar
 
 Capture = pytest.CaptureFixture[str]
@@ -27,9 +28,10 @@ def plan(config: Config, folder: Path, capsys: Capture, *words: str) -> dict[str
     return numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "size_px", "megabytes"),
-    [("sd15", 512, 12.6), pytest.param("sdxl", 1024, 51.1, marks=pytest.mark.slow)],
+    [("sd15", 512, 12.6), ("sdxl", 1024, 51.1)],
 )
 def test_feature_maps_of_the_real_models(
     fresh_run: Config, tmp_path: Path, capsys: Capture, preset: str, size_px: int, megabytes: float
@@ -37,6 +39,7 @@ def test_feature_maps_of_the_real_models(
     config = with_cache(fresh_run, buckets=((size_px, size_px),))
     numbers = plan(config, tmp_path, capsys, "--preset", preset, "--samples", "1000")
     assert round(numbers["exact_fp16_bytes_per_record"] / 1e6, 1) == megabytes
+    assert numbers["memory"]["training"] > {"sd15": 1.7e9, "sdxl": 5.1e9}[preset]
     assert sum(block["fp16"] for block in numbers["blocks"].values()) == numbers["exact_fp16_bytes_per_record"]
 
 
@@ -66,6 +69,19 @@ def test_a_run_writes_what_was_planned(
     cache: Cache = fill_cache(config, "parallel", tmp_path)
     written = sum(part.record.num_bytes for shard in cache.shards for part in shard.parts)
     assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["generated", "trajectory"])
+def test_texts_are_planned_with_their_drawing(fresh_run: Config, tmp_path: Path, capsys: Capture, form: Any) -> None:
+    config = of_texts(fresh_run, tmp_path, form, count=48, buckets=((16, 16),))
+    numbers = plan(config, tmp_path, capsys)
+    assert (numbers["num_samples"], numbers["num_records"]) == (48, 144)
+    written = sum(part.record.num_bytes for shard in fill(config).shards for part in shard.parts)
+    assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
+    unet = numbers["student_tflop_per_record"] / 2
+    assert numbers["teacher_tflop_per_record"] > unet * (1 + 4 * 2 / 3), "four guided steps for three draws"
+    assert numbers["teacher_tflop_per_record"] < unet * (1.5 + 4 * 2 / 3)
 
 
 @pytest.mark.slow

@@ -36,6 +36,7 @@ from stages.cli import main
 [code] = re.findall(r"```python\\n(.*?)```", open(sys.argv[1], encoding="utf-8").read(), re.DOTALL)
 exec(code)
 print(image.size)
+print(pea.push_to_hub("org/copy", licence="mit"))
 sys.exit(main(["generate", "一只猫", "--adapter", "org/sd-zh", "--steps", "1"]))
 """
 
@@ -98,6 +99,10 @@ def test_three_lines_from_an_empty_folder(parts: Path, hub: Hub, tmp_path: Path)
     used = python(CARD_AND_COMMAND, tmp_path / "empty", hub, card)
     assert used.returncode == 0 and used.stdout.startswith("(16, 16)\n"), used.stderr
     assert (tmp_path / "empty/generated/000-一只猫.png").is_file()
+    assert (
+        f"{hub.url}/org/copy" in used.stdout
+        and {path.name for path in (tmp_path / "uploads/org/copy").iterdir()} == files
+    )
 
 
 @pytest.mark.slow

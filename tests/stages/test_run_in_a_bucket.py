@@ -139,7 +139,7 @@ def test_the_whole_pipeline(
         "config.yaml",
     ):
         assert (run / name).exists(), name
-    states = {each.name.split("/")[0] for each in (run / "adapter/states").entries(recursive=True)}
+    states = {each.name.split("/")[0] for each in (run / "training/states").entries(recursive=True)}
     assert states == {f"step-{STEPS - 4:08d}", f"step-{STEPS:08d}"}
 
     shutil.rmtree(tmp_path / "work")  # and a third one finds nothing to do
@@ -152,7 +152,7 @@ def test_the_whole_pipeline(
 def _kill_training(run: Location, folder: Path) -> None:
     process = _pea("train", "--config", "setup.yaml", folder=folder)
     deadline = time.monotonic() + 300
-    states = run / "adapter/states"
+    states = run / "training/states"
     while not any(each.name.endswith("state.json") for each in states.entries(recursive=True)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
@@ -168,8 +168,8 @@ def _equals_an_unbroken_run(setup: Path, tmp_path: Path, run: Location) -> None:
     config = with_inputs_fetched(load_config(setup, [*overrides, "evaluate.prompts={}"]))
     train_adapter.run(config, Console(quiet=True))
     folder = Location.parse(tmp_path / "fetched")
-    for name in ("config.json", "diffusion_pytorch_model.safetensors", "train_log.jsonl"):
-        copy_file(run / "adapter" / name, folder / "adapter" / name)
+    for name in ("adapter/config.json", "adapter/diffusion_pytorch_model.safetensors", "training/train_log.jsonl"):
+        copy_file(run / name, folder / name)
     broken = config.model_copy(update={"run_dir": tmp_path / "fetched"})
     assert same(weights(broken), weights(config))
     assert [(row["step"], row["loss"]) for row in log_rows(broken)] == [

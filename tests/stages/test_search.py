@@ -30,9 +30,10 @@ from stages.sweep_study import read_study
 ROOT = Path(__file__).parents[2]
 SHIPPED = Path("configs/searches/methods.yaml")
 SPACE = {"train.batch_size": [16, 32, 64], "train.learning_rate": [1e-3, 2e-3, 4e-3], "train.adam_beta2": [0.98, 0.999]}
+PROMPTS = {"evaluate.prompts": {"general": "v.jsonl"}}
 DOCUMENT = {
     "config": "configs/demo.yaml",
-    "settings": {"evaluate.prompts": {"general": "v.jsonl"}},
+    "settings": PROMPTS,
     "report_prompts": {"general": "h.jsonl"},
     "methods": {
         "one": {"train": {"feature_weight": 0.0}},
@@ -115,6 +116,7 @@ def test_records_decide_the_steps_of_the_last_phase() -> None:
         ({"space": {"train.batch_sise": [1]}}, "train.batch_size"),
         ({"space": {"cache.seed": [0, 1]}}, "changes what the cache holds"),
         ({"rungs": 0, "recods": 3}, "2 problems"),
+        ({"config": "configs/sd15.yaml", "settings": {**PROMPTS, "evaluate.clip": None}}, "nothing scores the images"),
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_is_trained(

@@ -28,6 +28,7 @@ from stages import train_adapter
 from stages.command.console import Console
 from stages.training import losses as train_losses
 from stages.training.setup import prepare
+from tests.pipeline.test_publishing import run_snippet
 from tests.train_runs import log_rows, same, variant, weights
 
 QUIET = Console(quiet=True)
@@ -74,14 +75,16 @@ def test_what_is_published(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path)
     summary = train_adapter.run(run, QUIET)
     assert summary["steps"] == 4 and summary["records"] == 48 and summary["skipped_steps"] == 0
-    assert json.loads((run.adapter_dir / "train_summary.json").read_text()) == summary
+    assert json.loads((run.training_dir / "train_summary.json").read_text()) == summary
     assert [row["step"] for row in log_rows(run)] == [1, 2, 3, 4]
     card = (run.adapter_dir / "README.md").read_text()
     digest = PEA.load(run.adapter_dir).config.cache_identity
     assert len(digest) == 64 and digest in card
-    embeds = PEAPrompt.from_pretrained(run.adapter_dir, run.student.encoder)("一只猫")
+    assert run_snippet(card).size == (16, 16), "the card's lines draw with the adapter's own folder and encoder"
+    embeds = PEAPrompt.from_pretrained(run.adapter_dir)("一只猫")
     assert embeds["prompt_embeds"].shape == (1, 10, 32) and embeds["pooled_prompt_embeds"].shape == (1, 12)
-    assert not list(run.adapter_dir.glob(".*"))
+    published = {"config.json", "diffusion_pytorch_model.safetensors", "README.md"}
+    assert {path.name for path in run.adapter_dir.iterdir()} == published, "neither states nor logs"
 
 
 @pytest.mark.parametrize("options", [{}, {"ema_decay": 0.5, "gradient_accumulation_steps": 2, "num_workers": 2}])
@@ -90,7 +93,7 @@ def test_a_resumed_run_equals_an_unbroken_one(config: Config, tmp_path: Path, op
     train_adapter.run(whole, QUIET)
     broken = variant(config, tmp_path / "broken", steps=6, log_every_steps=2, **options)
     train_adapter.run(broken, QUIET)
-    for path in (broken.adapter_dir / "states").glob("step-00000006"):
+    for path in (broken.training_dir / "states").glob("step-00000006"):
         shutil.rmtree(path)
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         (broken.adapter_dir / name).unlink()
@@ -236,7 +239,7 @@ def test_a_full_disk_keeps_the_former_states(config: Config, tmp_path: Path, mon
     monkeypatch.setattr(saved_state, "save_file", no_space)
     with pytest.raises(DiskFullError, match="cannot save the training state"):
         train_adapter.run(run, QUIET)
-    assert [path.name for path in (run.adapter_dir / "states").iterdir()] == ["step-00000002"]
+    assert [path.name for path in (run.training_dir / "states").iterdir()] == ["step-00000002"]
     monkeypatch.undo()
     assert train_adapter.run(run, QUIET)["steps"] == 4
 
@@ -271,7 +274,7 @@ def test_a_killed_run_resumes_to_the_same_adapter(config: Config, tmp_path: Path
     path = tmp_path / "killed.yaml"
     path.write_text(resolved_yaml(killed), encoding="utf-8")
     command = [sys.executable, "-m", "stages.train_adapter", "--config", str(path)]
-    log = killed.adapter_dir / "train_log.jsonl"
+    log = killed.training_dir / "train_log.jsonl"
     kills = 0
     moments = random.Random(7)
     for patience in (moments.uniform(0.0, 0.8) for _ in range(4)):

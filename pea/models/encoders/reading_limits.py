@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 _ENDS = re.compile(r"\s+|(?<=[,.;:!?，。；：！？、])")
 """Where a long text is cut rather than within a word or a clause."""
+_SHOWN = 200
+"""Characters of a text that a note quotes."""
 
 
 class Part(Protocol):
@@ -44,6 +46,24 @@ def unknown_words(parts: Sequence[Part], text: str) -> list[str]:
     """The words or characters that become "unknown" to every one of the encoders, each once."""
     each = [_unknown(part.tokenizer, text) for part in parts]
     return each[0] if all(each) else []
+
+
+def notes_on(parts: Sequence[Part], prompts: Sequence[str], max_tokens: int, *, chunk: bool) -> list[str]:
+    """What is to be said of prompts that are not read whole; of those read in pieces (`chunk`) nothing is lost."""
+    said = []
+    for prompt in dict.fromkeys(prompts):
+        if not chunk and (lost := unread_text(parts, prompt)):
+            said.append(
+                f"the text encoder reads {max_tokens} tokens; lost of a prompt: {_shown(lost)} "
+                "(chunk=True reads it in pieces)"
+            )
+        if unknown := unknown_words(parts, prompt):
+            said.append(f"the text encoder does not know {', '.join(map(_shown, unknown))} in {_shown(prompt)}")
+    return said
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")
 
 
 def _num_read(parts: Sequence[Part], text: str) -> int:

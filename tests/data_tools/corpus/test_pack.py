@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from data_tools.corpus.column_names import language_of_column
 from data_tools.corpus.image_bytes import packed_image
 from data_tools.corpus.pack import REASONS, PackCounts, PackOptions, pack_part, pack_rows
 from data_tools.corpus.pack_sources import Source, open_source
@@ -120,7 +121,7 @@ def test_two_runs_give_the_same_bytes_and_a_second_one_packs_nothing(tmp_path: P
     ]
     assert digests[0] == digests[1]
     parts = list(pack_rows(open_source(str(corpus.folder)).items(), tmp_path / "one", "p", 7, PackOptions()))
-    assert all(part.was_there for part in parts)
+    assert [part.was_there for part in parts] == [bool(part.counts.packed) for part in parts]
 
 
 def test_a_run_goes_on_where_it_was_killed(tmp_path: Path) -> None:
@@ -134,6 +135,34 @@ def test_a_run_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     assert [part.was_there for part in again] == [True, False, False]
     assert not [path for path in out.iterdir() if "tmp" in path.name]
     assert len(_packed(out)) == 21
+
+
+def test_a_part_of_which_nothing_was_packed_binds_nobody(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded("JPEG"))
+    (tmp_path / "a.txt").write_text("un chat")
+    assert _pack(open_source(str(tmp_path)), tmp_path / "out").packed == 0
+    assert _pack(open_source(str(tmp_path), language="fr"), tmp_path / "out").packed == 1
+    with pytest.raises(CorpusError, match="packed from other rows"):
+        _pack(open_source(str(tmp_path), language="de"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("column", "language"),
+    [
+        ("zh", "zh"),
+        ("caption_zh", "zh"),
+        ("captions.zh-Hans", "zh-Hans"),
+        ("Chinese caption", "zh"),
+        ("textDe", "de"),
+        ("id", None),
+        ("caption", None),
+        ("title_id", "id"),
+        ("watermark", None),
+        ("is_caption_ok", None),
+    ],
+)
+def test_a_name_says_its_language_or_none(column: str, language: str | None) -> None:
+    assert language_of_column(column) == language
 
 
 def test_what_was_packed_from_something_else_is_not_mixed(tmp_path: Path) -> None:

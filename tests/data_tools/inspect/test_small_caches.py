@@ -47,13 +47,13 @@ def _one_sample(folder: Path) -> None:
     CacheMaker(folder, samples_per_tar=1).fill(identity(("a",)))
 
 
+class WithoutRecords(CacheMaker):
+    def all_arrays(self, blocks: Sequence[str]) -> tuple[ArraySpec, ...]:
+        return tuple(spec for spec in super().all_arrays(blocks) if spec.level == "sample")
+
+
 def _no_draws(folder: Path) -> None:
     """As the culture cache is."""
-
-    class WithoutRecords(CacheMaker):
-        def all_arrays(self, blocks: Sequence[str]) -> tuple[ArraySpec, ...]:
-            return tuple(spec for spec in super().all_arrays(blocks) if spec.level == "sample")
-
     WithoutRecords(folder).fill(identity(draws=0, blocks=()))
 
 

@@ -130,6 +130,7 @@ def test_links_inside_the_page_lead_somewhere_and_pictures_have_texts(config: Co
 def test_training_is_told_by_phase(config: Config, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/adapter").symlink_to(config.adapter_dir)
+    (tmp_path / "run/training").symlink_to(config.training_dir)
     page = _page(config, tmp_path / "run", details=_FULL)
     said = _said(page)
     assert "optimizer steps (" in said and "with the UNet" in said and "Phase 1, with the UNet" in said

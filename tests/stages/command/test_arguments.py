@@ -19,6 +19,10 @@ _WRONG = [
     ["inspect", "verify", "--config", "c.yaml", "--samples", "0"],
     ["inspect", "verify", "--config", "c.yaml", "--threshold", "0"],
     ["generate", "a cat", "--config", "c.yaml", "--num-images", "many"],
+    ["generate", "a cat", "--adapter", "a", "--guidance", "-1"],
+    ["generate", "a cat", "--adapter", "a", "--guidance", "nan"],
+    ["generate", "a cat", "--adapter", "a", "--steps", "0"],
+    ["app", "--adapter", "a", "--guidance", "inf"],
     ["convert", "file", "--out", "folder", "--max-tokens", "0"],
 ]
 
@@ -29,4 +33,4 @@ def test_a_number_that_cannot_be_meant(words: list[str], capsys: pytest.CaptureF
         main(words)
     assert caught.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "is not a whole number from" in last or "is not a number above 0" in last
+    assert "is not a whole number from" in last or "is not a number above 0" in last or "from 0 on" in last

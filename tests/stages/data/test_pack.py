@@ -70,4 +70,8 @@ def test_tars_are_not_written_over_themselves(tmp_path: Path, capsys: pytest.Cap
     assert main(["data", "pack", str(tmp_path / "in"), "--out", str(tmp_path / "tars"), "--language", "en"]) == 0
     assert main(["data", "pack", str(tmp_path / "tars"), "--out", str(tmp_path / "tars")]) == 2
     assert "written over themselves" in capsys.readouterr().err
-    assert main(["data", "pack", str(tmp_path / "tars"), "--out", str(tmp_path / "again")]) == 0
+    again = ["data", "pack", str(tmp_path / "tars"), "--out", str(tmp_path / "again")]
+    for said in (": 1 of 1 packed", ": there already, 1 of 1 packed"):
+        assert main(again) == 0
+        assert said in capsys.readouterr().out
+    assert main([*again, "--resize", "8"]) == 2

@@ -83,7 +83,7 @@ def test_the_best_step_by_held_out_samples_is_published(
     monkeypatch.undo()
     last_of_two = variant(tiny_sdxl, tmp_path / "last", steps=2, schedule="constant", **settings)
     assert train_adapter.run(last_of_two, QUIET)["best_step"] in (1, 2)
-    values = json.loads((two.adapter_dir / "train_summary.json").read_text())
+    values = json.loads((two.training_dir / "train_summary.json").read_text())
     if values["best_step"] == 2:
         assert same(weights(two), weights(four))
 
@@ -95,7 +95,7 @@ def test_the_measured_loss_is_that_of_the_held_out_samples(tiny_sdxl: Config, tm
     for run in runs:
         train_adapter.run(run, QUIET)
     whole, broken = runs
-    shutil.rmtree(broken.adapter_dir / "states/step-00000004")
+    shutil.rmtree(broken.training_dir / "states/step-00000004")
     train_adapter.run(broken, QUIET)
     assert log_rows(whole, "validation_log") == log_rows(broken, "validation_log")
     assert [row["step"] for row in log_rows(whole, "validation_log")] == [2, 4]
@@ -109,7 +109,7 @@ def test_pictures_of_fixed_prompts(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = variant(tiny_sdxl, tmp_path, sample_every_steps=2, sample_prompts=("一只猫", "红球", "大狗"), steps=4)
     few = config.evaluate.model_copy(update={"num_inference_steps": 2, "guidance_scale": 2.0})
     train_adapter.run(config.model_copy(update={"evaluate": few}), QUIET)
-    paths = sorted((config.adapter_dir / "samples").iterdir())
+    paths = sorted((config.training_dir / "samples").iterdir())
     assert [path.name for path in paths] == ["step-00000002.png", "step-00000004.png"]
     first, second = (np.asarray(Image.open(path)) for path in paths)
     assert first.shape == (16, 48, 3) and (first != second).any()

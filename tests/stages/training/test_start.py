@@ -112,7 +112,7 @@ def test_another_start_is_another_run(own: Config, tmp_path: Path) -> None:
     """A state saved before there was a scaled start has no word of it: it goes on with torch's weights only."""
     run = variant(own, tmp_path, init="torch", steps=2, save_every_steps=1, log_every_steps=1)
     train_adapter.run(run, QUIET)
-    state = TrainStates(run.adapter_dir / "states", 2).newest()
+    state = TrainStates(run.training_dir / "states", 2).newest()
     assert state is not None and "start" not in state.record["fingerprint"]
     before = log_rows(run)
     train_adapter.run(variant(own, tmp_path, init="torch", steps=2, save_every_steps=1, log_every_steps=1), QUIET)

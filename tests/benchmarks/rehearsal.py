@@ -1,0 +1,220 @@
+"""A dress rehearsal at full size: real configurations, random bfloat16 weights, real folder layouts, on a CPU.
+
+    python -m tests.benchmarks.rehearsal --teachers sd15 sdxl ssd1b --folder /tmp/rehearsal
+
+For one teacher after the other: `pea cache` of two images with two draws, one step of the attention phase, one UNet
+step with checkpointing, one image in two denoising steps. Each runs in a process of its own, whose peak of memory is
+sampled; seconds, memory and bytes are set beside what `pea plan` says. Students are Chinese-CLIP-L for SD1.5 and
+Chinese-CLIP-H for the others. `--tiny` tries the script out.
+
+Memory is the process's share of the machine's (PSS: what is mapped twice counts once), beyond what it held before it
+loaded a model, sampled five times a second. SDXL needs some 16 GB of it, and 15 GB of disk; what is written is deleted
+at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+from pea.config import Config, PhaseConfig, resolved_yaml
+from stages.command.common import guarded
+from tests.benchmarks import harness
+from tests.benchmarks.real_models import SIZES_PX, make_config, make_corpus, make_student, make_teacher
+
+KINDS = ("caching", "attention", "training", "drawing")
+_STUDENTS = {"sd15": "L", "sdxl": "H", "ssd1b": "H", "tiny-sd15": "tiny", "tiny-sdxl": "tiny"}
+_SAMPLES, _DRAWS = 2, 2
+_EVERY_S = 0.2
+
+
+def held_bytes() -> int:
+    """This process's share of the memory in use."""
+    lines = Path("/proc/self/smaps_rollup").read_text("utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+class Sampled:
+    """The most memory held while something is done."""
+
+    def __init__(self) -> None:
+        self.peak, self._over = held_bytes(), threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def _sample(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            self.peak = max(self.peak, held_bytes())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.peak = max(self.peak, held_bytes())
+
+
+def cache_it(config: Config) -> None:
+    """The caching stage's work on the one tar, in this process."""
+    from tests.tiny_setup import fill_cache
+
+    fill_cache(config, "parallel", Path(config.corpora.parallel.tars[0]).parent)
+
+
+def train_it(config: Config, kind: str) -> None:
+    """One step of a phase, as `pea train` makes it."""
+    from stages import train_adapter
+    from stages.command.console import Console
+
+    phase = PhaseConfig(kind="unet" if kind == "training" else "attention", steps=1, batch_size=1)
+    train = config.train.model_copy(update={"phases": (phase,), "precision": "bf16", "gradient_checkpointing": True})
+    moved = config.model_copy(
+        update={"train": train, "run_dir": config.run_dir / kind, "cache_root": config.run_dir / "cache"}
+    )
+    summary = train_adapter.run(moved, Console(quiet=True))
+    assert summary["steps"] == 1, summary
+
+
+def draw_it(config: Config) -> None:
+    """One image in two denoising steps, by the trained adapter."""
+    import torch
+
+    from pea.evaluation.drawing import Drawer
+    from pea.pipeline import PEAPrompt
+
+    pea = PEAPrompt.from_pretrained(config.run_dir / "training" / "adapter", config.student.encoders)
+    drawer = Drawer(config.teacher.folder, torch.device("cpu"), num_inference_steps=2, guidance_scale=5.0)
+    images = drawer.draw(pea.encode(["一只猫"]), pea.encode([""]), [0])
+    size = config.cache.buckets[0]
+    assert images.shape == (1, *size, 3), images.shape
+
+
+def act(config: Config, kind: str) -> None:
+    """One kind of work."""
+    actions: dict[str, Callable[[], None]] = {
+        "caching": lambda: cache_it(config),
+        "attention": lambda: train_it(config, "attention"),
+        "training": lambda: train_it(config, "training"),
+        "drawing": lambda: draw_it(config),
+    }
+    actions[kind]()
+
+
+def measure(config_file: Path, kind: str) -> dict[str, float]:
+    """Runs in a process of its own: seconds, and the most memory beyond what it held before."""
+    import diffusers.models
+    import transformers.modeling_utils  # noqa: F401 - the libraries are no part of what the models need
+
+    from pea.config import load_config
+
+    assert diffusers.models is not None
+    config, before = load_config([config_file], []), held_bytes()
+    started = time.perf_counter()
+    with Sampled() as sampled:
+        act(config, kind)
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "bytes": sampled.peak - before, "program_bytes": before}
+
+
+def planned(config: Config) -> dict[str, Any]:
+    """What `pea plan` says."""
+    from stages.plan import make_plan
+
+    arguments = argparse.Namespace(preset=None, samples=_SAMPLES, tflops=None, records_per_s=None, languages=1, runs=1)
+    return asdict(make_plan(config, arguments))
+
+
+def rehearse(teacher: str, folder: Path) -> dict[str, Any]:
+    """Everything with one teacher; the folder is emptied behind it."""
+    folder.mkdir(parents=True)
+    started = time.perf_counter()
+    try:
+        make_teacher(folder / "teacher", teacher)
+        make_student(folder / "student", _STUDENTS[teacher])
+        make_corpus(folder, _SAMPLES, SIZES_PX[teacher])
+        dtype = "float32" if teacher.startswith("tiny-") else "bfloat16"
+        train = {"precision": "bf16", "gradient_checkpointing": True, "device": "cpu"}
+        config = make_config(folder, teacher, dtype, batch_size=_SAMPLES, num_draws=_DRAWS, **train)
+        run = config.cache.run.model_copy(update={"device": "cpu"})
+        config = config.model_copy(update={"cache": config.cache.model_copy(update={"run": run})})
+        (folder / "setup.yaml").write_text(resolved_yaml(config), "utf-8")
+        found: dict[str, Any] = {"making_s": time.perf_counter() - started, "measured": {}}
+        for kind in KINDS:
+            command = [
+                sys.executable,
+                "-m",
+                "tests.benchmarks.rehearsal",
+                "--measure",
+                kind,
+                str(folder / "setup.yaml"),
+            ]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise RuntimeError(f"{teacher}, {kind}: exit code {done.returncode}\n{done.stderr[-3000:]}")
+            found["measured"][kind] = json.loads(done.stdout.splitlines()[-1])
+        one_row = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})})
+        found["planned"] = planned(one_row)
+        stored = [path for path in (folder / "run/cache").rglob("*.zarr/**/*") if path.is_file()]
+        found["stored_bytes"] = sum(path.stat().st_size for path in stored)
+        return found
+    finally:
+        shutil.rmtree(folder)
+
+
+def report(results: dict[str, dict[str, Any]]) -> str:
+    """The tables."""
+    rows, sizes = [], []
+    for teacher, found in results.items():
+        for kind, measured in found["measured"].items():
+            expected = found["planned"]["memory"][kind]
+            ratio = measured["bytes"] / expected
+            rows.append(
+                [teacher, kind, f"{measured['seconds']:.0f}", f"{measured['bytes'] / 1e9:.2f}"]
+                + [f"{expected / 1e9:.2f}", f"{ratio:.2f}"]
+            )
+        total = found["planned"]["total_bytes"]
+        sizes.append([teacher, f"{found['stored_bytes']:,}", f"{total:,.0f}", f"{found['stored_bytes'] / total:.3f}"])
+    head = ["teacher", "work", "seconds", "memory, GB", "planned, GB", "ratio"]
+    text = harness.table(head, rows)
+    return text + "\n" + harness.table(["teacher", "bytes stored", "planned", "ratio"], sizes)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and publish."""
+    load = harness.load()
+    parser = harness.parser(__doc__, "rehearsal")
+    parser.add_argument("--teachers", nargs="+", choices=tuple(_STUDENTS), default=["sd15", "sdxl", "ssd1b"])
+    parser.add_argument("--folder", type=Path, help="where some 15 GB are written and deleted (default: /tmp)")
+    parser.add_argument("--tiny", action="store_true", help="tiny models")
+    parser.add_argument("--measure", nargs=2, metavar=("KIND", "FILE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.measure:
+        print(json.dumps(measure(Path(arguments.measure[1]), arguments.measure[0])))
+        return 0
+
+    def run() -> int:
+        results = {}
+        teachers = ["tiny-sd15", "tiny-sdxl"] if arguments.tiny else arguments.teachers
+        with tempfile.TemporaryDirectory(prefix="pea-rehearsal-", dir=arguments.folder) as folder:
+            for teacher in teachers:
+                results[teacher] = rehearse(teacher, Path(folder) / teacher)
+                print(report({teacher: results[teacher]}), file=sys.stderr)
+        harness.publish(arguments.out, report(results), {"teachers": results}, load)
+        return 0
+
+    return guarded(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

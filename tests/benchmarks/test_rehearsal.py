@@ -1,0 +1,32 @@
+"""The dress rehearsal runs on tiny models, and its sizes are those of the published ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from stages.plan import PRESETS
+from tests.benchmarks import real_models, rehearsal
+
+
+def test_configurations_have_as_many_parameters_as_the_published_models() -> None:
+    published = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "ssd1b": 1_331_334_404}
+    for name, count in published.items():
+        sizes = json.loads(PRESETS.read_text("utf-8"))["sd15" if name == "sd15" else "sdxl"]["unet"]
+        with torch.device("meta"):
+            unet = UNet2DConditionModel(**sizes | (real_models._SSD_1B if name == "ssd1b" else {}))
+        assert sum(each.numel() for each in unet.parameters()) == count
+
+
+@pytest.mark.slow
+def test_every_work_is_measured_beside_its_plan(tmp_path: Path) -> None:
+    found = rehearsal.rehearse("tiny-sd15", tmp_path / "rehearsal")
+    assert set(found["measured"]) == set(rehearsal.KINDS) <= set(found["planned"]["memory"])
+    assert all(each["seconds"] > 0 for each in found["measured"].values())
+    assert 0.5 < found["stored_bytes"] / found["planned"]["total_bytes"] < 2, "small stores are mostly overhead"
+    assert "| tiny-sd15 | training |" in rehearsal.report({"tiny-sd15": found})
+    assert not (tmp_path / "rehearsal").exists()
