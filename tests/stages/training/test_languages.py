@@ -42,6 +42,7 @@ def _speaking(config: Config, folder: Path, language: Any, **train: Any) -> Conf
     return variant(changed, folder, **train)
 
 
+@pytest.mark.slow
 def test_one_cache_serves_several_languages(three: Config, tmp_path: Path) -> None:
     batches = {}
     for language in ("zh", "ja"):
