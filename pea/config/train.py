@@ -49,7 +49,7 @@ class TrainConfig(Section):
     all."""
     culture_timesteps: Timesteps | None = None
     """Culture rows draw these timesteps only, ``[first, end]``; null: all."""
-    min_description_gain: Annotated[float, Field(lt=1.0)] | None = None
+    min_description_gain: Annotated[float, Field(lt=1.0)] | None = 0.0
     """Described culture images are distilled only where the description lowers the teacher's own noise error by this
     share at least, as the cache records it; null: all are."""
     learning_rate: PositiveFloat | None = None

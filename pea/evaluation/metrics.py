@@ -158,11 +158,11 @@ def student_quantile(degrees: int) -> float:
     """
     if degrees in _FEW_DEGREES:
         return _FEW_DEGREES[degrees]
-    z, v = _Z, degrees
+    z, v = _Z, float(degrees)
     terms = [
         (z**3 + z) / 4,
         (5 * z**5 + 16 * z**3 + 3 * z) / 96,
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     ]
-    return z + sum(term / v**power for power, term in enumerate(terms, 1))
+    return z + sum((term / v**power for power, term in enumerate(terms, 1)), start=0.0)

@@ -41,3 +41,8 @@ def open_distilled(config: Config) -> Cache:
     """
     parallel = open_cache(config, "parallel")
     return parallel if config.corpora.described is None else JoinedCache(parallel, open_cache(config, "described"))
+
+
+def min_gain(config: Config) -> float | None:
+    """What a description must gain for its image to be distilled; None: nothing, or there are no descriptions."""
+    return config.train.min_description_gain if config.corpora.described is not None else None

@@ -28,7 +28,7 @@ from pea.models.vae import vae_scaling_factor
 from pea.training.recipe import with_recipe
 from pea.training.signals import CachedTeacher, LiveTeacher, SignalSource, feature_powers
 from pea.training.student import AttentionLoss
-from stages.training.caches import open_cache, open_distilled
+from stages.training.caches import min_gain, open_cache, open_distilled
 from stages.training.fingerprints import fingerprint_with_unet
 from stages.training.sources import check_rows, parallel_batches
 from stages.training.start import Start
@@ -177,7 +177,7 @@ def _training_data(
         config.student.caption_languages,
         config.corpora.parallel.source_language,
         keep_pooled=config.cache.caption_drop == "hidden_states",
-        selection=replace(selection, min_description_gain=train.min_description_gain).unless_all(),
+        selection=replace(selection, min_description_gain=min_gain(config)).unless_all(),
         empty=empty_conditioning(config, parallel.identity) if train.attention_weight else None,
         alphas_cumprod=teacher.scheduler.alphas_cumprod,
     )

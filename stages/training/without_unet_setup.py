@@ -18,6 +18,7 @@ from pea.cache import Cache
 from pea.config import Config
 from pea.models.adapter import PEA
 from pea.models.conditioning import on_device
+from stages.training.caches import min_gain
 from stages.training.start import Start
 from stages.training.text_tables import DTYPES, TextTables, empty_conditioning
 
@@ -78,6 +79,6 @@ def _data(config: Config, cache: Cache, tables: TextTables, *, with_queries: boo
         selection=Selection(
             train.validation_fraction,
             timesteps=train.timesteps if with_queries else None,
-            min_description_gain=train.min_description_gain,
+            min_description_gain=min_gain(config),
         ).unless_all(),
     )

@@ -38,7 +38,7 @@ def test_settings_in_code_spans_exist(page: Path) -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    indices = [ROOT / "docs/README.md", ROOT / "docs/results/README.md"]
+    indices = [ROOT / "README.md", ROOT / "docs/README.md", ROOT / "docs/results/README.md"]
     listed = {(page.parent / file).resolve() for page in indices for file, _ in links(page)}
     pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs")} - set(indices)
     assert sorted(map(name, pages - listed)) == []

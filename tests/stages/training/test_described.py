@@ -37,7 +37,7 @@ def config(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Confi
 
 
 def test_batches_hold_them_twice(config: Config, tmp_path: Path) -> None:
-    run = variant(config, tmp_path, batch_size=8, culture_fraction=0.5)
+    run = variant(config, tmp_path, batch_size=8, culture_fraction=0.5, min_description_gain=None)
     data = prepare(run, torch.device("cpu")).data
     distilled, diffused = set(), set()
     for index in range(3 * data.batches_per_epoch):
@@ -47,14 +47,16 @@ def test_batches_hold_them_twice(config: Config, tmp_path: Path) -> None:
     described = {f"culture/{key}" for key in TEXTS}
     assert described == {name for name in distilled if name.startswith("culture/")}
     assert described < diffused and len(diffused) == 5
+    none = prepare(variant(config, tmp_path, batch_size=8, min_description_gain=0.99), torch.device("cpu")).data
+    assert none.num_records == data.num_records - 3 * len(TEXTS), "no description of a random teacher gains that much"
 
 
 @pytest.mark.slow
 def test_all_phases_of_a_run(config: Config, tmp_path: Path) -> None:
     without = config.model_copy(update={"corpora": config.corpora.model_copy(update={"described": None})})
-    runs = {
-        name: variant(each, tmp_path / name, phases=PHASES) for name, each in (("with", config), ("without", without))
-    }
+    changes = {"phases": PHASES, "min_description_gain": None}
+    both = {"with": config, "without": without}
+    runs = {name: variant(each, tmp_path / name, **changes) for name, each in both.items()}
     records = {name: train_adapter.run(run, QUIET)["records"] for name, run in runs.items()}
     assert records["with"] == records["without"] + 3 * len(TEXTS)
     assert not same(weights(runs["with"]), weights(runs["without"]))
@@ -66,7 +68,7 @@ def test_the_run_knows_of_them(config: Config) -> None:
         return fingerprint_without_unet(each, open_distilled(each), phases, 1)
 
     without = config.model_copy(update={"corpora": config.corpora.model_copy(update={"described": None})})
-    understood = variant(config, config.run_dir.parent, min_description_gain=0.0)
+    understood = variant(config, config.run_dir.parent, min_description_gain=0.5)
     assert differing_settings(fingerprint(without), fingerprint(config)) == ["cache"]
     assert differing_settings(fingerprint(config), fingerprint(understood)) == ["phases"]
     assert open_distilled(without).identity.digest == open_cache(config, "parallel").identity.digest
