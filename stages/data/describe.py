@@ -11,7 +11,6 @@ from data_tools.corpus.captioned import Unit
 from data_tools.tables import say
 from pea.corpus.places import Tar
 from pea.corpus.rules import ReadingRules
-from pea.corpus.samples import Sample, read_tar
 from pea.errors import CorpusError
 from stages.command.arguments import at_least_one
 from stages.data.common import Made, caption_fields, each_part
@@ -88,6 +87,8 @@ def describe_unit(unit: Unit, fields: dict[str, str], describer: Describer, *, a
     Raises:
         CorpusError: the unit is no tar, or the tar is damaged.
     """
+    from pea.corpus.samples import Sample, read_tar
+
     tar = unit.where
     if not isinstance(tar, Tar):
         raise CorpusError("a table has no images", where=unit.name, expected="tars")

@@ -12,7 +12,6 @@ from data_tools.corpus.beside import BesideTable, joined
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.corpus.languages import known_languages, language_of
 from data_tools.corpus.route import ROUTES, Routed, Router, RoutingRules
-from data_tools.corpus.split import split_tar
 from data_tools.tables import say, table
 from pea.corpus.places import Tar
 from pea.errors import ConfigError
@@ -125,6 +124,8 @@ def route_unit(
 
 
 def _split(unit: Unit, rows: Sequence[Mapping[str, Any]], folder: Path) -> Counter[str]:
+    from data_tools.corpus.split import split_tar
+
     if not isinstance(unit.where, Tar):
         raise ConfigError("a table has no images to write", where="--tars", got=unit.name)
     found = split_tar(unit.where, {row["key"]: row for row in rows}, folder)
