@@ -124,6 +124,8 @@ def route_unit(
 
 
 def _split(unit: Unit, rows: Sequence[Mapping[str, Any]], folder: Path) -> Counter[str]:
+    from data_tools.corpus.split import split_tar
+
     if not isinstance(unit.where, Tar):
         raise ConfigError("a table has no images to write", where="--tars", got=unit.name)
     from data_tools.corpus.split import split_tar  # with Pillow, which --help does without
