@@ -29,6 +29,16 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def human_rate(count: float, seconds: float, unit: str = "") -> str:
+    """`1,234 rows/s`, `2.3/s`, `12 rows/min`, `0.4/h`: a number that is not zero where something was done."""
+    per_s = count / max(seconds, 1e-9)
+    for factor, time in ((1, "s"), (60, "min"), (3600, "h")):
+        if per_s * factor >= 1 or time == "h":
+            number = f"{per_s * factor:,.0f}" if per_s * factor >= 10 else f"{per_s * factor:.2g}"
+            return f"{number} {unit}/{time}" if unit else f"{number}/{time}"
+    raise AssertionError
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns of text; numbers and what follows the first column are aligned to the right."""
     cells = [[visible(str(cell)) for cell in row] for row in (head, *rows)]

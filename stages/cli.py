@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from pea import __version__
 from stages.command.guard import guarded
+from stages.command.parser import CommandParser
 
 _EXIT_CODES = "exit codes: 0 success, 1 damage or a difference was found, 2 error, 130 interrupted"
 
@@ -21,6 +23,8 @@ class Command:
     """Holds ``run(config, console)``, or, with ``own_arguments``, ``add_arguments`` and ``run_arguments``."""
     help: str
     own_arguments: bool = False
+    loads_models: bool = False
+    """Whether seconds pass before its first line, in which libraries are imported."""
 
 
 COMMANDS = {
@@ -31,25 +35,50 @@ COMMANDS = {
     "data": Command(
         "stages.data", "make a corpus ready: pack, filter, look at it, clean and translate captions", own_arguments=True
     ),
-    "plan": Command("stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True),
+    "plan": Command(
+        "stages.plan", "what a cache will cost and save, before any GPU is used", own_arguments=True, loads_models=True
+    ),
     "rd": Command(
-        "stages.rate_distortion", "what each sketch costs and does to the adapter's gradient", own_arguments=True
+        "stages.rate_distortion",
+        "what each sketch costs and does to the adapter's gradient",
+        own_arguments=True,
+        loads_models=True,
     ),
-    "cache": Command("stages.cache_teacher", "run the frozen teacher over the corpora, on Ray", own_arguments=True),
-    "train": Command("stages.train_adapter", "train an adapter from the cache"),
-    "sweep": Command("stages.sweep", "train and score several methods and seeds from one cache", own_arguments=True),
+    "cache": Command(
+        "stages.cache_teacher", "run the frozen teacher over the corpora, on Ray", own_arguments=True, loads_models=True
+    ),
+    "train": Command("stages.train_adapter", "train an adapter from the cache", loads_models=True),
+    "sweep": Command(
+        "stages.sweep",
+        "train and score several methods and seeds from one cache",
+        own_arguments=True,
+        loads_models=True,
+    ),
     "search": Command(
-        "stages.search", "find the settings of each method by successive halving, fairly", own_arguments=True
+        "stages.search",
+        "find the settings of each method by successive halving, fairly",
+        own_arguments=True,
+        loads_models=True,
     ),
-    "eval": Command("stages.evaluate", "draw the held-out prompts and score the images"),
-    "generate": Command("stages.generate", "draw images for prompts in the adapter's language", own_arguments=True),
-    "app": Command("stages.app", "try adapters in a browser, beside their teacher", own_arguments=True),
+    "eval": Command("stages.evaluate", "draw the held-out prompts and score the images", loads_models=True),
+    "generate": Command(
+        "stages.generate", "draw images for prompts in the adapter's language", own_arguments=True, loads_models=True
+    ),
+    "app": Command(
+        "stages.app", "try adapters in a browser, beside their teacher", own_arguments=True, loads_models=True
+    ),
     "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
     "convert": Command(
-        "stages.convert", "turn an official PEA-Diffusion checkpoint into an adapter", own_arguments=True
+        "stages.convert",
+        "turn an official PEA-Diffusion checkpoint into an adapter",
+        own_arguments=True,
+        loads_models=True,
     ),
     "import": Command(
-        "stages.import_encoder", "bring a published text encoder into a folder that is read here", own_arguments=True
+        "stages.import_encoder",
+        "bring a published text encoder into a folder that is read here",
+        own_arguments=True,
+        loads_models=True,
     ),
     "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
@@ -57,19 +86,31 @@ COMMANDS = {
         "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True
     ),
     "inspect": Command("stages.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),
+    "schema": Command("stages.schema", "print the JSON schema of a configuration, for editors", own_arguments=True),
+    "completion": Command("stages.completion", "print a script for the completion of a shell", own_arguments=True),
 }
 
 
-def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def build_parser(words: Sequence[str]) -> CommandParser:
     """The parser of ``pea``; only the module of the command that ``words`` names is imported."""
-    parser = argparse.ArgumentParser(
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    return _build_parser([name for name in COMMANDS if name == wanted])
+
+
+def build_whole_parser() -> CommandParser:
+    """The parser of ``pea`` with the arguments of every command."""
+    return _build_parser(COMMANDS)
+
+
+def _build_parser(wanted: Collection[str]) -> CommandParser:
+    parser = CommandParser(
         prog="pea", description="Teach an English image generator another language.", epilog=_EXIT_CODES
     )
+    parser.add_argument("--version", action="version", version=f"pea-cache {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = next((word for word in words if not word.startswith("-")), None)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=_sentence(command.help))
-        if name != wanted:
+        if name not in wanted:
             continue
         source = command.module if command.own_arguments else "stages.command.common"
         module = importlib.import_module(source)
@@ -83,7 +124,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(words)
     unknown = [word for word in rest if word.startswith("-") or "=" not in word or not hasattr(arguments, "overrides")]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parser.refuse(unknown, words)
     if rest:
         arguments.overrides = [*arguments.overrides, *rest]
     return arguments
@@ -93,6 +134,12 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
+def _say_at_a_terminal(line: str) -> None:
+    """A first sign of life, for a person who waits; it is not part of any output."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -100,6 +147,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def act() -> int:
         arguments = parse(words)  # its module may need a package that is not installed
         command = COMMANDS[arguments.command]
+        if command.loads_models and not getattr(arguments, "dry_run", False):
+            _say_at_a_terminal(f"pea {arguments.command}: loading libraries ...")
         module = importlib.import_module(command.module)
         if command.own_arguments:
             return int(module.run_arguments(arguments))

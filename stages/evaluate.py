@@ -30,7 +30,7 @@ from pea.config import Config, EvaluateConfig
 from pea.cpu import shared_threads
 from pea.errors import EvaluationError
 from pea.evaluation.base_model import check_base_model
-from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid
+from pea.evaluation.drawing import Drawer, Images, image_seed, save_grid, save_picture
 from pea.evaluation.prompts import Prompt, read_prompts, texts_in
 from pea.evaluation.record import ScoreRecord, Settings, differences
 from pea.file_names import CACHE_SUMMARY, METRICS, TRAIN_SUMMARY
@@ -238,9 +238,8 @@ def _draw(config: Config, drawer: Drawer, row: Row, name: str, prompts: list[Pro
 
 def save_images(folder: Path, prompts: list[Prompt], images: Images) -> None:
     """Every image as `<prompt id>.png` (see `file_name`), and all of them in `grid.png`."""
-    folder.mkdir(parents=True, exist_ok=True)
     for prompt, image in zip(prompts, images, strict=True):
-        Image.fromarray(image).save(folder / f"{file_name(prompt.id)}.png")
+        save_picture(folder / f"{file_name(prompt.id)}.png", Image.fromarray(image))
     save_grid(folder / "grid.png", images)
 
 

@@ -33,7 +33,7 @@ _QUESTIONS = {
     "base": "Base model (folder in diffusers' layout, or org/name@revision)",
     "encoder": "Text encoder of the new language (folder, or org/name@revision)",
     "language": "Language of the captions, such as zh (several: with commas)",
-    "parallel": "Tars with images and captions in English and that language (folder or pattern)",
+    "parallel": "Tars with images and captions in English and that language (folder, pattern), or a table of captions",
 }
 
 
@@ -45,7 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--language", action="append", metavar="CODE", help="language of the captions, such as zh")
     parser.add_argument(
-        "--parallel", action="append", metavar="TARS", help="folder or pattern of tars with English and native captions"
+        "--parallel",
+        action="append",
+        metavar="TARS",
+        help="folder or pattern of tars with English and native captions, or a table of such captions without images",
     )
     parser.add_argument(
         "--culture", action="append", metavar="TARS", help="folder or pattern of tars with native captions only"
@@ -126,7 +129,7 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
     name = Path(arguments.base.split("@")[0]).name or base.family
     raw["run_dir"] = arguments.run_dir or f"runs/{name}-{'-'.join(languages)}"
     raw["teacher"]["checkpoint"] = arguments.base
-    raw["corpora"] = {"parallel": {"tars": tar_patterns(arguments.parallel)}}
+    raw["corpora"] = {"parallel": parallel_source(arguments.parallel)}
     if arguments.culture:
         raw["corpora"]["culture"] = {"tars": tar_patterns(arguments.culture), "source_language": languages[0]}
     if base.unet is not None and base.vae is not None:
@@ -144,6 +147,22 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
         raise ConfigError("settings cannot be read", got=" | ".join(problems), problems=problems)
     head = f"# Written by pea init with the settings of configs/{base.family}.yaml; `pea plan` says what it costs.\n"
     return head + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
+
+
+def parallel_source(places: Sequence[str]) -> dict[str, object]:
+    """Tars, or tables of texts whose images the teacher draws.
+
+    Raises:
+        ConfigError: some of both, or a folder that holds something, and no tars.
+    """
+    from pea.corpus.tables import is_table
+
+    tables = [place for place in places if is_table(place)]
+    if not tables:
+        return {"tars": tar_patterns(places)}
+    if len(tables) < len(places):
+        raise ConfigError("tars and tables cannot be one corpus", where="--parallel", got=", ".join(places))
+    return {"texts": tables[0] if len(tables) == 1 else tables}
 
 
 def tar_patterns(places: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from stages.command.common import command_main
 from stages.reference_pages.commands import commands
 from stages.reference_pages.markdown import table
 from stages.reference_pages.settings import settings
+from stages.schema import schema_text
 
 FOLDER = Path("docs/reference")
 _NOTE = "<!-- Written by `make reference`; edit the source and run it again. -->\n"
@@ -32,7 +33,8 @@ than `cache.max_dropped_fraction` fails at its end.
 
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
-    return {"settings.md": _NOTE + settings(), "commands.md": _NOTE + commands(), "drop_reasons.md": _NOTE + reasons()}
+    texts = {"settings.md": _NOTE + settings(), "commands.md": _NOTE + commands(), "drop_reasons.md": _NOTE + reasons()}
+    return texts | {"config.schema.json": schema_text()}
 
 
 def reasons() -> str:

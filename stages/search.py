@@ -15,6 +15,7 @@ Finished runs are kept, so to go on after a stop, run the same command.
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -173,5 +174,6 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     chosen = {name: configs[name][winner.name] for name, winner in winners.items()}
     place = base.run_dir / "search" / "study.yaml"
     write_text(place, study_of(search, winners, chosen))
-    console.print(f"the winners on held-out prompts: pea sweep {place}")
+    command = shlex.join(["pea", "sweep", str(place), *arguments.overrides])
+    console.print(f"the winners on held-out prompts: {command}", soft_wrap=True)
     return 0

@@ -48,14 +48,15 @@ def lines_of(status: dict[str, Any]) -> list[str]:
 
 
 def _of_cache(name: str, cache: dict[str, Any]) -> list[str]:
-    from data_tools.tables import human_bytes, human_seconds
+    from data_tools.tables import human_bytes, human_rate, human_seconds
 
     parts = cache["parts"]
     share = parts["finished"] / max(1, parts["all"])
     amount = f"{cache['samples']:,} samples, {cache['records']:,} records, {human_bytes(cache['bytes'])}"
     lines = [f"{name:<11} {share:.0%}: {parts['finished']:,} of {parts['all']:,} shards, {amount}"]
     if cache["records_per_s"] is not None:
-        lines.append(f"            {cache['records_per_s']:.3g} records/s, {human_seconds(cache['seconds_left'])} left")
+        rate = human_rate(cache["records_per_s"], 1, "records")
+        lines.append(f"            {rate}, {human_seconds(cache['seconds_left'])} left")
     if parts["finished"] < parts["all"]:
         lines += [f"            {writer}" for writer in cache["writers"]] or ["            nobody is writing it"]
     if cache["dropped"]:
@@ -65,14 +66,14 @@ def _of_cache(name: str, cache: dict[str, Any]) -> list[str]:
 
 
 def _of_training(training: dict[str, Any]) -> list[str]:
-    from data_tools.tables import human_seconds
+    from data_tools.tables import human_rate, human_seconds
 
     done = f"{training['step']:,} of {training['steps']:,} steps"
     said = [f"phase {training['phase']}" if "phase" in training else "", done]
     if training.get("loss") is not None:
         said.append(f"loss {training['loss']:.4g}")
     if training.get("rows_per_s"):
-        said.append(f"{training['rows_per_s']:.3g} rows/s")
+        said.append(human_rate(training["rows_per_s"], 1, "rows"))
     if training.get("seconds_left"):
         said.append(f"{human_seconds(training['seconds_left'])} left")
     lines = [f"training    {', '.join(each for each in said if each)}"]

@@ -26,6 +26,7 @@ from typing import Any
 
 from data_tools.report.sweep_page import sweep_page
 from data_tools.score_figure import score_figure
+from data_tools.tables import human_seconds
 from pea.errors import ConfigError, PeaError, TrainingError
 from pea.file_names import REPORT
 from pea.storage.durable import write_text
@@ -102,7 +103,7 @@ def carry_out_all(runs: Sequence[Run], jobs: int, console: Console) -> Iterator[
                     yield run, None
                     continue
                 values = [f"{name} {value:.3f}" for name, value in result["scores"].items()]
-                said = ", ".join([*values, f"{result['seconds']:.0f} s of training"])
+                said = ", ".join([*values, f"{human_seconds(result['seconds'])} of training"])
                 console.print(f"{run.name}: {said}")
                 yield run, result
         except BaseException:

@@ -10,7 +10,6 @@ state of the next one are taken up, and the result is the same, bit for bit on C
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.preflight import preflight_training
 from stages.training.caches import open_distilled
-from stages.training.output import publish
+from stages.training.output import describe, publish
 from stages.training.phase import PhasePosition, first_position, late_peaks, whole_summary
 from stages.training.setup import prepare
 from stages.training.sources import check_captions
@@ -69,7 +68,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     captions = check_captions(config, console)
     with _owned(config, accelerator) as lease:
         summary = _run_phases(config, accelerator, console, lease, captions)
-    console.print(f"adapter in {config.adapter_dir}: {json.dumps(summary)}")
+    console.print(f"adapter in {config.adapter_dir}: {describe(summary)}")
     finish_trackers(accelerator)
     accelerator.wait_for_everyone()
     return summary

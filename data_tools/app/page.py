@@ -49,9 +49,10 @@ def make_page(studio: Studio, *, steps: int = 25, guidance: float = 5.0) -> Any:
             negative = gradio.Textbox(label="Negative prompt", elem_id="negative")
         button = gradio.Button("Draw", variant="primary", elem_id="draw")
         with gradio.Row():
+            buttons = ["download", "fullscreen"]  # and none that sends images elsewhere
             labels = {"adapter": "Adapter", "teacher": "Teacher, in English", "by-words": "Teacher, word for word"}
             images = [
-                gradio.Image(label=label, elem_id=name, format="png", height=420, interactive=False)
+                gradio.Image(label=label, elem_id=name, format="png", height=420, interactive=False, buttons=buttons)
                 for name, label in labels.items()
             ]
         notes = gradio.Textbox(label="Not read of the prompt", interactive=False, elem_id="notes")

@@ -23,10 +23,11 @@ from pea.cache import Bucket, Cache, PartPlan, Shard
 from pea.cache.certificate import Certificate
 from pea.cache.identity import READING, model_identity
 from pea.cache.schema import FEATURES, NOISE_PRED, QUERIES
+from pea.collect.decoded import BucketRows, Decoded
 from pea.collect.descriptions import descriptions_for
 from pea.collect.drawn_texts import drawn_samples
 from pea.collect.layout import BucketLayout
-from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
+from pea.collect.teacher_rows import FrozenModels
 from pea.config import CacheConfig, Config
 from pea.corpus.corpus_names import CorpusName
 from pea.corpus.rules import TextSource

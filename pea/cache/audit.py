@@ -12,7 +12,7 @@ from pea.cache.certificate import FILE_NAME as CERTIFICATE_FILE_NAME
 from pea.cache.certificate import read_certificate
 from pea.cache.checks import check_draws, check_keys, check_rows, compare_files, recipe_of
 from pea.cache.completion import CompletionRecord, read_record, record_to_bytes, withdrawal
-from pea.cache.garbage import clear_garbage, garbage_in, part_of
+from pea.cache.garbage import clear_garbage, clear_temporaries, garbage_in, part_of
 from pea.cache.identity import READING, retired_tars
 from pea.cache.manifest import NAME, PartPlan, damaged_generations, read_manifest
 from pea.cache.part import Part, store_location
@@ -151,6 +151,7 @@ def repair(cache: Cache, found: Audit) -> list[tuple[str, str]]:
             _withdraw(cache, problem)
     for tar in sorted({each.tar for each in found.problems if each.kind == "removed" and each.tar}):
         remove_samples(cache, tar, ())
+    clear_temporaries(cache.directory)
     for folder in cache.directory.below("shards").list() if (cache.directory / "shards").exists() else ():
         if folder.name in retired_tars(cache.identity):
             folder.delete_tree()

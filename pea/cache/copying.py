@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pea.cache.certificate import FILE_NAME as CERTIFICATE
-from pea.cache.garbage import clear_garbage
+from pea.cache.garbage import clear_garbage, clear_temporaries
 from pea.cache.identity import BLOCKS, SKETCHES, Identity
 from pea.cache.manifest import NAME, Manifest, PartPlan, create_manifest, read_manifest
 from pea.cache.part import Part
@@ -66,6 +66,7 @@ def copy_cache(
     chosen = Manifest(cache.identity, cache.manifest.parts)
     if languages or blocks:
         chosen = choose(cache, languages, blocks)
+    clear_temporaries(destination)
     _copy_removals(source, destination)
     if languages or blocks:
         create_manifest(destination, chosen)
@@ -186,6 +187,7 @@ def _copy_chosen(
     try:
         there = Part(plan, copy.record_path(plan))
         if not removed_in(there.record, copy.removed()) and there.record.kept == _kept(part, copy):
+            clear_garbage(copy.shard_dir(plan.tar), plan.part)  # who copied it may have been stopped before
             return "kept", 0
         replaces = there.generation
     except (ShardUnfinishedError, ShardDamagedError):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable
 
 from pea.cache.completion import read_summary
 from pea.cache.publication import generation_name, generations, names_in
-from pea.errors import ShardDamagedError, ShardUnfinishedError
-from pea.storage.durable import TEMPORARY
+from pea.cache.removals import FOLDER
+from pea.errors import LocationMissingError, ShardDamagedError, ShardUnfinishedError
+from pea.storage.durable import TEMPORARY, is_temporary
 from pea.storage.location import Location
 
 _OF_A_PART = re.compile(r"\.?(?P<part>p[0-9]{3,7})[.-].+")
+_DEAD_AFTER_S = 600.0
 _LEASE = re.compile(r"(?P<store>.+\.zarr)\.(0|[1-9][0-9]*)\.lease")
 
 
@@ -77,3 +80,21 @@ def clear_garbage(folder: Location, part: str | None = None) -> list[str]:
     for name in sorted(found, key=lambda name: (name in ages, ages.get(name, 0))):
         (folder / name).delete_tree()
     return found
+
+
+def clear_temporaries(directory: Location) -> None:
+    """Delete what dead writers of single files left: of the manifest, of reports, of removals.
+
+    Writing such a file takes a moment, so one that is older than ``_DEAD_AFTER_S`` has no writer. Buckets have none.
+
+    Raises:
+        StorageError: one cannot be deleted.
+    """
+    for folder in (directory, directory / FOLDER) if directory.is_local else ():
+        for name in filter(is_temporary, names_in(folder)):
+            try:
+                age_s = time.time() - (folder / name).status().modified_s
+            except LocationMissingError:
+                continue  # it was one of a living writer
+            if age_s > _DEAD_AFTER_S:
+                (folder / name).delete_tree()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -16,12 +14,14 @@ from pea.cache.publication import newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import removed_in
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, ShardUnfinishedError, StorageError
+from pea.storage.digests import RunningDigest
+from pea.storage.durable import remove_temporaries
+from pea.storage.failures import translated
 from pea.storage.leases import take
 from pea.storage.location import Location
 
 _AT_ONCE = 8
 _BLOCK_BYTES = 4 << 20
-_SHA256_LENGTH = 64
 Outcome = Literal["copied", "kept", "unfinished"]
 
 
@@ -44,6 +44,7 @@ def copy_part(cache: Cache, copy: Cache, plan: PartPlan) -> tuple[Outcome, int]:
             continue
         _refuse_removed(copy, record, place)
         if _is_there(copy, plan, record):
+            clear_garbage(copy.shard_dir(plan.tar), plan.part)  # who copied it may have been stopped before
             return "kept", 0
         try:
             return "copied", _copy_files(place, record, copy, plan)
@@ -79,6 +80,9 @@ def _copy_files(place: Location, record: CompletionRecord, copy: Cache, plan: Pa
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="pea-copy") as pool:
             for _ in pool.map(copy_one, record.files):
                 pass
+        if store.is_local:
+            with translated("cannot delete", store):
+                remove_temporaries(store.local_path)
         store.make_durable()
         while True:
             before = newest(folder, plan.part)
@@ -106,24 +110,18 @@ def _copy_file(source: Location, destination: Location, entry: FileEntry) -> Non
 
 
 def _verified(pieces: Iterator[bytes], entry: FileEntry, source: Location) -> Iterator[bytes]:
-    sha256, crc, size = hashlib.sha256(), 0, 0
-    held = b""
+    found, held = RunningDigest(entry.digest), b""
     for piece in pieces:
-        size += len(piece)
-        if len(entry.digest) == _SHA256_LENGTH:
-            sha256.update(piece)
-        else:
-            crc = zlib.crc32(piece, crc)
+        found.add(piece)
         if held:
             yield held
         held = piece
-    digest = sha256.hexdigest() if len(entry.digest) == _SHA256_LENGTH else f"{crc:08x}"
-    if (size, digest) != (entry.size_bytes, entry.digest):
+    if (found.num_bytes, found.hex()) != (entry.size_bytes, entry.digest):
         raise ShardDamagedError(
             "a file of the shard is not what was written",
             where=source,
             expected=f"{entry.size_bytes} bytes, {entry.digest}",
-            got=f"{size} bytes, {digest}",
+            got=f"{found.num_bytes} bytes, {found.hex()}",
             remedy="Run `pea inspect check --repair` on the source, then `pea cache` again.",
         )
     if held:  # held back until the whole is known to be right

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pea.cache.completion import read_summary
 from pea.cache.differences import check_same
+from pea.cache.garbage import clear_temporaries
 from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, PartPlace, PartPlan, create_or_resume, read_manifest
 from pea.cache.publication import generation_name, generations, names_in, newest
@@ -53,6 +54,7 @@ class Cache:
             StorageError: the storage cannot be read or written.
         """
         directory = Location.parse(directory)
+        clear_temporaries(directory)
         return cls(directory, create_or_resume(directory, identity, extend=extend))
 
     @classmethod

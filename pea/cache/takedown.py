@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pea.cache.certificate import read_certificate, write_certificate
 from pea.cache.completion import CompletionRecord
-from pea.cache.garbage import clear_garbage
+from pea.cache.garbage import clear_garbage, clear_temporaries
 from pea.cache.manifest import PartPlace, PartPlan
 from pea.cache.part import Part, is_counting
 from pea.cache.reader import Cache
@@ -40,6 +40,7 @@ def remove_samples(cache: Cache, tar: str, keys: Sequence[str]) -> list[str]:
     plans = [plan for plan in cache.manifest.parts if plan.tar == tar]
     if not plans:
         raise CacheError("no such tar in the cache", where=cache.directory, got=tar)
+    clear_temporaries(cache.directory)
     add_removed(cache.directory, tar, keys)
     _forget_in_certificate(cache)
     _forget_in_summary(cache, keys)

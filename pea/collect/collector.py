@@ -24,11 +24,12 @@ from pea.cache.identity import READING, model_identity
 from pea.cache.manifest import PartPlace
 from pea.cache.shard import Shard
 from pea.cache.text_statistics import first_captions, write_statistics
+from pea.collect.decoded import BucketRows, Decoded
 from pea.collect.descriptions import descriptions_for
 from pea.collect.drawn_texts import drawn_samples
 from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
 from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
-from pea.collect.teacher_rows import BucketRows, Decoded, FrozenModels
+from pea.collect.teacher_rows import FrozenModels
 from pea.config import Config
 from pea.corpus.corpus_names import CorpusName
 from pea.corpus.samples import Rejected, Sample, TarIdentity, read_tar

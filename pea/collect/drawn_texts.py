@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 
 from pea.cache import PartPlan
+from pea.collect.decoded import Decoded
 from pea.collect.drawing import DRAWN_TOGETHER
-from pea.collect.teacher_rows import Decoded, FrozenModels
+from pea.collect.teacher_rows import FrozenModels
 from pea.config import CacheConfig
 from pea.corpus.samples import Rejected
 from pea.corpus.tars import TarIdentity

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +17,16 @@ from torch import Tensor
 from pea.attention.queries import DrawnQueries
 from pea.cache import PartPlan
 from pea.cache.schema import NOISE_ERRORS, NOISY_LATENTS
+from pea.collect.decoded import BucketRows, Decoded, DrawnText
 from pea.collect.drawing import TextDrawer
 from pea.collect.layout import BucketLayout, bucket_layouts
 from pea.collect.stopwatch import Stopwatch
 from pea.collect.stored_rows import Arrays, Mask, finite, kept_rows, text_rows
-from pea.config import CacheConfig, Config
+from pea.config import Config
 from pea.corpus.corpus_names import DISTILLED, CorpusName
-from pea.corpus.samples import Placed, Rejected, Sample, bucket_name, place_in_bucket
+from pea.corpus.samples import Placed, Rejected, bucket_name
 from pea.corpus.texts import Text
-from pea.draws.recipe import DrawRecipe, checksum, crop_words, draws, latent_noise_batch, noise_batch, record_ids
+from pea.draws.recipe import DrawRecipe, checksum, draws, latent_noise_batch, noise_batch, record_ids
 from pea.models.compiling import compile_teacher
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
@@ -34,64 +34,6 @@ from pea.models.text_statistics import TextStatistics, encoded_statistics
 from pea.models.unet import Teacher, UNetOutput
 from pea.models.vae import VaeEncoder, sample_latents, vae_scaling_factor
 from pea.sketch.sketch import to_numpy
-
-
-class DrawnText(NamedTuple):
-    """What the teacher drew of a text."""
-
-    latents: npt.NDArray[np.float32]
-    """In the UNet's scale, float32 ``[c, h, w]``."""
-    states: npt.NDArray[np.float32] | None
-    """Of a trajectory: where the part's draws are asked, float32 ``[K, c, h, w]``."""
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A sample that is ready for the models."""
-
-    tar: str
-    key: str
-    sample_id: str
-    captions: dict[str, str]
-    placed: Placed
-    """Without pixels where the teacher drew it."""
-    drawn: DrawnText | None = None
-
-    @classmethod
-    def of(cls, sample: Sample, cache: CacheConfig) -> Decoded:
-        """A sample in its bucket."""
-        crop = crop_words(cache.seed, sample.id) if cache.crop == "random" else None
-        placed = place_in_bucket(sample.image, cache.buckets, sample.original_size, crop)
-        return cls(sample.tar, sample.key, sample.id, sample.captions, placed)
-
-    def reject(self, reason: str, detail: str) -> Rejected:
-        """The same sample, left out."""
-        return Rejected(self.tar, self.key, reason, detail)
-
-
-@dataclass(frozen=True)
-class BucketRows:
-    """Samples of one bucket with all their records, on the host."""
-
-    bucket: str
-    keys: list[str]
-    captions: list[dict[str, str]]
-    samples: Arrays
-    """Array name -> ``[S, ...]``."""
-    records: Arrays
-    """Array name -> ``[S * K, ...]`` in (sample, draw) order."""
-
-    def select(self, kept: Mask, num_draws: int) -> BucketRows:
-        """Only the samples where ``kept`` (bool ``[S]``) is true."""
-        if kept.all():
-            return self
-        return BucketRows(
-            self.bucket,
-            [key for key, keep in zip(self.keys, kept, strict=True) if keep],
-            [captions for captions, keep in zip(self.captions, kept, strict=True) if keep],
-            {name: rows[kept] for name, rows in self.samples.items()},
-            {name: rows[np.repeat(kept, num_draws)] for name, rows in self.records.items()},
-        )
 
 
 class Noisy(NamedTuple):

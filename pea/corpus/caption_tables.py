@@ -42,13 +42,19 @@ class CaptionTables:
         for folder in folders:
             for stem, table in _tables_in(Location.parse(folder)).items():
                 self._tables.setdefault(stem, []).append(table)
-        self.of_tar = lru_cache(maxsize=_MOST_OPEN)(self._of_tar)
-        """Name of a tar -> its captions by key. Raises CorpusError where a table cannot be read."""
         self.folders = tuple(str(folder) for folder in folders)
 
     def has(self, tar: str) -> bool:
         """Whether there is a table for a tar."""
         return file_name(tar) in self._tables
+
+    def of_tar(self, tar: str) -> ByKey:
+        """The captions of a tar by key; those of a few tars stay in memory.
+
+        Raises:
+            CorpusError: a table cannot be read.
+        """
+        return _read(self, tar)
 
     def texts(self, tar: str, language: str, keys: Sequence[str], stored: Sequence[str]) -> list[str]:
         """The captions of some samples of a tar: those that are here, else the stored ones; empty where there is none.
@@ -82,7 +88,12 @@ class CaptionTables:
                         sha256.update(piece)
         return sha256.hexdigest()
 
-    def _of_tar(self, tar: str) -> ByKey:
+    def read(self, tar: str) -> ByKey:
+        """As ``of_tar``, from the tables.
+
+        Raises:
+            CorpusError: a table cannot be read.
+        """
         found: dict[str, dict[str, str]] = {}
         for table in self._tables.get(file_name(tar), ()):
             for row in open_table(table).rows():
@@ -95,6 +106,11 @@ class CaptionTables:
                     raise CorpusError("a caption that is none", where=row, got=bad.detail) from None
                 found.setdefault(key, {}).update(texts)
         return found
+
+
+@lru_cache(maxsize=_MOST_OPEN)
+def _read(tables: CaptionTables, tar: str) -> ByKey:
+    return tables.read(tar)
 
 
 def _tables_in(folder: Location) -> dict[str, Location]:

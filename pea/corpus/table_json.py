@@ -1,4 +1,4 @@
-"""Tables of JSON: one object a line, or one list of objects."""
+"""Tables of JSON: one object a line, one list of objects, or COCO's images and annotations."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LOOKED_AT = 200  # rows, to find the names that objects have
 
 
 class JsonFile:
-    """A JSON object on each line, or one list of objects."""
+    """A JSON object on each line, one list of objects, or captions as COCO has them."""
 
     def __init__(self, location: Location, options: TextOptions) -> None:
         self._text, self._location, self.where = TextFile(location, options.encoding), location, str(location)
-        with self._text.lines() as lines:
-            start = next((line.lstrip() for line in lines if line.strip()), "")
-        self._is_list = start.startswith("[")
+        start = self._text.start().lstrip()[:1]
+        of_one_value = start == "{" and location.name.lower().removesuffix(".gz").endswith(".json")
+        self._is_whole = start == "[" or (of_one_value and not isinstance(self._whole(), _NoJson))
         names = dict[str, None]()
         for row in islice(self.rows(), _LOOKED_AT):
             names.update(dict.fromkeys(row.values) if isinstance(row, Row) else {})
@@ -45,22 +45,37 @@ class JsonFile:
                 yield BadRow(self.where, number, got)
 
     def _values(self) -> Iterator[tuple[int, Any]]:
+        if self._is_whole:
+            yield from enumerate(_members(self._whole(), self.where), 1)
+            return
         with self._text.lines() as lines:
-            if self._is_list:
-                yield from enumerate(self._list(lines), 1)
-                return
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, _parsed(line)
 
-    def _list(self, lines: Iterator[str]) -> list[Any]:
+    def _whole(self) -> Any:
         if self._location.status().size_bytes > MAX_LIST_BYTES:
-            expected = f"at most {MAX_LIST_BYTES} bytes in one list"
+            expected = f"at most {MAX_LIST_BYTES} bytes in one value"
             raise CorpusError("too large", where=self.where, expected=expected, remedy="Write one object a line.")
-        found = _parsed("".join(lines))
-        if isinstance(found, _NoJson):
-            raise CorpusError("not a list of JSON objects", where=self.where, got=found.problem)
-        return list(found)
+        return _parsed(self._text.whole())
+
+
+def _members(value: Any, where: str) -> list[Any]:
+    """The rows in one JSON value: a list's members, or COCO's annotations, each with what is said of its image."""
+    if isinstance(value, _NoJson):
+        raise CorpusError("not a list of JSON objects", where=where, got=value.problem)
+    if isinstance(value, list):
+        return value
+    images, annotations = value.get("images"), value.get("annotations")
+    if not (isinstance(images, list) and isinstance(annotations, list)):
+        expected = "a list, an object a line, or COCO's images and annotations"
+        raise CorpusError(
+            "one JSON object is no table", where=where, expected=expected, got=f"{', '.join(value)}"[:200]
+        )
+    by_id = {str(each.get("id")): each for each in images if isinstance(each, dict)}
+    return [
+        {**by_id.get(str(each.get("image_id")), {}), **each} if isinstance(each, dict) else each for each in annotations
+    ]
 
 
 @dataclass(frozen=True)

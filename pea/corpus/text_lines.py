@@ -15,6 +15,7 @@ from pea.errors import CorpusError
 from pea.storage.location import Location
 
 MAX_LINE_CHARACTERS = 16 << 20
+_START_CHARACTERS = 4096
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
@@ -43,6 +44,26 @@ class TextFile:
         """Its lines with their ends."""
         with self._bytes() as data, io.TextIOWrapper(data, self._encoding, newline="") as text:
             yield self._bounded(text)
+
+    def start(self) -> str:
+        """Its first characters."""
+        with self._decoded() as text:
+            return text.read(_START_CHARACTERS)
+
+    def whole(self) -> str:
+        """All of it."""
+        with self._decoded() as text:
+            return text.read()
+
+    @contextmanager
+    def _decoded(self) -> Iterator[TextIO]:
+        try:
+            with self._bytes() as data, io.TextIOWrapper(data, self._encoding) as text:
+                yield text
+        except UnicodeError as error:
+            raise self._undecodable(error, 0) from None
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise CorpusError("the compressed table is damaged", where=self._location, got=error) from error
 
     def _bounded(self, text: TextIO) -> Iterator[str]:
         number = 0

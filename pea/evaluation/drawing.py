@@ -6,6 +6,7 @@ and two methods that are compared start from the same noise.
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -26,6 +27,7 @@ from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
 from pea.models.teacher_parts import check_teacher
 from pea.models.trainable import LORA_FILE
+from pea.storage.location import Location
 
 Images = npt.NDArray[np.uint8]
 _GRID_COLUMNS = 16
@@ -121,7 +123,14 @@ def save_image(path: Path, image: npt.NDArray[np.uint8], description: Mapping[st
     texts = PngInfo()
     for name, text in description.items():
         texts.add_itxt(name, text.encode(errors="replace").decode())  # a command line may hold half a character
-    Image.fromarray(image).save(path, pnginfo=texts)
+    save_picture(path, Image.fromarray(image), pnginfo=texts)
+
+
+def save_picture(path: Path, image: Image.Image, **options: Any) -> None:
+    """Write a PNG; a reader, or a crash, meets the former file or this one and nothing between."""
+    data = io.BytesIO()
+    image.save(data, "PNG", **options)
+    Location.parse(path).write_bytes(data.getvalue())
 
 
 def save_grid(path: Path, images: Images) -> None:
@@ -134,7 +143,7 @@ def save_grid(path: Path, images: Images) -> None:
     for index, image in enumerate(images):
         shown = Image.fromarray(image).resize((shown_width, shown_height))
         grid.paste(shown, (index % columns * shown_width, index // columns * shown_height))
-    grid.save(path)
+    save_picture(path, grid)
 
 
 def prompt_arguments(conditioning: Conditioning, empty: Conditioning) -> dict[str, Tensor]:

@@ -107,9 +107,9 @@ class DiskFile:
             raise LocationError("refuses to delete a folder so near the root", where=self.path)
         with translated("cannot delete", self.path):
             if self.path.is_symlink() or self.path.is_file():
-                self.path.unlink(missing_ok=True)
+                self.delete()
             else:
-                remove_tree(self.path)
+                remove_tree(self.path, must=True)
 
 
 class _UnchangedFile(io.RawIOBase):

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pea.errors import DiskFullError, is_disk_full
@@ -87,23 +87,33 @@ def atomic_write(path: Path, data: bytes, *, replace: bool = True) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def remove_tree(path: Path) -> None:
-    """Delete a directory under a hidden name, so that a crash leaves no half-deleted one that looks whole."""
+def remove_tree(path: Path, *, must: bool = False) -> None:
+    """Delete a directory under a hidden name, so that a crash leaves no half-deleted one that looks whole.
+
+    ``must``: it is an error if something of it stays, and when this returns, a power cut does not bring it back.
+
+    Raises:
+        OSError: something cannot be deleted (with ``must``); the hidden rest stays.
+    """
     hidden = temporary_sibling(path)
     try:
         os.rename(path, hidden)
     except FileNotFoundError:
         return
-    shutil.rmtree(hidden, ignore_errors=True)
+    if not must:
+        shutil.rmtree(hidden, ignore_errors=True)
+        return
+    while hidden.exists():
+        with suppress(FileNotFoundError):  # somebody else clears what is hidden
+            shutil.rmtree(hidden)
+    with suppress(FileNotFoundError):
+        fsync_path(path.parent)
 
 
-def remove_temporaries(directory: Path, prefix: str) -> None:
-    """Delete what dead writers left: hidden siblings of ``prefix...``."""
-    for path in directory.glob(f".{prefix}*{TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def remove_temporaries(folder: Path) -> None:
+    """Delete the files that dead writers left, at any depth; for whoever owns the folder."""
+    for path in folder.rglob(f".*{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def share_files(folder: Path) -> None:

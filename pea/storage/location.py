@@ -224,7 +224,10 @@ class Location:
         self._stored.delete()
 
     def delete_tree(self) -> None:
-        """Delete everything at and below; on a disk under a hidden name first. Harmless where nothing is."""
+        """Delete everything at and below; on a disk under a hidden name first. Harmless where nothing is.
+
+        When it returns, a power cut brings nothing of it back.
+        """
         self._stored.delete_tree()
 
     def make_durable(self) -> None:

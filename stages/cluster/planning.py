@@ -42,6 +42,9 @@ class TarChanges:
         Raises:
             CacheError: no cache, or more than one, has a tar of a name.
         """
+        if not caches and (self.replaced or self.retired):
+            name = [*self.replaced, *self.retired][0]
+            raise CacheError("there is no cache yet", got=name, remedy="Fill it with `pea cache`.")
         return {
             corpus: TarChanges(
                 _own(self.replaced, corpus, {name: set(found.tars_by_name) for name, found in caches.items()}),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_tools.tables import human_seconds
 from pea.cache import Cache
 from pea.cache.removals import REASON as REMOVED
 from pea.cache.totals import totals
@@ -54,7 +55,7 @@ def describe(summary: Mapping[str, Any]) -> str:
     dropped = f"; dropped {num_dropped} ({reasons})" if num_dropped else ""
     return (
         f"{summary['samples']:,} samples, {summary['records']:,} records, "
-        f"{summary['bytes'] / 1e6:,.1f} MB in {summary['seconds']:.1f} s{dropped}"
+        f"{summary['bytes'] / 1e6:,.1f} MB in {human_seconds(summary['seconds'])}{dropped}"
     )
 
 

@@ -13,6 +13,7 @@ from pea.storage.durable import write_text
 from stages.command.arguments import add_config_option
 from stages.command.console import Console
 from stages.command.guard import EXIT_ERROR, EXIT_INTERRUPTED, guarded
+from stages.command.parser import CommandParser
 from stages.command.run_folder import working
 
 
@@ -57,7 +58,7 @@ def command_main(
     argv: Sequence[str] | None = None,
 ) -> int:
     """``main`` of a stage with arguments of its own: those that `add` adds, carried out by `run`."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     add(parser)
     arguments = parser.parse_args(argv)
     return guarded(lambda: run(arguments))

@@ -9,17 +9,22 @@ from rich.text import Text
 
 from pea.foreign_text import visible
 
+_WITHOUT_TERMINAL = 1000
+"""Columns of a table at most."""
+
 
 class Console(RichConsole):
     """Shows strings as they are: no markup, no emoji codes, no terminal escapes; styles are given as ``Text``.
 
     Prompts, captions, keys, paths and other people's messages would otherwise vanish, end the program (``[/]``), or
-    command the terminal. Without a terminal, lines are not wrapped.
+    command the terminal. Without a terminal, neither lines nor tables are fitted to a width that nobody has.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, "highlight": False} | options)
         self.soft_wrap = not self.is_terminal
+        if self.soft_wrap and "width" not in options:
+            self.width = _WITHOUT_TERMINAL
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed, or stands in a table, passes here."""

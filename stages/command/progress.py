@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from data_tools.tables import human_rate, human_seconds
 from stages.command.console import Console
 
 _LINE_EVERY_S = 15.0
@@ -34,11 +35,12 @@ class StageProgress:
     def update(self, done: float, total: float | None, count: int, note: str = "") -> None:
         """``done`` of ``total`` is the length of the bar; ``count`` is how many units that is."""
         elapsed = time.monotonic() - self._started
-        detail = f"{count:,} {self._unit}, {count / max(elapsed, 1e-9):,.0f}/s" + (f", {note}" if note else "")
+        rate = f", {human_rate(count, elapsed)}" if count else ""
+        detail = f"{count:,} {self._unit}{rate}" + (f", {note}" if note else "")
         self._bar.update(self._task, completed=done, total=total, detail=detail)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            left = "" if not total or not done else f", {elapsed * max(0.0, total / done - 1):.0f} s left"
+            left = "" if not total or not done else f", {human_seconds(elapsed * max(0.0, total / done - 1))} left"
             share = "" if not total else f" {min(1.0, done / total):.0%}"
             self._console.print(f"  {self._label}:{share} {detail}{left}")
 

@@ -87,7 +87,7 @@ def describe_unit(unit: Unit, fields: dict[str, str], describer: Describer, *, a
     Raises:
         CorpusError: the unit is no tar, or the tar is damaged.
     """
-    from pea.corpus.samples import Sample, read_tar
+    from pea.corpus.samples import Sample, read_tar  # with Pillow, which --help does without
 
     tar = unit.where
     if not isinstance(tar, Tar):

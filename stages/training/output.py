@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_tools.tables import human_rate, human_seconds
 from pea.config import Config
 from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.models.adapter import PEA
@@ -104,3 +105,16 @@ def _made_from(config: Config, adapter: PEA, rows: list[Row], summary: dict[str,
 | identity of the cache | `{adapter.config.cache_identity}` |
 {losses}
 """
+
+
+def describe(summary: Mapping[str, Any]) -> str:
+    """A training in one line for a person."""
+    seconds, skipped = summary["seconds"], summary["skipped_steps"]
+    return ", ".join(
+        [
+            f"{summary['steps']:,} steps in {human_seconds(seconds)}",
+            human_rate(summary["samples_per_s"], 1, "samples"),
+            *([f"{skipped:,} steps skipped"] if skipped else []),
+            f"{summary['trained_parameters']:,} trained parameters",
+        ]
+    )

@@ -63,6 +63,7 @@ def test_a_few_layers_in_int8_are_those_of_the_whole(few: tuple[Config, Cache], 
         assert (np.abs(found - expected) <= 0.51 / 127 * np.abs(expected).max(-1, keepdims=True) + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_a_cache_grows_by_draws(few: tuple[Config, Cache], tiny_sdxl: Config, tmp_path: Path) -> None:
     shorter = with_attention(tiny_sdxl, tmp_path, FEW, draws_per_sample=2)
     collect(shorter)

@@ -23,11 +23,7 @@ TARS = [f"tar{number}" for number in range(6)]
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
     """Six shards of two buckets."""
-    cache = Cache.create_or_resume(tmp_path, identity(TARS))
-    maker = CacheMaker(tmp_path, buckets=("24x32", "32x24"))
-    for plan in cache.plan():
-        maker.write(cache, plan)
-    return Cache.open(tmp_path)
+    return CacheMaker(tmp_path / "cache", buckets=("24x32", "32x24")).fill(identity(TARS))
 
 
 def keep_open(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench_bucket
     python -m tests.benchmarks.bench_bucket --full        (the sizes of docs/results)
+    python -m tests.benchmarks.bench_bucket --workers 0   (opening and copies, without much waiting)
 
 Records and batches are those of ``bench_storage``, an epoch per measurement, opening included. MDS and LitData, where
 they are installed, read the same records from the same bucket, into an empty local folder at each measurement, as
@@ -26,12 +27,15 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.store import S3Store
 
+from pea.cache import reader
 from pea.storage import Location
+from pea.storage.local_copies import LocalCopies
 from tests.benchmarks import harness
 from tests.benchmarks.bench_storage import PeaCache, consume, make_records, stores
 from tests.benchmarks.stores_base import Store
@@ -42,6 +46,8 @@ _BATCH = 32
 _ABREAST = 32
 _LATENCIES_MS = (0, 20)
 _ROOT = Path(__file__).resolve().parents[2]
+_IN_TURN = "pea cache, its shards opened one after another"
+_COPIED = "pea cache, a later epoch from its copies"
 _REMOTE = ("MDS (mosaicml-streaming)", "LitData")
 
 
@@ -130,7 +136,9 @@ def others(folder: Path, location: Location, records: Any) -> Iterator[tuple[Sto
             yield store, str(place)
 
 
-def measure(size_bytes: int, count: int, rounds: int, folder: Path) -> tuple[dict[str, dict[str, list[float]]], float]:
+def measure(
+    size_bytes: int, count: int, rounds: int, folder: Path, worker_numbers: Sequence[int]
+) -> tuple[dict[str, dict[str, list[float]]], float]:
     """Latency and workers -> store -> records a second, round by round; and megabytes that the cache's reader gets."""
     records = make_records(size_bytes, count)
     found: dict[str, dict[str, list[float]]] = {}
@@ -141,11 +149,21 @@ def measure(size_bytes: int, count: int, rounds: int, folder: Path) -> tuple[dic
         location = Location.parse(f"s3://{bucket}")
         cache = PeaCache(location)  # type: ignore[arg-type]
         cache.write(records)
+        copied = PeaCache(location)  # type: ignore[arg-type]
+        copied.copies = LocalCopies(work=folder)
         rivals = list(others(folder, location, records))
 
         def read(endpoint: str, workers: int) -> None:
             os.environ["AWS_ENDPOINT_URL"] = endpoint
             consume(cache.batches(_BATCH, workers), count)
+
+        def read_in_turn(endpoint: str, workers: int) -> None:
+            with patch.object(reader, "_SHARDS", 1):
+                read(endpoint, workers)
+
+        def read_copies(endpoint: str, workers: int) -> None:
+            os.environ["AWS_ENDPOINT_URL"] = endpoint
+            consume(copied.batches(_BATCH, workers), count)
 
         def read_rival(endpoint: str, workers: int, store: Store, url: str) -> None:
             os.environ["AWS_ENDPOINT_URL"] = os.environ["S3_ENDPOINT_URL"] = endpoint
@@ -157,10 +175,13 @@ def measure(size_bytes: int, count: int, rounds: int, folder: Path) -> tuple[dic
         for latency_ms in _LATENCIES_MS:
             endpoint = stack.enter_context(delayed(server.url, latency_ms))
             num_bytes = fetch_all(endpoint, bucket, gets)
-            for workers in (0, 1, 2):
+            read_copies(endpoint, 0)
+            for workers in worker_numbers:
                 cases: dict[str, Callable[[], object]] = {
                     "ceiling": partial(fetch_all, endpoint, bucket, gets),
                     cache.name: partial(read, endpoint, workers),
+                    _IN_TURN: partial(read_in_turn, endpoint, workers),
+                    _COPIED: partial(read_copies, endpoint, workers),
                 }
                 for store, url in rivals:
                     cases[store.name] = partial(read_rival, endpoint, workers, store, url)
@@ -175,13 +196,14 @@ def main(argv: list[str] | None = None) -> int:
     """Measure both sizes and publish."""
     load = harness.load()
     parser = harness.parser(__doc__, "bucket")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="of the reader (default: 0 1 2)")
     arguments = parser.parse_args(argv)
     counts = {60_000: 1024, 2_000_000: 64} if arguments.full else {60_000: 256, 2_000_000: 32}
     result: dict[str, Any] = {}
     text = ""
     for size_bytes, count in counts.items():
         with tempfile.TemporaryDirectory(prefix="pea-bench-") as folder:
-            found, megabytes = measure(size_bytes, count, arguments.rounds, Path(folder))
+            found, megabytes = measure(size_bytes, count, arguments.rounds, Path(folder), arguments.workers)
         result[str(size_bytes)] = {"records": count, "megabytes_fetched": megabytes, "records_per_s": found}
         text += (
             f"\nRecords of {size_bytes // 1000} KB ({count} of them, {megabytes:.1f} MB fetched by the cache's reader),"

@@ -32,8 +32,9 @@ import torch
 
 from pea.cache import Cache, cache_identity
 from pea.collect.collector import Collector, Finished, Task
+from pea.collect.decoded import Decoded
 from pea.collect.overlap import map_in_threads
-from pea.collect.teacher_rows import Decoded, FrozenModels
+from pea.collect.teacher_rows import FrozenModels
 from pea.config import Config, load_config
 from pea.corpus.images import bucket_name
 from pea.corpus.samples import expand_tars

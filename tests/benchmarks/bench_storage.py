@@ -33,6 +33,7 @@ from pea.batches.rows import CacheRows, stack
 from pea.cache import ArraySpec, Cache, ShardSchema, ShardWriter, base_arrays
 from pea.sketch.sketch import from_numpy
 from pea.storage.durable import fsync_tree
+from pea.storage.local_copies import LocalCopies
 from tests.benchmarks import harness
 from tests.benchmarks.stores import OTHERS
 from tests.benchmarks.stores_base import Batches, Records, Store
@@ -67,8 +68,11 @@ class PeaCache(Store):
                     writer.append("b", keys=keys, captions=captions, samples=rows["sample"], records=rows["record"])
                 writer.finish()
 
+    copies: LocalCopies | None = None
+    """Where rows of a bucket are kept."""
+
     def batches(self, batch_size: int, workers: int) -> Batches:
-        cache = Cache.open(self.folder / "cache")
+        cache = Cache.open(self.folder / "cache", copies=self.copies)
         rows = open_rows(cache, _BLOCKS, (), 0, 512 << 20)["b"]
         fetch = partial(self._batch, rows, batch_size)
         return prefetch(fetch, range(-(-len(rows) // batch_size)), workers)  # type: ignore[arg-type, return-value]

@@ -21,6 +21,7 @@ from pea.cache.completion import FileEntry, read_record, record_to_bytes
 from pea.cache.removals import removal_name
 from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, PeaError
+from pea.storage import Location
 from pea.storage.digests import sha256_file
 from tests.cache_helpers import CacheMaker, content, identity, store_of
 
@@ -30,7 +31,7 @@ def filled(make_cache: CacheMaker) -> Cache:
     return make_cache.fill(identity(["a", "b"]))
 
 
-def damage(path: Path, chance: random.Random) -> str:
+def damage(path: Location, chance: random.Random) -> str:
     """Change one file in one of four ways; returns the way. A way that would change nothing is drawn again."""
     data = path.read_bytes()
     ways = ("byte", "truncate", "delete", *(("zero",) if any(data) else ()))
@@ -41,7 +42,7 @@ def damage(path: Path, chance: random.Random) -> str:
     elif way == "truncate":
         path.write_bytes(data[: chance.randrange(len(data))])
     elif way == "delete":
-        path.unlink()
+        path.delete()
     else:
         zeroed = data
         while zeroed == data:
@@ -56,7 +57,7 @@ def corrupt_many(cache: Cache, count: int) -> None:
     """Corrupt one file at a time: whatever is read before the audit is right or an error, and the audit finds it."""
     expected = content(cache)
     chance = random.Random(7)
-    files = sorted(path for path in Path(cache.directory).rglob("*") if path.is_file())
+    files = list(cache.directory.list(recursive=True))
     for _ in range(count):
         path = chance.choice(files)
         before = path.read_bytes()
@@ -80,6 +81,13 @@ def test_a_healthy_cache_has_no_problems(filled: Cache) -> None:
     assert (found.num_parts, found.num_samples) == (2, 8)
     files = [path for tar in "ab" for path in store_of(filled, tar).rglob("*") if path.is_file()]
     assert (found.num_files, found.num_bytes) == (len(files), sum(path.stat().st_size for path in files))
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(25, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.by_hand)]
+)
+def test_random_corruptions_in_a_bucket_are_found_and_never_read(bucket: Location, count: int) -> None:
+    corrupt_many(CacheMaker(bucket / "cache").fill(identity(["a"])), count)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

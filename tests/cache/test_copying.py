@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from pea.cache.audit import audit
 from pea.cache.completion import FileEntry, read_record
 from pea.cache.copying import CopiedCache, copy_cache
 from pea.cache.takedown import remove_samples
-from pea.errors import CacheError, IdentityError, LeaseHeldError, ShardDamagedError, ShardUnfinishedError
+from pea.errors import CacheError, IdentityError, LeaseHeldError, ShardDamagedError, ShardUnfinishedError, StorageError
 from pea.storage import Location
+from pea.storage.durable import temporary_sibling
 from pea.storage.leases import take
 from stages.cli import main
 from tests.cache_helpers import CacheMaker, content, identity, store_of
@@ -30,6 +32,7 @@ def copied(cache: Cache, to: Location | Path, **chosen: tuple[str, ...]) -> Copi
     return copy_cache(cache.directory, Location.parse(to), **chosen)
 
 
+@pytest.mark.slow
 def test_there_and_back_again(source: Cache, bucket: Location, tmp_path: Path) -> None:
     grown = CacheMaker(Path(source.directory)).fill(identity(["a", "b"], draws=4, blocks=BLOCKS), extend=True)
     places: list[Location] = [bucket / "one", bucket / "two", Location.parse(tmp_path / "back")]
@@ -89,7 +92,9 @@ def test_a_half_written_file_in_the_copy_is_replaced(source: Cache, tmp_path: Pa
     place = tmp_path / "copy/shards/a" / store / name
     place.parent.mkdir(parents=True)
     place.write_bytes(bytes((store_of(source) / name).stat().st_size))
+    temporary_sibling(place).write_bytes(b"half")
     copied(source, tmp_path / "copy")
+    assert {path.name for path in place.parent.iterdir()} == {place.name}
     assert audit(tmp_path / "copy").problems == []
 
 
@@ -105,6 +110,25 @@ def test_what_was_taken_down_goes_from_the_copy_too(source: Cache, tmp_path: Pat
         assert not [
             path for path in (tmp_path / name).rglob("*") if path.is_file() and b"a-24x32-0" in path.read_bytes()
         ]
+
+
+def test_what_could_not_be_deleted_goes_when_it_is_copied_again(
+    source: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of the first copy holds the key of a sample that was taken down since."""
+    copied(source, tmp_path / "copy")
+    remove_samples(source, "a", ["a-24x32-1"])
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", _refused)
+        with pytest.raises(StorageError, match="cannot delete"):
+            copied(source, tmp_path / "copy")
+    assert any(b"a-24x32-1" in path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file())
+    assert copied(source, tmp_path / "copy").num_kept == 2
+    assert not any(b"a-24x32-1" in path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file())
+
+
+def _refused(path: Path, **_: object) -> None:
+    raise OSError(5, "Input/output error", str(path))
 
 
 def test_what_was_taken_down_in_the_copy_alone_does_not_come_back(source: Cache, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block"
         [{"tars": ("a", "b")}],
         [{"draws": 5}],
         [{"blocks": ("down_blocks.0", "mid_block")}],
-        [LARGE],
+        pytest.param([LARGE], marks=pytest.mark.slow),
         [{"draws": 3}, {"blocks": ("down_blocks.0", "mid_block")}, {"draws": 4}, {"tars": ("a", "b")}],
     ],
 )

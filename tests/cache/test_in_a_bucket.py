@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import boto3
 import pytest
 
 from pea.cache import Cache
@@ -18,6 +19,7 @@ from pea.errors import ShardDamagedError
 from pea.storage.location import Location
 from stages.cli import main
 from tests.cache_helpers import CacheMaker, content, identity
+from tests.object_server import ObjectServer
 
 Capture = pytest.CaptureFixture[str]
 SLOW = pytest.mark.slow
@@ -76,6 +78,21 @@ def test_a_takedown_leaves_nothing_of_the_sample(remote: CacheMaker) -> None:
     assert remove_samples(cache, "a", ["a-24x32-1"]) == ["a-24x32-1"]
     assert Cache.open(cache.directory).num_samples == 3 and audit(cache.directory).problems == []
     assert not [each for each in cache.directory.list(recursive=True) if b"a-24x32-1" in each.read_bytes()]
+
+
+def test_an_upload_that_a_dead_writer_left_open_is_nothing(
+    bucket: Location, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    maker = CacheMaker(bucket / "cache")  # type: ignore[arg-type]
+    cache = Cache.create_or_resume(maker.directory, identity(["a"]))
+    client = boto3.client("s3", endpoint_url=object_server.url, region_name="us-east-1")
+    place = {"Bucket": bucket.bucket, "Key": f"{(cache.shard_dir('a') / 'p000-0123456789ab.zarr/24x32/x').key}"}
+    upload = client.create_multipart_upload(**place)
+    client.upload_part(**place, PartNumber=1, UploadId=upload["UploadId"], Body=b"x" * (5 << 20))
+    whole = maker.fill(identity(["a"]))
+    assert content(whole) == content(CacheMaker(tmp_path / "here").fill(identity(["a"])))
+    assert names(whole, "a") == {"p000.json", store(whole).name} and audit(whole.directory).problems == []
+    assert len(client.list_multipart_uploads(Bucket=bucket.bucket)["Uploads"]) == 1, "a lifecycle rule clears it"
 
 
 def test_the_inspector(remote: CacheMaker, capsys: Capture) -> None:

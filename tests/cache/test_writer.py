@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from pea.cache import ArraySpec, Cache, ShardWriter
 from pea.cache.array_writer import ArrayWriter
 from pea.cache.audit import audit, repair
 from pea.cache.removals import add_removed
+from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, LeaseLostError
 from pea.storage import leases
+from pea.storage.durable import temporary_sibling
 from tests.cache_helpers import CacheMaker, content, identity, store_of
 
 
@@ -73,6 +76,7 @@ def test_a_living_writer_is_left_alone(make_cache: CacheMaker, cache: Cache) -> 
     assert audit(cache.directory).problems == []
 
 
+@pytest.mark.slow
 def test_what_a_dead_writer_left_is_garbage_that_repair_and_the_next_run_clear(
     make_cache: CacheMaker, cache: Cache
 ) -> None:
@@ -92,6 +96,26 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert [each.kind for each in audit(cache.directory).problems].count("garbage") == 2
         clear()
         assert names(cache) == []
+
+
+def test_temporary_files_of_dead_writers_go(make_cache: CacheMaker, cache: Cache) -> None:
+    """Single files have no lease: their age tells."""
+    make_cache.fill(cache.identity)
+    for work in (
+        lambda: make_cache.fill(cache.identity),
+        lambda: repair(cache, audit(cache.directory)),
+        lambda: remove_samples(cache, "a", ["a-24x32-1"]),
+    ):
+        left = [temporary_sibling(Path(cache.directory / name)) for name in ("manifest.1.json", "removed/x.json") * 2]
+        left[0].parent.joinpath("removed").mkdir(exist_ok=True)
+        for path in left:
+            path.write_text("half of a f")
+        for path in left[:2]:
+            os.utime(path, (time.time() - 3600,) * 2)
+        work()
+        assert [path.exists() for path in left] == [False, False, True, True]
+        for path in left[2:]:
+            path.unlink()
 
 
 def test_a_writer_that_lost_its_lease_publishes_nothing(
@@ -206,6 +230,7 @@ def test_an_aborted_writer_leaves_nothing(make_cache: CacheMaker, cache: Cache) 
     assert len(cache.plan()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["append", "durable", "record", "done"])
 def test_a_killed_writer_is_made_good(make_cache: CacheMaker, moment: str) -> None:
     """Killed anywhere, the shard is either finished or rebuilt to the same rows."""
@@ -232,6 +257,7 @@ CacheMaker(Path({str(make_cache.directory)!r})).fill(identity(["a"]))
     assert audit(cache.directory).problems == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_in_one_line_and_healed(make_cache: CacheMaker) -> None:
     """With a real limit of the system: files above 3,000 bytes cannot be written."""
     code = f"""

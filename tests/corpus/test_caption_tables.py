@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -59,6 +60,7 @@ def test_the_last_folder_counts_and_kinds_can_be_mixed(tmp_path: Path) -> None:
     tables = CaptionTables([first, second])
     assert tables.of_tar("t") == {"k": {"de": "zwei", "fr": "un"}, "l": {"it": "due"}}
     assert tables.texts("t", "it", ["l", "k", "m"], ["", "alt", "neu"]) == ["due", "alt", "neu"]
+    assert pickle.loads(pickle.dumps(tables)).of_tar("t") == tables.of_tar("t")
     assert tables.digest() != CaptionTables([first]).digest() != CaptionTables([first], without=["de"]).digest()
 
 

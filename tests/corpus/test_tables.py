@@ -58,9 +58,27 @@ def test_quotes_that_are_no_quoting(tmp_path: Path) -> None:
     assert found == [('"Hello" she said', "http://a"), ('"so"', "http://b"), ('5" nails', "http://c")]
 
 
+def test_a_list_of_texts_without_a_name(tmp_path: Path) -> None:
+    path = _write(tmp_path / "prompts.txt", 'a cat, a dog\na cat\n"so", he said; "well"\n')
+    table = open_table(path, names=["text"])
+    assert _values(table, "text") == [("a cat, a dog",), ("a cat",), ('"so", he said; "well"',)]
+    two = open_table(_write(tmp_path / "two.txt", "a, b\tc\nd\te, f\n"), names=["en", "de"])
+    assert _values(two, "en", "de") == [("a, b", "c"), ("d", "e, f")]
+
+
 def test_a_table_without_names(tmp_path: Path) -> None:
     path = _write(tmp_path / "pairs.txt", "a cat\teine Katze\na dog\tein Hund\n")
     assert _values(open_table(path, names=["en", "de"]), "en", "de") == [("a cat", "eine Katze"), ("a dog", "ein Hund")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.tsv"])
+def test_in_a_table_of_one_column_a_comma_is_a_comma(tmp_path: Path, name: str) -> None:
+    for text, found in (("a cat, a dog; b", "a cat, a dog; b"), ('"a ""b"", c"', 'a "b", c'), ("a\tb|c", "a\tb|c")):
+        table = open_table(_write(tmp_path / name, f"text\nplain\n{text}\n"))
+        assert table.columns == ("text",)
+        assert _values(table, "text") == [("plain",), (found,)]
+    unquoted = _write(tmp_path / name, 'text\n"so" she said\n"well", he said\n')
+    assert _values(open_table(unquoted), "text") == [('"so" she said',), ('"well", he said',)]
 
 
 def test_one_column_and_an_unnamed_index(tmp_path: Path) -> None:
@@ -142,6 +160,28 @@ def test_json_lines(tmp_path: Path) -> None:
             ("b", None, None),
         ]
         assert [each.number for each in bad] == [4, 5]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_captions_as_coco_has_them(tmp_path: Path, indent: int | None) -> None:
+    document = {
+        "info": {"year": 2017},
+        "images": [{"id": 7, "file_name": "7.jpg"}, {"id": 8, "file_name": "8.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 8, "caption": "eins"},
+            {"id": 2, "image_id": 7, "caption": "zwei"},
+            {"id": 3, "image_id": 9, "caption": "drei"},
+        ],
+    }
+    table = open_table(_write(tmp_path / "captions_val2017.json", json.dumps(document, indent=indent)))
+    assert _values(table, "file_name", "caption") == [("8.jpg", "eins"), ("7.jpg", "zwei"), (None, "drei")]
+
+
+def test_a_json_that_is_lines_after_all_and_one_that_is_no_table(tmp_path: Path) -> None:
+    lines = _write(tmp_path / "a.json", '{"file": "a"}\n{"file": "b"}\n')
+    assert _values(open_table(lines), "file") == [("a",), ("b",)]
+    with pytest.raises(CorpusError, match=r"one JSON object is no table; .* got a, b"):
+        open_table(_write(tmp_path / "b.json", '{"a": 1,\n"b": 2}'))
 
 
 def test_one_json_list(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from pea.config import load_config
 from stages import cli, generate, sweep
+from stages.command.parser import CommandParser
 from tests.docs.pages import FOLDERS, PAGES, ROOT, blocks, code_spans, name, prose
 
 LANGUAGES = {"sh", "yaml", "json", "python", "text"}
@@ -60,6 +61,7 @@ def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namesp
 
     with monkeypatch.context() as patch, pytest.raises(_Parsed) as stopped:
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        patch.setattr(CommandParser, "parse_args", stop)
         importlib.import_module(module).main(words[words.index(module) + 1 :])
     return stopped.value.arguments
 

@@ -20,7 +20,7 @@ def pages() -> dict[str, str]:
     return reference.pages()
 
 
-@pytest.mark.parametrize("file", ["settings.md", "commands.md", "drop_reasons.md"])
+@pytest.mark.parametrize("file", ["settings.md", "commands.md", "drop_reasons.md", "config.schema.json"])
 def test_committed_pages_are_current(file: str, pages: dict[str, str]) -> None:
     committed = (ROOT / reference.FOLDER / file).read_text("utf-8")
     assert committed == pages[file], f"docs/reference/{file} is not what its sources say: run `make reference`"

@@ -22,8 +22,8 @@ from tests.faults.walk import forked_walk
 
 CACHE, TRAINING = "tests.faults.cache_scenarios", "tests.faults.training_scenarios"
 SCENARIOS = {
-    **{name: f"{CACHE}:{name}" for name in ("FILL", "EXTEND", "REPAIR", "REMOVE")},
-    **{name: f"{TRAINING}:{name}" for name in ("OUTPUT", "TRAINING")},
+    **{name: f"{CACHE}:{name}" for name in ("FILL", "EXTEND", "REPAIR", "REMOVE", "COPY")},
+    **{name: f"{TRAINING}:{name}" for name in ("OUTPUT", "TRAINING", "EVAL")},
 }
 _SECONDS_BETWEEN_LINES = 30.0
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pea.cache import Cache, Identity, base_arrays
 from pea.cache.audit import audit, repair
+from pea.cache.copying import copy_cache
 from pea.cache.takedown import remove_samples
 from pea.errors import PeaError
 from pea.storage import Location, RetryPolicy, configure
@@ -50,8 +51,12 @@ def _fill(folder: Any, wanted: Identity = _WHOLE, *, extend: bool = False) -> in
 
 
 def _result(folder: Any) -> dict[str, Any]:
+    return _result_of(Location.parse(_maker(folder).directory))
+
+
+def _result_of(place: Location) -> dict[str, Any]:
     """Digests of all rows, what was dropped, and whether the audit is content."""
-    cache = Cache.open(_maker(folder).directory)
+    cache = Cache.open(place)
     rows = {name: _digest(value) for name, value in content(cache).items()}
     dropped = [[shard.tar, *map(str, entry)] for shard in cache.shards for entry in shard.record.dropped]
     return {**rows, "dropped": dropped, "problems": _problems(cache)}
@@ -72,10 +77,14 @@ def _allowed(folder: Any) -> Location:
 
 
 def _between(folder: Any) -> None:
+    _is_allowed(folder, Location.parse(_maker(folder).directory))
+
+
+def _is_allowed(folder: Any, place: Location) -> None:
     """A reader who does not wait for the whole gets an error of ours, or rows that are right."""
     allowed = json.loads(_allowed(folder).read_text())
     try:
-        found = content(Cache.open(_maker(folder).directory, partial=True))
+        found = content(Cache.open(place, partial=True))
     except PeaError:
         return
     wrong = [name for name, value in found.items() if _digest(value) not in allowed.get(name, [])]
@@ -83,12 +92,13 @@ def _between(folder: Any) -> None:
 
 
 def _note_allowed(folder: Any, *caches: Cache) -> None:
-    """Note the rows that a reader may be shown at any time."""
-    allowed: dict[str, list[str]] = {}
+    """Note the rows that a reader may be shown at any time, beside those that were noted before."""
+    place = _allowed(folder)
+    allowed: dict[str, list[str]] = json.loads(place.read_text()) if place.exists() else {}
     for cache in caches:
         for name, value in content(cache).items():
             allowed.setdefault(name, []).append(_digest(value))
-    _allowed(folder).write_text(json.dumps(allowed))
+    place.write_text(json.dumps(allowed))
 
 
 @contextmanager
@@ -142,14 +152,54 @@ def _remove(folder: Any) -> int:
 
 
 def _leftovers(folder: Any) -> list[str]:
-    """Files that hold the removed sample's image or caption."""
+    return _found_in(Location.parse(folder) / "cache")
+
+
+def _found_in(cache: Location) -> list[str]:
+    """Files of a cache that hold the removed sample's image, caption or key."""
     (spec,) = (spec for spec in base_arrays(LATENT, "float32", "float16") if spec.name == "latents_mean")
-    sought = {"image": value_rows(spec, [f"a/{_REMOVED}"]).tobytes(), "caption": f"caption {_REMOVED}".encode()}
-    contents = {name: place.read_bytes() for name, place in _files(folder).items()}
+    sought = {"image": value_rows(spec, [f"a/{_REMOVED}"]).tobytes(), "key or caption": _REMOVED.encode()}
+    contents = {entry.name: (cache / entry.name).read_bytes() for entry in cache.entries(recursive=True)}
     return [f"{what} in {name}" for name, data in contents.items() for what, part in sought.items() if part in data]
+
+
+def _copied_to(folder: Any) -> Location:
+    return Location.parse(folder) / "copy"
+
+
+def _prepare_copy(folder: Any) -> None:
+    """A copy of a cache that has grown since, and of which a sample was taken down."""
+    small = _maker(folder).fill(_SMALL)
+    copy_cache(small.directory, _copied_to(folder))
+    large = _maker(folder).fill(_LARGE, extend=True)
+    _note_allowed(folder, small, large)
+    remove_samples(large, "a", [_REMOVED])
+    _note_allowed(folder, Cache.open(large.directory))
+
+
+def _copy(folder: Any) -> int:
+    """As ``pea inspect copy``."""
+    source, copy = _maker(folder).directory, _copied_to(folder)
+    return _patiently(lambda: 0 * copy_cache(Location.parse(source), copy).num_parts)
+
+
+def _copy_result(folder: Any) -> dict[str, Any]:
+    """Of the source and of the copy."""
+    places = {"source": Location.parse(folder) / "cache", "copy": _copied_to(folder)}
+    return {f"{name}/{key}": value for name, place in places.items() for key, value in _result_of(place).items()}
+
+
+def _between_copies(folder: Any) -> None:
+    _between(folder)
+    _is_allowed(folder, _copied_to(folder))
+
+
+def _copy_leftovers(folder: Any) -> list[str]:
+    return _found_in(_copied_to(folder))
 
 
 FILL = Scenario(_fill, _result, _prepare_fill, _between)
 EXTEND = Scenario(lambda folder: _fill(folder, _LARGE, extend=True), _result, _prepare_extend, _between)
 REPAIR = Scenario(_repair, _result, _prepare_repair, _between)
+COPY = Scenario(_copy, _copy_result, _prepare_copy, _between_copies, _copy_leftovers)
 REMOVE = Scenario(_remove, _result, _prepare_remove, _between, _leftovers)

@@ -6,6 +6,8 @@ The whole walks take minutes to hours: ``pytest -m by_hand tests/faults``, or on
 
 from __future__ import annotations
 
+import random
+import re
 from typing import get_args
 
 import pytest
@@ -19,23 +21,31 @@ from tests.faults.walk import forked_walk
 pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SECONDS, SAMPLE, FEWEST, FEWEST_IN_A_BUCKET = 25.0, 120, 10, 2
-QUICK = [name for name in SCENARIOS if name != "TRAINING"]
-LEFTOVER = "leftover"
-"""What a killed takedown leaves is asked for by itself."""
+SECONDS, SAMPLE, FEWEST, FEWEST_IN_A_BUCKET = 20.0, 120, 5, 2
+"""All walks of this file together take less than five minutes."""
+SAMPLED = [name for name in SCENARIOS if name != "TRAINING"]
+"""A step of the other takes many seconds: it is walked by hand."""
+ALLOWED = re.compile(r"(.+/)?\.[^/]+\.(json|jsonl|html|png|md|safetensors)\.tmp-\*")
+"""What may lie about when the same command was run again: single files that a dead process was writing, under names
+that nobody reads. They hold nothing that was taken down (scenarios look for it), and in a cache they go when they are
+ten minutes old."""
 
 
 def assert_held(report: Report) -> None:
-    assert [finding for finding in report.findings if finding.what != LEFTOVER] == [], str(report)
+    """Nothing was found, and nothing lies about but what is allowed."""
+    assert report.findings == [], str(report)
+    assert [name for name in report.litter if not ALLOWED.fullmatch(name)] == [], str(report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", SAMPLED)
 def test_a_sample_of_all_faults(name: str) -> None:
     """As many as there is time for, in an order by the seed, of all kinds and at all operations."""
     with forked_walk(SCENARIOS[name]) as walk:
         report = walk.run(walk.faults(*KINDS, sample=SAMPLE, seed=7), seconds=SECONDS)
-    assert report.num_steps >= FEWEST and report.num_unreached <= report.num_steps // 4, str(report)
+    assert report.num_steps >= (FEWEST if name != "EVAL" else 1) and report.num_unreached <= report.num_steps // 4, str(
+        report
+    )
     assert_held(report)
 
 
@@ -43,12 +53,14 @@ def test_a_sample_of_all_faults(name: str) -> None:
 def test_a_killed_takedown_leaves_nothing_of_what_was_removed() -> None:
     """Once the same command has said that it is done."""
     with forked_walk(SCENARIOS["REMOVE"]) as walk:
-        report = walk.run([Fault("kill", number) for number in range(1, len(walk.operations) + 1, 4)])
-    assert report.of(LEFTOVER) == [], str(report)
+        numbers = list(range(1, len(walk.operations) + 1, 4))
+        random.Random(7).shuffle(numbers)
+        report = walk.run([Fault("kill", number) for number in numbers], seconds=2 * SECONDS)
+    assert_held(report)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["FILL", "EXTEND", "REPAIR", "REMOVE"])
+@pytest.mark.parametrize("name", ["FILL", "EXTEND", "REPAIR", "REMOVE", "COPY"])
 def test_a_sample_of_all_faults_of_requests(name: str) -> None:
     """The same in a bucket; what passes is outlasted."""
     pytest.importorskip("moto", reason="takes an S3 server on the loopback (moto)")

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from pea.config import Config
+from pea.config import Config, EvaluateConfig
 from pea.errors import PeaError
 from pea.models.adapter import PEA
 from pea.training.saved_state import TrainState, TrainStates
 from pea.training.train_log import TrainLog
+from stages import evaluate
 from stages.command.guard import guarded
 from stages.train_adapter import run
 from stages.training.output import publish
@@ -159,7 +161,43 @@ def _run_result(folder: Path) -> dict[str, Any]:
     return {"weights": digest.hexdigest(), "losses": losses}
 
 
+def _prepare_eval(folder: Path) -> None:
+    """A trained adapter, and an evaluation of it with other settings."""
+    _prepare_setup(folder)
+    assert _run(folder) == 0
+    lines = [{"id": f"p{number}", "captions": {"en": "a cat", "zh": "一只猫"}, "attributes": {}} for number in range(2)]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert _eval(folder, steps=1) == 0
+
+
+def _eval(folder: Path, steps: int = 2) -> int:
+    settings = EvaluateConfig(
+        prompts={"general": folder / "prompts.jsonl"},
+        rows=("teacher", "adapter"),
+        num_inference_steps=steps,
+        device="cpu",
+    )
+    config = _setup(folder).model_copy(update={"evaluate": settings})
+    return guarded(lambda: 0 * len(evaluate.run(config, _QUIET)))
+
+
+def _eval_result(folder: Path) -> dict[str, Any]:
+    metrics = json.loads((folder / "run/metrics.json").read_text("utf-8"))
+    pictures = sorted((folder / "run/evaluate").rglob("*.png"))
+    digests = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in pictures}
+    return digests | {"metrics": {name: value for name, value in metrics.items() if not name.startswith("seconds.")}}
+
+
+def _pictures_are_whole(folder: Path) -> None:
+    json.loads((folder / "run/metrics.json").read_text("utf-8"))
+    for path in (folder / "run/evaluate").rglob("*.png"):
+        with Image.open(path) as picture:
+            picture.load()
+
+
 OUTPUT = Scenario(_train, _result, _prepare, _between)
 """The files of a training, without its arithmetic: a step takes a tenth of a second."""
 TRAINING = Scenario(_run, _run_result, _prepare_setup)
 """A whole training of a tiny model: a step takes seconds."""
+EVAL = Scenario(_eval, _eval_result, _prepare_eval, _pictures_are_whole)
+"""An evaluation with a tiny model, over one with other settings: a step takes seconds."""

@@ -30,13 +30,18 @@ from tests.tiny_setup import write_tar
 from tests.train_runs import variant
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def _local_ray() -> Iterator[None]:
     """One Ray for the module: the stage joins it and leaves it running."""
     folder = start_local(num_cpus=2)
     yield
     ray.shutdown()
     session_folder.clear(folder)
+
+
+def on_ray(test: Any) -> Any:
+    """A slow test, with that Ray."""
+    return pytest.mark.slow(pytest.mark.usefixtures("_local_ray")(test))
 
 
 def run(config: Config, **options: Any) -> tuple[dict[str, Any], str]:
@@ -59,7 +64,7 @@ def with_workers(config: Config, **options: Any) -> Config:
     return config.model_copy(update={"cache": config.cache.model_copy(update={"run": run_config})})
 
 
-@pytest.mark.slow
+@on_ray
 def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run: Config, tiny_sdxl: Config) -> None:
     run(with_workers(with_cache(fresh_run, draws_per_sample=1), num_actors=2))
     with pytest.raises(IdentityError, match=r"draws_per_sample.*--extend"):
@@ -76,6 +81,7 @@ def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run
     assert "all 4 shards are finished already" in shown
 
 
+@on_ray
 def test_bad_input_is_named_and_the_next_run_completes(fresh_run: Config, tmp_path: Path) -> None:
     path = tmp_path / "some.tar"
     write_tar(path, range(9), ("en", "zh"))
@@ -107,7 +113,7 @@ def test_a_corpus_without_samples_is_refused_before_anything_is_spent(fresh_run:
     assert not config.cache_dir("parallel").exists()
 
 
-@pytest.mark.slow
+@on_ray
 def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config, tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_tar(tmp_path / f"{name}.tar", range(3), ("en", "zh"))
@@ -139,7 +145,7 @@ def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config,
         run(config, changes=TarChanges(replaced=("one",)))
 
 
-@pytest.mark.slow
+@on_ray
 def test_texts_alone_from_a_table_to_an_adapter(fresh_run: Config, tmp_path: Path) -> None:
     config = of_texts(fresh_run, tmp_path)
     summaries, shown = run(config)
@@ -181,7 +187,7 @@ def test_every_broken_tar_of_every_corpus_is_named_in_one_run(fresh_run: Config,
     assert all(f"{name}: no such tar" in str(info.value) for name in (*missing, "no3.tar"))
 
 
-@pytest.mark.slow
+@on_ray
 def test_a_cluster_with_too_little_room(fresh_run: Config, tiny_sdxl: Config) -> None:
     with pytest.raises(DeviceError, match=r"num_gpus_per_actor: no node .* a node with 64 GPUs and 1 CPU; got"):
         run(with_workers(fresh_run, num_gpus_per_actor=64.0))
@@ -198,7 +204,7 @@ def test_missing_checkpoint_folder(fresh_run: Config, tmp_path: Path) -> None:
     assert not fresh_run.cache_dir("parallel").exists()
 
 
-@pytest.mark.slow
+@on_ray
 def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
     fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

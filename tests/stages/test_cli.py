@@ -5,22 +5,25 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
+from pea import __version__
 from pea.config import load_config
 from pea.errors import CacheError, PeaError
-from stages import cli
+from stages import cache_teacher, cli, completion
 from stages.cli import COMMANDS, main
 from stages.command import common
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/demo.yaml"
-HEAVY = {"torch", "ray", "diffusers", "transformers", "accelerate", "matplotlib", "numpy", "zarr", "tensorstore", "PIL"}
+HEAVY = {"torch", "ray", "diffusers", "transformers", "accelerate", "matplotlib", "zarr", "tensorstore"}
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +56,7 @@ def test_help_of_pea_lists_every_command(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert all(f"    {name} " in shown for name in COMMANDS)
+    assert re.findall(r"^    (\w+)(?: |$)", shown, re.MULTILINE) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if not command.own_arguments] + ["cache"])
@@ -84,7 +87,10 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
     assert error.count("\n") == 1
 
 
-_WITHOUT_CONFIG = ("init", "run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data")
+_WITHOUT_CONFIG = (
+    *("init", "run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data"),
+    *("schema", "completion"),
+)
 """Commands that take none, or need more words beside it."""
 
 
@@ -103,6 +109,71 @@ def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> N
     files = [Path("a.yaml"), Path("b.yaml")]
     arguments = cli.parse([*words, *(word for file in files for word in ("--config", str(file)))])
     assert arguments.config == files
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"pea-cache {__version__}\n"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == __version__
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["trian"], "train"),
+        (["evaluate"], "eval"),
+        (["cache", "--extnd", "--config", CONFIG], "--extend"),
+        (["cache", "--confg=x", "--config", CONFIG], "--config"),
+        (["inspect", "chek", "CACHE"], "check"),
+        (["inspect", "check", "CACHE", "--repiar"], "--repair"),
+        (["plan", "--config", CONFIG, "--preset", "sdlx"], "sdxl"),
+    ],
+)
+def test_what_is_misspelt_is_said_with_what_it_may_mean(
+    words: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.parse(words)
+    assert stopped.value.code == 2 and f"(did you mean {meant}?)" in capsys.readouterr().err
+
+
+def test_only_an_option_of_that_command_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.parse(["inspect", "ls", "CACHE", "--repiar"])
+    said = capsys.readouterr().err
+    assert "--repiar" in said and "did you mean" not in said
+
+
+def test_a_module_says_so_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cache_teacher.main(["--config", CONFIG, "--extnd"])
+    assert "(did you mean --extend?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", completion.SHELLS)
+def test_completion_knows_commands_and_options(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in [*COMMANDS, "extend", "repair", "num-images"])
+
+
+def test_bash_reads_its_script(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "bash"])
+    ask = 'COMP_WORDS=(pea tra); COMP_CWORD=1; _shtab_pea; echo "${COMPREPLY[@]}"'
+    script = f"{capsys.readouterr().out}\n{ask}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "train\n", done.stderr
+
+
+def test_a_person_who_waits_gets_a_first_sign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        main(["train", "--config", "no/such.yaml"])
+        assert ("pea train: loading libraries ..." in capsys.readouterr().err) == terminal
 
 
 def test_missing_configuration_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,3 +150,22 @@ def test_img2dataset_and_a_table_with_one_language_an_image(tmp_path: Path, mode
     _pea("train", "--config", config, beside)
     expected = {"samples": 48, "with_caption": 40, **dict.fromkeys(LANGUAGES, 10)}
     assert _summary(tmp_path)["captions"] == {"parallel": expected}
+
+
+def test_a_text_file_with_two_columns(tmp_path: Path, models: Path) -> None:
+    things = ("cat", "dog", "ball", "grass", "red dog")
+    native = "一只猫狗红球大小在上下雪草"
+    lines = [f"{things[n % 5]} number {n}\t{native[n % 13]}{native[n * 5 % 13]}" for n in range(60)]
+    (tmp_path / "captions.tsv").write_text("\n".join(["en\tzh", *lines, "no translation", ""]), "utf-8-sig")
+    corpora = {"parallel": {"texts": str(tmp_path / "captions.tsv"), "drawing": {"steps": 3, "rows_per_part": 32}}}
+    config = _config(tmp_path, models, corpora, ["zh"])
+    _pea("plan", "--config", config)
+    raw = yaml.safe_load(config.read_text("utf-8"))
+    raw["cache"]["max_dropped_fraction"] = 0.05
+    config.write_text(yaml.safe_dump(raw), "utf-8")
+    _fill_cache(config)
+    _pea("inspect", "check", tmp_path / "run")
+    _pea("inspect", "ls", tmp_path / "run", "--dropped")
+    _pea("train", "--config", config)
+    assert _summary(tmp_path)["captions"] == {"parallel": {"samples": 60, "with_caption": 60, "zh": 60}}
+    assert _summary(tmp_path)["records"] == 120

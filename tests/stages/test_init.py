@@ -14,7 +14,7 @@ from pea.errors import ConfigError
 from stages import cli
 from stages.command.families import FAMILIES, buckets_for, family_of, family_settings
 from stages.command.preflight import preflight
-from stages.init import tar_patterns
+from stages.init import parallel_source, tar_patterns
 
 Capture = pytest.CaptureFixture[str]
 
@@ -158,6 +158,14 @@ def test_patterns_of_folders(tmp_path: Path) -> None:
     (tmp_path / "photos" / "a.jpg").touch()
     with pytest.raises(ConfigError, match="no tars in this folder"):
         tar_patterns([str(tmp_path / "photos")])
+
+
+def test_a_table_in_place_of_tars() -> None:
+    assert parallel_source(["data/captions.csv"]) == {"texts": "data/captions.csv"}
+    assert parallel_source(["a.tsv", "s3://b/c.parquet"]) == {"texts": ["a.tsv", "s3://b/c.parquet"]}
+    assert parallel_source(["a-*.tar"]) == {"tars": ["a-*.tar"]}
+    with pytest.raises(ConfigError, match=r"--parallel: tars and tables cannot be one corpus; got a\.tar, b\.csv"):
+        parallel_source(["a.tar", "b.csv"])
 
 
 def test_a_single_file_is_no_base(tiny_sdxl: Config, tmp_path: Path, capsys: Capture) -> None:

@@ -33,6 +33,7 @@ def test_a_layer_that_reaches_nothing_has_no_weight(
     assert all(each.sensitivity > 0 for name, each in found.items() if name != first[0])
 
 
+@pytest.mark.slow
 def test_the_file_is_one_of_settings(tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = tmp_path / "c.yaml", tmp_path / "weights.yaml"
     path.write_text(resolved_yaml(variant(tiny_sdxl, tmp_path)))

@@ -127,7 +127,9 @@ def test_a_wrong_search_is_refused_before_anything_is_trained(
         configurations(document, draw_candidates(document.space, document.candidates, document.seed))
 
 
-def test_a_search_leaves_tables_and_a_study_of_the_winners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_leaves_tables_and_a_study_of_the_winners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained: list[Run] = []
 
     def fake(runs: Sequence[Run], jobs: int, console: object) -> Iterator[tuple[Run, dict[str, Any] | None]]:
@@ -145,6 +147,7 @@ def test_a_search_leaves_tables_and_a_study_of_the_winners(tmp_path: Path, monke
     assert {run.config.evaluate.prompts["general"].name for run in trained} == {"v.jsonl"}
     table = (tmp_path / "run/search/one/table.md").read_text()
     assert table.count("\n") == 2 + 3 + 2 and "| 1 | 6,400 |" in table and "train.learning_rate=0.002" in table
+    assert f"pea sweep {tmp_path}/run/search/study.yaml run_dir={tmp_path}/run\n" in capsys.readouterr().out
     runs = plan(read_study(tmp_path / "run/search/study.yaml")).runs
     assert [(run.method, run.seed) for run in runs] == [(name, seed) for name in ("one", "two") for seed in (0, 1, 2)]
     for run in runs:

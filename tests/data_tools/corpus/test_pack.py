@@ -298,6 +298,18 @@ def test_tars_with_texts_alone(tmp_path: Path) -> None:
     assert (counts.packed, counts.dropped) == (1, Counter(caption_missing=1))
 
 
+def test_captions_as_coco_has_them(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/7.jpg").write_bytes(encoded("JPEG"))
+    annotations = [{"image_id": 7, "caption": text} for text in ("eine Katze", "ein Tier")]
+    document = {"images": [{"id": 7, "file_name": "7.jpg"}], "annotations": annotations}
+    (tmp_path / "captions.json").write_text(json.dumps(document))
+    source = open_source(str(tmp_path / "photos"), table=str(tmp_path / "captions.json"), language="de")
+    assert _pack(source, tmp_path / "out").packed == 2
+    captions = [packed[0]["captions"] for packed in _packed(tmp_path / "out").values()]
+    assert captions == [{"de": "eine Katze"}, {"de": "ein Tier"}]
+
+
 def test_a_sidecar_proves_what_was_packed(tmp_path: Path) -> None:
     corpus, out = _fill(tmp_path, ["jpeg"] * 3), tmp_path / "out"
     _pack(open_source(str(corpus.folder)), out)

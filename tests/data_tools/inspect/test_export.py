@@ -27,7 +27,8 @@ def test_the_page_is_self_contained_and_shows_samples(
     assert main(["inspect", "export", str(directory), "--html", str(page), "--samples", "3"]) == 0
     assert capsys.readouterr().out.startswith(f"{page}: 3 samples, ")
     text = page.read_text("utf-8")
-    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'(?:src|href)="([^"]*)"', text))
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
     assert text.count('<article class="sample-card">') == 3
     assert "features/mid_block" in text and "teacher.unet" in text
     shown = re.findall(r"<code>(parallel-\d/\d+)</code>", text)

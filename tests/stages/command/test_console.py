@@ -39,6 +39,12 @@ def test_lines_are_not_wrapped_where_nobody_watches() -> None:
     assert _printed("word " * 60).count("\n") == 1
 
 
+def test_cells_of_tables_neither() -> None:
+    cells = Table("place", "what")
+    cells.add_row("a long place / " * 10, "word " * 20)
+    assert _printed(cells).count("\n") == 5, "two borders, the head, the line below it, and one row"
+
+
 def test_plain_output(capsys: pytest.CaptureFixture[str]) -> None:
     say(table(["head"], [[EVIL], ["two\nlines"]]))
     assert capsys.readouterr().out == f"head\n{SHOWN}\ntwo\\nlines\n"

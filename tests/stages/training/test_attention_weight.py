@@ -27,7 +27,9 @@ from tests.train_runs import log_rows, variant, weights
 WEIGHT = 0.5
 
 
-@pytest.fixture(scope="module", params=[None, 2], ids=["every layer", "two layers a record"])
+@pytest.fixture(
+    scope="module", params=[None, pytest.param(2, marks=pytest.mark.slow)], ids=["every layer", "two layers a record"]
+)
 def config(request: pytest.FixtureRequest, tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The tiny setup with a cache that holds queries."""
     return with_queries(tiny_sdxl, tmp_path_factory.mktemp("queries"), layers_per_record=request.param)

@@ -105,6 +105,7 @@ def test_the_measured_loss_is_that_of_the_held_out_samples(tiny_sdxl: Config, tm
     assert [row["loss"] for row in log_rows(plain)] == [row["loss"] for row in log_rows(whole)], "measuring is all"
 
 
+@pytest.mark.slow
 def test_pictures_of_fixed_prompts(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = variant(tiny_sdxl, tmp_path, sample_every_steps=2, sample_prompts=("一只猫", "红球", "大狗"), steps=4)
     few = config.evaluate.model_copy(update={"num_inference_steps": 2, "guidance_scale": 2.0})
@@ -187,6 +188,7 @@ def test_a_tracker_without_its_package_is_refused(
         chosen_trackers(variant(tiny_sdxl, tmp_path, trackers=("tensorboard", "wandb")))
 
 
+@pytest.mark.slow
 def test_memory_of_a_gpu_is_reported(tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train_adapter.run(variant(tiny_sdxl, tmp_path, steps=1), QUIET)["peak_gpu_memory_bytes"] == 0
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7 if device.index == 1 else 0)

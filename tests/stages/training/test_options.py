@@ -35,6 +35,7 @@ def _with_cache(config: Config, folder: Path, **cache: object) -> Config:
     return changed
 
 
+@pytest.mark.slow
 def test_without_a_limit_gradients_are_not_clipped(tiny_sdxl: Config, tmp_path: Path) -> None:
     text = PhaseConfig(kind="text", steps=2, batch_size=4)
     for phases in ((), (text,)):

@@ -108,6 +108,7 @@ def test_a_run_records_its_start(own: Config, tmp_path: Path) -> None:
     assert record["scaled"]["statistics"] == start_of(own).statistics.digest
 
 
+@pytest.mark.slow
 def test_another_start_is_another_run(own: Config, tmp_path: Path) -> None:
     """A state saved before there was a scaled start has no word of it: it goes on with torch's weights only."""
     run = variant(own, tmp_path, init="torch", steps=2, save_every_steps=1, log_every_steps=1)
@@ -125,6 +126,7 @@ def test_another_start_is_another_run(own: Config, tmp_path: Path) -> None:
     assert log_rows(run)[0]["loss"] != before[0]["loss"]
 
 
+@pytest.mark.slow
 def test_every_first_phase_starts_there(tiny_sdxl: Config, tmp_path: Path) -> None:
     """One step of next to no length leaves each kind of phase at the start."""
     config = with_queries(tiny_sdxl, tmp_path)

@@ -31,6 +31,7 @@ def test_alignment_asks_no_unet_and_comes_nearer_to_english(
     assert all(row["loss"] == row["text"] and row["noise_pred"] == row["diffusion"] == 0 for row in rows)
 
 
+@pytest.mark.slow
 def test_any_other_term_asks_the_unet(tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Teacher, "forward", no_unet)
     for setting in ({"noise_pred_weight": 1.0}, {"feature_weight": 0.1}, {"culture_fraction": 0.25}):

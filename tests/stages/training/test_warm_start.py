@@ -35,7 +35,7 @@ def first(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config
     return config
 
 
-@pytest.mark.parametrize("phases", [(), (PhaseConfig(kind="text", steps=1),)])
+@pytest.mark.parametrize("phases", [(), pytest.param((PhaseConfig(kind="text", steps=1),), marks=pytest.mark.slow)])
 def test_a_run_starts_where_the_other_ended(first: Config, tmp_path: Path, phases: tuple[PhaseConfig, ...]) -> None:
     config = variant(first, tmp_path, **STILL | {"phases": phases, "init_from": first.adapter_dir, "seed": 0})
     summary = train_adapter.run(config, QUIET)

@@ -217,6 +217,7 @@ def test_a_cache_without_queries_is_refused(tiny_sdxl: Config, tmp_path: Path) -
         train_adapter.run(variant(tiny_sdxl, tmp_path, phases=(ATTENTION,)), QUIET)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops(config: Config, tmp_path: Path) -> None:
     phase = ATTENTION.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(TrainingError, match=r"phase 2 \(attention\), step \d.*learning_rate"):
