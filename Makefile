@@ -6,8 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-# Two to four processes; a file stays in one of them, so that its fixtures are made once.
-PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
+# Two to four processes; a file stays in one of them, so that its fixtures are made once. In the order of the folders,
+# so that long files come before many short ones, and no process waits for another at the end.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-s3 test test-slow test-all lint bench bench-full docs shell reference emulators clean

@@ -1,10 +1,10 @@
 """Print a script that lets a shell complete `pea`, its commands, their options, and paths.
 
-    pea completion bash > ~/.local/share/bash-completion/completions/pea
-    pea completion zsh > ~/.zfunc/_pea
-    pea completion fish > ~/.config/fish/completions/pea.fish
+    pea completion bash          (> ~/.local/share/bash-completion/completions/pea)
+    pea completion zsh          (> ~/.zfunc/_pea)
+    pea completion fish          (> ~/.config/fish/completions/pea.fish)
 
-Source the file, or open a new shell. For zsh its folder must be in `fpath`.
+Write it into that file and open a new shell. For zsh its folder must be in `fpath`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Print the JSON schema of a configuration, with which editors complete settings, explain them and underline mistakes.
 
-    pea schema > pea.schema.json
+    pea schema          (into a file: > pea.schema.json)
 
-The first line of a configuration then names it: `# yaml-language-server: $schema=pea.schema.json`. No setting is
+The first line of a configuration then names that file: `# yaml-language-server: $schema=pea.schema.json`. No setting is
 required by the schema, since a configuration may be laid over another one.
 """
 

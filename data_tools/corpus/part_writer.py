@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import tarfile
@@ -13,9 +14,9 @@ from typing import BinaryIO
 from pea.corpus.archive import BLOCK_BYTES, RECORD_BYTES
 from pea.corpus.sidecars import sidecar_text
 from pea.storage.durable import (
+    TEMPORARY,
     disk_full_as_error,
     fsync_path,
-    remove_temporaries,
     temporary_sibling,
     write_text,
 )
@@ -58,7 +59,8 @@ def new_tar(path: Path) -> Iterator[TarWriter]:
         DiskFullError: there is no room.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_temporaries(path.parent, path.name)
+    for left in path.parent.glob(f".{glob.escape(path.name)}{TEMPORARY}*"):  # by a process that ended
+        left.unlink(missing_ok=True)
     temporary = temporary_sibling(path)
     with disk_full_as_error(path):
         try:

@@ -90,10 +90,9 @@ class PEAPrompt:
         place = with_revision(adapter, revision)
         folder = local_folder(place)
         pea = PEA.load(folder)
-        if encoder is None:
-            encoder = recorded_encoder(pea.config.encoder, place)
-        places = [encoder] if isinstance(encoder, str | Path) else encoder
-        folders = [local_folder(with_revision(each)) for each in places]
+        given = [encoder] if isinstance(encoder, str | Path) else encoder
+        places = recorded_encoder(pea.config.encoder, place) if given is None else map(with_revision, given)
+        folders = [local_folder(each) for each in places]
         dtype = torch_dtype or torch.float32
         own = load_encoder(folders, dtype, reading=recorded_reading(pea.config))
         prompt = cls(pea, own, any_encoder=any_encoder, chunk=chunk)

@@ -22,7 +22,7 @@ from torch import Tensor
 from pea.errors import DiskFullError, StorageError
 from pea.file_names import SAVED_STATE
 from pea.storage.digests import sha256_file, sha256_text
-from pea.storage.durable import new_folder
+from pea.storage.durable import TEMPORARY, new_folder
 
 Record = dict[str, Any]
 
@@ -48,7 +48,7 @@ class TrainStates:
         """Which states `newest` passed over, and why."""
 
     def save(self, state: TrainState) -> None:
-        """Publish a state and remove the oldest ones.
+        """Publish a state and remove the oldest ones, and what killed runs had not published: a folder has one writer.
 
         Raises:
             DiskFullError: the disk is full; former states are still there.
@@ -61,7 +61,8 @@ class TrainStates:
                 _save_tensors(plain, path)
                 files[path.name] = sha256_file(path)
             (temporary / SAVED_STATE).write_text(_sealed(state.record, files), "utf-8")
-        for old in self._folders()[: -self.keep]:
+        unpublished = self.folder.glob(f".step-*{TEMPORARY}*")
+        for old in (*self._folders()[: -self.keep], *unpublished):
             shutil.rmtree(old, ignore_errors=True)
 
     def newest(self) -> TrainState | None:

@@ -17,6 +17,7 @@ from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMA
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
 from pea.pipeline.card import CardFacts, model_card
+from pea.storage import Location
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
 from pea.training.train_log import Row
 
@@ -77,7 +78,7 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
 def card_of_run(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
     """The adapter's README: what it is, how to use it, what it was made from."""
     teacher = config.teacher
-    whole = teacher.unet is None and teacher.vae is None
+    whole = teacher.unet is None and teacher.vae is None and not isinstance(teacher.checkpoint, Location)
     facts = CardFacts(
         place=str(config.adapter_dir),
         base=str(teacher.checkpoint if whole else teacher.folder),

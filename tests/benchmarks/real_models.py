@@ -115,7 +115,8 @@ def make_corpus(folder: Path, num_samples: int, size_px: int) -> Path:
     with tarfile.open(path, "w") as tar:
         for number in range(num_samples):
             pixels = np.random.default_rng(number).integers(0, 255, (size_px, size_px, 3), dtype=np.uint8)
-            image, captions = io.BytesIO(), {"en": "a cat and a ball", "zh": _CAPTION[number % 3 :]}
+            english = f"a {string.ascii_lowercase[number % 26]} cat and a ball"
+            image, captions = io.BytesIO(), {"en": english, "zh": _CAPTION[number % 3 :]}
             Image.fromarray(pixels).save(image, "PNG", compress_level=1)
             for name, data in (
                 (f"{number:04d}.png", image.getvalue()),

@@ -20,6 +20,7 @@ from stages.sweep_study import read_study
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "configs").rglob("*") if path.is_file())
+FILES = [path for path in FILES if path.parent.name != "cluster"]  # not settings; tests/test_cluster_files.py has them
 STUDIES = [path for path in FILES if path.parent.name == "studies"]
 SEARCHES = [path for path in FILES if path.parent.name == "searches"]
 PAPER = {

@@ -43,6 +43,7 @@ def commands(page: Path) -> Iterator[list[str]]:
         if block.language == "sh":
             for line in block.text.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
+                words = words[: words.index(">")] if ">" in words else words
                 if words:
                     yield words
 

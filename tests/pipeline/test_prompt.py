@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA, new_adapter
-from pea.models.encoders.places import record_with_places
+from pea.models.encoders.places import record_with_places, recorded_encoder
 from pea.models.native import NativeEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
+from pea.storage import Location
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
 
@@ -79,6 +80,20 @@ def test_an_adapter_finds_its_encoder(
     assert PEAPrompt.from_pretrained("moved", folder / "zh").encoder.width == 16
     with pytest.raises(CheckpointError, match="a revision is for org/name of the hub"):
         PEAPrompt.from_pretrained(folder / "adapter", revision="main")
+
+
+def test_places_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a folder the whole path, of a bucket its URL, and of the hub nothing but its name."""
+    monkeypatch.chdir(tmp_path)
+    url, hub = "s3://bucket/inputs/zh", "org/zh@v1"
+    places = [Path("zh"), Location.parse(url), hub]
+    kept = record_with_places({"name": "zh + zh + org/zh@v1"}, places)
+    assert kept["places"] == [str(tmp_path / "zh"), url, hub]
+    assert "places" not in record_with_places({"name": hub}, [Path(hub)])
+    monkeypatch.setattr(Location, "exists", lambda self: True)
+    assert recorded_encoder(kept, "x") == [tmp_path / "zh", Location.parse(url), hub]
+    with pytest.raises(CheckpointError, match="does not say which text encoder"):
+        recorded_encoder(None, "x")
 
 
 def test_devices_and_types(setup: tuple[Any, PEAPrompt, Path]) -> None:

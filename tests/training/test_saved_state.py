@@ -12,7 +12,7 @@ import torch
 
 from pea.config import TrainConfig
 from pea.errors import StorageError
-from pea.storage.durable import new_folder, write_text
+from pea.storage.durable import new_folder, temporary_sibling, write_text
 from pea.training.saved_state import (
     MovingAverage,
     TrainState,
@@ -123,6 +123,15 @@ def test_a_state_that_cannot_be_read_is_not_passed_over(saved: TrainStates, monk
     monkeypatch.setattr("pea.training.saved_state.sha256_file", broken)
     with pytest.raises(StorageError, match="cannot read the saved state"):
         saved.newest()
+
+
+def test_what_a_killed_run_had_not_published_goes_with_the_next_state(tmp_path: Path) -> None:
+    states = TrainStates(tmp_path, keep=2)
+    left = temporary_sibling(tmp_path / "step-00000001")
+    left.mkdir()
+    (left / "optimizer.safetensors").write_bytes(b"half")
+    states.save(TrainState(1, {}, {"adapter": {"w": torch.zeros(1)}}))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

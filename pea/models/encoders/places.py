@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
+from pea.storage import Location
 from pea.storage.hub import is_hub_id
 
 PLACES = "places"
@@ -14,12 +15,19 @@ PLACES = "places"
 _GIVE = "Give the text encoder: PEAPrompt.from_pretrained(adapter, encoder), or --encoder."
 
 
-def record_with_places(record: Mapping[str, Any], places: Sequence[str | Path]) -> dict[str, Any]:
+def record_with_places(record: Mapping[str, Any], places: Sequence[str | Path | Location]) -> dict[str, Any]:
     """An encoder's record and, for what is not of the hub, where it is on this machine."""
     own = without_places(record)
     if all(map(is_hub_id, _names(own))):
         return own
-    return own | {PLACES: [str(place) if is_hub_id(place) else str(Path(place).resolve()) for place in places]}
+    return own | {PLACES: [_lasting(place) for place in places]}
+
+
+def _lasting(place: str | Path | Location) -> str:
+    """What names the same from any working directory."""
+    if is_hub_id(place) or isinstance(place, Location):
+        return str(place)
+    return str(Path(place).resolve())
 
 
 def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,8 +35,8 @@ def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != PLACES}
 
 
-def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[str]:
-    """Folders, or `org/name@revision`, of the encoder (or two) that `adapter` was trained with.
+def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[str | Path | Location]:
+    """Folders, URLs, or `org/name@revision`, of the encoder (or two) that `adapter` was trained with.
 
     Raises:
         CheckpointError: it does not say, or names a folder that is not here.
@@ -37,9 +45,10 @@ def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[
         raise CheckpointError("the adapter does not say which text encoder is its own", where=adapter, remedy=_GIVE)
     names = _names(record)
     if all(map(is_hub_id, names)):
-        return names
-    places: list[str] = list(record.get(PLACES) or [])
-    missing = [place for place in places or names if not is_hub_id(place) and not Path(place).is_dir()]
+        return list(names)
+    named = [str(place) for place in record.get(PLACES) or []]
+    places = [place if is_hub_id(place) else Location.parse(place) for place in named]
+    missing = [place for place in places if isinstance(place, Location) and not place.exists()]
     if missing or not places:
         raise CheckpointError(
             "the adapter's text encoder is not here",
@@ -48,7 +57,7 @@ def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[
             got="no such folder" if places else "a name without a place",
             remedy=_GIVE,
         )
-    return places
+    return [place.local_path if isinstance(place, Location) and place.is_local else place for place in places]
 
 
 def _names(record: Mapping[str, Any]) -> list[str]:
