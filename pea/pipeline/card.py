@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from pea.config.yaml_text import parse_yaml
+from pea.errors import ConfigError
 from pea.file_names import METRICS
 from pea.storage.hub import is_hub_id
 
@@ -140,10 +142,9 @@ def read_front_matter(card: str) -> tuple[dict[str, Any], str]:
         return {}, card
     head, _, body = card[len(_FENCE) :].partition(_FENCE)
     try:
-        kept = yaml.safe_load(head)
-    except yaml.YAMLError:
+        return parse_yaml(head, where="the card", what="front matter"), body
+    except ConfigError:
         return {}, card
-    return (kept if isinstance(kept, dict) else {}), body
 
 
 def _score_table(scores: Mapping[str, float]) -> str:

@@ -16,6 +16,7 @@ from pea.config import Config
 from pea.corpus.corpus_names import CorpusName
 from pea.errors import DiskFullError, LeaseHeldError, PeaError, is_disk_full
 from stages.cluster.actors import Actors
+from stages.cluster.metrics import RunMetrics
 from stages.cluster.retries import Job
 from stages.cluster.schedule import Schedule
 from stages.cluster.session import first_line
@@ -33,6 +34,7 @@ class Pool:
         self._directory = config.cache_dir(corpus)
         self._tracebacks = config.run_dir / "state" / "errors" / corpus
         self._corpus, self._jobs, self._actors = corpus, jobs, actors
+        self._metrics = RunMetrics(corpus)
         self._schedule = Schedule(jobs, config.cache.run.num_actors, actors.trust)
         self._streams: dict[Any, tuple[int, Job]] = {}
         """Stream of events -> (actor, job)."""
@@ -145,6 +147,7 @@ class Pool:
 
     def _show(self, progress: StageProgress) -> None:
         """What happened, and how far it is; tars that no actor has opened are estimated from their size."""
+        self._metrics.update(self._jobs, self._schedule.open_jobs)
         for line in self._schedule.lines:
             progress.print(f"  {line}")
         self._schedule.lines.clear()

@@ -73,8 +73,12 @@ class Schedule:
     @property
     def num_useful(self) -> int:
         """So many actors would have something to do."""
-        begun = {*self._deferred, *self._postponed, *(job for _, job in self._busy.values())}
-        return min(self._num_actors, len(self._fresh) + len(begun))
+        return min(self._num_actors, len(self.open_jobs))
+
+    @property
+    def open_jobs(self) -> set[Job]:
+        """Those that have neither succeeded nor been given up."""
+        return {*self._fresh, *self._deferred, *self._postponed, *(job for _, job in self._busy.values())}
 
     @property
     def num_running(self) -> int:

@@ -128,7 +128,6 @@ def _split(unit: Unit, rows: Sequence[Mapping[str, Any]], folder: Path) -> Count
 
     if not isinstance(unit.where, Tar):
         raise ConfigError("a table has no images to write", where="--tars", got=unit.name)
-    from data_tools.corpus.split import split_tar  # with Pillow, which --help does without
 
     found = split_tar(unit.where, {row["key"]: row for row in rows}, folder)
     return Counter({f"written {route}": number for route, number in found.items()})

@@ -65,7 +65,6 @@ def _has(cache: Cache, tar: str, part: str) -> bool:
     "wanted",
     [
         {**SMALL, "draws": 1},
-        {**SMALL, "tars": ("b",)},
         {**SMALL, "blocks": ("up_blocks.0",)},
         {**SMALL, "cache.seed": 1},
         {**SMALL, "tars": ("a", "b"), "teacher.unet": "1" * 64},
@@ -76,6 +75,12 @@ def test_extending_never_changes_what_is_there(make_cache: CacheMaker, wanted: d
     make_cache.fill(identity(**SMALL))  # type: ignore[arg-type]
     with pytest.raises(IdentityError, match="--extend only adds"):
         Cache.create_or_resume(make_cache.directory, identity(**wanted), extend=True)
+
+
+def test_a_tar_that_is_gone_is_no_extension(make_cache: CacheMaker) -> None:
+    make_cache.fill(identity(**SMALL))  # type: ignore[arg-type]
+    with pytest.raises(IdentityError, match="take a tar that is gone out with `pea cache --retire a`"):
+        Cache.create_or_resume(make_cache.directory, identity(**{**SMALL, "tars": ("b",)}), extend=True)
 
 
 def test_extending_by_nothing_changes_nothing(make_cache: CacheMaker) -> None:

@@ -17,7 +17,6 @@ from pea.cache.copying import copy_cache
 from pea.cache.takedown import remove_samples
 from pea.errors import CacheError, ShardDamagedError
 from pea.storage import Location, clients, objects
-from pea.storage import location as locations
 from pea.storage.local_copies import LocalCopies
 from tests.cache_helpers import CacheMaker, content, identity
 from tests.object_server import ObjectServer
@@ -47,7 +46,7 @@ def remote(bucket: Location) -> CacheMaker:
 def azure(monkeypatch: pytest.MonkeyPatch) -> CacheMaker:
     """A cache under an URL that tensorstore has no driver for."""
     memory = MemoryStore()
-    for module in (clients, objects, locations):
+    for module in (clients, objects):
         monkeypatch.setattr(module, "client", lambda _bucket, _prefix="": memory)
     return CacheMaker(Location.parse("az://box/run/cache/parallel"))  # type: ignore[arg-type]
 

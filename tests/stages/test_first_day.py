@@ -54,6 +54,15 @@ def _photos(folder: Path, count: int) -> Iterator[str]:
         yield path.relative_to(folder).as_posix()
 
 
+def _letters(number: int) -> str:
+    """A text that the tiny tokenizers tell from others: they know letters alone."""
+    return f"{chr(97 + number % 26)} {chr(97 + number * 7 % 26)}"
+
+
+def _native(number: int) -> str:
+    return "一只猫狗红球大小在上下雪草"[number % 9 : number % 9 + 4]
+
+
 def _pea(*words: object) -> None:
     assert main([str(word) for word in words]) == 0
 
@@ -93,9 +102,9 @@ def test_a_folder_of_photos_with_a_csv_and_one_with_native_captions(tmp_path: Pa
         writer = csv.writer(file, delimiter=";")
         writer.writerow(["Datei", "English", "Chinese"])
         for number, name in enumerate(names):
-            writer.writerow([name, f"a cat; number\n{number}", "" if number % 10 == 9 else f"一只猫 {number}"])
+            writer.writerow([name, f"{_letters(number)};\na cat", "" if number % 10 == 9 else _native(number)])
     for number, name in enumerate(_photos(tmp_path / "native", 40)):
-        (tmp_path / "native" / name).with_suffix(".txt").write_text(f"雪在草上 {number}", "utf-8")
+        (tmp_path / "native" / name).with_suffix(".txt").write_text(_native(number), "utf-8")
     corpora = {}
     for corpus, source, words in (("parallel", "photos", ()), ("culture", "native", ("--language", "zh"))):
         _pea("data", "pack", tmp_path / source, "--out", tmp_path / "corpora" / corpus, "--rows-per-tar", 120, *words)
@@ -122,7 +131,12 @@ def _img2dataset(folder: Path, count: int) -> None:
         files, rows = [], []
         for number in range(count):
             key = f"{tar:05d}{number:04d}"
-            row = {"url": f"http://x/{key}", "caption": f"a red dog {number}", "key": key, "status": "success"}
+            row = {
+                "url": f"http://x/{key}",
+                "caption": f"{_letters(number)} a red dog",
+                "key": key,
+                "status": "success",
+            }
             row |= {"original_width": 640, "original_height": 480}
             rows.append(row)
             files += [(f"{key}.jpg", _photo(tar * count + number, "JPEG")), (f"{key}.json", json.dumps(row).encode())]
@@ -135,7 +149,7 @@ def _img2dataset(folder: Path, count: int) -> None:
 def test_img2dataset_and_a_table_with_one_language_an_image(tmp_path: Path, models: Path) -> None:
     _img2dataset(tmp_path / "laion", 24)
     rows = [
-        {"URL": f"http://x/{tar:05d}{number:04d}", "TEXT": f"ein {number}", "LANGUAGE": LANGUAGES[number % 4]}
+        {"URL": f"http://x/{tar:05d}{number:04d}", "TEXT": _letters(number + 5), "LANGUAGE": LANGUAGES[number % 4]}
         for tar in range(2)
         for number in range(20)
     ]
