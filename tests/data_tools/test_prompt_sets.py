@@ -16,7 +16,7 @@ from pea.evaluation.prompts import read_prompts, texts_in
 
 LANGUAGES = ("zh", "ja", "ko", "ru", "it")
 CULTURES = tuple(f"culture-{language}" for language in LANGUAGES)
-LATIN, CYRILLIC, HANGUL, KANA, HAN = "A-Za-zÀ-ɏ", "Ѐ-ӿ", "가-힣", "぀-ヿ", "一-鿿"
+LATIN, CYRILLIC, HANGUL, KANA, HAN = "A-Za-zÀ-ɏ", "Ѐ-ӿ", "가-힣", "぀-ヿ", "々一-鿿"
 SCRIPTS = {"zh": HAN, "ja": KANA + HAN, "ko": HANGUL, "ru": CYRILLIC, "it": LATIN, "en": LATIN}
 """Language -> the letters that it is written in."""
 
@@ -30,7 +30,7 @@ def letters(text: str) -> str:
 
 
 def test_the_sets_are_those_of_the_data_card() -> None:
-    assert PROMPT_SETS == tuple(sorted(("general", *CULTURES)))
+    assert tuple(sorted(("general", *CULTURES))) == PROMPT_SETS
 
 
 def test_an_unknown_set_is_an_error_that_names_the_sets() -> None:
