@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ def letters(text: str) -> str:
 
 def test_the_sets_are_those_of_the_data_card() -> None:
     assert tuple(sorted(("general", *CULTURES))) == PROMPT_SETS
+
+
+def test_every_file_is_package_data() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    data = project["tool"]["setuptools"]["package-data"]
+    patterns = [*data["*"], *data["data_tools.prompt_sets"]]
+    files = [path for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"]
+    assert [path.name for path in files if not any(path.match(pattern) for pattern in patterns)] == []
 
 
 def test_an_unknown_set_is_an_error_that_names_the_sets() -> None:
