@@ -3,9 +3,9 @@
     pea rate page --config configs/demo.yaml --set culture --rows adapter translation --out rating.html
     pea rate count ratings-*.json
 
-The page needs nothing else and sends nothing anywhere: raters open it, use the arrow keys, and save one JSON file. Which
-side is which row follows from the seed and the prompt's id, and stands nowhere on the page. What is compared must have
-been drawn by `pea eval` with equal settings.
+The page needs nothing else and sends nothing anywhere: raters open it, use the arrow keys, and save one JSON file.
+Which side is which row follows from the seed and the prompt's id, and stands nowhere on the page. What is compared must
+have been drawn by `pea eval` with equal settings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     page.add_argument("--limit", type=at_least_one, metavar="N", help="so many pairs (default: all)")
     page.add_argument("--seed", type=at_least_zero, default=0, metavar="N", help="of order and sides (default: 0)")
     page.add_argument(
-        "--out", type=local_path, default=Path("rating.html"), metavar="FILE", help="default: rating.html"
+        "--out",
+        type=local_path,
+        default=Path("rating.html"),
+        metavar="FILE",
+        help="file to write (default: rating.html)",
     )
     count = commands.add_parser("count", help="win rates from the files that the page saved")
     count.add_argument("files", nargs="+", type=local_path, metavar="FILE", help="what raters saved")
