@@ -5,6 +5,7 @@
     pea data route 'corpora/photos/*.tar' --out routes
     pea data translate 'corpora/photos/*.tar' --out zh --model checkpoints/nllb --from en=eng_Latn --to zh=zho_Hans
     pea data describe 'corpora/culture-zh/*.tar' --out described --model checkpoints/blip
+    pea data prompts --out prompts
 
 Each subcommand reads tars or tables and writes something new beside them; nothing that exists is changed. To go on
 after a break, run the same command.
@@ -27,6 +28,7 @@ COMMANDS = {
     "route": "decide for each sample whether it is parallel or one of a culture, and say why",
     "translate": "translate captions with a local model",
     "describe": "describe culture images in English with a local model",
+    "prompts": "copy the prompt sets that come with PEA-Cache into a folder",
 }
 """Subcommand, and module of this package -> what it does."""
 
