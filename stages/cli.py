@@ -80,6 +80,7 @@ COMMANDS = {
         own_arguments=True,
         loads_models=True,
     ),
+    "rate": Command("stages.rate", "let people rate pictures, blind, and count what they said", own_arguments=True),
     "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
     "report": Command("stages.report", "write report.html from what the other stages left"),
     "doctor": Command(

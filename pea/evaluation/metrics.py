@@ -95,8 +95,19 @@ def score(wanted: Sequence[Mapping[str, str]], read: Mapping[str, Sequence[str]]
 def _of_group(group: str, shares: Sequence[float], groups: Sequence[str]) -> Accuracy:
     """The mean of the prompts of one concept, which are independent of each other."""
     own = [share for share, each in zip(shares, groups, strict=True) if each == group]
-    mean = sum(own) / len(own)
-    return _interval(mean, [(share - mean) / len(own) for share in own], [str(number) for number in range(len(own))])
+    return grouped_mean(own, [str(number) for number in range(len(own))])
+
+
+def grouped_mean(values: Sequence[float], groups: Sequence[str]) -> Accuracy:
+    """Mean of values from 0 to 1 of which those of a group are not independent; `n` counts the groups.
+
+    Raises:
+        EvaluationError: there is no value.
+    """
+    if not values:
+        raise EvaluationError("nothing to take the mean of")
+    mean = sum(values) / len(values)
+    return _interval(mean, [(value - mean) / len(values) for value in values], groups)
 
 
 def _interval(mean: float, errors: Sequence[float], groups: Sequence[str]) -> Accuracy:

@@ -89,7 +89,7 @@ def test_wrong_override_is_one_line(override: str, message: str, capsys: pytest.
 
 _WITHOUT_CONFIG = (
     *("init", "run", "sweep", "search", "generate", "app", "push", "convert", "import", "inspect", "data"),
-    *("schema", "completion"),
+    *("rate", "schema", "completion"),
 )
 """Commands that take none, or need more words beside it."""
 
@@ -103,6 +103,7 @@ _WITHOUT_CONFIG = (
         ["search", "s.yaml"],
         ["generate", "cat"],
         ["inspect", "verify"],
+        ["rate", "page"],
     ],
 )
 def test_no_command_forgets_one_of_several_configurations(words: list[str]) -> None:
