@@ -12,9 +12,10 @@ from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.cache.totals import totals
 from pea.config import Config
 from pea.errors import LocationMissingError
-from pea.file_names import METRICS, MODEL_CONFIG, TRAIN_LOG
+from pea.file_names import METRICS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.storage import Location
 from pea.storage.lease_records import leases_in, living_owner
+from pea.training.recipe import with_recipe
 
 _RECENT = 32
 """Parts that the present rate is taken from."""
@@ -103,8 +104,7 @@ def training_status(config: Config) -> Facts | None:
     """Of the training: phase, step, the last losses, speed and time left, and who is at it."""
     folder = Location.parse(config.adapter_dir)
     row = _last_row(Location.parse(config.training_dir) / TRAIN_LOG)
-    phases = config.train.all_phases
-    steps = sum(settings.steps for _, settings in phases)
+    phases, steps = config.train.all_phases, planned_steps(config)
     owners = _owners(folder)
     published = (folder / MODEL_CONFIG).exists()
     if row is None and not owners and not published:
@@ -116,9 +116,28 @@ def training_status(config: Config) -> Facts | None:
         seconds = row.get("seconds", 0.0)
         status |= {"step": int(row["step"]), "phase": f"{number} of {len(phases)} ({kind})", "loss": row.get("loss")}
         status |= {"rows_per_s": row.get("samples_per_s"), "seconds": seconds}
-        left = seconds / max(1, row["step"]) * (steps - row["step"])
+        left = 0.0 if steps is None else seconds / max(1, row["step"]) * (steps - row["step"])
         status["seconds_left"] = left if owners and left > 0 else None
     return status
+
+
+def planned_steps(config: Config) -> int | None:
+    """Optimizer steps of all phases, by their rules where they are not named; None: there is no cache to count in yet.
+
+    One process is assumed. A training that is done had as many steps as its summary says.
+    """
+    summary = Location.parse(config.training_dir) / TRAIN_SUMMARY
+    if summary.exists():
+        return int(json.loads(summary.read_text())["steps"])
+    if all(phase.train.steps is not None for phase in config.train.all_phases):
+        return sum(phase.train.steps or 0 for phase in config.train.all_phases)
+    directory = Location.parse(config.cache_dir("parallel"))
+    if not (directory / MANIFEST).exists():
+        return None
+    cache = Cache.open(directory, partial=True)
+    width = config.student.adapter.hidden_size
+    phases = [with_recipe(phase, width, 1, lambda: cache.num_samples) for phase in config.train.all_phases]
+    return sum(phase.train.steps or 0 for phase in phases)
 
 
 def _last_row(path: Location) -> Facts | None:

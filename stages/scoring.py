@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,8 @@ class Scoring:
             return
         table = Table("row", "score", "95 % interval", "n", title="Judge's accuracy, mean over attributes; CLIP scores")
         for name, mean in self.means.items():
-            table.add_row(name, f"{mean.accuracy:.3f}", f"{mean.low:.3f} to {mean.high:.3f}", str(mean.n))
+            interval = f"{mean.low:.3f} to {mean.high:.3f}" if math.isfinite(mean.low) else "unknown"
+            table.add_row(name, f"{mean.accuracy:.3f}", interval, str(mean.n))
         console.print(table)
 
 

@@ -68,7 +68,8 @@ def _of_cache(name: str, cache: dict[str, Any]) -> list[str]:
 def _of_training(training: dict[str, Any]) -> list[str]:
     from data_tools.tables import human_rate, human_seconds
 
-    done = f"{training['step']:,} of {training['steps']:,} steps"
+    of_all = "" if training["steps"] is None else f" of {training['steps']:,}"
+    done = f"{training['step']:,}{of_all} steps"
     said = [f"phase {training['phase']}" if "phase" in training else "", done]
     if training.get("loss") is not None:
         said.append(f"loss {training['loss']:.4g}")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.run_status import cache_status, parts_per_second, run_status
+from data_tools.run_status import cache_status, parts_per_second, planned_steps, run_status
 from pea.cache import Cache
 from pea.cache.publication import names_in
 from pea.config import Config, resolved_yaml
 from pea.file_names import METRICS
 from pea.storage import Location
 from pea.storage.leases import take
+from pea.training.recipe import num_steps
 from stages.cli import main
 from stages.status import lines_of
 from tests.tiny_setup import make_setup
@@ -68,6 +69,19 @@ def test_the_rate_is_that_of_the_last_parts() -> None:
     assert parts_per_second([0.0, 10.0, 20.0]) == pytest.approx(0.1)
     slow_then_fast = [float(second) for second in range(0, 10_000, 1000)] + [10_000.0 + each for each in range(32)]
     assert parts_per_second(slow_then_fast) == pytest.approx(1.0), "not of a run that stood still for a night"
+
+
+def test_steps_by_the_rule(config: Config, tmp_path: Path) -> None:
+    """A configuration that names no steps: as many as the rule gives for the samples that are cached."""
+    train = config.train.model_copy(update={"steps": None})
+    run = config.model_copy(update={"run_dir": tmp_path, "cache_root": config.run_dir / "cache", "train": train})
+    assert planned_steps(run) == num_steps(config.train.batch_size, 16)
+    assert planned_steps(run.model_copy(update={"cache_root": None})) is None
+    run.adapter_dir.mkdir(parents=True)
+    (run.adapter_dir / "config.json").write_text("{}")
+    assert "0 of 400 steps" in "\n".join(lines_of(run_status(run)))
+    without = run_status(run.model_copy(update={"cache_root": None}))
+    assert "training    0 steps" in lines_of(without)
 
 
 def test_training_and_scores(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,12 @@ def test_every_page_is_in_the_index() -> None:
     assert sorted(map(name, pages - listed)) == []
 
 
+def test_every_page_is_in_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text("utf-8")
+    pages = [page.relative_to(ROOT / "docs") for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert [str(page) for page in pages if str(page) not in site and page.parts[0] != "translations"] == []
+
+
 def test_pages_that_sources_name_are_there() -> None:
     sources = [path for folder in FOLDERS for suffix in ("py", "yaml") for path in (ROOT / folder).rglob(f"*.{suffix}")]
     sources += [ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "pipeline.yaml"]
