@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from data_tools.report import page as report
+from data_tools.report.cached_sample import cached_sample
 from pea.batches.batch import Batch
 from pea.cache import Cache
 from pea.config import CacheConfig, Config, SketchConfig
@@ -144,5 +144,5 @@ def test_pages_show_a_sketched_noise_prediction(whole: Config, tmp_path: Path) -
     page = tmp_path / "cache.html"
     assert main(["inspect", "export", str(config.cache_dir("parallel")), "--html", str(page)]) == 0
     assert "noise_pred" in page.read_text("utf-8")
-    cached = report._cached(config)
+    cached = cached_sample(config)
     assert cached is not None and "(its sketch)" in cached["note"] and len(cached["records"]) > 1
