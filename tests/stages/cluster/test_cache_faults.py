@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -37,7 +38,8 @@ from tests.tiny_setup import fill_cache, make_setup, write_tar
 
 pytestmark = pytest.mark.slow
 
-KILLS_OF_EACH = 10
+KILLS_OF_EACH = int(os.environ.get("PEA_TEST_KILLS", "3"))
+"""Ten and more by hand."""
 MOST_KILLS_OF_A_RUN = 2  # of one sample, three would quarantine it
 LONGEST_WAIT_S = 1.0
 Wanted = Callable[[psutil.Process], bool]
