@@ -48,7 +48,7 @@ class TrainStates:
         """Which states `newest` passed over, and why."""
 
     def save(self, state: TrainState) -> None:
-        """Publish a state and remove the oldest ones, and what killed runs had not published: a folder has one writer.
+        """Publish a state, and `tidy`.
 
         Raises:
             DiskFullError: the disk is full; former states are still there.
@@ -61,6 +61,10 @@ class TrainStates:
                 _save_tensors(plain, path)
                 files[path.name] = sha256_file(path)
             (temporary / SAVED_STATE).write_text(_sealed(state.record, files), "utf-8")
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the oldest states, and what killed runs had not published: a folder has one writer."""
         unpublished = self.folder.glob(f".step-*{TEMPORARY}*")
         for old in (*self._folders()[: -self.keep], *unpublished):
             shutil.rmtree(old, ignore_errors=True)

@@ -67,6 +67,7 @@ class Checkpoints:
             TrainingError: `train.resume` is `must` and there is no such state.
             StorageError: a saved state cannot be read.
         """
+        self.states.tidy()
         state = None if self.resume == "never" else self.states.newest()
         differing = differing_settings(state.record["fingerprint"], self.fingerprint) if state else []
         said = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -57,6 +58,8 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
     `unet`: the student's, of which parts may have been trained.
     """
     folder = config.adapter_dir
+    for left_by_the_dead in folder.glob(".publish-*"):
+        shutil.rmtree(left_by_the_dead, ignore_errors=True)
     (folder / MODEL_CONFIG).unlink(missing_ok=True)
     (folder / LORA_FILE).unlink(missing_ok=True)
     fsync_path(folder)

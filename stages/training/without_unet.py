@@ -75,6 +75,7 @@ def run_without_unet(
     states = TrainStates(config.training_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
     phases = position.phases[: position.number]
     fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
+    states.tidy()
     state = None if config.train.resume == "never" else states.newest()
     state = _checked(state, fingerprint, config, position, states)
     if state is not None and state.step == config.train.steps:

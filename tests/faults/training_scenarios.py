@@ -77,6 +77,7 @@ def _train(folder: Path) -> int:
         config = _config(folder)
         states = TrainStates(config.training_dir / "states", keep=2)
         log = TrainLog(config.training_dir / "train_log.jsonl")
+        states.tidy()
         state = states.newest()
         done = 0 if state is None else state.step
         log.keep(done)
