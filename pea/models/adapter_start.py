@@ -28,11 +28,14 @@ def scale_outputs(adapter: PEA, states: States, captions: Sequence[str], english
 
     SDXL head: the projector's last layer, for the pooled embedding; then `fc`, whose bias also takes the sequence to
     the English mean. SD1.5 head: the projector's last layer, which as published has no bias to shift with. One factor
-    for all channels: the directions stay those of the initial weights.
+    for all channels: the directions stay those of the initial weights. A single caption has no spread, and leaves the
+    weights as they are.
 
     Raises:
         TrainingError: the answers, or the English states, do not differ at all or are not finite.
     """
+    if len(set(captions)) < 2:
+        return {"sequence": 1.0} | ({} if adapter.fc is None else {"pooled": 1.0})
     last = adapter.projector[-1]
     assert isinstance(last.weight, Tensor)
     factors: dict[str, Any] = {}

@@ -45,7 +45,7 @@ def test_what_it_writes_passes_the_check_and_the_plan(tiny_sdxl: Config, tmp_pat
     assert (config.train.steps, config.cache.sketch.kind) == (40, "exact")
     assert config.cache.buckets == ((16, 16),), "what the tiny model was made for, not the family's 1024 px"
     family = family_settings("sdxl")
-    assert config.train.learning_rate == family["train"]["learning_rate"], "the rest is the family's"
+    assert config.train.patience == family["train"]["patience"], "the rest is the family's"
     assert "16 samples x 4 draws = 64 records" in said, "as many as the tars hold"
     assert "steps: 40 (unet); in passes of the UNet, each record is used 7.50 times" in said
     assert re.search(r"training: \d+\.\d\d GPU-hours", said) and "unchecked" not in said
