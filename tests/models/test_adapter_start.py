@@ -83,3 +83,11 @@ def test_states_that_do_not_differ_are_refused(which: str) -> None:
         torch.nn.init.zeros_(adapter.projector[0].weight)
     with pytest.raises(TrainingError, match=f"text states {which}.*train.init=torch"):
         scale_outputs(adapter, states, captions, wanted)
+
+
+@pytest.mark.parametrize("unet", [SDXL, SD15], ids=["sdxl", "sd15"])
+def test_a_single_caption_has_no_spread_and_changes_nothing(unet: dict[str, object]) -> None:
+    adapter, before = adapter_for(unet), adapter_for(unet).state_dict()
+    factors = scale_outputs(adapter, states, [CAPTIONS[0]] * 3, english(pooled=unet is SDXL))
+    assert set(factors.values()) == {1.0}
+    assert all(torch.equal(value, before[name]) for name, value in adapter.state_dict().items())
