@@ -33,7 +33,8 @@ print(encoder.record["name"])
 
 def python(code: str, home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A process of its own: huggingface_hub reads its environment once."""
-    env = os.environ | {"HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"} | environment
+    hub = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    env = os.environ | hub | environment
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
 
@@ -95,7 +96,7 @@ print(TeacherConfig(checkpoint=Path(sys.argv[1]), config=Path("org/sd@main")).fo
 """
     file = write_single_file(make_checkpoint(tmp_path / "sd", "sd15"), tmp_path / "model.safetensors")
     with loopback_hub({"org/sd": tmp_path / "sd"}) as hub:
-        environment = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+        environment = {"HF_ENDPOINT": hub.url, "XDG_CACHE_HOME": str(tmp_path / "cache")}
         done = python(code, tmp_path / "home", str(file), **environment)
         assert done.returncode == 0, done.stderr
         assert weights_asked_for(hub) == []
