@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from pea.config import Config, CorpusConfig
 from pea.corpus.corpus_names import CorpusName as Corpus
@@ -29,7 +33,7 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
     else:
         tars = [tar for tar in expand_tars(source.tars) if tar.name not in known]
         fields = source.caption_fields()
-        found = first_look(tars, fields, (source.source_language,), source.reading_rules(config.cache))
+        found = _looked_apart(tars, fields, (source.source_language,), source.reading_rules(config.cache))
     if found.dropped_share > max(_MOST_DROPPED, config.cache.max_dropped_fraction):
         raise _most_dropped(config, corpus, found)
     lines = []
@@ -38,6 +42,15 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
             has = _has(found)
             lines.append(f"corpora.{corpus}.captions: no {field} ({language}) in the first {found.num_kept}; {has}")
     return lines
+
+
+def _looked_apart(*arguments: Any) -> FirstLook:
+    """`first_look` in a process of its own: an image that ends its decoder's process is for the workers to find."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(first_look, *arguments).result()
+        except BrokenProcessPool:
+            return FirstLook()
 
 
 def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusError:
