@@ -11,10 +11,9 @@ from pea.cache import Cache
 from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.cache.totals import totals
 from pea.config import Config
-from pea.errors import LocationMissingError
 from pea.file_names import METRICS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.storage import Location
-from pea.storage.lease_records import leases_in, living_owner
+from pea.storage.leases import living_below
 from pea.training.recipe import with_recipe
 
 _RECENT = 32
@@ -90,14 +89,7 @@ def _writers(cache: Cache, tars: Sequence[str]) -> list[str]:
 
 
 def _owners(folder: Location) -> list[str]:
-    try:
-        leases = leases_in(folder)
-    except LocationMissingError:
-        return []
-    names = dict.fromkeys(name for name, _ in leases)
-    of_each = {name: [lease for each, lease in leases if each == name] for name in names}
-    owners = [living_owner(found, folder / name) for name, found in of_each.items()]
-    return [str(owner) for owner in owners if owner is not None]
+    return [str(owner) for owner in living_below(folder).values()]
 
 
 def training_status(config: Config) -> Facts | None:

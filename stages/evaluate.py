@@ -35,7 +35,7 @@ from pea.evaluation.prompts import Prompt, read_prompts, texts_in
 from pea.evaluation.record import ScoreRecord, Settings, differences
 from pea.file_names import CACHE_SUMMARY, METRICS, TRAIN_SUMMARY
 from pea.foreign_text import file_name
-from pea.models.adapter import PEA, new_adapter
+from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.traits import recorded_reading
@@ -49,6 +49,7 @@ from stages.command.device import pick_device
 from stages.command.progress import StageProgress
 from stages.score_settings import ScoreSettings
 from stages.scoring import Scoring
+from stages.training.start import initial_adapter
 
 Encode = Callable[[Sequence[str]], Conditioning]
 ROWS = ("teacher", "translation", "no_adapter", "adapter")
@@ -204,14 +205,7 @@ def make_rows(config: Config, device: torch.device) -> list[Row]:
         check_base_model(adapter, config.teacher.folder)
         reading = recorded_reading(adapter.config)
         encoder = load_encoder(config.student.encoders, device=device, reading=reading)
-        untrained = new_adapter(
-            unet,
-            encoder.width,
-            hidden_size=config.student.adapter.hidden_size,
-            num_layers=config.student.adapter.num_layers,
-            max_tokens=encoder.max_tokens,
-            seed=config.train.seed,
-        )
+        untrained = initial_adapter(config, unet, encoder)
         rows["no_adapter"] = Row("no_adapter", language, PEAPrompt(untrained.eval().to(device), encoder).encode)
         rows["adapter"] = Row("adapter", language, PEAPrompt(adapter.to(device), encoder).encode)
     chosen = [rows[name] for name in ROWS if name in wanted]

@@ -13,11 +13,11 @@ from typing import Any
 
 from data_tools.tables import human_seconds
 from pea.cache.manifest import FILE_NAME as MANIFEST
+from pea.cache.manifest import read_manifest
 from pea.config import Config
 from pea.errors import PeaError
 from pea.file_names import CACHE_SUMMARY, MODEL_CONFIG, RUN_CONFIG
 from pea.storage import Location
-from pea.storage.digests import sha256_text
 
 _PACKAGES = ("torch", "diffusers", "transformers", "zarr", "tensorstore", "ray")
 Fact = dict[str, str]
@@ -55,13 +55,12 @@ def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> l
     shared = _shared_settings(details)
     if shared:
         facts.append(_fact("drawn with", shared, "the same for every row"))
-    manifest = Location.parse(config.cache_dir("parallel")) / MANIFEST
+    directory = Location.parse(config.cache_dir("parallel"))
     identity = read_json(config.adapter_dir / MODEL_CONFIG).get("cache_identity")
     if identity:
         facts.append(_fact("cache identity", str(identity), "that the adapter was trained from"))
-    elif manifest.exists():
-        digest = sha256_text(manifest.read_text())[:16]
-        facts.append(_fact("manifest", digest, "SHA-256 of the parallel cache's manifest"))
+    elif (directory / MANIFEST).exists():
+        facts.append(_fact("cache identity", read_manifest(directory).identity.digest, "of the parallel cache"))
     return facts
 
 

@@ -26,7 +26,7 @@ from pea.storage.location import Location
 
 NAME = "manifest"
 FILE_NAME = f"{NAME}.json"
-"""Of a cache that was never grown; ``manifest_location`` tells which one counts."""
+"""The first one of a cache; after growing a later generation counts (``read_manifest``)."""
 _MOST_BYTES = 256 << 20
 _SEAL = ',\n "sha256": "'  # what stands between the manifest and its digest
 PartKind = Literal["whole", "draws", "blocks"]
@@ -130,15 +130,6 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
         if added:
             plans.append(PartPlan(tar, f"p{number:03d}", "blocks", 0, old.draws_per_sample, added))
     return Manifest(identity, tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
-
-
-def manifest_location(directory: Location) -> Location:
-    """The manifest of a cache that counts: ``manifest.json``, or after growing its newest generation.
-
-    Raises:
-        StorageError: the storage cannot be read.
-    """
-    return directory / generation_name(NAME, newest(directory, NAME) or 0)
 
 
 def read_manifest(directory: str | Path | Location) -> Manifest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
 import shutil
 import uuid
@@ -111,12 +110,9 @@ def remove_tree(path: Path, *, must: bool = False) -> None:
         fsync_path(path.parent)
 
 
-def remove_temporaries(folder: Path, name: str = "*") -> None:
-    """Delete the files that dead writers left, at any depth; for whoever owns the folder.
-
-    `name`: only what was to become a file of this name.
-    """
-    for path in folder.rglob(f".{name if name == '*' else glob.escape(name)}{TEMPORARY}*"):
+def remove_temporaries(folder: Path) -> None:
+    """Delete the files that dead writers left, at any depth; for whoever owns the folder."""
+    for path in folder.rglob(f".*{TEMPORARY}*"):
         path.unlink(missing_ok=True)
 
 

@@ -172,11 +172,6 @@ def take(
         time.sleep(random.uniform(0.2, 1.0) * pause_s)
 
 
-def living(place: Location) -> Owner | None:
-    """Who holds the lease of ``place`` and is not known to be dead."""
-    return living_owner(generations_of(place), place)
-
-
 def living_below(folder: Location) -> Mapping[str, Owner]:
     """Every living owner of a lease in a folder, by the name of the lease."""
     found: dict[str, list[FoundLease]] = {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, TypeVar
 
 from pea.config import Config, CorpusConfig
 from pea.corpus.corpus_names import CorpusName as Corpus
@@ -16,6 +16,7 @@ from pea.corpus.tars import expand_tars
 from pea.corpus.texts import open_texts
 from pea.errors import CorpusError
 
+Result = TypeVar("Result")
 _SHOWN_FIELDS = 12
 _MOST_DROPPED = 0.5
 """Share of the first samples above which the whole pass is not begun."""
@@ -33,7 +34,10 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
     else:
         tars = [tar for tar in expand_tars(source.tars) if tar.name not in known]
         fields = source.caption_fields()
-        found = _looked_apart(tars, fields, (source.source_language,), source.reading_rules(config.cache))
+        looked = in_a_process(first_look, tars, fields, (source.source_language,), source.reading_rules(config.cache))
+        if looked is None:
+            return [f"corpora.{corpus}: the look at the first samples ended its process; a worker will name the sample"]
+        found = looked
     if found.dropped_share > max(_MOST_DROPPED, config.cache.max_dropped_fraction):
         raise _most_dropped(config, corpus, found)
     lines = []
@@ -44,13 +48,13 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
     return lines
 
 
-def _looked_apart(*arguments: Any) -> FirstLook:
-    """`first_look` in a process of its own: an image that ends its decoder's process is for the workers to find."""
+def in_a_process(act: Callable[..., Result], *arguments: Any) -> Result | None:
+    """What a function gives in a process of its own; None: the process ended, as that of some image's decoder does."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(first_look, *arguments).result()
+            return pool.submit(act, *arguments).result()
         except BrokenProcessPool:
-            return FirstLook()
+            return None
 
 
 def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusError:

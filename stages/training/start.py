@@ -95,9 +95,9 @@ class Start:
         return TextStatistics.from_json(kept.read_bytes())
 
 
-def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity: Identity) -> PEA:
-    """An adapter of torch's initial weights; `unet`: the UNet's configuration."""
-    adapter = new_adapter(
+def initial_adapter(config: Config, unet: Any, encoder: TextEncoder) -> PEA:
+    """An adapter of torch's initial weights, of the size that the configuration says."""
+    return new_adapter(
         unet,
         encoder.width,
         hidden_size=config.student.adapter.hidden_size,
@@ -105,6 +105,11 @@ def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity:
         max_tokens=encoder.max_tokens,
         seed=config.train.seed,
     )
+
+
+def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity: Identity) -> PEA:
+    """An adapter of torch's initial weights that records what it belongs to; `unet`: the UNet's configuration."""
+    adapter = initial_adapter(config, unet, encoder)
     unet_digest = identity.fields.get("teacher.unet")
     adapter.register_to_config(
         cache_identity=identity.digest,

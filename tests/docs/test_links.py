@@ -63,3 +63,16 @@ def test_pages_that_sources_name_are_there() -> None:
 
 def test_the_readme_is_one_screen_and_a_half() -> None:
     assert (ROOT / "README.md").read_text("utf-8").count("\n") <= 130
+
+
+def test_the_messages_of_the_troubleshooting_page_are_said_somewhere() -> None:
+    page = (ROOT / "docs/guides/troubleshooting.md").read_text("utf-8")
+    sources = [
+        path.read_text("utf-8") for folder in ("pea", "stages", "data_tools") for path in (ROOT / folder).rglob("*.py")
+    ]
+    firsts = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    messages = [
+        part.strip() for cell in firsts for text in re.findall(r"`([^`]+)`", cell) for part in text.split("...")
+    ]
+    assert len(messages) > 15
+    assert [each for each in messages if each and not any(each in source for source in sources)] == []

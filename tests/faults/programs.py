@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.faults.control import ControlFile, Fault, Operation
 from tests.faults.disk import Disk
-from tests.faults.library import library
+from tests.faults.interposer import library
 from tests.faults.tree import Tree, read_tree
 
 

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 from tests.faults.control import ControlFile
-from tests.faults.library import library
+from tests.faults.interposer import library
 from tests.faults.scenario import Scenario
 from tests.faults.server import FAILED, PATIENCE_S, TIMED_OUT
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.control import Cut
 from tests.faults.disk import Disk
-from tests.faults.library import reason_to_skip
+from tests.faults.interposer import reason_to_skip
 from tests.faults.programs import Ran, run_program
 from tests.faults.tree import Tree, read_tree, write_tree
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.control import ControlFile, Fault, Op
-from tests.faults.library import library, reason_to_skip
+from tests.faults.interposer import library, reason_to_skip
 from tests.faults.native_programs import NATIVE
 from tests.faults.programs import run_program
 

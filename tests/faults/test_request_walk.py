@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("moto", reason="takes an S3 server on the loopback (moto)")
 pytest.importorskip("tests.storage.proxy", reason="takes the proxy of the storage's tests")
 
-from tests.faults.library import reason_to_skip
+from tests.faults.interposer import reason_to_skip
 from tests.faults.request_walk import KINDS, request_walk
 
 pytestmark = [

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.__main__ import SCENARIOS, main
 from tests.faults.control import Fault, Kind, Op
 from tests.faults.example_scenarios import BROKEN, CAREFUL, TEXT
-from tests.faults.library import reason_to_skip
+from tests.faults.interposer import reason_to_skip
 from tests.faults.report import Report
 from tests.faults.runners import Subprocesses
 from tests.faults.scenario import find_scenario

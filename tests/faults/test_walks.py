@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.__main__ import SCENARIOS
 from tests.faults.control import Fault, Kind
-from tests.faults.library import reason_to_skip
+from tests.faults.interposer import reason_to_skip
 from tests.faults.report import Report
 from tests.faults.walk import forked_walk
 

@@ -1,4 +1,4 @@
-"""Scoring: four rows from the same noise, kept images, metrics beside those of other stages; drawing for a user."""
+"""Scoring: four rows from the same noise, kept images, metrics beside those of other stages."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 from PIL import Image
 
-from pea.collect.overlap import map_in_threads
 from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
-from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
-from pea.evaluation.prompts import Prompt, read_prompts, texts_in
+from pea.evaluation.prompts import Prompt, read_prompts
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
-from pea.models.english import EnglishEncoder
 from pea.models.tensor_files import digest_of
-from stages import evaluate, generate, scoring, train_adapter
-from stages.cli import main
+from stages import evaluate, generate, scoring
 from stages.command.console import Console
 from tests.tiny_models import make_checkpoint, make_native_encoder
-from tests.tiny_setup import make_setup
 
 QUIET = Console(quiet=True)
 
@@ -51,34 +45,14 @@ def english_never(texts: object) -> Conditioning:
     raise AssertionError(texts)
 
 
-def _write_prompts(path: Path, count: int, *, translation: bool) -> None:
-    lines = []
-    for number in range(count):
-        captions = {"en": "a cat", "zh": "一只猫"} | ({"translation_zh": "one animal cat"} if translation else {})
-        lines.append(json.dumps({"id": f"p{number}", "captions": captions, "attributes": {"light": "bright"}}))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def _size(path: Path) -> tuple[int, int]:
     with Image.open(path) as image:
         return image.size
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    folder = tmp_path_factory.mktemp("evaluate")
-    base = make_setup(folder, "sdxl")
-    train_adapter.run(base, QUIET)
-    _write_prompts(folder / "general.jsonl", 5, translation=False)
-    _write_prompts(folder / "culture.jsonl", 3, translation=True)
-    settings = EvaluateConfig(
-        prompts={"general": folder / "general.jsonl", "culture": folder / "culture.jsonl"},
-        judge=folder / "judge",
-        num_inference_steps=2,
-        batch_size=4,
-        device="cpu",
-    )
-    return base.model_copy(update={"evaluate": settings})
+def config(evaluated_config: Config) -> Config:
+    return evaluated_config
 
 
 def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,45 +202,6 @@ def test_every_language_of_an_adapter_is_drawn(config: Config, tmp_path: Path) -
     assert drawn == {"adapter/general", "adapter/culture", "adapter_ja/general"}, "culture prompts have no Japanese"
 
 
-def test_an_image_does_not_depend_on_its_batch(config: Config) -> None:
-    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
-    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
-    together = drawer.draw(english.encode(["a cat", "a dog", "a cat"]), english.encode([""]), [1, 2, 1])
-    alone = drawer.draw(english.encode(["a dog"]), english.encode([""]), [2])
-    assert np.abs(together[1].astype(int) - alone[0]).max() <= 1
-    assert np.array_equal(together[0], together[2]) and not np.array_equal(together[0], together[1])
-    wide = drawer.draw(english.encode(["a dog"]), english.encode([""]), [2], size_px=(16, 24))
-    assert wide.shape == (1, 16, 24, 3)
-
-
-def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
-    """What the drawer gives is what a user gets from diffusers with the same prompt and noise."""
-    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
-    english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
-    ours = drawer.draw(Conditioning(*english.encode(["a cat"])), english.encode([""]), [7])
-    pipe = StableDiffusionXLPipeline.from_pretrained(config.teacher.checkpoint)
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    pipe.set_progress_bar_config(disable=True)
-    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
-    options = {"height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "np"}
-    theirs = pipe("a cat", negative_prompt="", latents=latents, **options).images
-    assert np.abs(ours[0] / 255 - theirs[0]).max() < 0.01
-
-
-@pytest.mark.parametrize("without_text", [True, False])
-def test_a_checkpoint_of_fp16_weights_alone_is_drawn_from(config: Config, tmp_path: Path, without_text: bool) -> None:
-    half = load_pipeline(config.teacher.checkpoint)
-    for model in (half.unet, half.vae, half.text_encoder, half.text_encoder_2):
-        model.half()
-    half.save_pretrained(tmp_path, variant="fp16")
-    assert not list(tmp_path.glob("*/*model.safetensors"))
-    pipe = load_pipeline(tmp_path, without_text=without_text)
-    models = [pipe.unet, pipe.vae] + ([] if without_text else [pipe.text_encoder, pipe.text_encoder_2])
-    assert {model.dtype for model in models} == {torch.float32}
-    plain = load_pipeline(config.teacher.checkpoint).unet.state_dict()
-    assert all(torch.equal(each, plain[name].half().float()) for name, each in pipe.unet.state_dict().items())
-
-
 def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(config: Config, tmp_path: Path) -> None:
     """What training recorded is compared by content, before anything is drawn."""
     kept = json.loads((config.adapter_dir / "config.json").read_text())
@@ -296,173 +231,9 @@ def test_all_that_training_leaves_is_as_readable_as_any_new_file(config: Config,
     assert {path.name for path, mode in modes.items() if mode != (tmp_path / "new").stat().st_mode & 0o777} == set()
 
 
-def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:
-    drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=1, guidance_scale=3.0)
-    sizes: list[int] = []
-    drawer.pipe.vae.decoder.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
-    encode = EnglishEncoder.from_checkpoint(config.teacher.checkpoint).encode
-    drawer.draw(encode(["a cat", "a dog", "a cat"]), encode([""]), [1, 2, 3])
-    assert sizes == [1, 1, 1]
-
-
 def test_the_setups_for_large_images_draw_few_at_a_time() -> None:
     sizes = [load_config(ROOT / f"configs/{name}.yaml").evaluate.batch_size for name in ("sd15", "sdxl")]
     assert sizes == [16, 4] and EvaluateConfig().batch_size > max(sizes)
-
-
-@pytest.mark.parametrize(
-    ("count", "height", "width", "expected"),
-    [(17, 600, 512, (16 * 256, 2 * 300)), (2, 600, 512, (2 * 512, 600)), (16, 2, 4000, (16 * 256, 1))],
-)
-def test_a_sheet_is_of_reasonable_width(
-    tmp_path: Path, count: int, height: int, width: int, expected: tuple[int, int]
-) -> None:
-    images = np.zeros((count, height, width, 3), np.uint8)
-    images[0] = 200
-    save_grid(tmp_path / "grid.png", images)
-    assert _size(tmp_path / "grid.png") == expected
-    with Image.open(tmp_path / "grid.png") as sheet:
-        assert sheet.getpixel((0, 0)) == (200, 200, 200) and sheet.getpixel((expected[0] - 1, 0)) == (0, 0, 0)
-
-
-def test_generate(config: Config, tmp_path: Path) -> None:
-    path = tmp_path / "setup.yaml"
-    path.write_text(resolved_yaml(config), encoding="utf-8")
-    out = tmp_path / "out"
-    argv = ["一只猫", "红球/上", "--config", str(path), "--out", str(out), "--num-images", "2"]
-    assert generate.main([*argv, "--set", "evaluate.num_inference_steps=1"]) == 0
-    assert sorted(p.name for p in out.iterdir()) == [
-        "000-一只猫.png",
-        "001-一只猫.png",
-        "002-红球-上.png",
-        "003-红球-上.png",
-    ]
-    assert _size(out / "000-一只猫.png") == (16, 16)
-
-
-def test_generate_takes_settings_as_other_commands_do(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path, over = tmp_path / "setup.yaml", tmp_path / "over.yaml"
-    path.write_text(resolved_yaml(config), encoding="utf-8")
-    over.write_text("evaluate: {guidance_scale: 4}")
-    drawn: list[tuple[Config, list[str]]] = []
-    monkeypatch.setattr(generate, "run", lambda config, _, prompts, *__, **___: drawn.append((config, prompts)))
-    files = ["--config", str(path), "--config", str(over)]
-    words = ["a=b", "run_dir=x", "cat", "--out", "y", "evaluate.num_inference_steps=7", "--set", "evaluate.seed=3"]
-    assert main(["generate", *files, *words]) == 0
-    [(found, prompts)] = drawn
-    assert prompts == ["a=b", "cat"], "a is no setting"
-    assert found.run_dir == Path("x") and found.evaluate.num_inference_steps == 7 and found.evaluate.seed == 3
-    assert found.evaluate.guidance_scale == 4 and found.teacher == config.teacher
-    assert main(["generate", *files, "run_dir=x"]) == 2
-    assert capsys.readouterr().err == (
-        "pea: error: nothing to draw; expected a prompt beside the settings; got run_dir=x\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("word", "said"),
-    [
-        ("evaluate.guidence_scale=4", "did you mean evaluate.guidance_scale?"),
-        ("evaluate.guidance-scale=4", "did you mean evaluate.guidance_scale?"),
-        ("eval.guidance_scale = 4", "eval"),
-        ("guidance_scale=4", "guidance_scale"),
-        ("rundir=x", "did you mean run_dir?"),
-        ("seeds=4", "seeds"),
-        ("evaluate.seed:4", "evaluate.seed:4"),
-        ("evaluate.seed", "evaluate.seed"),
-    ],
-)
-def test_a_misspelt_setting_is_no_prompt(
-    config: Config, tmp_path: Path, word: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "setup.yaml"
-    path.write_text(resolved_yaml(config), encoding="utf-8")
-    assert generate.main(["一只猫", word, "--config", str(path), "--out", str(tmp_path / "out")]) == 2
-    error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1 and not (tmp_path / "out").exists()
-
-
-def test_prompts_that_are_no_settings() -> None:
-    words = ["a=b", "E=mc²", "一只猫：红球", "a cat. a dog = pets", " run_dir=x", "evaluate.prompts.general=x"]
-    assert generate.split_words(words) == (
-        ["a=b", "E=mc²", "一只猫：红球", "a cat. a dog = pets", "run_dir=x"],
-        [words[-1]],
-    )
-
-
-@pytest.fixture(scope="module")
-def alone(config: Config) -> list[str]:
-    """Adapter and base model, without a configuration."""
-    return ["--adapter", str(config.adapter_dir), "--base", str(config.teacher.checkpoint), "--steps", "1"]
-
-
-def test_generate_without_a_configuration(config: Config, alone: list[str], tmp_path: Path) -> None:
-    path, out = tmp_path / "setup.yaml", tmp_path / "out"
-    path.write_text(resolved_yaml(config), encoding="utf-8")
-    more = ["--negative-prompt", "小", "--guidance", "3", "--seed", "4", "--num-images", "2", "--out", str(out)]
-    assert generate.main(["一只猫", *alone, *more]) == 0
-    with Image.open(out / "001-一只猫.png") as image:
-        kept, pixels = dict(image.text), np.asarray(image)
-    weights = json.loads((config.adapter_dir / "config.json").read_text())["weights"]
-    assert kept == {
-        "prompt": "一只猫",
-        "negative_prompt": "小",
-        "seed": "4",
-        "image_of_prompt": "1",
-        "steps": "1",
-        "guidance": "3.0",
-        "adapter": str(config.adapter_dir),
-        "adapter_weights": weights,
-        "base": str(config.teacher.checkpoint),
-        "Software": "PEA-Cache",
-    }
-    same = ["--config", str(path), "--steps", "1", *more[:-1], str(tmp_path / "same")]
-    assert generate.main(["一只猫", *same]) == 0
-    with Image.open(tmp_path / "same/001-一只猫.png") as image:
-        assert np.array_equal(np.asarray(image), pixels)
-
-
-def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = ["--out", str(tmp_path / "out"), "--guidance", "0"]
-    long = "一只猫狗红球大小雪草"
-    assert generate.main([long, *alone, *out, "--size", "24x16"]) == 0
-    assert _size(tmp_path / f"out/000-{long}.png") == (24, 16)
-    assert "lost of a prompt: '雪草' (--chunk reads it in pieces)" in capsys.readouterr().err
-    with Image.open(tmp_path / f"out/000-{long}.png") as image:
-        cut = np.asarray(image)
-    assert generate.main([long, "猫", *alone, *out, "--size", "24x16", "--chunk"]) == 0
-    assert capsys.readouterr().err == ""
-    with Image.open(tmp_path / f"out/000-{long}.png") as image:
-        assert not np.array_equal(np.asarray(image), cut)
-    assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "17"]) == 2
-    assert "a size that cannot be drawn; expected multiples of 2; got 17x17" in capsys.readouterr().err
-    assert not (tmp_path / "no").exists()
-    for wrong in ("0", "16x", "16x0", "big"):
-        with pytest.raises(SystemExit):
-            generate.main(["猫", *alone, "--size", wrong])
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], "which adapter?; expected --config FILE, or --adapter FOLDER (and --base); got neither"),
-        (["--adapter", "A", "--config", "B"], "which adapter?"),
-        (["--config", "B", "--base", "C"], "the configuration says which; got --base or --encoder"),
-        (["--adapter", "A", "evaluate.seed=3"], "a setting without --config; got evaluate.seed=3"),
-        (["--adapter", "A", "--set", "evaluate.seed=3"], "a setting without --config; got evaluate.seed=3"),
-        (["--adapter", "ADAPTER"], "does not say where its diffusion model is; got teacher. Give it with --base."),
-        (["--adapter", "A/b/c"], "A/b/c: no adapter here"),
-    ],
-)
-def test_what_to_draw_with_is_said_in_one_way(
-    config: Config, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = [str(config.adapter_dir) if word == "ADAPTER" else word for word in words]
-    assert generate.main([*words[2:], "猫", *words[:2]] if "evaluate.seed=3" in words[2:3] else ["猫", *words]) == 2
-    error = capsys.readouterr().err
-    assert said in error and error.count("\n") == 1
 
 
 def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -475,41 +246,3 @@ def test_each_problem_is_one_line(config: Config, tmp_path: Path, capsys: pytest
     assert generate.main(["一只猫", "--config", str(path)]) == 2
     error = capsys.readouterr().err
     assert "no adapter here" in error and error.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no prompts"),
-        ("{", "line 1: not a prompt"),
-        ('{"id": 1}', "line 1: not a prompt"),
-        ('{"id": "a", "captions": {}, "attributes": {}}\n' * 2, "the same id"),
-    ],
-)
-def test_prompts_are_checked(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "prompts.jsonl"
-    with pytest.raises(EvaluationError, match="cannot read"):
-        read_prompts(path)
-    path.write_text(text)
-    with pytest.raises(EvaluationError, match=message):
-        read_prompts(path)
-
-
-def test_a_missing_caption_names_the_prompt(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.jsonl"
-    _write_prompts(path, 2, translation=False)
-    with pytest.raises(EvaluationError, match=r"no caption named 'ja'.*p0"):
-        texts_in(read_prompts(path, limit=1), "ja", path)
-
-
-def test_threads_that_draw_at_the_same_time_change_nothing(config: Config) -> None:
-    checkpoint = config.teacher.checkpoint
-    drawer = Drawer(checkpoint, "cpu", num_inference_steps=6, guidance_scale=3.0)
-    encode = EnglishEncoder.from_checkpoint(checkpoint).encode
-    batches = [(encode([text] * 2), [seed, seed + 1]) for seed, text in enumerate(["a cat", "a red dog", "two houses"])]
-    empty = encode([""])
-    alone = [drawer.draw(conditioning, empty, seeds) for conditioning, seeds in batches]
-    together = list(map_in_threads(lambda batch: drawer.draw(batch[0], empty, batch[1]), batches, 3))
-    for one, other in zip(alone, together, strict=True):
-        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1  # rounding
-    assert len({images.tobytes() for images in alone}) == 3

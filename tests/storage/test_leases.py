@@ -17,7 +17,8 @@ import pytest
 
 from pea.errors import AccessDeniedError, LeaseHeldError, LeaseLostError, StorageError
 from pea.storage import Location, lease_records, leases
-from pea.storage.leases import living, living_below, take
+from pea.storage.lease_records import Owner
+from pea.storage.leases import living_below, take
 from pea.storage.processes import is_certainly_dead, this_process
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,11 @@ def _seem_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
 def _forsake(lease: leases.Lease) -> None:
     """Stop renewing without giving back, as a machine does that loses its power."""
     lease._ended.set()
+
+
+def living(place: Location) -> Owner | None:
+    """Who holds a lease and is not known to be dead."""
+    return living_below(place.parent).get(place.name)
 
 
 def _age(place: Location, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:

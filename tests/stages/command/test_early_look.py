@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pea.errors import CorpusError
 from stages.cluster.actors import Actors
 from stages.cluster.filling import fill_caches
 from stages.command.console import Console
-from stages.command.early_look import look_at_corpus
+from stages.command.early_look import in_a_process, look_at_corpus
 from tests.collect.test_drawn_texts import of_texts
 from tests.corpus.tar_files import GOOD, write_tar
 
@@ -103,3 +104,10 @@ def test_a_table_of_texts(fresh_run: Config, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no column for en"):
         fill_caches(config, QUIET)
     assert not config.run_dir.exists()
+
+
+def test_a_process_that_ends_is_no_end_of_the_run() -> None:
+    assert in_a_process(abs, -3) == 3
+    assert in_a_process(os._exit, 9) is None
+    with pytest.raises(ValueError, match="invalid literal"):
+        in_a_process(int, "x")
