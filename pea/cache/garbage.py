@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pea.cache.completion import read_summary
 from pea.cache.publication import generation_name, generations, names_in
@@ -27,7 +27,8 @@ def part_of(name: str) -> str | None:
 def garbage_in(folder: Location) -> list[str]:
     """Names in the folder of a tar that no counting record names and no living lease owns.
 
-    Where the counting record is damaged, nothing of its part is garbage. Stores are looked at first, leases then, and
+    Where the counting record is damaged, nothing of its part is garbage. What a dead process left of a look at the
+    store's clock belongs to no part. Stores are looked at first, leases then, and
     records last: a writer takes its lease before there is a store, and gives it back after there is a record.
 
     Raises:
@@ -46,7 +47,8 @@ def garbage_in(folder: Location) -> list[str]:
             continue
         except ShardDamagedError:
             unknown.add(part)
-    return sorted(name for name in before if _is_garbage(name, kept, unknown, owned, busy))
+    found = {name for name in before if _is_garbage(name, kept, unknown, owned, busy)}
+    return sorted(found.union(name for name in _left_by_the_dead(folder, before) if part_of(name) is None))
 
 
 def _is_garbage(name: str, kept: set[str], unknown: set[str], owned: Iterable[str], busy: set[str | None]) -> bool:
@@ -75,7 +77,7 @@ def clear_garbage(folder: Location, part: str | None = None) -> list[str]:
     Raises:
         StorageError: it cannot be deleted.
     """
-    found = [name for name in garbage_in(folder) if part in (None, part_of(name))]
+    found = [name for name in garbage_in(folder) if part is None or part_of(name) in (None, part)]
     ages = {generation_name(name, number): number for name, numbers in generations(found).items() for number in numbers}
     for name in sorted(found, key=lambda name: (name in ages, ages.get(name, 0))):
         (folder / name).delete_tree()
@@ -85,16 +87,20 @@ def clear_garbage(folder: Location, part: str | None = None) -> list[str]:
 def clear_temporaries(directory: Location) -> None:
     """Delete what dead writers of single files left: of the manifest, of reports, of removals.
 
-    Writing such a file takes a moment, so one that is older than ``_DEAD_AFTER_S`` has no writer. Buckets have none.
-
     Raises:
         StorageError: one cannot be deleted.
     """
     for folder in (directory, directory / FOLDER) if directory.is_local else ():
-        for name in filter(is_temporary, names_in(folder)):
-            try:
-                age_s = time.time() - (folder / name).status().modified_s
-            except LocationMissingError:
-                continue  # it was one of a living writer
-            if age_s > _DEAD_AFTER_S:
-                (folder / name).delete_tree()
+        for name in _left_by_the_dead(folder, names_in(folder)):
+            (folder / name).delete_tree()
+
+
+def _left_by_the_dead(folder: Location, names: Iterable[str]) -> Iterator[str]:
+    """Temporary files older than ``_DEAD_AFTER_S``: writing one takes a moment. Buckets have none."""
+    for name in filter(is_temporary, names if folder.is_local else ()):
+        try:
+            age_s = time.time() - (folder / name).status().modified_s
+        except LocationMissingError:
+            continue  # it was one of a living writer
+        if age_s > _DEAD_AFTER_S:
+            yield name

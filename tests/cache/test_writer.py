@@ -118,6 +118,19 @@ def test_temporary_files_of_dead_writers_go(make_cache: CacheMaker, cache: Cache
             path.unlink()
 
 
+def test_a_look_at_the_clock_that_a_dead_process_left_is_garbage(make_cache: CacheMaker, cache: Cache) -> None:
+    folder = Path(cache.shard_dir("a"))
+    folder.mkdir(parents=True)
+    left = [folder / name for name in (".clock.tmp-aa", "..clock.tmp-bb.tmp-cc", ".clock.tmp-dd")]
+    for path in left:
+        path.touch()
+    for path in left[:2]:
+        os.utime(path, (time.time() - 3600,) * 2)
+    assert [each.kind for each in audit(cache.directory).problems].count("garbage") == 2
+    make_cache.fill(cache.identity)
+    assert [path.exists() for path in left] == [False, False, True]
+
+
 def test_a_writer_that_lost_its_lease_publishes_nothing(
     make_cache: CacheMaker, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
