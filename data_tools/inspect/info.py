@@ -47,6 +47,7 @@ def collect(directory: str | Path | Location) -> Facts:
             "caption_dropped_share": _share(found["caption_dropped"], records),
         },
         "languages": found["languages"],
+        **({"caption_tables": found["caption_tables"]} if "caption_tables" in found else {}),
         "buckets": found["buckets"],
         "bytes": _bytes(found["arrays"], found["bytes"], records, kept),
         "timesteps": {"bin_width": TIMESTEPS_PER_BIN, "counts": found["timesteps"]},
@@ -67,6 +68,13 @@ def _certificate(cache: Cache) -> Facts | None:
         "current": found.digest == cache.identity.digest,
         **found.environment,
     }
+
+
+def _tables_line(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counts['of_samples']} captions of samples; {counts['missing']} samples that the tables lack, "
+        f"{counts['of_no_sample']} captions of no sample"
+    )
 
 
 def lookup(facts: Facts, name: str) -> Any:
@@ -106,6 +114,7 @@ def render(facts: Facts) -> str:
         ("removed", f"{samples['removed']} taken down") if samples["removed"] else None,
         ("buckets", _pairs(facts["buckets"])),
         ("captions", _pairs(facts["languages"])),
+        ("from table", _tables_line(facts["caption_tables"])) if "caption_tables" in facts else None,
         ("records", _records_line(records)),
         ("size", _size_line(sizes)),
         ("timesteps", _timesteps_line(facts["timesteps"])) if records["all"] else None,

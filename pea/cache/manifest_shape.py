@@ -9,7 +9,9 @@ from pea.cache import strict_json as must
 _MOST_TARS = 1 << 20
 _MOST_DRAWS = 1 << 20
 _block = must.text(256, r"[A-Za-z0-9_.]+")
-_tar = must.fields({"name": must.plain_name, "size_bytes": must.count(), "sha256": must.text(64)})
+_tar = must.fields(
+    {"name": must.plain_name, "size_bytes": must.count(), "sha256": must.text(64)}, {"captions": must.text(64)}
+)
 _draws = must.items(must.count(_MOST_DRAWS), must.count(_MOST_DRAWS))
 _scheduler = must.fields({}, {"num_train_timesteps": must.count(1 << 20, 1)}, others=True)
 _identity = must.fields(

@@ -161,7 +161,7 @@ def _withdraw(cache: Cache, wanted: Identity | None, name: str) -> int | None:
 
 
 def _with_fields(identity: Identity, tars: Mapping[str, TarIdentity], retired: Iterable[str] | None = None) -> Identity:
-    fields = dict(identity.fields) | {TARS: [vars(tars[name]) for name in sorted(tars)]}
+    fields = dict(identity.fields) | {TARS: [tars[name].entry for name in sorted(tars)]}
     if retired is not None:
         fields[RETIRED] = sorted(retired)
     return Identity(fields)
