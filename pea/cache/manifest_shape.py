@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pea.cache import strict_json as must
+from pea.cache.cards import MOST_CARDS, card_shape
 
 _MOST_TARS = 1 << 20
 _MOST_DRAWS = 1 << 20
@@ -48,7 +49,8 @@ _manifest = must.fields(
             ),
             1 << 16,
         ),
-    }
+    },
+    {"cards": must.list_of(card_shape, MOST_CARDS)},
 )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pea.cache import Identity, cache_identity
+from pea.cache.cards import MOST_CARDS, digest_of_tars, read_card
 from pea.cache.differences import check_extends, check_same, without_new_captions
 from pea.cache.identity import TARS, retired_tars, without_newer_fields
-from pea.cache.manifest import read_manifest
+from pea.cache.manifest import carry_cards, read_manifest
 from pea.cache.publication import newest
 from pea.cache.tar_changes import create_or_begin_anew, replace_tar, retire_tar
 from pea.config import Config
@@ -209,7 +211,10 @@ class CorpusPlan:
                 console.print(f"  {name} is replaced: {given_up:,} samples are made again")
         if self._left_out:
             console.print(f"  retired, and left out: {', '.join(sorted(self._left_out))}")
-        cache, anew = create_or_begin_anew(self._directory, self._identity(), extend=extend)
+        cards = self._cards(console)
+        cache, anew = create_or_begin_anew(self._directory, self._identity(), extend=extend, cards=cards)
+        if cards:
+            carry_cards(self._directory, cards)
         if anew:
             console.print("  the cache that was there held no sample; it is begun anew")
         places: dict[str, Location | TextPart] = {tar.name: tar.location for tar in self._tars}
@@ -221,6 +226,25 @@ class CorpusPlan:
         elif num_finished:
             console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
         return jobs
+
+    def _cards(self, console: Console) -> list[dict[str, Any]]:
+        """The cards that lie beside the tars, as far as they are of these tars."""
+        by_folder: dict[str, list[Tar]] = {}
+        for tar in self._tars:
+            by_folder.setdefault(str(tar.location.parent), []).append(tar)
+        cards = []
+        for folder, tars in by_folder.items():
+            card = read_card(Location.parse(folder))
+            fitting = (digest_of_tars(self._facts.identity(tar).sha256 for tar in each) for each in (tars, self._tars))
+            if card is not None and card["tars_sha256"] in fitting:
+                cards.append(card)
+            elif card is not None:
+                console.print(
+                    f"  the card in {folder} is of other tars, and not carried; `pea data card` makes it anew"
+                )
+        if len(cards) > MOST_CARDS:
+            console.print(f"  of {len(cards)} cards, the first {MOST_CARDS} are carried")
+        return cards[:MOST_CARDS]
 
     def _identity(self) -> Identity:
         found = cache_identity(
