@@ -11,12 +11,12 @@ import torch
 from rich.table import Table
 
 from pea.config import Config
-from pea.evaluation.clip_score import ClipScorer
 from pea.evaluation.drawing import Images
 from pea.evaluation.judge import load_judge
 from pea.evaluation.metrics import Accuracy, average, score
 from pea.evaluation.prompts import Prompt, texts_in
 from pea.evaluation.record import PROMPT_SCORES, Settings
+from pea.evaluation.scorers.clip_score import ClipScorer
 from pea.storage.durable import write_text
 from stages.command.console import Console
 from stages.score_settings import CLIP, JUDGE, ScoreSettings

@@ -75,6 +75,7 @@ def part_digest(identity: Identity, plan: PartPlan) -> str:
     """What one part of one tar was made from: unchanged when the cache is extended by others."""
     source = identity.tars_by_name[plan.tar]
     core = identity.core_digest_before_queries if plan.before_queries else identity.core_digest
-    made_from = (core, source.name, source.size_bytes, source.sha256)
-    words = (*made_from, plan.draw_start, plan.draw_stop, identity.sketches_digest(plan.blocks))
+    file = (source.name, source.size_bytes, source.sha256)
+    captions = () if source.captions is None else (source.captions,)
+    words = (core, *file, plan.draw_start, plan.draw_stop, identity.sketches_digest(plan.blocks), *captions)
     return sha256_text("\0".join(map(str, words)))

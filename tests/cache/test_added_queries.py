@@ -103,7 +103,7 @@ def test_a_sample_that_was_taken_down_stays_out(make_cache: CacheMaker, before: 
 def test_a_tar_is_replaced_with_its_queries(make_cache: CacheMaker, grown: Cache) -> None:
     other, expected = TarIdentity("a", 8, "c" * 8), content(grown)
     assert replace_tar(Location.parse(grown.directory), other) == 4
-    tars = [vars(other), vars(grown.identity.tars["b"])]
+    tars = [other.entry, grown.identity.tars["b"].entry]
     wanted = with_queries(**{"corpus.tars": tars})
     again = Cache.create_or_resume(make_cache.directory, wanted)
     assert [(plan.tar, plan.part) for plan in again.plan()] == [("a", "p000"), ("a", "p001")]
