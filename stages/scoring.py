@@ -11,7 +11,7 @@ import torch
 from rich.table import Table
 
 from pea.config import Config
-from pea.evaluation.clip_score import ClipScorer
+from pea.evaluation.scorers.clip_score import ClipScorer
 from pea.evaluation.drawing import Images
 from pea.evaluation.judge import load_judge
 from pea.evaluation.metrics import Accuracy, average, score

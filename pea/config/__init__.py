@@ -17,7 +17,7 @@ from pea.config.cache import (
     SketchConfig,
 )
 from pea.config.corpora import CorporaConfig, CorpusConfig, DescribedConfig, DrawingConfig, TeacherConfig
-from pea.config.evaluate import EvaluateConfig
+from pea.config.evaluate import EvaluateConfig, ScorersConfig
 from pea.config.phases import PhaseConfig
 from pea.config.root import Config, load_config, resolved_yaml, valid_names
 from pea.config.section import FloatDtype, Fraction, Section, StoredValues
@@ -44,6 +44,7 @@ __all__ = [
     "PhaseConfig",
     "PositionsSketch",
     "QuantizedSketch",
+    "ScorersConfig",
     "Section",
     "SketchConfig",
     "StoredValues",
