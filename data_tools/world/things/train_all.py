@@ -35,10 +35,10 @@ def plan(work: Path) -> dict[str, Train]:
         "judge": lambda out, report: train_judge(out, 900, 0, report, THINGS),
         "vae": lambda out, report: train_vae(out, VAE_PHASES, 500, 0, report, THINGS, SD15 / "vae"),
         "english": lambda out, report: train_english(out, 96, 900, 1, report, CORPUS),
-        "sd15": lambda out, report: train_teacher(out, vae, english, 4000, 6, report, TEACHER),
-        "chinese_clip": lambda out, report: train_chinese(out, 1500, 3, report, CORPUS),
-        "alt_clip": lambda out, report: train_multilingual(out, 2000, 4, report, CORPUS),
-        "weak_japanese": lambda out, report: train_chinese(out, 250, 5, report, CORPUS, "ja"),
+        "sd15": lambda out, report: train_teacher(out, vae, english, 4500, 6, report, TEACHER),
+        "chinese_clip": lambda out, report: train_chinese(out, 1000, 3, report, CORPUS),
+        "alt_clip": lambda out, report: train_multilingual(out, 1400, 4, report, CORPUS),
+        "weak_japanese": lambda out, report: train_chinese(out, 200, 5, report, CORPUS, "ja"),
     }
 
 
