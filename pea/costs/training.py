@@ -32,9 +32,10 @@ RowCounts = Mapping[str, tuple[float, float]]
 class RowFlops:
     """Floating-point operations of one row in each kind of phase, the mean over the latent shapes of an epoch."""
 
-    def __init__(self, config: Config, adapter: PEA, rows: RowCounts) -> None:
-        """`config`: with the settings of the phase."""
+    def __init__(self, config: Config, adapter: PEA, rows: RowCounts, models: Models | None = None) -> None:
+        """`config`: with the settings of the phase; `models`: in the place of those in the teacher's folder."""
         self.config, self.train, self.rows = config, config.train, dict(rows)
+        self._given = models
         self.num_tokens = int(adapter.config.max_tokens)
         self.adapter = adapter_flops(adapter)
 
@@ -85,7 +86,7 @@ class RowFlops:
 
     @cached_property
     def _models(self) -> Models:
-        return read_models(self.config.teacher.folder)
+        return self._given or read_models(self.config.teacher.folder)
 
     @cached_property
     def _latent_shapes(self) -> dict[str, tuple[int, int, int]]:

@@ -5,10 +5,12 @@ Models are looked at by their configurations and the headers of their files, cor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pea.config import Config, CorpusConfig, ScorersConfig
-from pea.corpus.tars import expand_tars
+from pea.corpus.caption_tables import CaptionTables
+from pea.corpus.tars import Tar, expand_tars
 from pea.corpus.texts import open_texts
 from pea.errors import CheckpointError, CorpusError
 from pea.evaluation.prompts import read_prompts
@@ -39,12 +41,30 @@ def find_corpus(corpus: CorpusConfig) -> None:
     """Make sure that its tars are there, or its tables with their columns.
 
     Raises:
-        CorpusError: they are not.
+        CorpusError: they are not, or caption tables are of other tars.
     """
     if corpus.text_source is None:
-        expand_tars(corpus.tars)
+        find_tables(corpus, expand_tars(corpus.tars))
     else:
         open_texts(corpus.text_source)
+
+
+def find_tables(corpus: CorpusConfig, tars: Sequence[Tar]) -> None:
+    """Make sure that caption tables, where there are to be some, are called as tars of the corpus are.
+
+    Raises:
+        CorpusError: there are none, or not one of them is.
+    """
+    if not corpus.caption_tables:
+        return
+    tables = CaptionTables(corpus.caption_tables)
+    if not any(tables.has(tar.name) for tar in tars):
+        raise CorpusError(
+            "no caption table is called as a tar of the corpus is",
+            where=", ".join(corpus.caption_tables),
+            expected=", ".join(tar.name for tar in tars[:3]) + (", ..." if len(tars) > 3 else ""),
+            remedy="`pea data captions TABLE --corpus TARS --out FOLDER` makes them of any table.",
+        )
 
 
 def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:

@@ -99,7 +99,8 @@ def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
             return f"[{', '.join(_type(item, definitions) for item in field['prefixItems'])}]"
         return f"list of {_type(field['items'], definitions)}"
     if field.get("type") == "object":
-        return f"map of name to {_type(field['additionalProperties'], definitions)}"
+        of_any_name = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
+        return f"map of name to {_type(of_any_name, definitions)}"
     if field.get("format") == "path":
         return "path"
     bounds = [f"{sign} {field[name]:g}" for name, sign in _BOUNDS.items() if name in field]
