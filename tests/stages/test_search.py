@@ -117,6 +117,7 @@ def test_records_decide_the_steps_of_the_last_phase() -> None:
         ({"space": {"cache.seed": [0, 1]}}, "changes what the cache holds"),
         ({"rungs": 0, "recods": 3}, "2 problems"),
         ({"config": "configs/sd15.yaml", "settings": {**PROMPTS, "evaluate.clip": None}}, "nothing scores the images"),
+        ({"config": "configs/demo.yaml", "settings": {**PROMPTS, "evaluate.grid": {}}}, "a search scores one row"),
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_is_trained(
