@@ -1,10 +1,11 @@
-"""The data card of a corpus: what is in it and how it looks, in Markdown and as a page."""
+"""The data card of a corpus: what is in it and how it looks, in Markdown, as a page, and for a cache's manifest."""
 
 from __future__ import annotations
 
 import base64
 import heapq
 import io
+import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,11 @@ from PIL import Image
 from data_tools.corpus.corpus_facts import CorpusFacts, in_order
 from data_tools.pages import render_page
 from data_tools.tables import human_bytes
+from pea.cache.cards import FORMAT, card_shape, digest_of_tars
 from pea.corpus.reasons import REASONS
+from pea.errors import ConfigError
 from pea.foreign_text import visible
+from pea.storage.digests import sha256_text
 
 THUMBNAIL_PX = 160
 _MAX_CAPTION = 160
@@ -49,6 +53,22 @@ class ContactSheet:
         return sorted(self._heap, key=lambda each: each.id)
 
 
+@dataclass(frozen=True)
+class About:
+    """What a person says of a corpus; empty where nobody does."""
+
+    title: str
+    licence: str = ""
+    source: str = ""
+    """Where it is from."""
+
+    @property
+    def rows(self) -> list[tuple[object, ...]]:
+        """What there is to say under the title."""
+        found = (("licence", self.licence), ("source", self.source))
+        return [(name, text) for name, text in found if text]
+
+
 def tables_of(facts: CorpusFacts) -> list[tuple[str, tuple[str, ...], list[tuple[object, ...]]]]:
     """(Heading, head, rows) of every table of the card."""
     captions: list[tuple[object, ...]] = [(name, count) for name, count in sorted(facts.languages.items())]
@@ -67,16 +87,44 @@ def tables_of(facts: CorpusFacts) -> list[tuple[str, tuple[str, ...], list[tuple
     return found
 
 
-def markdown(title: str, facts: CorpusFacts) -> str:
+def markdown(about: About, facts: CorpusFacts) -> str:
     """The card as Markdown, without pictures."""
-    lines = [f"# {_cell(title)}", "", summary(facts), ""]
+    lines = [f"# {_cell(about.title)}", "", summary(facts), ""]
+    lines += [f"* {name}: {_cell(text)}" for name, text in about.rows] + ([""] if about.rows else [])
     for heading, head, rows in tables_of(facts):
         lines += [f"## {_cell(heading)}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
     lines += [f"* damaged: {_cell(line)}" for line in facts.damaged]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def html(title: str, facts: CorpusFacts, sheet: ContactSheet) -> str:
+def for_manifests(about: About, facts: CorpusFacts, markdown: str, html: str) -> str:
+    """The card as a cache's manifest carries it; ``markdown`` and ``html``: the others.
+
+    Raises:
+        ConfigError: a text of a person is too long.
+    """
+    found = {
+        "format": FORMAT,
+        "format_version": 1,
+        **vars(about),
+        "num_tars": facts.num_tars,
+        "num_bytes": facts.num_bytes,
+        "num_samples": facts.seen,
+        "num_usable": facts.usable,
+        "languages": dict(sorted(facts.languages.items())),
+        "left_out": dict(sorted(facts.dropped.items())),
+        "tars_sha256": digest_of_tars(tar.sha256 for tar in facts.identities),
+        "markdown_sha256": sha256_text(markdown),
+        "html_sha256": sha256_text(html),
+    }
+    try:
+        card_shape(found, "card")
+    except ValueError as error:
+        raise ConfigError("this is too much for a card", where="pea data card", got=error) from None
+    return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
+
+
+def html(about: About, facts: CorpusFacts, sheet: ContactSheet) -> str:
     """The card as a page with a contact sheet."""
     samples: list[dict[str, Any]] = [
         {
@@ -88,10 +136,11 @@ def html(title: str, facts: CorpusFacts, sheet: ContactSheet) -> str:
     ]
     return render_page(
         "corpus/page_card.html",
-        title=title,
+        title=about.title,
         lead=summary(facts),
         cards=[],
         samples=samples,
+        about=about.rows,
         tables=tables_of(facts),
         damaged=facts.damaged,
     )

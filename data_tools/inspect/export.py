@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from data_tools.inspect.info import collect
+from data_tools.inspect.info import card_line, collect
 from data_tools.inspect.show import Found, Pixels, enlarge, false_colours, feature_blocks, feature_maps, find_sample
 from data_tools.pages import render_page
 from data_tools.report.pictures import data_url
@@ -53,6 +53,7 @@ def export(
         dropped=facts["samples"]["reasons"],
         decoded=view is not None,
         identity=sorted((name, str(value)) for name, value in facts["identity"].items() if name != "corpus.tars"),
+        corpus=[card_line(card) for card in facts.get("cards", ())],
         samples=samples,
     )
     write_text(path, page)

@@ -14,9 +14,11 @@ from pea.cache.manifest import read_manifest
 from pea.cache.schema import TIMESTEPS_PER_BIN, block_of
 from pea.cache.totals import totals
 from pea.errors import CacheError
+from pea.foreign_text import visible
 from pea.storage.location import Location
 
 Facts = dict[str, Any]
+_CARD_LANGUAGES = 12
 _BAR = " ▁▂▃▄▅▆▇█"
 
 
@@ -47,10 +49,12 @@ def collect(directory: str | Path | Location) -> Facts:
             "caption_dropped_share": _share(found["caption_dropped"], records),
         },
         "languages": found["languages"],
+        **({"caption_tables": found["caption_tables"]} if "caption_tables" in found else {}),
         "buckets": found["buckets"],
         "bytes": _bytes(found["arrays"], found["bytes"], records, kept),
         "timesteps": {"bin_width": TIMESTEPS_PER_BIN, "counts": found["timesteps"]},
         "certificate": _certificate(cache),
+        **({"cards": [dict(card) for card in cache.manifest.cards]} if cache.manifest.cards else {}),
         "identity": dict(cache.identity.fields),
         "digest": cache.identity.digest,
     }
@@ -67,6 +71,21 @@ def _certificate(cache: Cache) -> Facts | None:
         "current": found.digest == cache.identity.digest,
         **found.environment,
     }
+
+
+def card_line(card: Mapping[str, Any]) -> str:
+    """A data card in one line, which a stranger may have written."""
+    said = [f"{name}: {card[name]}" for name in ("licence", "source") if card[name]]
+    counts = f"{card['num_usable']:,} of {card['num_samples']:,} samples usable, in {card['num_tars']:,} tars"
+    languages = ", ".join(f"{name} {count:,}" for name, count in list(card["languages"].items())[:_CARD_LANGUAGES])
+    return visible("; ".join([card["title"], *said, counts, languages]))
+
+
+def _tables_line(counts: Mapping[str, int]) -> str:
+    return (
+        f"{counts['of_samples']} captions of samples; {counts['missing']} samples that the tables lack, "
+        f"{counts['of_no_sample']} captions of no sample"
+    )
 
 
 def lookup(facts: Facts, name: str) -> Any:
@@ -104,8 +123,10 @@ def render(facts: Facts) -> str:
             f"{samples['kept']} kept, {samples['dropped']} dropped ({samples['dropped_share']:.2%})  {reasons}",
         ),
         ("removed", f"{samples['removed']} taken down") if samples["removed"] else None,
+        *(("corpus", card_line(card)) for card in facts.get("cards", ())),
         ("buckets", _pairs(facts["buckets"])),
         ("captions", _pairs(facts["languages"])),
+        ("from table", _tables_line(facts["caption_tables"])) if "caption_tables" in facts else None,
         ("records", _records_line(records)),
         ("size", _size_line(sizes)),
         ("timesteps", _timesteps_line(facts["timesteps"])) if records["all"] else None,

@@ -123,12 +123,17 @@ def _decode(
         for item in _drawn(models, config.cache, source.text_source, shard, left):
             yield (*places[item.key], item)
         return
-    path = _find_tar(expand_tars(source.tars), shard)
+    path, tables = _find_tar(expand_tars(source.tars), shard), config.corpora.tables_of_caching(corpus)
+    beside = tables.beside(shard.tar, source.source_language) if tables and shard.tar_identity.captions else None
+    if shard.tar_identity.captions != (beside and beside.digest):
+        remedy = "Restore the table, or make a new cache."
+        raise IdentityError("the captions beside the tar are not those that were cached", got=shard.tar, remedy=remedy)
     samples = read_tar(
         path,
         source.caption_fields(),
         required=() if descriptions else (source.source_language,),
         rules=rules,
+        beside=beside,
     )
     for each in samples:
         sample = each
@@ -159,7 +164,7 @@ def _find_tar(paths: Iterable[Tar], shard: Shard) -> Tar:
     path = next((path for path in paths if tar_name(path) == shard.tar), None)
     if path is None:
         raise CorpusError("the tar of a cached shard is not in the configuration", got=shard.tar)
-    if tar_identity(path) != shard.tar_identity:
+    if tar_identity(path) != replace(shard.tar_identity, captions=None):
         raise IdentityError(
             "the tar is not the one that was cached", where=path, remedy="Restore the tar, or make a new cache."
         )

@@ -63,7 +63,7 @@ def copy_cache(
     if source.resolve() == destination.resolve():
         raise CacheError("a copy onto itself", where=source)
     cache = Cache(source, read_manifest(source))
-    chosen = Manifest(cache.identity, cache.manifest.parts)
+    chosen = cache.manifest
     if languages or blocks:
         chosen = choose(cache, languages, blocks)
     clear_temporaries(destination)
@@ -110,7 +110,8 @@ def choose(cache: Cache, languages: Collection[str], blocks: Collection[str]) ->
     plans = (
         replace(plan, blocks=tuple(block for block in plan.blocks if block in kept)) for plan in cache.manifest.parts
     )
-    return Manifest(Identity(fields), tuple(plan for plan in plans if plan.blocks or plan.kind != "blocks"))
+    chosen = tuple(plan for plan in plans if plan.blocks or plan.kind != "blocks")
+    return Manifest(Identity(fields), chosen, cache.manifest.cards)
 
 
 def _chosen_captions(cache: Cache, languages: Collection[str]) -> dict[str, str]:

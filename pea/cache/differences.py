@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pea.cache.identity import BLOCKS, DRAWS, READING, SKETCHES, TARS, Identity
@@ -49,6 +49,16 @@ def as_recorded(wanted: Identity, cached: Identity) -> Identity:
             else:
                 fields[name] = held
     return Identity(fields)
+
+
+def without_new_captions(wanted: Identity, cached: Identity, *, besides: Collection[str] = ()) -> Identity:
+    """What can be asked of a cache without a teacher, whose captions may be cleaned or completed in tables later on.
+
+    ``besides``: names of tars that are made again, with the captions that they have now.
+    """
+    held = {name for name, tar in cached.tars.items() if tar.captions is None and name not in besides}
+    tars = [replace(tar, captions=None) if name in held else tar for name, tar in wanted.tars.items()]
+    return Identity({**wanted.fields, TARS: [tar.entry for tar in tars]}, wanted.means_same)
 
 
 def check_same(cached: Identity, wanted: Identity, *, where: object) -> None:
@@ -130,6 +140,7 @@ def _short(value: Any) -> str:
     if isinstance(value, str) and len(value) == 64:
         return value[:12] + "…"
     if isinstance(value, dict) and "sha256" in value:
-        return f"{value['size_bytes']} bytes, sha256 {value['sha256'][:12]}…"
+        captions = f", captions beside it {value['captions'][:12]}…" if value.get("captions") else ""
+        return f"{value['size_bytes']} bytes, sha256 {value['sha256'][:12]}…{captions}"
     text = value if isinstance(value, str) else canonical_json(value)
     return text if len(text) <= 160 else text[:157] + "…"

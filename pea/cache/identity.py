@@ -7,7 +7,7 @@ records.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pea.cache.model_digest import sha256_folder as sha256_folder
 from pea.cache.model_fields import Fields, MeansSame, model_fields, scheduler_fields, vae_dtype_field
 from pea.cache.schema import FORMAT_VERSION
+from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.tars import TarIdentity, tar_identity
@@ -81,7 +82,9 @@ class Identity:
         """What one part of one tar was made from: unchanged when the cache is extended by others."""
         source = self.tars_by_name[tar]
         sketches = self._sketches_digest(tuple(blocks))
-        words = (self.core_digest, source.name, source.size_bytes, source.sha256, draw_start, draw_stop, sketches)
+        file = (source.name, source.size_bytes, source.sha256)
+        captions = () if source.captions is None else (source.captions,)
+        words = (self.core_digest, *file, draw_start, draw_stop, sketches, *captions)
         return sha256_text("\0".join(map(str, words)))
 
     def _sketches_digest(self, blocks: tuple[str, ...]) -> str:
@@ -121,11 +124,13 @@ def cache_identity(
     identify: Callable[[Tar], TarIdentity] = tar_identity,
     leave_out: Collection[str] = (),
     texts: Sequence[TarIdentity] | None = None,
+    captions: Callable[[CaptionTables, str, str], str | None] = CaptionTables.digest_of,
 ) -> Identity:
     """The complete identity of the cache that ``config`` describes, by reading checkpoint and tars.
 
     ``identify``: what makes a tar the same, for those who need not read it again. ``leave_out``: names of tars that
-    were retired. ``texts``: the parts of a corpus of texts, for those who know them.
+    were retired. ``texts``: the parts of a corpus of texts, for those who know them. ``captions``: digest of the
+    captions in tables, of a tar in a language.
 
     Raises:
         CheckpointError: the checkpoint folder is missing or incomplete.
@@ -139,9 +144,12 @@ def cache_identity(
         fields[DESCRIBED] = config.corpora.described.identity()
     if source.text_source is None:
         found = [identify(tar) for tar in expand_tars(source.tars) if tar.name not in leave_out]
+        tables = config.corpora.tables_of_caching(corpus)
+        if tables is not None:
+            found = [replace(tar, captions=captions(tables, tar.name, source.source_language)) for tar in found]
     else:
         found = [each for _, each in text_parts(source.text_source)] if texts is None else list(texts)
-    fields[TARS] = [vars(each) for each in sorted(found, key=lambda tar: tar.name) if each.name not in leave_out]
+    fields[TARS] = [each.entry for each in sorted(found, key=lambda tar: tar.name) if each.name not in leave_out]
     return Identity(dict(sorted(fields.items())), models.means_same)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,6 +80,8 @@ class Manifest:
     identity: Identity
     parts: tuple[PartPlan, ...]
     """Every part of every tar, in the order of tars and parts."""
+    cards: tuple[Mapping[str, Any], ...] = ()
+    """Data cards of the corpus; see ``pea.cache.cards``."""
 
     def to_json(self) -> str:
         """The file's text; its last field is the digest of the rest."""
@@ -93,15 +95,16 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "identity": dict(self.identity.fields),
             "parts": list(groups.values()),
+            **({"cards": [dict(card) for card in self.cards]} if self.cards else {}),
         }
         text = json.dumps(body, indent=1, ensure_ascii=False).removesuffix("\n}")
         return f'{text}{_SEAL}{sha256_text(text)}"\n}}\n'
 
 
-def new_manifest(identity: Identity) -> Manifest:
+def new_manifest(identity: Identity, cards: Sequence[Mapping[str, Any]] = ()) -> Manifest:
     """The manifest of a cache that is made at once."""
     plans = (PartPlan(tar, "p000", "whole", 0, identity.draws_per_sample, identity.blocks) for tar in identity.tars)
-    return Manifest(identity, tuple(plans))
+    return Manifest(identity, tuple(plans), tuple(cards))
 
 
 def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) -> Manifest:
@@ -129,7 +132,7 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
             number += 1
         if added:
             plans.append(PartPlan(tar, f"p{number:03d}", "blocks", 0, old.draws_per_sample, added))
-    return Manifest(identity, tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
+    return Manifest(identity, tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))), manifest.cards)
 
 
 def read_manifest(directory: str | Path | Location) -> Manifest:
@@ -152,7 +155,8 @@ def read_manifest(directory: str | Path | Location) -> Manifest:
         for entry in raw["parts"]
         for tar in entry["tars"]
     ]
-    return Manifest(Identity(raw["identity"]), tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))))
+    plans.sort(key=lambda plan: (plan.tar, plan.part))
+    return Manifest(Identity(raw["identity"]), tuple(plans), tuple(raw.get("cards", ())))
 
 
 def _parse(path: Location, data: bytes) -> dict[str, Any]:
@@ -193,10 +197,13 @@ def _damaged(where: object, got: object) -> CacheError:
     return CacheError("the manifest is damaged", where=where, got=got, remedy="Restore it from a copy.")
 
 
-def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -> Manifest:
+def create_or_resume(
+    directory: Location, identity: Identity, *, extend: bool, cards: Sequence[Mapping[str, Any]] = ()
+) -> Manifest:
     """Write the manifest of a new cache, or make sure that the one that is there fits.
 
-    Of several who grow a cache at the same time, one writes the next generation; the others grow that one.
+    Of several who grow a cache at the same time, one writes the next generation; the others grow that one. ``cards``:
+    of the corpus, for a new cache; one that is there gets them from ``carry_cards``.
 
     Raises:
         IdentityError: the cache was made from something else.
@@ -207,7 +214,7 @@ def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -
     while True:
         generation = newest(directory, NAME)
         if generation is None:
-            manifest = new_manifest(identity)
+            manifest = new_manifest(identity, cards)
             if publish_manifest(directory, 0, manifest):
                 return manifest
             continue
@@ -218,6 +225,20 @@ def create_or_resume(directory: Location, identity: Identity, *, extend: bool) -
         extended = extend_manifest(manifest, identity, where=directory)
         if extended == manifest or publish_manifest(directory, generation + 1, extended):
             return extended
+
+
+def carry_cards(directory: Location, cards: Sequence[Mapping[str, Any]]) -> None:
+    """Let the manifest of a cache carry these cards of its corpus, in its next generation where it has others.
+
+    Raises:
+        CacheError: there is no cache, or its manifest is damaged.
+        StorageError: the storage cannot be read or written.
+    """
+    while True:
+        generation, manifest = newest(directory, NAME) or 0, read_manifest(directory)
+        changed = replace(manifest, cards=tuple(cards))
+        if changed == manifest or publish_manifest(directory, generation + 1, changed):
+            return
 
 
 def create_manifest(directory: Location, manifest: Manifest) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from pea.cache import strict_json as must
+from pea.cache.cards import MOST_CARDS, card_shape
 
 _MOST_TARS = 1 << 20
 _MOST_DRAWS = 1 << 20
 _block = must.text(256, r"[A-Za-z0-9_.]+")
-_tar = must.fields({"name": must.plain_name, "size_bytes": must.count(), "sha256": must.text(64)})
+_tar = must.fields(
+    {"name": must.plain_name, "size_bytes": must.count(), "sha256": must.text(64)}, {"captions": must.text(64)}
+)
 _draws = must.items(must.count(_MOST_DRAWS), must.count(_MOST_DRAWS))
 _scheduler = must.fields({}, {"num_train_timesteps": must.count(1 << 20, 1)}, others=True)
 _identity = must.fields(
@@ -46,7 +49,8 @@ _manifest = must.fields(
             ),
             1 << 16,
         ),
-    }
+    },
+    {"cards": must.list_of(card_shape, MOST_CARDS)},
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -42,10 +42,17 @@ class Cache:
         """Captions that lie beside it; see ``with_captions``."""
 
     @classmethod
-    def create_or_resume(cls, directory: str | Path | Location, identity: Identity, *, extend: bool = False) -> Cache:
+    def create_or_resume(
+        cls,
+        directory: str | Path | Location,
+        identity: Identity,
+        *,
+        extend: bool = False,
+        cards: Sequence[Mapping[str, Any]] = (),
+    ) -> Cache:
         """The cache to fill: a new one, or the one that is there if it was made from the same.
 
-        ``extend`` lets it grow by tars, draws and blocks.
+        ``extend`` lets it grow by tars, draws and blocks. ``cards``: of the corpus, for a new one.
 
         Raises:
             IdentityError: it was made from something else.
@@ -55,7 +62,7 @@ class Cache:
         """
         directory = Location.parse(directory)
         clear_temporaries(directory)
-        return cls(directory, create_or_resume(directory, identity, extend=extend))
+        return cls(directory, create_or_resume(directory, identity, extend=extend, cards=cards))
 
     @classmethod
     def open(

@@ -11,6 +11,9 @@ _name = must.plain_name
 _key = must.text(4096)
 _count = must.count()
 _counts = must.map_of(must.text(256), _count, 4096)
+CAPTION_TABLES = ("of_samples", "missing", "of_no_sample")
+"""What became of captions from tables beside the tars; see ``pea.corpus.caption_tables.CaptionsBeside.counts``."""
+caption_tables = must.fields(dict.fromkeys(CAPTION_TABLES, _count))
 _sha256 = must.text(64, "[0-9a-f]{64}")
 _about = {"format_version": must.count(99), "tar": _name, "part": must.text(8, "p[0-9]{3,7}")}
 _summary = must.fields(
@@ -30,6 +33,7 @@ _summary = must.fields(
         "num_caption_dropped": _count,
         "timesteps": must.list_of(_count, _MOST_BINS),
     },
+    {"caption_tables": caption_tables},
     others=True,
 )
 _withdrawn = must.fields({**_about, "withdrawn": must.text(4096)})

@@ -127,6 +127,7 @@ def copy_rows(
     arrays = {bucket: plan.select(_specs(part, bucket)) for bucket in part.record.kept}
     schema = ShardSchema(plan.num_draws, (), arrays, plan.draw_start)
     with ShardWriter(cache, plan.tar, plan.part, schema, replaces=replaces) as writer:
+        writer.caption_tables = part.record.summary.get("caption_tables", {})
         for key, reason, detail in part.record.dropped:
             writer.reject(key, reason, detail)
         for bucket, keys in part.record.kept.items():

@@ -7,7 +7,7 @@ part, or a folder that no manifest names; the same command ends the work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,7 @@ def replace_tar(directory: Location, tar: TarIdentity) -> int | None:
     changed = _with_fields(cache.identity, tars={**cache.identity.tars, tar.name: tar})
     num_samples = _withdraw(cache, changed, tar.name)
     if not same:
-        _publish(cache, Manifest(changed, cache.manifest.parts))
+        _publish(cache, replace(cache.manifest, identity=changed))
         num_samples = (num_samples or 0) + (_withdraw(cache, changed, tar.name) or 0)  # a slow writer of the former one
     clear_garbage(cache.shard_dir(tar.name))
     _forget(cache, tar.name)
@@ -66,7 +66,8 @@ def retire_tar(directory: Location, name: str) -> int:
             raise CacheError("no other tar would be left", where=directory, got=name, remedy="Delete the whole cache.")
         num_samples = max((summary["num_samples"] for summary in _summaries(cache, name).values()), default=0)
         identity = _with_fields(cache.identity, tars=left, retired={*retired_tars(cache.identity), name})
-        _publish(cache, Manifest(identity, tuple(plan for plan in cache.manifest.parts if plan.tar != name)))
+        parts = tuple(plan for plan in cache.manifest.parts if plan.tar != name)
+        _publish(cache, replace(cache.manifest, identity=identity, parts=parts))
     elif name not in retired_tars(cache.identity):
         raise _no_such_tar(cache, name)
     cache.shard_dir(name).delete_tree()
@@ -74,7 +75,9 @@ def retire_tar(directory: Location, name: str) -> int:
     return num_samples
 
 
-def create_or_begin_anew(directory: Location, identity: Identity, *, extend: bool = False) -> tuple[Cache, bool]:
+def create_or_begin_anew(
+    directory: Location, identity: Identity, *, extend: bool = False, cards: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Cache, bool]:
     """The cache to fill, and whether one that was made from something else was begun anew, as it held no sample.
 
     Raises:
@@ -83,14 +86,14 @@ def create_or_begin_anew(directory: Location, identity: Identity, *, extend: boo
         StorageError: the storage cannot be read or written.
     """
     try:
-        return Cache.create_or_resume(directory, identity, extend=extend), False
+        return Cache.create_or_resume(directory, identity, extend=extend, cards=cards), False
     except IdentityError:
         cache = Cache(directory, read_manifest(directory))
         if not _binds_nobody(cache):
             raise
     for name in cache.identity.tars:
         _withdraw(cache, None, name)
-    _publish(cache, new_manifest(identity))
+    _publish(cache, new_manifest(identity, cards))
     for folder in names_in(directory / "shards"):
         if folder in identity.tars:
             clear_garbage(directory / "shards" / folder)
@@ -161,7 +164,7 @@ def _withdraw(cache: Cache, wanted: Identity | None, name: str) -> int | None:
 
 
 def _with_fields(identity: Identity, tars: Mapping[str, TarIdentity], retired: Iterable[str] | None = None) -> Identity:
-    fields = dict(identity.fields) | {TARS: [vars(tars[name]) for name in sorted(tars)]}
+    fields = dict(identity.fields) | {TARS: [tars[name].entry for name in sorted(tars)]}
     if retired is not None:
         fields[RETIRED] = sorted(retired)
     return Identity(fields)

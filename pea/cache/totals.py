@@ -15,6 +15,7 @@ from typing import Any
 
 from pea.cache import strict_json as must
 from pea.cache.reader import Cache
+from pea.cache.record_shape import CAPTION_TABLES, caption_tables
 from pea.errors import PeaError, StorageError
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.location import Location
@@ -34,7 +35,8 @@ _document = must.fields(
                 **dict.fromkeys(("languages", "buckets", "dropped", "dropped_later"), _counts),
                 "arrays": must.map_of(must.text(1024), must.items(_count, _count), 1 << 16),
                 "timesteps": must.list_of(_count, 1 << 16),
-            }
+            },
+            {"caption_tables": caption_tables},
         ),
     }
 )
@@ -45,7 +47,8 @@ def totals(cache: Cache) -> Totals:
 
     ``parts``, ``tars``, ``samples``, ``records``, ``caption_dropped``, ``bytes``; by name ``languages``, ``buckets``,
     ``dropped`` (reasons; of the parts that hold samples) and ``dropped_later`` (of the others), ``arrays`` (name ->
-    [raw bytes, stored bytes]); ``timesteps``: records per bin.
+    [raw bytes, stored bytes]); ``timesteps``: records per bin; ``caption_tables``, where some were read: what became of
+    their captions.
 
     Raises:
         ShardDamagedError: a completion record is damaged.
@@ -107,6 +110,7 @@ def _add_up(cache: Cache) -> Totals:
     """One part at a time: a large cache has more summaries than fit into memory at once."""
     sums: Counter[str] = Counter()
     names: dict[str, Counter[str]] = {name: Counter() for name in ("languages", "buckets", "dropped", "dropped_later")}
+    tables = Counter[str]()
     raw, stored, timesteps = Counter[str](), Counter[str](), Counter[int]()
     for part in cache.summaries():
         sums["parts"] += 1
@@ -118,6 +122,7 @@ def _add_up(cache: Cache) -> Totals:
             sums["tars"] += 1
             sums["samples"] += part["num_samples"]
             _add(names["languages"], part["languages"])
+            tables.update(part.get("caption_tables", {}))
             _add(names["buckets"], {name: bucket["num_samples"] for name, bucket in part["buckets"].items()})
         _add(names["dropped" if part["kind"] == "whole" else "dropped_later"], part["dropped"])
         if part["kind"] != "blocks":
@@ -130,6 +135,7 @@ def _add_up(cache: Cache) -> Totals:
         **{name: dict(sorted(counts.items())) for name, counts in names.items()},
         "arrays": {name: [raw[name], stored[name]] for name in sorted(raw)},
         "timesteps": [timesteps[bin_] for bin_ in range(len(timesteps))],
+        **({"caption_tables": {name: tables[name] for name in CAPTION_TABLES}} if tables else {}),
     }
 
 

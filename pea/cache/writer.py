@@ -73,6 +73,8 @@ class ShardWriter:
         self._seen: set[str] = set()
         self._dropped: list[tuple[str, str, str]] = []
         self._ended = False
+        self.caption_tables: Mapping[str, int] = {}
+        """What became of captions from a table beside the tar, where there is one."""
 
     def __enter__(self) -> Self:
         return self
@@ -266,6 +268,7 @@ class ShardWriter:
             "num_records": sum(each["num_records"] for each in buckets.values()),
             "buckets": buckets,
             "languages": dict(sorted(languages.items())),
+            **({"caption_tables": dict(self.caption_tables)} if self.caption_tables else {}),
             "arrays": dict(raw_bytes),
             "num_caption_dropped": dropped,
             "timesteps": [timesteps[bin_] for bin_ in range(max(timesteps, default=-1) + 1)],

@@ -31,12 +31,13 @@ from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
 from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
 from pea.collect.teacher_rows import FrozenModels
 from pea.config import Config
+from pea.corpus.caption_tables import CaptionsBeside
 from pea.corpus.corpus_names import CorpusName
 from pea.corpus.samples import Rejected, Sample, TarIdentity, read_tar
 from pea.corpus.tars import expected_samples
 from pea.corpus.texts import TextPart
 from pea.cpu import shared_threads
-from pea.errors import IdentityError
+from pea.errors import CorpusError, IdentityError
 
 _DECODED_AHEAD = 64
 _FEWEST_CAPTIONS = 64
@@ -53,6 +54,7 @@ class Collector:
         """Raises what ``FrozenModels`` does."""
         self._source, self._cache_config = config.corpora.source(corpus), config.cache
         self._descriptions = descriptions_for(config, corpus)
+        self._tables = config.corpora.tables_of_caching(corpus)
         self._models_identity = partial(model_identity, config, corpus)
         self._checked: set[str] = set()
         """Identities of caches that the loaded models are known to fit."""
@@ -66,7 +68,8 @@ class Collector:
         that the models see; the empty key when it could be several.
 
         Raises:
-            CorpusError: the tar cannot be read to its end, or is not the one that the cache was begun with.
+            CorpusError: the tar cannot be read to its end, or it or its caption table is not what the cache was begun
+                with.
             IdentityError: the cache was begun by older reading rules, or with other models than those that were loaded.
             DiskFullError: the shard cannot be written; nothing half-written looks finished.
         """
@@ -79,8 +82,10 @@ class Collector:
         at_once = self._batches_at_once(num_expected)
         made_with = "torch.compile" if self._cache_config.run.compile else ""
         schema = self._schema(task.part)
+        tar = cache.identity.tars_by_name[task.part.tar]
+        beside = self._captions_beside(tar)
         with ShardWriter(cache, task.part.tar, task.part.part, schema, made_with=made_with) as writer:
-            decoded = self._decode(task, cache.identity.tars_by_name[task.part.tar], in_flight)
+            decoded = self._decode(task, tar, in_flight, beside)
             with (
                 shared_threads(at_once),
                 closing(decoded if task.careful else read_ahead(decoded, _DECODED_AHEAD)) as items,
@@ -95,6 +100,7 @@ class Collector:
                     behind.put(item)
                     finished.num_samples += len(item.keys) if isinstance(item, BucketRows) else 0
                     yield Done(len(item.keys) if isinstance(item, BucketRows) else 1)
+            writer.caption_tables = beside.counts if beside else {}
             with self._stopwatch("write"):
                 finished.num_bytes = writer.finish().num_bytes
         self._describe_text(cache, task.part)
@@ -124,8 +130,26 @@ class Collector:
         buckets = {name: part.select(layout.arrays) for name, layout in self._models.layouts.items()}
         return ShardSchema(part.num_draws, (), buckets, part.draw_start)
 
+    def _captions_beside(self, tar: TarIdentity) -> CaptionsBeside | None:
+        """The captions that lie beside a tar, where the cache is made with some."""
+        if tar.captions is None:
+            return None
+        found = self._tables and self._tables.beside(tar.name, self._source.source_language)
+        if not found or found.digest != tar.captions:
+            raise CorpusError(
+                "the captions beside the tar have changed since the cache was begun",
+                where=", ".join(self._source.caption_tables) or "corpora.*.caption_tables",
+                got=tar.name,
+                remedy=f"Restore the table, or make this tar's samples again with `pea cache --replace {tar.name}`.",
+            )
+        return found
+
     def _decode(
-        self, task: Task, expect: TarIdentity, in_flight: Callable[[str], object]
+        self,
+        task: Task,
+        expect: TarIdentity,
+        in_flight: Callable[[str], object],
+        beside: CaptionsBeside | None = None,
     ) -> Generator[Decoded | Rejected, None, None]:
         if isinstance(task.tar, TextPart):
             yield from drawn_samples(
@@ -147,6 +171,7 @@ class Collector:
             skip=task.skip,
             in_flight=in_flight,
             expect=expect,
+            beside=beside,
         )
         while True:
             with self._stopwatch("decode"):

@@ -116,9 +116,9 @@ class CorpusConfig(Section):
     """Language -> dotted field of the json, as ``{en: captions.en}``. Empty: all of ``captions``."""
 
     caption_tables: tuple[TarPattern, ...] = ()
-    """Folders with a table of captions for each tar, as `pea data captions`, `clean` and `translate` write them. Read
-    in training, beside the cache: they add languages, and replace captions, but never those in the source language,
-    which the teacher has read."""
+    """Folders with a table of captions for each tar, as `pea data captions`, `clean` and `translate` write them. A
+    caption here counts before that of the tar. The cache reads those in the source language, which the teacher is asked
+    with and a sample needs; training reads all others beside the cache, so that they may come and change later."""
     image_formats: tuple[ImageFormat, ...] = Field(default=DEFAULT_FORMATS, min_length=1)
     """Formats that may be decoded, whatever a file is called; each further one is a further decoder that strangers'
     bytes reach."""
@@ -204,10 +204,25 @@ class CorporaConfig(Section):
 
     def absolute(self) -> CorporaConfig:
         """The same for another working directory, of what a worker reads beside its tar."""
-        if self.described is None:
-            return self
-        tables = tuple(str(Location.parse(place).resolve()) for place in self.described.tables)
-        return self.model_copy(update={"described": self.described.model_copy(update={"tables": tables})})
+        found = {name: corpus for name in ("parallel", "culture") if (corpus := getattr(self, name)) is not None}
+        update: dict[str, Section] = {
+            name: corpus.model_copy(update={"caption_tables": _resolved(corpus.caption_tables)})
+            for name, corpus in found.items()
+        }
+        if self.described is not None:
+            update["described"] = self.described.model_copy(update={"tables": _resolved(self.described.tables)})
+        return self.model_copy(update=update)
+
+    def tables_of_caching(self, name: CorpusName) -> CaptionTables | None:
+        """The tables that a corpus's source captions are looked up in while it is cached; None: in the tars alone.
+
+        Raises:
+            CorpusError: a folder has none.
+        """
+        if name == "described":  # reads descriptions; captions in other languages are for training
+            return None
+        source = self.source(name)
+        return CaptionTables(source.caption_tables) if source.tars and source.caption_tables else None
 
     @property
     def names(self) -> list[CorpusName]:
@@ -231,3 +246,7 @@ class CorporaConfig(Section):
         if found is None:
             raise ConfigError(f"corpora.{name} is not set")
         return found
+
+
+def _resolved(places: tuple[TarPattern, ...]) -> tuple[str, ...]:
+    return tuple(str(Location.parse(place).resolve()) for place in places)

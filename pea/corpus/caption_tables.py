@@ -48,6 +48,10 @@ class CaptionTables:
         """Whether there is a table for a tar."""
         return file_name(tar) in self._tables
 
+    def places(self, tar: str) -> Sequence[Location]:
+        """The tables of a tar."""
+        return tuple(self._tables.get(file_name(tar), ()))
+
     def of_tar(self, tar: str) -> ByKey:
         """The captions of a tar by key; those of a few tars stay in memory.
 
@@ -67,6 +71,23 @@ class CaptionTables:
         found = self.of_tar(tar)
         none: Mapping[str, str] = {}
         return [found.get(key, none).get(language) or text for key, text in zip(keys, stored, strict=True)]
+
+    def beside(self, tar: str, language: str) -> CaptionsBeside:
+        """The captions of a tar in one language, for one pass over it.
+
+        Raises:
+            CorpusError: the table of the tar cannot be read.
+        """
+        found = self.of_tar(tar) if self.has(tar) else {}
+        return CaptionsBeside(language, {key: texts[language] for key, texts in found.items() if language in texts})
+
+    def digest_of(self, tar: str, language: str) -> str | None:
+        """What identifies the captions of a tar in one language, sha256; None where there are none.
+
+        Raises:
+            CorpusError: the table of the tar cannot be read.
+        """
+        return self.beside(tar, language).digest
 
     def languages(self, tar: str) -> list[str]:
         """Languages of the captions of a tar.
@@ -95,7 +116,7 @@ class CaptionTables:
             CorpusError: a table cannot be read.
         """
         found: dict[str, dict[str, str]] = {}
-        for table in self._tables.get(file_name(tar), ()):
+        for table in self.places(tar):
             for row in open_table(table).rows():
                 key, said = row.text("key"), row.text("tar")
                 if key is None or said not in (None, tar):
@@ -106,6 +127,46 @@ class CaptionTables:
                     raise CorpusError("a caption that is none", where=row, got=bad.detail) from None
                 found.setdefault(key, {}).update(texts)
         return found
+
+
+class CaptionsBeside:
+    """Captions of one tar and language that count before those of its jsons, and what became of them."""
+
+    def __init__(self, language: str, texts: Mapping[str, str]) -> None:
+        """``texts``: by key."""
+        self.language, self._texts = language, texts
+        self._seen: set[str] = set()
+        self._without = 0
+
+    @property
+    def digest(self) -> str | None:
+        """What identifies them, sha256; None where there are none."""
+        if not self._texts:
+            return None
+        sha256 = hashlib.sha256(self.language.encode())
+        for key, text in sorted(self._texts.items()):
+            for word in (key, text):
+                data = word.encode()
+                sha256.update(len(data).to_bytes(8, "big") + data)
+        return sha256.hexdigest()
+
+    def see(self, key: str) -> None:
+        """The tar has a sample of that key."""
+        if key in self._texts:
+            self._seen.add(key)
+        else:
+            self._without += 1
+
+    def captions(self, key: str) -> Mapping[str, str]:
+        """Language -> caption of a sample; empty where there is none."""
+        return {self.language: self._texts[key]} if key in self._texts else {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Of the keys that were seen, how many are here and how many are not; and captions of keys that were not."""
+        unused = len(self._texts) - len(self._seen)
+        found = {"of_samples": len(self._seen), "missing": self._without, "of_no_sample": unused}
+        return found if self._texts else {}
 
 
 @lru_cache(maxsize=_MOST_OPEN)

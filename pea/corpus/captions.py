@@ -13,6 +13,7 @@ from pea.corpus.rules import MAX_JSON_DEPTH, MAX_LANGUAGES
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _MAX_SIDE_PX = 1_000_000
+_NOTHING: Mapping[str, str] = {}
 
 
 def read_json(data: bytes) -> dict[str, Any]:
@@ -56,9 +57,15 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_captions(
-    document: Mapping[str, Any], fields: Mapping[str, str], required: Sequence[str], known: set[str]
+    document: Mapping[str, Any],
+    fields: Mapping[str, str],
+    required: Sequence[str],
+    known: set[str],
+    beside: Mapping[str, str] = _NOTHING,
 ) -> dict[str, str]:
-    """Language -> caption, without empty ones. ``known``: the languages of the tar so far; grows.
+    """Language -> caption, without empty ones.
+
+    ``known``: the languages of the tar so far; grows. ``beside``: captions that count before those of the document.
 
     Raises:
         BadSampleError: a required one is missing, one is no text, or there are too many languages.
@@ -68,12 +75,13 @@ def read_captions(
         value = _lookup(document, field)
         found = value if language == "*" and isinstance(value, dict) else {language: value}
         for each, text in found.items():
-            if each == "*" or text is None:
+            if each == "*" or text is None or each in beside:
                 continue
             if not isinstance(text, str) or not _LANGUAGE.fullmatch(each) or not _is_unicode(text):
                 raise BadSampleError("caption_not_text", f"{each!a}: {text!a}"[:200])
             if text.strip():
                 texts[each] = text
+    texts |= beside
     missing = [language for language in required if language not in texts]
     if missing:
         raise BadSampleError("caption_missing", ", ".join(missing))

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from pea.corpus.caption_tables import CaptionsBeside, CaptionTables
 from pea.corpus.captions import read_json
 from pea.corpus.grouping import Content, Unread, key_groups
 from pea.corpus.languages import LANGUAGES
@@ -51,6 +52,8 @@ class FirstLook:
     """Dotted field of the json that holds text -> some of the texts."""
     languages: Counter[str] = field(default_factory=Counter)
     """Language -> samples with a caption in it."""
+    beside: Counter[str] = field(default_factory=Counter)
+    """What became of captions from tables beside the tars; see ``CaptionsBeside.counts``."""
 
     @property
     def num_dropped(self) -> int:
@@ -64,21 +67,29 @@ class FirstLook:
 
 
 def first_look(
-    tars: Sequence[Tar], captions: Mapping[str, str], required: Sequence[str], rules: ReadingRules
+    tars: Sequence[Tar],
+    captions: Mapping[str, str],
+    required: Sequence[str],
+    rules: ReadingRules,
+    tables: CaptionTables | None = None,
 ) -> FirstLook:
     """Look at about the first hundred samples: of the first tar of each folder, and then of the next ones.
 
-    What is behind a tar's damage is not looked at: who reads whole tars names all that are damaged.
+    What is behind a tar's damage is not looked at: who reads whole tars names all that are damaged. ``tables``: where
+    required captions are looked up before the jsons.
 
     Raises:
         ConfigError: a decoder is missing.
+        CorpusError: a caption table cannot be read.
     """
     found, chosen = FirstLook(), list(islice(_by_folder(tars), _MOST_TARS))
     for number, tar in enumerate(chosen):
         left = MOST_SAMPLES - found.num_kept - found.num_dropped
         most = -(-left // (len(chosen) - number))
+        beside = tables.beside(tar.name, required[0]) if tables and required else None
         with suppress(CorpusError):
-            _look(tar, most, found, captions, required, rules)
+            _look(tar, most, found, captions, required, rules, beside)
+        found.beside.update(beside.counts if beside else {})
     return found
 
 
@@ -111,8 +122,9 @@ def _look(
     captions: Mapping[str, str],
     required: Sequence[str],
     rules: ReadingRules,
+    beside: CaptionsBeside | None,
 ) -> None:
-    for sample in islice(read_tar(tar, captions, required=required, rules=rules), most):
+    for sample in islice(read_tar(tar, captions, required=required, rules=rules, beside=beside), most):
         if isinstance(sample, Rejected):
             found.reasons[sample.reason] += 1
         else:

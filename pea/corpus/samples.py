@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pea.corpus.archive import Member
+from pea.corpus.caption_tables import CaptionsBeside
 from pea.corpus.captions import original_size, read_captions, read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key
 from pea.corpus.images import (
@@ -70,13 +71,14 @@ def read_tar(
     skip: Collection[str] = (),
     in_flight: Callable[[str], object] = lambda _: None,
     expect: TarIdentity | None = None,
+    beside: CaptionsBeside | None = None,
 ) -> Iterator[Sample | Rejected]:
     """Yield every sample of a tar in the tar's order, usable or not.
 
     ``captions`` maps a language to a dotted field of the json; ``{"*": "captions"}`` takes each language of
     that object. A language that is absent or empty is left out of ``Sample.captions``, unless it is in
     ``required``. ``in_flight`` is told each key before the first of its bytes is read. ``expect``: what the tar must
-    be, to its last bit.
+    be, to its last bit. ``beside``: captions that count before those of the jsons.
 
     Raises:
         CorpusError: the tar is missing, truncated, damaged between its members, not what is said beside it or expected,
@@ -85,7 +87,8 @@ def read_tar(
     """
     check_formats(rules)
     with open_tar(place, digest=expect is not None) as tar:
-        reader = _Reader(tar, expect.name if expect else tar_name(place), captions, required, rules, skip, in_flight)
+        name = expect.name if expect else tar_name(place)
+        reader = _Reader(tar, name, captions, required, rules, skip, in_flight, beside)
         for group in key_groups(tar.members, rules.image_extensions, reader.content):
             yield reader.sample(group)
             reader.told = None
@@ -104,10 +107,11 @@ class _Reader:
         rules: ReadingRules,
         skip: Collection[str],
         in_flight: Callable[[str], object],
+        beside: CaptionsBeside | None,
     ) -> None:
         self._tar, self._name, self._rules = tar, name, rules
         self._captions, self._required, self._languages = captions, required, set[str]()
-        self._skip, self._in_flight = skip, in_flight
+        self._skip, self._in_flight, self._beside = skip, in_flight, beside
         self.told: str | None = None
         """The key that ``in_flight`` was told last, since a sample was handed out."""
 
@@ -126,6 +130,8 @@ class _Reader:
     def sample(self, group: Group) -> Sample | Rejected:
         """What becomes of a key."""
         key = shown_key(group.key)
+        if self._beside:
+            self._beside.see(key)
         try:
             repeated = self._tar.seen.note(group)
             if problem := repeated or key_problem(group.key):
@@ -149,7 +155,8 @@ class _Reader:
             raise BadSampleError("image_missing", group.extensions)
         self._tell(key)
         document = read_json(files[JSON])
-        texts = read_captions(document, self._captions, self._required, self._languages)
+        beside = self._beside.captions(key) if self._beside else {}
+        texts = read_captions(document, self._captions, self._required, self._languages, beside)
         image, turned = read_image(files, self._rules)
         size = original_size(document) if self._rules.original_size else None
         return Sample(self._name, key, image, texts, size[::-1] if size and turned else size)

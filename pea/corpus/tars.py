@@ -31,6 +31,13 @@ class TarIdentity:
     """Size of the file."""
     sha256: str
     """Digest of the file."""
+    captions: str | None = None
+    """Digest of the captions that were read from a table beside it; None: none were."""
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """As a manifest has it; what is not there goes unmentioned, so that older caches stay what they are."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pea.cache import Identity, cache_identity
-from pea.cache.differences import check_extends, check_same
+from pea.cache.cards import MOST_CARDS, digest_of_tars, read_card
+from pea.cache.differences import check_extends, check_same, without_new_captions
 from pea.cache.identity import TARS, retired_tars, without_newer_fields
-from pea.cache.manifest import read_manifest
+from pea.cache.manifest import carry_cards, read_manifest
 from pea.cache.publication import newest
 from pea.cache.tar_changes import create_or_begin_anew, replace_tar, retire_tar
 from pea.config import Config
+from pea.corpus.corpus_names import DISTILLED
 from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.corpus.places import Tar
 from pea.corpus.rules import TextSource
@@ -20,6 +23,7 @@ from pea.corpus.tars import TarIdentity, expand_tars
 from pea.corpus.texts import TextPart, text_parts
 from pea.errors import CacheError, CorpusError
 from pea.storage import Location
+from stages.cluster.caption_facts import CaptionFacts
 from stages.cluster.retries import Job
 from stages.cluster.session import RaySession
 from stages.cluster.tar_facts import TarFacts, as_one_error
@@ -140,6 +144,7 @@ class CorpusPlan:
         self._parts: dict[str, tuple[TextPart, TarIdentity]] = {}
         found = [] if self._texts else expand_tars(source.tars)
         self._tars: list[Tar] = [tar for tar in found if tar.name not in self._left_out]
+        self._captions = CaptionFacts(config.run_dir / "state")
         self._facts = TarFacts(config.run_dir / "state", source.reading_rules(config.cache).image_extensions)
 
     def read_tars(self, session: RaySession, console: Console) -> None:
@@ -160,8 +165,16 @@ class CorpusPlan:
         if missing := self._facts.missing(self._tars):
             with StageProgress(console, f"{self.corpus}, reading the tars", "MB") as progress:
                 self._facts.read(missing, session, progress)
+        self._tell_tables(console)
         if empty := self._facts.check_samples(self._tars):
             console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}")
+
+    def _tell_tables(self, console: Console) -> None:
+        """Which tars have no table beside them, where others have one."""
+        tables = self._config.corpora.tables_of_caching(self.corpus)
+        without = [] if tables is None else [tar.name for tar in self._tars if not tables.has(tar.name)]
+        if without:
+            console.print(f"  {len(without)} of {len(self._tars)} tars have no caption table: {_shown(without)}")
 
     def check_changes(self, *, extend: bool) -> None:
         """Make sure that nothing else differs than what is to be changed.
@@ -179,7 +192,7 @@ class CorpusPlan:
             remedy = f"Correct corpora.{self.corpus}.tars, or take it out with `pea cache --retire {missing[0]}`."
             raise CacheError("no tar to replace it with", where=self._directory, got=missing[0], remedy=remedy)
         tars = {**wanted.tars, **{name: tar for name, tar in self._cached.tars.items() if name in changed}}
-        same = Identity({**wanted.fields, TARS: [vars(tars[name]) for name in sorted(tars)]}, wanted.means_same)
+        same = Identity({**wanted.fields, TARS: [tars[name].entry for name in sorted(tars)]}, wanted.means_same)
         if extend:
             check_extends(self._cached, same, where=self._directory)
         else:
@@ -198,7 +211,10 @@ class CorpusPlan:
                 console.print(f"  {name} is replaced: {given_up:,} samples are made again")
         if self._left_out:
             console.print(f"  retired, and left out: {', '.join(sorted(self._left_out))}")
-        cache, anew = create_or_begin_anew(self._directory, self._identity(), extend=extend)
+        cards = self._cards(console)
+        cache, anew = create_or_begin_anew(self._directory, self._identity(), extend=extend, cards=cards)
+        if cards:
+            carry_cards(self._directory, cards)
         if anew:
             console.print("  the cache that was there held no sample; it is begun anew")
         places: dict[str, Location | TextPart] = {tar.name: tar.location for tar in self._tars}
@@ -211,11 +227,35 @@ class CorpusPlan:
             console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
         return jobs
 
+    def _cards(self, console: Console) -> list[dict[str, Any]]:
+        """The cards that lie beside the tars, as far as they are of these tars."""
+        by_folder: dict[str, list[Tar]] = {}
+        for tar in self._tars:
+            by_folder.setdefault(str(tar.location.parent), []).append(tar)
+        cards = []
+        for folder, tars in by_folder.items():
+            card = read_card(Location.parse(folder))
+            fitting = (digest_of_tars(self._facts.identity(tar).sha256 for tar in each) for each in (tars, self._tars))
+            if card is not None and card["tars_sha256"] in fitting:
+                cards.append(card)
+            elif card is not None:
+                console.print(
+                    f"  the card in {folder} is of other tars, and not carried; `pea data card` makes it anew"
+                )
+        if len(cards) > MOST_CARDS:
+            console.print(f"  of {len(cards)} cards, the first {MOST_CARDS} are carried")
+        return cards[:MOST_CARDS]
+
     def _identity(self) -> Identity:
-        return cache_identity(
+        found = cache_identity(
             self._config,
             self.corpus,
             identify=self._facts.identity,
             leave_out=self._left_out,
             texts=[same for _, same in self._parts.values()],
+            captions=self._captions.digest,
         )
+        self._captions.save()
+        if self._cached is None or self.corpus in DISTILLED:
+            return found
+        return without_new_captions(found, self._cached, besides=self._changes.replaced)

@@ -40,6 +40,7 @@ def summarize(
         "records": found["records"],
         "bytes": found["bytes"],
         "dropped": dict(sorted((Counter(found["dropped"]) + Counter(found["dropped_later"])).items())),
+        **({"caption_tables": found["caption_tables"]} if "caption_tables" in found else {}),
         "failed": dict(sorted(failed.items())),
         "seconds": round(previous.get("seconds", 0.0) + (seconds if num_collected else 0.0), 3),
         "stage_seconds": {name: round(value, 3) for name, value in sorted(stages.items())},
@@ -53,6 +54,11 @@ def describe(summary: Mapping[str, Any]) -> str:
     num_dropped = sum(summary["dropped"].values())
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items())
     dropped = f"; dropped {num_dropped} ({reasons})" if num_dropped else ""
+    if tables := summary.get("caption_tables"):
+        dropped += (
+            f"; caption tables: {tables['of_samples']:,} of samples, {tables['missing']:,} samples that they lack, "
+            f"{tables['of_no_sample']:,} of no sample"
+        )
     return (
         f"{summary['samples']:,} samples, {summary['records']:,} records, "
         f"{summary['bytes'] / 1e6:,.1f} MB in {human_seconds(summary['seconds'])}{dropped}"

@@ -33,14 +33,20 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
         found = FirstLook() if known else first_look_at_texts(source.text_source)
     else:
         tars = [tar for tar in expand_tars(source.tars) if tar.name not in known]
-        fields = source.caption_fields()
-        looked = in_a_process(first_look, tars, fields, (source.source_language,), source.reading_rules(config.cache))
+        look = (tars, source.caption_fields(), (source.source_language,), source.reading_rules(config.cache))
+        looked = in_a_process(first_look, *look, config.corpora.tables_of_caching(corpus))
         if looked is None:
             return [f"corpora.{corpus}: the look at the first samples ended its process; a worker will name the sample"]
         found = looked
     if found.dropped_share > max(_MOST_DROPPED, config.cache.max_dropped_fraction):
         raise _most_dropped(config, corpus, found)
     lines = []
+    if (missing := found.beside["missing"]) and found.beside["of_samples"]:
+        total = missing + found.beside["of_samples"]
+        lines.append(
+            f"corpora.{corpus}.caption_tables: {missing} of the first {total} samples have no "
+            f"{source.source_language} caption there; that of the tar counts, and a sample without one is left out"
+        )
     for language, field in source.captions.items():
         if found.num_kept and not found.languages[language]:
             has = _has(found)
@@ -65,7 +71,8 @@ def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusErr
     if reason in ("caption_missing", "caption_not_text"):
         fields = text_fields_of(source)
         field = fields.get(source.source_language) or f"{fields.get('*')}.{source.source_language}"
-        got += f"; looked up: {field}; {_has(found)}"
+        beside = f" and {', '.join(source.caption_tables)}" if source.caption_tables else ""
+        got += f"; looked up: {field}{beside}; {_has(found)}"
         fitting = proposed_mapping(found.texts, (source.source_language, *config.student.caption_languages))
         if source.source_language in fitting:
             mapping = ", ".join(f"{language}: {name}" for language, name in fitting.items())

@@ -9,7 +9,8 @@ from stages.data.check import add_corpus_arguments
 
 DESCRIPTION = (
     "Write the data card of a corpus, card.md and card.html: counts, languages, lengths of captions, sizes of images, "
-    "what cannot be used, every tar with its digest, and on the page a contact sheet."
+    "what cannot be used, every tar with its digest, and on the page a contact sheet. With --out beside the tars, the "
+    "manifest of their cache carries what card.json holds of it."
 )
 
 
@@ -18,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_corpus_arguments(parser)
     parser.add_argument("--out", type=local_path, required=True, metavar="FOLDER", help="where the card goes")
     parser.add_argument("--title", default="Corpus", metavar="TEXT", help="name of the corpus (default: Corpus)")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="under which licence it may be used")
+    parser.add_argument("--source", default="", metavar="TEXT", help="where it is from")
     parser.add_argument(
         "--samples", type=at_least_zero, default=48, metavar="N", help="samples on the contact sheet (default: 48)"
     )

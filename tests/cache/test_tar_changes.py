@@ -35,7 +35,7 @@ def filled(make_cache: CacheMaker) -> Cache:
 
 def changed(tar: TarIdentity) -> Identity:
     fields = dict(identity().fields)
-    fields["corpus.tars"] = [vars(tar) if each["name"] == tar.name else each for each in fields["corpus.tars"]]
+    fields["corpus.tars"] = [tar.entry if each["name"] == tar.name else each for each in fields["corpus.tars"]]
     return Identity(fields)
 
 

@@ -15,6 +15,7 @@ from stages.cluster.actors import Actors
 from stages.cluster.filling import fill_caches
 from stages.command.console import Console
 from stages.command.early_look import in_a_process, look_at_corpus
+from stages.command.preflight import find_corpus
 from tests.collect.test_drawn_texts import of_texts
 from tests.corpus.tar_files import GOOD, write_tar
 
@@ -111,3 +112,27 @@ def test_a_process_that_ends_is_no_end_of_the_run() -> None:
     assert in_a_process(os._exit, 9) is None
     with pytest.raises(ValueError, match="invalid literal"):
         in_a_process(int, "x")
+
+
+def test_captions_of_tables_are_seen_before_ray(fresh_run: Config, tmp_path: Path) -> None:
+    tables = tmp_path / "texts"
+    tables.mkdir()
+
+    def put(*keys: str, tar: str = "a") -> None:
+        rows = [json.dumps({"key": key, "captions": {"en": "a cat"}}) + "\n" for key in keys]
+        (tables / f"{tar}.jsonl").write_text("".join(rows))
+
+    config = corpora(fresh_run, tmp_path, {"url": "http://x"}, caption_tables=(str(tables),))
+    put(*(f"k{number}" for number in range(10)), "other")
+    assert look_at_corpus(config, "parallel") == []
+    put(*(f"k{number}" for number in range(7)))
+    [line] = look_at_corpus(config, "parallel")
+    assert line.startswith("corpora.parallel.caption_tables: 3 of the first 10 samples have no en caption there; ")
+    put("k1")
+    with pytest.raises(CorpusError, match=rf"caption_missing 9.*looked up: captions\.en and {tables}; there are"):
+        look_at_corpus(config, "parallel")
+    (tables / "a.jsonl").rename(tables / "b.jsonl")
+    with pytest.raises(CorpusError, match=r"no caption table is called as a tar of the corpus is; expected a\."):
+        find_corpus(config.corpora.parallel)
+    with pytest.raises(CorpusError, match="not a folder of caption tables"):
+        find_corpus(config.corpora.parallel.model_copy(update={"caption_tables": (str(tmp_path / "nowhere"),)}))

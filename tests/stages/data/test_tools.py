@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pea.cache.cards import read_card
 from pea.corpus.samples import Sample, read_tar
+from pea.storage.digests import sha256_text
+from pea.storage.location import Location
 from stages.cli import main
 from stages.data.sample_run import is_chosen
 from tests.corpus.tar_files import captions, encoded, kept, picture, write_tar
@@ -141,6 +144,19 @@ def test_the_card_says_what_is_there_and_shows_it_without_harm(tars: Path, tmp_p
     assert "<script>alert" not in page and "\x1b" not in page
     for line in ("21 of 22 samples can be used, in 3 tars", "| en | 21 |", "| zh | 20 |", "| image_empty | 1 |"):
         assert line in text, line
+
+
+def test_the_card_for_manifests_says_the_same(tars: Path, tmp_path: Path) -> None:
+    words = ["data", "card", str(tars / "*.tar"), "--out", str(tmp_path), "--samples", "0", "--title", "Cats"]
+    assert main([*words, "--licence", "CC-BY-4.0", "--source", "https://example.org <b>"]) == 0
+    card = read_card(Location.parse(tmp_path))
+    assert card is not None and (card["licence"], card["source"]) == ("CC-BY-4.0", "https://example.org <b>")
+    assert (card["num_usable"], card["num_samples"], card["num_tars"]) == (20, 20, 2)
+    assert card["languages"] == {"en": 20, "zh": 20} and card["left_out"] == {}
+    text, page = ((tmp_path / name).read_text("utf-8") for name in ("card.md", "card.html"))
+    assert [card["markdown_sha256"], card["html_sha256"]] == [sha256_text(text), sha256_text(page)]
+    assert "* licence: CC-BY-4.0" in text and "source: https://example.org &lt;b&gt;" in page
+    assert main([*words, "--licence", "x" * 201]) == 2
 
 
 def test_a_damaged_tar_is_on_the_card(tars: Path, tmp_path: Path) -> None:
