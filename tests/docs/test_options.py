@@ -1,4 +1,4 @@
-"""The page of the trainer's options names what exists, and that of the methods every method and what its figure shows."""
+"""The pages of options and of methods name what exists: every option, every method, and what the figure shows."""
 
 from __future__ import annotations
 
