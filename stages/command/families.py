@@ -18,6 +18,8 @@ from pea.storage.hub import local_folder
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("sd15", "sdxl")
 """Names of files in ``configs/``, and of presets of ``pea plan``."""
+_PROMPTS_WITHOUT_GPU = 16
+"""Of each set, each drawn several times."""
 
 
 class Base(NamedTuple):
@@ -82,7 +84,9 @@ def fit_to_machine(raw: dict[str, Any], num_gpus: int | None) -> str:
         "teacher": {"dtype": raw["teacher"]["dtype"]},
         "cache": {"run": dict(run)},
         "train": {"precision": raw["train"]["precision"]},
+        "evaluate": {"max_prompts": raw["evaluate"].get("max_prompts")},
     }
+    raw["evaluate"]["max_prompts"] = _PROMPTS_WITHOUT_GPU
     raw["teacher"]["dtype"], raw["train"]["precision"] = "float32", "no"
     raw["cache"]["run"] = {"batch_size": run["batch_size"], "num_cpus_per_actor": min(run["num_cpus_per_actor"], cores)}
     wanted = yaml.safe_dump(on_gpus, sort_keys=False, default_flow_style=None, width=110)
