@@ -24,7 +24,6 @@ from pea.config.inputs import with_inputs_fetched
 from pea.config.yaml_text import merge_overrides
 from pea.errors import ConfigError, CorpusError
 from pea.storage.durable import atomic_write
-from pea.storage.hub import is_hub_id
 from stages.command.arguments import local_path
 from stages.command.console import Console
 from stages.command.families import (
@@ -35,6 +34,7 @@ from stages.command.families import (
     fit_to_machine,
     gpus_here,
     look_at_base,
+    sees_images,
 )
 from stages.plan import add_rate_arguments, asked_of
 
@@ -156,7 +156,7 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
     paths = arguments.prompts or [shipped_prompts(arguments) / f"{name}.jsonl" for name in sets_for(languages)]
     if paths:
         evaluate["prompts"] = {path.stem: str(path) for path in paths}
-    if clip := next((each for each in encoders if _sees_images(each)), None):
+    if clip := next((each for each in encoders if sees_images(each)), None):
         evaluate["clip"] = clip
     raw["evaluate"] = evaluate
     if problems := merge_overrides(raw, arguments.overrides):
@@ -203,15 +203,6 @@ def tar_patterns(places: Sequence[str]) -> list[str]:
             raise ConfigError("no tars in this folder", where=folder, expected="*.tar, *.tar.gz or *.tgz")
         found += [str(folder / ending) for ending in endings or ["*.tar"]]
     return found
-
-
-def _sees_images(encoder: str) -> bool:
-    """Whether an encoder's folder is that of a whole CLIP, which can also score images."""
-    from pea.models.teacher_parts import read_config
-
-    if is_hub_id(encoder) or "://" in encoder or not Path(encoder).is_dir():
-        return False
-    return "vision_config" in read_config(Path(encoder), "text encoder")
 
 
 def check(text: str, arguments: argparse.Namespace, base: Base) -> tuple[Config, list[str]]:

@@ -94,6 +94,13 @@ def fit_to_machine(raw: dict[str, Any], num_gpus: int | None) -> str:
     return head + "".join(f"#   {line}\n" for line in wanted.splitlines())
 
 
+def sees_images(encoder: str) -> bool:
+    """Whether an encoder's folder is that of a whole CLIP, which can also score images."""
+    if is_hub_id(encoder) or "://" in encoder or not Path(encoder).is_dir():
+        return False
+    return "vision_config" in read_config(Path(encoder), "text encoder")
+
+
 def look_at_base(place: str, family: str | None) -> Base:
     """Family and configurations of the base model.
 
