@@ -13,7 +13,7 @@ from pea.config.yaml_text import read_yaml
 from pea.errors import CheckpointError, ConfigError
 from pea.models.teacher_parts import check_unet, pooled_dim_of, read_config
 from pea.storage import Location
-from pea.storage.hub import local_folder
+from pea.storage.hub import is_hub_id, local_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("sd15", "sdxl")
