@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_tools.cost_figure import cost_figure
 from data_tools.report.sweep_page import sweep_page
 from data_tools.score_figure import score_figure
 from data_tools.tables import human_seconds
@@ -50,16 +51,21 @@ def fill_caches(runs: Sequence[Run], console: Console) -> None:
 def carry_out(run: Run, console: Console) -> dict[str, Any]:
     """Train and score one run."""
     from stages import evaluate, train_adapter
+    from stages.sweep_phases import keep_finished_phases, take_finished_phases
 
     save_resolved(run.config, run.config.run_dir)
     caches = run.cached_rows() if run.row == "adapter" else {}  # the others read none
     summary: dict[str, Any] = {"seconds": 0.0, "trained_parameters": 0}
     if run.row == "adapter":  # the others need no training
+        take_finished_phases(run.config, run.shared_phases)
         summary = train_adapter.run(run.config, console)
+        keep_finished_phases(run.config, run.shared_phases)
     metrics = evaluate.run(run.config, console)
     result = {
         "scores": {name.partition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{run.row}.")},
         "seconds": summary["seconds"],
+        "cpu_seconds": summary.get("cpu_seconds", 0.0),
+        "unet_rows": summary.get("unet_rows", 0),
         "tflop": summary.get("tflop", 0.0),
         "trained_parameters": summary["trained_parameters"],
         "bytes_per_record": metrics.get("cache.bytes_per_record", 0.0),
@@ -207,6 +213,8 @@ def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> Non
     """The figure and the table of what is finished."""
     if rows[0]["scores"]:
         write_text(folder / "figure.svg", score_figure(rows))
+        if all(row["cpu_seconds"] is not None for row in rows):
+            write_text(folder / "seconds.svg", cost_figure(rows))
         write_text(folder / REPORT, sweep_page(f"Sweep {folder.name}", rows))
         console.print(f"report: {folder / REPORT}")
     else:

@@ -65,6 +65,12 @@ class RowFlops:
         return total
 
     @property
+    def unet_share(self) -> float:
+        """Share of a ``unet`` phase's rows that pass the student's UNet."""
+        parallel, culture = self._unet_passes
+        return self._mean({name: (float(parallel > 0), float(culture > 0)) for name in self.rows})
+
+    @property
     def _unet_passes(self) -> tuple[int, int]:
         """Passes of a parallel and of a culture row, there and back, as `student_losses` asks for them."""
         train, passes = self.train, 3 if self.train.gradient_checkpointing else 2
