@@ -26,7 +26,15 @@ from pea.storage.durable import atomic_write
 from pea.storage.hub import is_hub_id
 from stages.command.arguments import local_path
 from stages.command.console import Console
-from stages.command.families import FAMILIES, Base, buckets_for, family_settings, look_at_base
+from stages.command.families import (
+    FAMILIES,
+    Base,
+    buckets_for,
+    family_settings,
+    fit_to_machine,
+    gpus_here,
+    look_at_base,
+)
 from stages.plan import add_rate_arguments, asked_of
 
 _QUESTIONS = {
@@ -61,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=local_path, default=Path("pea.yaml"), metavar="FILE", help="file to write (default: pea.yaml)"
     )
     parser.add_argument("--family", choices=FAMILIES, help="whose settings, where the base model is not there yet")
-    add_rate_arguments(parser)
+    add_rate_arguments(
+        parser, gpus=None, gpus_help="GPUs to write it for (default: those of this machine, or of the family's file)"
+    )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the family's")
 
 
@@ -77,6 +87,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
             "the file exists already", where=arguments.out, remedy="Give another name with --out, or move it away."
         )
     ask(arguments)
+    if arguments.gpus is None:
+        arguments.gpus = gpus_here()
     base = look_at_base(arguments.base, arguments.family)
     text = configuration_text(arguments, base)
     config, unchecked = check(text, arguments, base)
@@ -128,6 +140,7 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
         raw["corpora"]["culture"] = {"tars": tar_patterns(arguments.culture), "source_language": languages[0]}
     if base.unet is not None and base.vae is not None:
         raw["cache"]["buckets"] = buckets_for(base.unet, base.vae, raw["cache"]["buckets"])
+    note = fit_to_machine(raw, arguments.gpus)
     encoders = arguments.encoder
     raw["student"]["encoder"] = encoders[0] if len(encoders) == 1 else encoders
     raw["student"]["language"] = languages[0] if len(languages) == 1 else languages
@@ -140,7 +153,7 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
     if problems := merge_overrides(raw, arguments.overrides):
         raise ConfigError("settings cannot be read", got=" | ".join(problems), problems=problems)
     head = f"# Written by pea init with the settings of configs/{base.family}.yaml; `pea plan` says what it costs.\n"
-    return head + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
+    return head + note + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
 
 
 def parallel_source(places: Sequence[str]) -> dict[str, object]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pea.config import Config, resolved_yaml
 from pea.config.inputs import with_inputs_fetched
-from stages.command.arguments import above_zero, at_least_one, zero_or_above
+from stages.command.arguments import above_zero, at_least_one, at_least_zero, zero_or_above
 from stages.command.common import add_config_arguments, config_from
 from stages.command.console import Console
 from stages.command.preflight import preflight_plan
@@ -43,16 +43,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
 
 
-def add_rate_arguments(parser: argparse.ArgumentParser) -> None:
-    """How much is to be done, how fast, and at which price."""
+def add_rate_arguments(
+    parser: argparse.ArgumentParser,
+    gpus: int | None = 1,
+    gpus_help: str = "that share the work, for the days (default: 1)",
+) -> None:
+    """How much is to be done, how fast, and at which price; ``gpus``: the default of ``--gpus``."""
     parser.add_argument(
         "--samples", type=at_least_one, metavar="N", help="parallel samples, where the tars are not there yet"
     )
     names = list(json.loads(GPUS.read_text(encoding="utf-8"))["gpus"])
     parser.add_argument("--gpu", choices=names, default="h100", help="kind of GPU to count with (default: h100)")
-    parser.add_argument(
-        "--gpus", type=at_least_one, default=1, metavar="N", help="that share the work, for the days (default: 1)"
-    )
+    least = at_least_zero if gpus is None else at_least_one
+    parser.add_argument("--gpus", type=least, default=gpus, metavar="N", help=gpus_help)
     parser.add_argument("--price", type=zero_or_above, metavar="USD", help="of an hour of one GPU, in US dollars")
     parser.add_argument("--records-per-s", type=above_zero, metavar="R", help="teacher's rate per GPU, as measured")
     parser.add_argument(
@@ -70,7 +73,7 @@ def asked_of(arguments: argparse.Namespace, preset: str | None, *, languages: in
         languages=languages,
         runs=runs,
         gpu=arguments.gpu,
-        num_gpus=arguments.gpus,
+        num_gpus=arguments.gpus or 1,
         price=arguments.price,
         records_per_s=arguments.records_per_s,
         tflops=arguments.tflops,

@@ -199,6 +199,10 @@ def configurations(
     need_disk(base, "pea search")
     if base.evaluate.judge is None and base.evaluate.clip is None:
         raise ConfigError("nothing scores the images", where="evaluate", expected="a judge or a clip", got="neither")
+    if base.evaluate.grid is not None:
+        raise ConfigError(
+            "a search scores one row of each candidate", where="evaluate.grid", expected="null", got="a grid"
+        )
     fixed = [*overrides, f"run_dir={json.dumps(str(base.run_dir))}"]
     found: dict[str, dict[str, Config]] = {}
     problems: list[str] = []

@@ -175,6 +175,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     sweep = plan(study, arguments.config or (), arguments.overrides, seeds=seeds, only=only)
     if not all(run.config.evaluate.prompts for run in sweep.runs):  # before hours of training, not after them
         raise ConfigError("nothing to score the methods on", where="evaluate.prompts", expected="general: FILE.jsonl")
+    if any(run.config.evaluate.grid is not None for run in sweep.runs):
+        raise ConfigError("a sweep scores one row of each method", where="evaluate.grid", expected="null", got="a grid")
     if arguments.dry_run:
         for run in sweep.runs:
             state = ", finished already" if run.result() else ", with a cache of its own" if run.own_cache else ""
@@ -216,5 +218,5 @@ def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> Non
         write_text(folder / REPORT, sweep_page(f"Sweep {folder.name}", rows))
         console.print(f"report: {folder / REPORT}")
     else:
-        console.print(f"neither judge nor CLIP is configured: images only, in {folder}")
+        console.print(f"no judge, CLIP or other scorer is configured: images only, in {folder}")
     console.print(markdown(rows))

@@ -52,7 +52,7 @@ def paint(scene: Scene) -> Image.Image:
     image = Image.new("RGB", (CANVAS_PX, CANVAS_PX))
     draw = ImageDraw.Draw(image)
     paint_background(draw, scene.background, rng)
-    radius = _CULTURE_RADIUS if scene.is_culture else _RADII[scene.size]
+    radius = _CULTURE_RADIUS if scene.is_culture else _RADII[str(scene.size)]
     radius *= CANVAS_PX * rng.uniform(0.93, 1.07)
     centre = tuple(CANVAS_PX * (c + rng.uniform(-0.03, 0.03)) for c in _CENTRES[scene.position])
     pen = Pen(draw, (centre[0], centre[1]), radius, math.radians(rng.uniform(-8, 8)))

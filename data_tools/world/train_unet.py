@@ -138,7 +138,8 @@ def _loss(prediction: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor,
         return functional.mse_loss(prediction, scheduler.get_velocity(latents, noise, timesteps))
     weights = (1 / scheduler.alphas_cumprod).clamp(max=_MAX_NOISE_WEIGHT)
     errors = (prediction - noise).square().mean((1, 2, 3))
-    return (errors * weights[timesteps]).mean() / weights.mean()
+    weighted: Tensor = (errors * weights[timesteps]).mean() / weights.mean()
+    return weighted
 
 
 def _new_scheduler(prediction_type: str) -> DDIMScheduler:

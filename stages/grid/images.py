@@ -66,13 +66,15 @@ def drawings_of(
         EvaluationError: a variant has nothing to draw.
     """
     found: list[Drawing] = []
+    said: set[tuple[str, str]] = set()
     for variant in variants:
         own = [_drawing(config, variant, name, prompts, models) for name, prompts in sets.items()]
         for drawing in own:
             left_out = len(sets[drawing.prompt_set]) - len(drawing.images)
-            if left_out:
+            if left_out and (variant.row, drawing.prompt_set) not in said:
+                said.add((variant.row, drawing.prompt_set))
                 console.print(
-                    f"{variant.name}, prompts {drawing.prompt_set}: {left_out} of {len(sets[drawing.prompt_set])} "
+                    f"row {variant.row}, prompts {drawing.prompt_set}: {left_out} of {len(sets[drawing.prompt_set])} "
                     "have no caption that it reads, and are left out"
                 )
         drawn = [drawing for drawing in own if drawing.images]
@@ -165,6 +167,7 @@ def _draw_with(
             for image, pixels in zip(part, drawn, strict=True):
                 save_image(image.path, pixels, _description(image))
             yield variant.name, len(part)
+    models.rest()
 
 
 def _description(image: GridImage) -> dict[str, str]:

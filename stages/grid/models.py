@@ -66,6 +66,11 @@ class GridModels:
         assert english is not None
         return english.encode
 
+    def rest(self) -> None:
+        """Leave the device to others."""
+        for pea in self.adapters.values():
+            pea.to("cpu")
+
     def languages_of(self, row: str) -> tuple[str, ...]:
         """Languages that an adapter was trained for; empty where it does not say."""
         return tuple(self.adapters[row].adapter.config.languages or ())

@@ -121,6 +121,7 @@ def test_records_decide_the_steps_of_the_last_phase() -> None:
         ({"settings_like": {"three": "one"}}, r"settings_like\.three: one"),
         ({"settings_like": {"two": "one", "one": "two"}}, r"settings_like\.two: one"),
         ({"config": "configs/sd15.yaml", "settings": {**PROMPTS, "evaluate.clip": None}}, "nothing scores the images"),
+        ({"config": "configs/demo.yaml", "settings": {**PROMPTS, "evaluate.grid": {}}}, "a search scores one row"),
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_is_trained(

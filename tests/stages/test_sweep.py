@@ -243,6 +243,8 @@ def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no methods here" in refused(str(tmp_path), *config)
     for wrong in ("a", "0,0", "-1", ""):
         assert "not a list of seeds" in refused(str(METHODS), *config, f"--seeds={wrong}")
+    grid = refused(str(setup / "methods"), *config, "evaluate.grid={}", "evaluate.prompts={general: p.jsonl}")
+    assert "evaluate.grid: a sweep scores one row of each method" in grid
     assert "nothing to score the methods on" in refused(str(setup / "methods"), *config, "evaluate.prompts={}")
     assert "no setup to sweep the methods over; expected --config FILE" in refused(str(setup / "methods"))
     assert "no such variant; expected of both, logits; got bth" in refused(

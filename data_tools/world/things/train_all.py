@@ -15,7 +15,7 @@ from pathlib import Path
 from data_tools.world.things.world import THINGS
 from data_tools.world.train_all import CHECKPOINTS as SMALL_CHECKPOINTS
 from data_tools.world.train_all import Train, run_command
-from data_tools.world.train_images import Phase, train_vae
+from data_tools.world.train_images import Phase, sharpen_vae, train_vae
 from data_tools.world.train_judge import train_judge
 from data_tools.world.train_text import Corpus, train_chinese, train_english, train_multilingual
 from data_tools.world.train_unet import TeacherRecipe, train_teacher
@@ -30,14 +30,15 @@ TEACHER = TeacherRecipe(THINGS, num_per_concept=80, prediction_type="epsilon", s
 
 def plan(work: Path) -> dict[str, Train]:
     """Every part in order of need: name -> training into a folder."""
-    vae, english = work / "vae", (work / "english",)
+    vae, english = work / "sharp_vae", (work / "english",)
     return {
         "judge": lambda out, report: train_judge(out, 900, 0, report, THINGS),
         "vae": lambda out, report: train_vae(out, VAE_PHASES, 500, 0, report, THINGS, SD15 / "vae"),
+        "sharp_vae": lambda out, report: sharpen_vae(out, work / "vae", 1600, 7, report, THINGS),
         "english": lambda out, report: train_english(out, 96, 900, 1, report, CORPUS),
         "sd15": lambda out, report: train_teacher(out, vae, english, 4500, 6, report, TEACHER),
         "chinese_clip": lambda out, report: train_chinese(out, 1000, 3, report, CORPUS),
-        "alt_clip": lambda out, report: train_multilingual(out, 1400, 4, report, CORPUS),
+        "alt_clip": lambda out, report: train_multilingual(out, 1000, 4, report, CORPUS),
         "weak_japanese": lambda out, report: train_chinese(out, 200, 5, report, CORPUS, "ja"),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def load_clip(place: Path, model_cfg: Mapping[str, Any] | None = None) -> CLIPMo
 
 
 def _of_open_clip(published: Published, model_cfg: Mapping[str, Any] | None) -> CLIPModel:
-    own: Mapping[str, Any] | None = published.config.get("model_cfg")
+    own = _model_cfg(published.weights.parent / "open_clip_config.json")
     said = own or model_cfg
     if said is None:
         raise CheckpointError(
@@ -65,6 +66,17 @@ def _of_open_clip(published: Published, model_cfg: Mapping[str, Any] | None) -> 
         got = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError("not a whole CLIP", where=published.weights, got=got) from error
     return filled(lambda: CLIPModel(config), state, published.weights, _LEFT_OUT)
+
+
+def _model_cfg(path: Path) -> Mapping[str, Any] | None:
+    """What open_clip's configuration says; a `config.json` may lie beside it and say nothing of the kind."""
+    try:
+        said = json.loads(path.read_text("utf-8"))["model_cfg"]
+        return {"text_cfg": dict(said["text_cfg"]), "vision_cfg": dict(said["vision_cfg"])} | said
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError("not a configuration of open_clip", where=path, got=repr(error)) from None
 
 
 def _check_widths(state: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:

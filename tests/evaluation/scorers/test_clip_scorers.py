@@ -74,6 +74,7 @@ def test_every_form_of_a_clip_is_the_same_scorer(clip: tuple[Path, CLIPModel], t
     write_hps(opened, model)
     (opened / "HPS_v2.1_compressed.pt").unlink()
     save_file(open_clip_state(model), opened / "open_clip_model.safetensors")
+    shutil.copy(folder / "config.json", opened)  # the hub's folders have both
     shown = images()
     scores = [EnglishClip.load(place).score(shown, TEXTS) for place in (folder, bins, opened)]
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-6)
@@ -121,6 +122,9 @@ def test_what_is_absent_is_named(clip: tuple[Path, CLIPModel], tmp_path: Path) -
         EnglishClip.load(tmp_path / "hps")
     with pytest.raises(CheckpointError, match="a CLIP of other sizes than the published"):
         HumanPreferenceScore.load(tmp_path / "hps")
+    (tmp_path / "hps" / "open_clip_config.json").write_text('{"model_cfg": {"text_cfg": 3}}')
+    with pytest.raises(CheckpointError, match=r"open_clip_config.json: not a configuration of open_clip"):
+        EnglishClip.load(tmp_path / "hps")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="no file of weights"):
         EnglishClip.load(tmp_path / "empty")

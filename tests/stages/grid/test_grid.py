@@ -23,6 +23,7 @@ from pea.models.adapter import PEA
 from pea.models.unet import unet_config
 from stages import evaluate
 from stages.command.console import Console
+from stages.grid import measuring
 from tests.evaluation.scorers.published_files import make_clip
 from tests.tiny_models import make_checkpoint
 
@@ -245,6 +246,38 @@ def test_faults_are_known_before_anything_is_drawn(
     with pytest.raises(kind, match=message) as caught:
         evaluate.run(config, QUIET)
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+class _Judge:
+    def read(self, images: np.ndarray) -> dict[str, list[str]]:
+        return {"light": ["bright" if image.mean() > 127 else "dark" for image in images]}
+
+
+def test_a_judge_reads_and_what_a_row_leaves_out_is_said(
+    grid: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "load_judge", lambda folder: _Judge())
+    (tmp_path / "judge").mkdir()
+    lines = [{"id": f"p{n}", "captions": {"en": "a cat", "zh": "一只猫"}} for n in range(3)]
+    lines[0]["attributes"] = {"light": "bright"}
+    del lines[2]["captions"]["zh"]  # type: ignore[attr-defined]
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert grid.evaluate.grid is not None
+    few = GridConfig(
+        adapters={"own": grid.evaluate.grid.adapters["own"]}, checkpoints={"again": grid.teacher.checkpoint}
+    )
+    settings = {"grid": few, "judge": tmp_path / "judge", "scorers": ScorersConfig(), "num_inference_steps": 1}
+    settings |= {"prompts": {"few": tmp_path / "few.jsonl"}, "rows": type(grid.evaluate).model_fields["rows"].default}
+    said = io.StringIO()
+    changed = {"run_dir": tmp_path / "run", "evaluate": grid.evaluate.model_copy(update=settings)}
+    found = evaluate.run(grid.model_copy(update=changed), Console(file=said, width=200))
+    assert {(each["variant"], each["mean"]["n"]) for each in found["scores"]} == {
+        ("teacher-ddim-1", 1),
+        ("own-ddim-1", 1),
+    }
+    assert all(each["mean"]["accuracy"] in (0.0, 1.0) and each["mean"]["low"] is None for each in found["scores"])
+    assert "row own, prompts few: 1 of 3 have no caption that it reads, and are left out\n" in said.getvalue()
+    assert "row translation, prompts few: 3 of 3 have no caption" in said.getvalue()
 
 
 def test_a_name_that_is_no_folder_is_refused() -> None:
