@@ -1,4 +1,4 @@
-"""The page of the trainer's options names what exists, and that of the methods every method and what its figure shows."""
+"""The page of the options names what exists, that of the methods every method, and its figure shows its table."""
 
 from __future__ import annotations
 
