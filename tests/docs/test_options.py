@@ -1,4 +1,4 @@
-"""The page of the options names what exists, that of the methods every method, and its figure shows its table."""
+"""The pages of options and of methods name what exists: every option, every method, and what the figure shows."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _of_open_clip(published: Published, model_cfg: Mapping[str, Any] | None) -> 
 def _model_cfg(path: Path) -> Mapping[str, Any] | None:
     """What open_clip's configuration says; a `config.json` may lie beside it and say nothing of the kind."""
     try:
-        said = json.loads(path.read_text("utf-8"))["model_cfg"]
+        said: dict[str, Any] = json.loads(path.read_text("utf-8"))["model_cfg"]
         return {"text_cfg": dict(said["text_cfg"]), "vision_cfg": dict(said["vision_cfg"])} | said
     except FileNotFoundError:
         return None
