@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
 from data_tools.corpus.captioned import units_of
 from pea.config.cache import CacheRunConfig
 from pea.errors import CorpusError
 from stages.cli import main
+from stages.cluster import spreading
+from stages.cluster.node_trust import Node
+from stages.cluster.spreading import WorkActors
 from stages.data.spread import TablePart, _TableUnits
 from tests.corpus.tar_files import captions, encoded, picture
 from tests.data_tools.corpus.test_captioned import write_tar
@@ -50,8 +56,6 @@ def content(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """A Ray of this machine's own, which stays for all tests that need one in this process."""
-    import ray
-
     from stages.cluster import session_folder
     from stages.cluster.session import start_local
 
@@ -94,6 +98,50 @@ def test_a_worker_reads_forward_in_a_table(tmp_path: Path) -> None:
     for wrong in (TablePart(1, "texts-00001", "another"), TablePart(9, "texts-00009", parts[0].source)):
         with pytest.raises(CorpusError, match="the table has changed under way"):
             units.unit(wrong)
+
+
+class PlayedActors(WorkActors):
+    """One node with an actor in this process, which takes what is sent to it through pickle."""
+
+    def __init__(self, run: CacheRunConfig, make: Callable[[], Any]) -> None:
+        super().__init__(run, make)
+        self._new, self._work = {0: Node("a", "host a")}, pickle.loads(pickle.dumps(make))()
+
+    def arrived(self) -> dict[int, Node]:
+        new, self._new = self._new, {}
+        return new
+
+    def ask_for(self, *_: Any) -> frozenset[str]:
+        return frozenset({"a"})
+
+    def handle(self, number: int) -> Any:
+        def remote(about: Any) -> Iterator[Any]:
+            yield self._work(pickle.loads(pickle.dumps(about)))
+
+        return SimpleNamespace(do=SimpleNamespace(options=lambda **_: SimpleNamespace(remote=remote)))
+
+
+def test_what_is_spread_is_what_one_machine_makes(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spreading, "WorkActors", PlayedActors)
+    monkeypatch.setattr(ray, "wait", lambda streams, **_: (streams[:1], []))
+    monkeypatch.setattr(ray, "get", lambda event: event)
+    tars, table = write_tars(tmp_path / "tars", 3), tmp_path / "texts.jsonl"
+    table.write_text("".join(json.dumps({"id": f"{n}", "captions": {"en": f"cat {n}"}}) + "\n" for n in range(10)))
+    commands = {
+        "clean": ["clean", tars],
+        "texts": ["route", str(table), "--rows-per-part", "3"],
+        "filtered": ["filter", tars, "--max-caption", "21", "--min-side", "4"],
+    }
+    for name, words in commands.items():
+        said = []
+        for how, options in (("alone", []), ("spread", ["--ray", "local"]), ("spread", ["--ray", "local"])):
+            assert main(["data", *words, "--out", str(tmp_path / f"{name}-{how}"), *options]) == 0
+            said.append(capsys.readouterr().out.replace("-alone", "").replace("-spread", ""))
+        assert said[0] == said[1] and len(said[2]) != len(said[1]), "the second time, all is there already"
+        alone, spread = (content(tmp_path / f"{name}-{how}") for how in ("alone", "spread"))
+        assert alone == spread and len(alone) > 4
 
 
 @pytest.mark.slow
