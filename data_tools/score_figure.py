@@ -11,7 +11,7 @@ from html import escape, unescape
 from typing import Any
 
 _ROW, _LEFT, _WIDTH, _RIGHT = 26, 190, 520, 24
-_STYLE = """<style>
+STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #1d2330; } .soft { fill: #596377; font-size: 12px; }
 .grid { stroke: #dfe3ea; } .spread { stroke-width: 3; opacity: 0.45; }
 .s0 { fill: #0072b2; stroke: #0072b2; } .s1 { fill: #c24e00; stroke: #c24e00; }
@@ -20,7 +20,8 @@ text { font: 13px system-ui, sans-serif; fill: #1d2330; } .soft { fill: #596377;
 .s0 { fill: #56b4e9; stroke: #56b4e9; } .s1 { fill: #f0914d; stroke: #f0914d; } .s2 { fill: #2fc79a; stroke: #2fc79a; }
 .s3 { fill: #a6a6a6; stroke: #a6a6a6; } }
 </style>"""
-_TITLE = re.compile(r"<title>([^<]*), ([^<,]*): (-?[\d.]+) ± ([\d.]+)</title>")
+"""Of all figures of a sweep."""
+_TITLE = re.compile(r"<title>([^<]*), ([^<,]*): (-?[\d.]+) ± ([\d.]+)(?: in \d+ s)?</title>")
 
 
 def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -52,11 +53,11 @@ def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
     head += ' aria-label="scores by method">'
-    return f"{head}\n{_STYLE}\n{legend}\n" + "\n".join(parts) + "\n</svg>\n"
+    return f"{head}\n{STYLE}\n{legend}\n" + "\n".join(parts) + "\n</svg>\n"
 
 
 def figures_in(svg: str) -> dict[tuple[str, str], tuple[float, float]]:
-    """What a figure shows: (method, score's name) -> mean and spread over the seeds."""
+    """What a figure of a sweep shows, of scores alone or against seconds: (method, score) -> mean and spread."""
     return {
         (unescape(method), unescape(name)): (float(mean), float(spread))
         for method, name, mean, spread in _TITLE.findall(svg)

@@ -9,6 +9,9 @@ languages has a row `adapter_<language>` for each after the first. Every image i
 `run_dir/evaluate/<row>/<set>/<prompt id>.png`, beside them what each prompt scored (`scores.jsonl`); scores go to
 `run_dir/metrics.json`, each with what it was measured with. A later call with other settings, prompts or weights
 drops the scores that it does not measure anew and that no longer compare.
+
+With `evaluate.grid`, several adapters, checkpoints, samplers and numbers of steps are drawn and scored in one call:
+`grid.html`, `table.md`, `table.json`, and `scores.parquet` with a row an image and scorer, in `run_dir/evaluate/grid`.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.device import pick_device
 from stages.command.progress import StageProgress
+from stages.grid.run import run_grid
 from stages.score_settings import ScoreSettings
 from stages.scoring import Scoring
 from stages.training.start import initial_adapter
@@ -68,7 +72,7 @@ class Row:
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Draw every row on every prompt set; returns the metrics that were added to `metrics.json`.
 
-    With neither a judge nor a CLIP, images are drawn and nothing is scored.
+    With neither a judge nor a scorer, images are drawn and nothing is scored.
 
     Raises:
         EvaluationError: there are no prompts, or none has the captions that a row reads.
@@ -77,6 +81,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     evaluate = config.evaluate
     if not evaluate.prompts:
         raise EvaluationError("nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...")
+    if evaluate.grid is not None:
+        return run_grid(config, console)
     device = pick_device(evaluate.device)
     sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
     check_translations(config, console, sets)
@@ -86,6 +92,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         device,
         num_inference_steps=evaluate.num_inference_steps,
         guidance_scale=evaluate.guidance_scale,
+        scheduler=evaluate.scheduler,
     )
     drawer.load_changes(config.adapter_dir)
     scoring = Scoring(config, device, ScoreSettings(config, sets))

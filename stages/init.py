@@ -24,10 +24,18 @@ from pea.config.yaml_text import merge_overrides
 from pea.errors import ConfigError, CorpusError
 from pea.storage.durable import atomic_write
 from pea.storage.hub import is_hub_id
-from pea.training.recipe import with_recipe
-from stages.command.arguments import above_zero, at_least_one, local_path
+from stages.command.arguments import local_path
 from stages.command.console import Console
-from stages.command.families import FAMILIES, Base, buckets_for, family_settings, look_at_base
+from stages.command.families import (
+    FAMILIES,
+    Base,
+    buckets_for,
+    family_settings,
+    fit_to_machine,
+    gpus_here,
+    look_at_base,
+)
+from stages.plan import add_rate_arguments, asked_of
 
 _QUESTIONS = {
     "base": "Base model (folder in diffusers' layout, or org/name@revision)",
@@ -61,12 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=local_path, default=Path("pea.yaml"), metavar="FILE", help="file to write (default: pea.yaml)"
     )
     parser.add_argument("--family", choices=FAMILIES, help="whose settings, where the base model is not there yet")
-    parser.add_argument(
-        "--samples", type=at_least_one, metavar="N", help="parallel samples, where the tars are not there"
-    )
-    parser.add_argument("--records-per-s", type=above_zero, metavar="R", help="teacher's rate per GPU, as measured")
-    parser.add_argument(
-        "--tflops", type=above_zero, metavar="T", help="arithmetic rate that a GPU sustains, in TFLOP/s"
+    add_rate_arguments(
+        parser, gpus=None, gpus_help="GPUs to write it for (default: those of this machine, or of the family's file)"
     )
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the family's")
 
@@ -83,6 +87,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
             "the file exists already", where=arguments.out, remedy="Give another name with --out, or move it away."
         )
     ask(arguments)
+    if arguments.gpus is None:
+        arguments.gpus = gpus_here()
     base = look_at_base(arguments.base, arguments.family)
     text = configuration_text(arguments, base)
     config, unchecked = check(text, arguments, base)
@@ -134,6 +140,7 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
         raw["corpora"]["culture"] = {"tars": tar_patterns(arguments.culture), "source_language": languages[0]}
     if base.unet is not None and base.vae is not None:
         raw["cache"]["buckets"] = buckets_for(base.unet, base.vae, raw["cache"]["buckets"])
+    note = fit_to_machine(raw, arguments.gpus)
     encoders = arguments.encoder
     raw["student"]["encoder"] = encoders[0] if len(encoders) == 1 else encoders
     raw["student"]["language"] = languages[0] if len(languages) == 1 else languages
@@ -146,7 +153,7 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
     if problems := merge_overrides(raw, arguments.overrides):
         raise ConfigError("settings cannot be read", got=" | ".join(problems), problems=problems)
     head = f"# Written by pea init with the settings of configs/{base.family}.yaml; `pea plan` says what it costs.\n"
-    return head + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
+    return head + note + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
 
 
 def parallel_source(places: Sequence[str]) -> dict[str, object]:
@@ -210,29 +217,17 @@ def check(text: str, arguments: argparse.Namespace, base: Base) -> tuple[Config,
 
 def _costs(config: Config, arguments: argparse.Namespace, base: Base, console: Console) -> list[str]:
     """Print size, time and steps for this corpus; returns what cannot be said."""
-    from stages.plan import make_plan, show
+    from pea.costs.plan import make_plan
+    from stages.command.plan_tables import show
 
-    asked = argparse.Namespace(
-        preset=base.family if base.unet is None else None,
-        samples=arguments.samples,
-        records_per_s=arguments.records_per_s,
-        tflops=arguments.tflops,
-        languages=1,
-        runs=1,
-    )
     try:
-        plan = make_plan(config, asked)
+        plan = make_plan(config, asked_of(arguments, base.family if base.unet is None else None))
     except (ConfigError, CorpusError) as error:
         return [f"plan: {error}"]
     show(plan, console)
-    width = config.student.adapter.hidden_size
-    uses = plan.records_used / max(1, plan.num_records)
-    phases = [with_recipe(each, width, 1, lambda: plan.num_samples) for each in config.train.all_phases]
-    steps = " + ".join(f"{phase.train.steps:,} ({phase.kind})" for phase in phases)
+    uses = plan.work.parallel_rows / max(1, plan.num_records)
+    steps = " + ".join(f"{phase.steps:,} ({phase.kind})" for phase in plan.work.phases)
     console.print(f"  steps: {steps}; in passes of the UNet, each record is used {uses:,.2f} times", soft_wrap=True)
-    if plan.student_records_per_s:
-        hours = plan.records_used / plan.student_records_per_s / 3600
-        console.print(f"  training: {hours:,.2f} GPU-hours of passes of the UNet", soft_wrap=True)
     return []
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pea.config import Config
 from pea.evaluation.prompts import Prompt
 from pea.evaluation.record import Settings, prompts_digest
+from pea.evaluation.scorers.scorer import Scorer
 from pea.models.tensor_files import digest_of
 from pea.storage.digests import canonical_json, sha256_file, sha256_text
 
@@ -26,12 +27,16 @@ class ScoreSettings:
         self._config, self._sets = config, sets
         evaluate = config.evaluate
         self._teacher = digest_of(config.teacher.folder / "unet")
-        self._adapter = _weights(config.adapter_dir, "*.safetensors")
+        self._adapter = weights_digest(config.adapter_dir, "*.safetensors")
         self._scorers = {
-            name: _weights(folder, "*")
+            name: weights_digest(folder, "*")
             for name, folder in ((JUDGE, evaluate.judge), (CLIP, evaluate.clip))
             if folder is not None
         }
+
+    def note_scorers(self, scorers: Iterable[Scorer]) -> None:
+        """Take in the digests of published scorers, which are known once they are loaded."""
+        self._scorers |= {scorer.name: scorer.digest for scorer in scorers}
 
     def of_drawing(self, row: str, prompt_set: str) -> Settings:
         """Of the images of one row and prompt set; of the prompts, all count, also those that a row leaves out."""
@@ -44,6 +49,7 @@ class ScoreSettings:
             "seed": evaluate.seed,
             "num_inference_steps": evaluate.num_inference_steps,
             "guidance_scale": evaluate.guidance_scale,
+            "scheduler": evaluate.scheduler,
             "teacher": self._teacher,
         }
         if row.startswith("adapter"):
@@ -53,7 +59,7 @@ class ScoreSettings:
         return settings
 
     def of_score(self, row: str, prompt_set: str, scorer: str) -> Settings:
-        """Of one score of them; `scorer`: `JUDGE` or `CLIP`."""
+        """Of one score of them; `scorer`: `JUDGE`, `CLIP` or the name of a published one."""
         return self.of_drawing(row, prompt_set) | {"scorer": scorer, "scorer_weights": self._scorers.get(scorer)}
 
     def present(self, former: Settings) -> Settings:
@@ -70,10 +76,10 @@ class ScoreSettings:
 
     def hold(self, former: Settings) -> bool:
         """Whether what was measured with former settings may stand beside what is measured with the present ones."""
-        return bool(former) and former == self.present(former)
+        return bool(former) and {"scheduler": "ddim"} | former == self.present(former)  # there was no other before
 
 
-def _weights(folder: Path, pattern: str) -> str:
+def weights_digest(folder: Path, pattern: str) -> str:
     """SHA-256 of the files right below a folder by name; a folder without any has the digest of nothing."""
     return sha256_text(canonical_json({path.name: sha256_file(path) for path in _files(folder, pattern)}))
 

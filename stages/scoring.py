@@ -1,4 +1,4 @@
-"""What scores the images of an evaluation: a judge that reads attributes, a CLIP of the prompts' language, or both."""
+"""What scores the images of an evaluation: a judge that reads attributes, a CLIP of the prompts' language, scorers."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import json
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from rich.table import Table
 
 from pea.config import Config
-from pea.evaluation.clip_score import ClipScorer
 from pea.evaluation.drawing import Images
 from pea.evaluation.judge import load_judge
 from pea.evaluation.metrics import Accuracy, average, score
-from pea.evaluation.prompts import Prompt, texts_in
+from pea.evaluation.prompts import Prompt
 from pea.evaluation.record import PROMPT_SCORES, Settings
+from pea.evaluation.scorers.choice import load_scorers
+from pea.evaluation.scorers.clip_score import ClipScorer
+from pea.evaluation.scorers.scorer import Scorer
 from pea.storage.durable import write_text
 from stages.command.console import Console
-from stages.score_settings import CLIP, JUDGE, ScoreSettings
-
-_BATCH = 64
+from stages.score_settings import JUDGE, ScoreSettings
 
 
 class Scoring:
-    """Collects scores by metric name: ``row.set`` is the judge's accuracy, ``row.set.clip`` the mean CLIP score."""
+    """Collects scores by metric name: ``row.set`` is the judge's accuracy, ``row.set.clip`` a scorer's mean."""
 
     def __init__(self, config: Config, device: torch.device, settings: ScoreSettings) -> None:
         evaluate = config.evaluate
         self.settings = settings
         self.folder = config.run_dir / "evaluate"
         self.judge = load_judge(evaluate.judge) if evaluate.judge else None
-        self.clip = ClipScorer.from_pretrained(evaluate.clip, device) if evaluate.clip else None
-        self.prompts = evaluate.prompts
+        self.scorers: list[Scorer] = [ClipScorer.from_pretrained(evaluate.clip, device)] if evaluate.clip else []
+        self.scorers += load_scorers(evaluate.scorers, device)
+        settings.note_scorers(scorer for scorer in self.scorers if scorer.name != ClipScorer.name)
+        self.english = config.corpora.parallel.source_language
         self.means: dict[str, Accuracy] = {}
         self.details: dict[str, dict[str, object]] = {}
 
@@ -46,17 +47,18 @@ class Scoring:
             self._keep(name, judged.mean, judged.as_dict(), self.settings.of_score(row, prompt_set, JUDGE))
             for line, share in zip(each, judged.prompts, strict=True):
                 line["accuracy"] = share
-        if self.clip is not None:
-            texts = texts_in(prompts, language, self.prompts[prompt_set])
-            starts = range(0, len(texts), _BATCH)
-            cosines = [self.clip.score(images[at : at + _BATCH], texts[at : at + _BATCH]) for at in starts]
-            values = np.concatenate(cosines).tolist()
-            mean = average(values)
-            settings = self.settings.of_score(row, prompt_set, CLIP)
-            self._keep(f"{name}.clip", mean, {"mean": mean.as_dict()}, settings)
-            for line, value in zip(each, values, strict=True):
-                line["clip"] = value
-        if self.judge is not None or self.clip is not None:
+        for scorer in self.scorers:
+            texts = texts_for(scorer, prompts, language, self.english)
+            read = [number for number, text in enumerate(texts) if text is not None]
+            if not read:
+                continue
+            values = scorer.score(images[read], [str(texts[number]) for number in read]).tolist()
+            mean = average(values, [prompts[number].group for number in read])
+            settings = self.settings.of_score(row, prompt_set, scorer.name)
+            self._keep(f"{name}.{scorer.name}", mean, {"mean": mean.as_dict()}, settings)
+            for number, value in zip(read, values, strict=True):
+                each[number][scorer.name] = value
+        if self.judge is not None or self.scorers:
             text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in each)
             write_text(self.folder / row / prompt_set / PROMPT_SCORES, text)
 
@@ -70,13 +72,23 @@ class Scoring:
     def show(self, console: Console) -> None:
         """The table of the scores, where there are any."""
         if not self.means:
-            console.print("neither evaluate.judge nor evaluate.clip is given: images only")
+            console.print("neither a judge nor a CLIP nor another scorer is given: images only")
             return
-        table = Table("row", "score", "95 % interval", "n", title="Judge's accuracy, mean over attributes; CLIP scores")
+        table = Table(
+            "row", "score", "95 % interval", "n", title="Judge's accuracy, mean over attributes; scorers' means"
+        )
         for name, mean in self.means.items():
             interval = f"{mean.low:.3f} to {mean.high:.3f}" if math.isfinite(mean.low) else "unknown"
             table.add_row(name, f"{mean.accuracy:.3f}", interval, str(mean.n))
         console.print(table)
+
+
+def texts_for(scorer: Scorer, prompts: list[Prompt], language: str, english: str) -> list[str | None]:
+    """What a scorer compares each image with; None where the prompt has no such caption."""
+    if scorer.reads == "nothing":
+        return [""] * len(prompts)
+    caption = english if scorer.reads == "english" else language
+    return [prompt.captions.get(caption) or None for prompt in prompts]
 
 
 def metric_name(row: str, prompt_set: str) -> str:

@@ -4,10 +4,11 @@
 
 For each method, candidates (batch, rate, weight and share of culture rows, ...) are drawn from the search's `space` and
 trained in rungs: from each rung to the next the better half goes on, with twice the records. They are chosen by the
-mean score on the prompts of the search, which are not those that a table reports. What is left in `run_dir/search`:
+mean score on the prompts of the search, which are not those that a table reports. What is left in
+`run_dir/search/METHODS`, named after the file:
 
 * `NAME/table.md`: every candidate of every rung with its scores;
-* `study.yaml`: the winners of all methods as a study, on held-out prompts: `pea sweep run_dir/search/study.yaml`.
+* `study.yaml`: the winners of all methods as a study, on held-out prompts, for `pea sweep`.
 
 Finished runs are kept, so to go on after a stop, run the same command.
 """
@@ -44,16 +45,18 @@ from stages.search_plan import (
     with_records,
 )
 from stages.sweep import carry_out_all
-from stages.sweep_plan import Run
+from stages.sweep_plan import SHARED_PHASES, Run
+from stages.sweep_table import whole_number
 
 
 class MethodSearch:
     """The rungs of one method."""
 
-    def __init__(self, name: str, configs: Mapping[str, Config], base: Config, seed: int) -> None:
-        """`configs`: of each candidate; `base`: the setup."""
+    def __init__(self, name: str, configs: Mapping[str, Config], base: Config, seed: int, search_name: str) -> None:
+        """`configs`: of each candidate; `base`: the setup; `search_name`: that of the search's file."""
         self.name, self._configs, self._base, self._seed = name, configs, base, seed
-        self.folder = base.run_dir / "search" / name
+        self._search = base.run_dir / "search" / search_name
+        self.folder = self._search / name
         self.lines: list[str] = []
 
     def run_of(self, rung: Rung, candidate: Candidate) -> Run:
@@ -65,7 +68,8 @@ class MethodSearch:
             "train": config.train.model_copy(update={"seed": self._seed}),
             "evaluate": config.evaluate.model_copy(update={"rows": ("adapter",)}),
         }
-        return Run(f"{self.name}, {candidate.name}", self._seed, config.model_copy(update=update))
+        config = config.model_copy(update=update)
+        return Run(f"{self.name}, {candidate.name}", self._seed, config, self._search / SHARED_PHASES)
 
     def scored(self, rung: Rung, jobs: int, console: Console) -> Scores:
         """Train and score a rung; a candidate that fails has no score."""
@@ -90,7 +94,7 @@ def search_method(
     """
     winner = None
     for rung, scores in halve(
-        candidates, search.records, search.rungs, lambda rung: method.scored(rung, jobs, console)
+        candidates, search.records_of(method.name), search.rungs, lambda rung: method.scored(rung, jobs, console)
     ):
         best = ranked(rung, scores)
         winner = best[0] if best else None
@@ -103,7 +107,7 @@ def search_method(
     return winner
 
 
-_HEAD = "| rung | records | candidate | score | scores | seconds | settings |\n|---|---|---|---|---|---|---|\n"
+_HEAD = "| rung | records | candidate | score | scores | CPU s | settings |\n|---|---|---|---|---|---|---|\n"
 
 
 def _line(rung: Rung, candidate: Candidate, score: float, result: Mapping[str, Any]) -> str:
@@ -115,7 +119,7 @@ def _line(rung: Rung, candidate: Candidate, score: float, result: Mapping[str, A
         candidate.name,
         f"{score:.4f}",
         scores,
-        f"{result['seconds']:.0f}",
+        whole_number(result["cpu_seconds"]),
         settings,
     ]
     return "| " + " | ".join(map(str, cells)) + " |\n"
@@ -125,7 +129,7 @@ def study_of(search: SearchFile, winners: Mapping[str, Candidate], configs: Mapp
     """A study of the winners with all records and three seeds, on held-out prompts."""
     variants = {}
     for method, winner in winners.items():
-        train = with_records(configs[method], search.records).train
+        train = with_records(configs[method], search.records_of(method)).train
         length: dict[str, Any] = {"train.steps": train.steps}
         if train.phases:
             length = {"train.phases": [each.model_dump(mode="json", exclude_none=True) for each in train.phases]}
@@ -161,18 +165,25 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     candidates = draw_candidates(search.space, search.candidates, search.seed)
     only = [name for name in arguments.only.split(",") if name]
     base, configs = configurations(search, candidates, arguments.overrides, only)
-    methods = [MethodSearch(name, found, base, search.seed) for name, found in configs.items()]
+    stem = arguments.search.stem
+    methods = [
+        MethodSearch(name, found, base, search.seed, stem)
+        for name, found in configs.items()
+        if name not in search.settings_like
+    ]
     if arguments.dry_run:
         for method in methods:
-            for number, (size, records) in enumerate(rung_sizes(len(candidates), search.records, search.rungs)):
+            records_of_last = search.records_of(method.name)
+            for number, (size, records) in enumerate(rung_sizes(len(candidates), records_of_last, search.rungs)):
                 console.print(f"{method.name}, rung {number}: {size} candidates on {records:,} records")
         return 0
     winners = {}
     for method in methods:
         console.print(bold(method.name, f": {len(candidates)} candidates"))
         winners[method.name] = search_method(method, search, candidates, arguments.jobs, console)
+    winners |= {name: winners[like] for name, like in search.settings_like.items() if name in configs}
     chosen = {name: configs[name][winner.name] for name, winner in winners.items()}
-    place = base.run_dir / "search" / "study.yaml"
+    place = base.run_dir / "search" / stem / "study.yaml"
     write_text(place, study_of(search, winners, chosen))
     command = shlex.join(["pea", "sweep", str(place), *arguments.overrides])
     console.print(f"the winners on held-out prompts: {command}", soft_wrap=True)

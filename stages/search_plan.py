@@ -48,8 +48,11 @@ class SearchFile(Section):
     """Dotted setting -> values that are tried."""
     candidates: PositiveInt = 16
     """Points of the space that are tried for each method, drawn without repetition; all, where it has no more."""
-    records: PositiveInt
-    """Records that a run of the last rung trains on."""
+    records: PositiveInt | dict[_Name, PositiveInt]
+    """Records that the last phase of a run of the last rung trains on: a number for all, or one for each method, so
+    that all of them take as many seconds."""
+    settings_like: dict[_Name, _Name] = Field(default_factory=dict)
+    """Method that is not searched -> the method whose settings it takes."""
     rungs: Annotated[int, Field(ge=1, le=8)] = 4
     """Rungs; from each to the next the better half goes on, with twice the records."""
     seed: NonNegativeInt = 0
@@ -67,9 +70,19 @@ class SearchFile(Section):
             problems.append(f"settings: {PROMPTS} (dotted) has to name the prompts to choose by")
         elif shared := sorted(set(map(str, chosen_by.values())) & set(self.report_prompts.values())):
             problems.append(f"report_prompts: {', '.join(shared)} would be both chosen by and reported")
+        if isinstance(self.records, dict) and set(self.records) != set(self.methods):
+            problems.append("records: one number, or one for each of the methods and for nothing else")
+        searched = set(self.methods) - set(self.settings_like)
+        for method, like in self.settings_like.items():
+            if method not in self.methods or like not in searched:
+                problems.append(f"settings_like.{method}: {like}: of a method, that of one that is searched")
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def records_of(self, method: str) -> int:
+        """Records of the last phase of a method's last rung."""
+        return self.records[method] if isinstance(self.records, dict) else self.records
 
 
 class Candidate(NamedTuple):
@@ -179,16 +192,23 @@ def configurations(
     Raises:
         ConfigError: a method or a candidate does not fit the setup; the problems of all come at once.
     """
-    if unknown := sorted(set(only) - set(search.methods)):
-        raise ConfigError("no such method", expected=f"of {', '.join(search.methods)}", got=", ".join(unknown))
+    searched = [name for name in search.methods if name not in search.settings_like]
+    if unknown := sorted(set(only) - set(searched)):
+        raise ConfigError("no such method to search", expected=f"of {', '.join(searched)}", got=", ".join(unknown))
     base = load_config(search.config, overrides, (search.settings,))
     need_disk(base, "pea search")
     if base.evaluate.judge is None and base.evaluate.clip is None:
         raise ConfigError("nothing scores the images", where="evaluate", expected="a judge or a clip", got="neither")
+    if base.evaluate.grid is not None:
+        raise ConfigError(
+            "a search scores one row of each candidate", where="evaluate.grid", expected="null", got="a grid"
+        )
     fixed = [*overrides, f"run_dir={json.dumps(str(base.run_dir))}"]
     found: dict[str, dict[str, Config]] = {}
     problems: list[str] = []
-    for method in only or search.methods:
+    for method in search.methods:
+        if only and search.settings_like.get(method, method) not in only:
+            continue
         found[method] = {}
         for candidate in candidates:
             layers = (search.settings, search.methods[method], candidate.settings)

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data_tools.cost_figure import cost_figure
 from data_tools.report.sweep_page import sweep_page
 from data_tools.score_figure import score_figure
 from data_tools.tables import human_seconds
@@ -50,16 +51,21 @@ def fill_caches(runs: Sequence[Run], console: Console) -> None:
 def carry_out(run: Run, console: Console) -> dict[str, Any]:
     """Train and score one run."""
     from stages import evaluate, train_adapter
+    from stages.sweep_phases import keep_finished_phases, take_finished_phases
 
     save_resolved(run.config, run.config.run_dir)
     caches = run.cached_rows() if run.row == "adapter" else {}  # the others read none
     summary: dict[str, Any] = {"seconds": 0.0, "trained_parameters": 0}
     if run.row == "adapter":  # the others need no training
+        take_finished_phases(run.config, run.shared_phases)
         summary = train_adapter.run(run.config, console)
+        keep_finished_phases(run.config, run.shared_phases)
     metrics = evaluate.run(run.config, console)
     result = {
         "scores": {name.partition(".")[2]: value for name, value in metrics.items() if name.startswith(f"{run.row}.")},
         "seconds": summary["seconds"],
+        "cpu_seconds": summary.get("cpu_seconds", 0.0),
+        "unet_rows": summary.get("unet_rows", 0),
         "tflop": summary.get("tflop", 0.0),
         "trained_parameters": summary["trained_parameters"],
         "bytes_per_record": metrics.get("cache.bytes_per_record", 0.0),
@@ -169,6 +175,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     sweep = plan(study, arguments.config or (), arguments.overrides, seeds=seeds, only=only)
     if not all(run.config.evaluate.prompts for run in sweep.runs):  # before hours of training, not after them
         raise ConfigError("nothing to score the methods on", where="evaluate.prompts", expected="general: FILE.jsonl")
+    if any(run.config.evaluate.grid is not None for run in sweep.runs):
+        raise ConfigError("a sweep scores one row of each method", where="evaluate.grid", expected="null", got="a grid")
     if arguments.dry_run:
         for run in sweep.runs:
             state = ", finished already" if run.result() else ", with a cache of its own" if run.own_cache else ""
@@ -205,8 +213,10 @@ def _show(rows: Sequence[dict[str, Any]], folder: Path, console: Console) -> Non
     """The figure and the table of what is finished."""
     if rows[0]["scores"]:
         write_text(folder / "figure.svg", score_figure(rows))
+        if all(row["cpu_seconds"] is not None for row in rows):
+            write_text(folder / "seconds.svg", cost_figure(rows))
         write_text(folder / REPORT, sweep_page(f"Sweep {folder.name}", rows))
         console.print(f"report: {folder / REPORT}")
     else:
-        console.print(f"neither judge nor CLIP is configured: images only, in {folder}")
+        console.print(f"no judge, CLIP or other scorer is configured: images only, in {folder}")
     console.print(markdown(rows))

@@ -18,6 +18,9 @@ from pea.storage.location import Location
 from stages.command.run_folder import need_disk
 from stages.sweep_study import Study, Variant
 
+SHARED_PHASES = ".phases"
+"""Folder beside those of the runs."""
+
 _DONE = "sweep.json"
 
 
@@ -28,6 +31,8 @@ class Run:
     method: str
     seed: int
     config: Config
+    shared_phases: Path
+    """Folder of what runs of the same sweep have finished before the UNet (`stages.sweep_phases`)."""
     own_cache: bool = False
     """Whether the method's cache is filled for it alone."""
 
@@ -130,7 +135,7 @@ def _run(variant: Variant, seed: int, config: Config, base: Config) -> Run:
     }
     if not variant.sets("evaluate.rows"):
         update["evaluate"] = config.evaluate.model_copy(update={"rows": ("adapter",)})
-    return Run(variant.name, seed, config.model_copy(update=update), own_cache)
+    return Run(variant.name, seed, config.model_copy(update=update), base.run_dir / "sweep" / SHARED_PHASES, own_cache)
 
 
 def cached_settings(config: Config) -> dict[str, Any]:

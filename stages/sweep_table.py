@@ -22,6 +22,8 @@ def summarize(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, A
                 "seeds": len(each),
                 "scores": scores,
                 "seconds": statistics.fmean(result["seconds"] for result in each),
+                "cpu_seconds": _mean_of_known([result.get("cpu_seconds") for result in each]),
+                "unet_rows": _mean_of_known([result.get("unet_rows") for result in each]),
                 "tflop": statistics.fmean(result["tflop"] for result in each),
                 "trained_parameters": each[0]["trained_parameters"],
                 "bytes_per_record": each[0]["bytes_per_record"],
@@ -30,10 +32,21 @@ def summarize(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, A
     return sorted(rows, key=lambda row: -next(iter(row["scores"].values()), {"mean": 0.0})["mean"])
 
 
+def _mean_of_known(values: Sequence[float | None]) -> float | None:
+    """None where one of them was not measured: the run was begun by an older version."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def whole_number(value: float | None) -> str:
+    """For a cell of a table."""
+    return "unknown" if value is None else f"{value:,.0f}"
+
+
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table of a sweep; bytes of a cached record are named where methods differ in them."""
     names = list(rows[0]["scores"])
-    columns = {"seeds": "{seeds}", "seconds": "{seconds:.0f}", "TFLOP": "{tflop:.1f}"}
+    columns = {"seeds": "{seeds}", "CPU s": "{cpu}", "UNet rows": "{unet}", "TFLOP": "{tflop:.1f}"}
     columns["trained parameters"] = "{trained_parameters:,}"
     if len({row["bytes_per_record"] for row in rows}) > 1:
         columns["bytes a record"] = "{bytes_per_record:,.0f}"
@@ -41,6 +54,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
         scores = [f"{row['scores'][name]['mean']:.3f} ± {row['scores'][name]['spread']:.3f}" for name in names]
-        cells = [row["method"], *scores, *(form.format(**row) for form in columns.values())]
+        counts = {"cpu": whole_number(row["cpu_seconds"]), "unet": whole_number(row["unet_rows"])}
+        cells = [row["method"], *scores, *(form.format(**row, **counts) for form in columns.values())]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_tools.report.rows import split_score
+from data_tools.report.rows import MEASURES, split_score
 
 
 def answers(details: Mapping[str, Mapping[str, Any]], sets: Sequence[str]) -> list[dict[str, str]]:
@@ -13,10 +13,11 @@ def answers(details: Mapping[str, Mapping[str, Any]], sets: Sequence[str]) -> li
     found = {split_score(name): detail for name, detail in details.items()}
     cards = []
     for prompt_set in sets:
-        for measure in ("", "clip"):
-            adapter = found.get(("adapter", prompt_set, measure))
-            if adapter is not None:
-                cards.append(_card(prompt_set, measure, adapter["mean"], _comparable(found, prompt_set, measure)))
+        scored = [measure for measure in MEASURES if ("adapter", prompt_set, measure) in found]
+        shown = [measure for measure in scored if measure in ("", "clip")] or scored[:1]
+        for measure in shown:
+            adapter = found["adapter", prompt_set, measure]["mean"]
+            cards.append(_card(prompt_set, measure, adapter, _comparable(found, prompt_set, measure)))
     return cards
 
 
@@ -32,9 +33,9 @@ def _card(
     prompt_set: str, measure: str, adapter: Mapping[str, Any], teacher: Mapping[str, Any] | None
 ) -> dict[str, str]:
     score = adapter["accuracy"]
-    if measure:  # a cosine has no zero from which shares could be taken
+    if measure:  # these have no zero from which shares could be taken
         note = "" if teacher is None else f"the teacher's is {teacher['accuracy']:.3f}"
-        return _named("CLIP score", prompt_set, f"{score:.3f}", note)
+        return _named("CLIP score" if measure == "clip" else measure, prompt_set, f"{score:.3f}", note)
     if teacher is None or teacher["accuracy"] <= 0:
         return _named("of the attributes shown", prompt_set, f"{score:.1%}", "")
     note = f"{score:.3f} of {teacher['accuracy']:.3f}"

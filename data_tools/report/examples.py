@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.report.pictures import shown_picture
-from data_tools.report.rows import COLUMNS, label, style
+from data_tools.report.rows import COLUMNS, MEASURES, label, style
 from pea.config import Config
 from pea.evaluation.metrics import CONCEPT
 from pea.evaluation.prompts import Prompt
@@ -82,10 +82,11 @@ def _pictures(folder: Path, prompts: Sequence[Prompt]) -> dict[str, Path]:
 
 
 def _prompt_scores(folder: Path) -> dict[str, float]:
-    """Id of each prompt -> what its image scored; the judge's accuracy where there is one."""
+    """Id of each prompt -> what its image scored; the judge's accuracy where there is one, else the first scorer's."""
     path = folder / PROMPT_SCORES
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    return {line["id"]: line.get("accuracy", line.get("clip", 0.0)) for line in lines}
+    names = ("accuracy", *MEASURES)
+    return {line["id"]: next((line[name] for name in names if name in line), 0.0) for line in lines}
 
 
 def varied(prompts: Sequence[Prompt]) -> list[Prompt]:

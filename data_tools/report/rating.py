@@ -16,7 +16,7 @@ from data_tools.report.pictures import shown_picture
 from data_tools.report.rows import label
 from pea.config import Config, Section
 from pea.errors import EvaluationError
-from pea.evaluation.metrics import CONCEPT, Accuracy, grouped_mean
+from pea.evaluation.metrics import Accuracy, grouped_mean
 from pea.evaluation.prompts import Prompt, read_prompts
 from pea.evaluation.record import ScoreRecord
 from pea.file_names import METRICS
@@ -79,7 +79,7 @@ def rating_page(config: Config, rows: tuple[str, str], prompt_set: str, *, seed:
     items = [_item(config, seed, prompt, paths) for prompt, paths in drawn[:limit]]
     facts = {"rows": rows, "prompt_set": prompt_set, "seed": seed}
     page = sha256_text(canonical_json(facts | {"pairs": [[item["id"], item["left"], item["right"]] for item in items]}))
-    concepts = {prompt.id: prompt.attributes[CONCEPT] for prompt, _ in drawn[:limit] if CONCEPT in prompt.attributes}
+    concepts = {prompt.id: prompt.group for prompt, _ in drawn[:limit]}
     return render_page(
         "report/page_rating.html",
         title=f"Which picture fits better? {len(items)} pairs, {prompt_set} prompts",

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from data_tools.report.rows import LABELS, label, split_score, style
+from data_tools.report.rows import LABELS, MEASURES, label, split_score, style
 
-MEASURES = {
-    "": "Share of the attributes named in a prompt that an independent judge reads off its image, mean over the "
-    "attributes.",
-    "clip": "CLIP score: the cosine between image and prompt, mean over the prompts.",
-}
 _PARTS_SHOWN = 40
 """Concepts of a prompt set, the worst first."""
 

@@ -1,6 +1,7 @@
-"""Write the small world's corpora: WebDataset tars to train on, and held-out prompts to be judged by.
+"""Write a world's corpora: WebDataset tars to train on, and held-out prompts to be judged by.
 
     python -m data_tools.world.corpora --out runs/demo/corpora
+    python -m data_tools.world.corpora --world things --out runs/things/corpora
 
 `parallel/*.tar` holds general images with captions in all six languages, `culture-<language>/*.tar` images of that
 language's culture concepts with their native caption, and `prompts/{general,culture-<language>}.jsonl` attribute
@@ -23,8 +24,9 @@ from rich.progress import track
 
 from data_tools.world.captions import captions, translations
 from data_tools.world.languages import NATIVE_LANGUAGES
-from data_tools.world.paint import paint
-from data_tools.world.scenes import CONCEPTS, Scene, culture_scenes, general_scenes, unseen_general_scenes
+from data_tools.world.scenes import Scene, culture_scenes, general_scenes, unseen_general_scenes
+from data_tools.world.things.world import THINGS
+from data_tools.world.worlds import SMALL_WORLD, World
 from pea.errors import LocationError, PeaError
 from pea.storage import Location
 
@@ -32,6 +34,7 @@ SAMPLES_PER_TAR = 512
 SAMPLES_PER_CONCEPT = 100
 NUM_PROMPTS = 160
 _BLOCK_BYTES = 4 << 20
+WORLDS = {"small": SMALL_WORLD, "things": THINGS}
 
 
 def write_corpora(
@@ -41,50 +44,52 @@ def write_corpora(
     languages: Iterable[str],
     seed: int,
     per_concept: int = SAMPLES_PER_CONCEPT,
+    world: World = SMALL_WORLD,
 ) -> list[str]:
     """Write every corpus and prompt list that is not there yet; returns the names of those written."""
-    folder, written = Location.parse(folder), []
-    if _write_corpus(folder / "parallel", general_scenes(num_parallel, seed)):
+    folder, written, vocabulary = Location.parse(folder), [], world.vocabulary
+    if _write_corpus(folder / "parallel", general_scenes(num_parallel, seed, vocabulary=vocabulary), world):
         written.append("parallel")
-    if _write_prompts(folder / "prompts/general.jsonl", general_scenes(NUM_PROMPTS, seed + 1, held_out=True)):
+    prompts = general_scenes(NUM_PROMPTS, seed + 1, held_out=True, vocabulary=vocabulary)
+    if _write_prompts(folder / "prompts/general.jsonl", prompts, world):
         written.append("prompts/general")
-    unseen = unseen_general_scenes(NUM_PROMPTS, num_parallel, seed)
-    if unseen and _write_prompts(folder / "prompts/validation-general.jsonl", unseen):
+    unseen = unseen_general_scenes(NUM_PROMPTS, num_parallel, seed, vocabulary)
+    if unseen and _write_prompts(folder / "prompts/validation-general.jsonl", unseen, world):
         written.append("prompts/validation-general")
     for language in languages:
-        concepts = CONCEPTS[language]
-        scenes = culture_scenes(concepts, per_concept * len(concepts), seed + 2)
-        if _write_corpus(folder / f"culture-{language}", scenes, only=language):
+        concepts = vocabulary.concepts[language]
+        scenes = culture_scenes(concepts, per_concept * len(concepts), seed + 2, vocabulary=vocabulary)
+        if _write_corpus(folder / f"culture-{language}", scenes, world, only=language):
             written.append(f"culture-{language}")
-        prompts = culture_scenes(concepts, NUM_PROMPTS, seed + 3, held_out=True)
-        if _write_prompts(folder / f"prompts/culture-{language}.jsonl", prompts):
+        prompts = culture_scenes(concepts, NUM_PROMPTS, seed + 3, held_out=True, vocabulary=vocabulary)
+        if _write_prompts(folder / f"prompts/culture-{language}.jsonl", prompts, world):
             written.append(f"prompts/culture-{language}")
-        scenes = culture_scenes(concepts, NUM_PROMPTS, seed + 4)
-        if _write_prompts(folder / f"prompts/validation-culture-{language}.jsonl", scenes):
+        scenes = culture_scenes(concepts, NUM_PROMPTS, seed + 4, vocabulary=vocabulary)
+        if _write_prompts(folder / f"prompts/validation-culture-{language}.jsonl", scenes, world):
             written.append(f"prompts/validation-culture-{language}")
     return written
 
 
-def _write_corpus(folder: Location, scenes: list[Scene], only: str | None = None) -> bool:
+def _write_corpus(folder: Location, scenes: list[Scene], world: World, only: str | None = None) -> bool:
     """Write tars, with the captions in one language `only` if given; False if all are there."""
     starts = range(0, len(scenes), SAMPLES_PER_TAR)
     paths = [folder / f"{folder.name}-{number:05d}.tar" for number in range(len(starts))]
     if all(path.exists() for path in paths):
         return False
     for path, start in track(list(zip(paths, starts, strict=True)), description=f"painting {folder.name}"):
-        _write_tar(path, scenes[start : start + SAMPLES_PER_TAR], start, only)
+        _write_tar(path, scenes[start : start + SAMPLES_PER_TAR], start, world, only)
     return True
 
 
-def _write_tar(path: Location, scenes: list[Scene], start: int, only: str | None) -> None:
+def _write_tar(path: Location, scenes: list[Scene], start: int, world: World, only: str | None) -> None:
     """Byte-for-byte the same tar for the same scenes; published whole or not at all."""
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for number, scene in enumerate(scenes, start):
-                texts = captions(scene)
+                texts = captions(scene, world.languages)
                 record = {"captions": {only: texts[only]} if only else texts, "attributes": scene.attributes()}
                 pixels = io.BytesIO()
-                paint(scene).save(pixels, "PNG")
+                world.paint(scene).save(pixels, "PNG")
                 _add(tar, f"{number:06d}.png", pixels.getvalue())
                 _add(tar, f"{number:06d}.json", json.dumps(record, ensure_ascii=False).encode())
         file.seek(0)
@@ -97,14 +102,14 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
     tar.addfile(info, io.BytesIO(content))
 
 
-def _write_prompts(path: Location, scenes: list[Scene]) -> bool:
+def _write_prompts(path: Location, scenes: list[Scene], world: World) -> bool:
     if path.exists():
         return False
     lines = [
         json.dumps(
             {
                 "id": f"{path.stem}-{number:04d}",
-                "captions": captions(scene) | translations(scene),
+                "captions": captions(scene, world.languages) | translations(scene, world.languages),
                 "attributes": scene.attributes(),
             },
             ensure_ascii=False,
@@ -125,8 +130,9 @@ def _place(text: str) -> Location:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Write the small world's corpora and held-out prompts.")
+    parser = argparse.ArgumentParser(description="Write a world's corpora and held-out prompts.")
     parser.add_argument("--out", type=_place, required=True, help="folder to write to, a path or a URL")
+    parser.add_argument("--world", choices=tuple(WORLDS), default="small", help="what is painted (default: small)")
     parser.add_argument("--samples", type=int, default=4096, help="samples of the parallel corpus (default: 4096)")
     parser.add_argument(
         "--languages",
@@ -139,7 +145,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         written = write_corpora(
-            arguments.out, num_parallel=arguments.samples, languages=arguments.languages, seed=arguments.seed
+            arguments.out,
+            num_parallel=arguments.samples,
+            languages=arguments.languages,
+            seed=arguments.seed,
+            world=WORLDS[arguments.world],
         )
     except PeaError as error:
         print(f"pea: error: {error}", file=sys.stderr)

@@ -15,7 +15,7 @@ from data_tools.world.scenes import Scene
 
 IMAGE_SIZE_PX = 64
 _SUPERSAMPLING = 4
-_CANVAS_PX = IMAGE_SIZE_PX * _SUPERSAMPLING
+CANVAS_PX = IMAGE_SIZE_PX * _SUPERSAMPLING
 
 COLOUR_RGB: dict[str, Colour] = {
     "red": (215, 35, 40),
@@ -49,31 +49,32 @@ _CULTURE_RADIUS = 0.36
 def paint(scene: Scene) -> Image.Image:
     """The scene as a 64 px RGB image; the same scene and seed always give the same pixels."""
     rng = np.random.default_rng(scene.seed)
-    image = Image.new("RGB", (_CANVAS_PX, _CANVAS_PX))
+    image = Image.new("RGB", (CANVAS_PX, CANVAS_PX))
     draw = ImageDraw.Draw(image)
-    _paint_background(draw, scene.background, rng)
-    radius = _CULTURE_RADIUS if scene.is_culture else _RADII[scene.size]
-    radius *= _CANVAS_PX * rng.uniform(0.93, 1.07)
-    centre = tuple(_CANVAS_PX * (c + rng.uniform(-0.03, 0.03)) for c in _CENTRES[scene.position])
+    paint_background(draw, scene.background, rng)
+    radius = _CULTURE_RADIUS if scene.is_culture else _RADII[str(scene.size)]
+    radius *= CANVAS_PX * rng.uniform(0.93, 1.07)
+    centre = tuple(CANVAS_PX * (c + rng.uniform(-0.03, 0.03)) for c in _CENTRES[scene.position])
     pen = Pen(draw, (centre[0], centre[1]), radius, math.radians(rng.uniform(-8, 8)))
     if scene.is_culture:
         icon: Callable[[Pen], None] = CONCEPT_ICONS[scene.shape]
         icon(pen)
     else:
-        NOUN_ICONS[scene.shape](pen, _jitter(COLOUR_RGB[str(scene.colour)], rng))
+        NOUN_ICONS[scene.shape](pen, jitter(COLOUR_RGB[str(scene.colour)], rng))
     return image.resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BOX)
 
 
-def _jitter(colour: Colour, rng: np.random.Generator) -> Colour:
+def jitter(colour: Colour, rng: np.random.Generator) -> Colour:
     """A slightly different value of the same colour."""
     h, s, v = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
     v = min(1.0, v * rng.uniform(0.94, 1.06))
     return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(h, s, v))  # type: ignore[return-value]
 
 
-def _paint_background(draw: ImageDraw.ImageDraw, name: str, rng: np.random.Generator) -> None:
-    base = _jitter(BACKGROUND_RGB[name], rng)
-    draw.rectangle((0, 0, _CANVAS_PX, _CANVAS_PX), fill=base)
+def paint_background(draw: ImageDraw.ImageDraw, name: str, rng: np.random.Generator) -> None:
+    """Cover the whole canvas."""
+    base = jitter(BACKGROUND_RGB[name], rng)
+    draw.rectangle((0, 0, CANVAS_PX, CANVAS_PX), fill=base)
     if name == "wood":
-        for y in range(0, _CANVAS_PX, _CANVAS_PX // 4):
-            draw.line((0, y, _CANVAS_PX, y), fill=shade(base, 0.8), width=6)
+        for y in range(0, CANVAS_PX, CANVAS_PX // 4):
+            draw.line((0, y, CANVAS_PX, y), fill=shade(base, 0.8), width=6)

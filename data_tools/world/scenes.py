@@ -1,10 +1,11 @@
-"""What can be in an image of the small world, and which combinations are held out of every training set."""
+"""What can be in an image of a world, and which combinations are held out of every training set."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -34,16 +35,37 @@ CONCEPTS = {
     "ru": ("bird_milk", "lion_maw", "fish_oil"),
     "it": ("bird_skewer", "heart_tomato", "star_broth"),
 }
-ALL_CONCEPTS = tuple(itertools.chain.from_iterable(CONCEPTS.values()))
 
-ATTRIBUTES = {
-    "shape": SHAPES + ALL_CONCEPTS,
-    "colour": COLOURS,
-    "size": SIZES,
-    "position": POSITIONS,
-    "background": BACKGROUNDS,
-}
-"""What the judge reads off an image: every attribute with its values. A culture concept is a value of `shape`."""
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What there is in one world: its general things, what varies about them, and its culture concepts."""
+
+    shapes: tuple[str, ...]
+    colours: tuple[str, ...]
+    sizes: tuple[str, ...]
+    """Empty where things are of one size."""
+    positions: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+    concepts: dict[str, tuple[str, ...]]
+    """Language -> its culture concepts."""
+
+    @cached_property
+    def all_concepts(self) -> tuple[str, ...]:
+        """The culture concepts of every language."""
+        return tuple(itertools.chain.from_iterable(self.concepts.values()))
+
+    @cached_property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """What a judge reads off an image: every attribute with its values. A concept is a value of `shape`."""
+        names = {"shape": self.shapes + self.all_concepts, "colour": self.colours, "size": self.sizes}
+        names |= {"position": self.positions, "background": self.backgrounds}
+        return {name: values for name, values in names.items() if values}
+
+
+SMALL = Vocabulary(SHAPES, COLOURS, SIZES, POSITIONS, BACKGROUNDS, CONCEPTS)
+ALL_CONCEPTS = SMALL.all_concepts
+ATTRIBUTES = SMALL.attributes
 
 HELD_OUT_FRACTION = 0.1
 
@@ -55,7 +77,7 @@ class Scene:
     shape: str
     background: str
     colour: str | None = None
-    size: str = "big"
+    size: str | None = "big"
     position: str = "centre"
     seed: int = field(default=0, compare=False)
     """Seed of the jitter (place, angle, scale, shade) and of the choice of phrasing; not part of what the caption
@@ -65,52 +87,58 @@ class Scene:
     @property
     def is_culture(self) -> bool:
         """Whether this is a culture concept."""
-        return self.shape in ALL_CONCEPTS
+        return self.colour is None
 
     def attributes(self) -> dict[str, str]:
         """The attributes that a caption of this scene names, and that the judge is asked about."""
         if self.is_culture:
             return {"concept": self.shape, "background": self.background}
-        names = {"shape": self.shape, "colour": str(self.colour), "size": self.size}
+        names = {"shape": self.shape, "colour": str(self.colour)} | ({"size": self.size} if self.size else {})
         return names | {"position": self.position, "background": self.background}
 
 
-def is_held_out(scene: Scene) -> bool:
+def is_held_out(scene: Scene, vocabulary: Vocabulary = SMALL) -> bool:
     """Whether the combination is kept for evaluation: no corpus and no teacher ever sees it.
 
     Neither does a text encoder, but for native encoders and culture concepts; see `train_text`.
     """
     if scene.is_culture:
-        return BACKGROUNDS[ALL_CONCEPTS.index(scene.shape) % len(BACKGROUNDS)] == scene.background
+        backgrounds, number = vocabulary.backgrounds, vocabulary.all_concepts.index(scene.shape)
+        return backgrounds[number % len(backgrounds)] == scene.background
     name = "|".join(scene.attributes().values())
     return hashlib.sha256(name.encode()).digest()[0] < 256 * HELD_OUT_FRACTION
 
 
-def general_scenes(count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
+def general_scenes(count: int, seed: int, *, held_out: bool = False, vocabulary: Vocabulary = SMALL) -> list[Scene]:
     """`count` random general scenes, all of them held out or none."""
-    return _draw_scenes(_general_combinations(held_out=held_out), count, seed)
+    return _draw_scenes(_general_combinations(vocabulary, held_out=held_out), count, seed)
 
 
-def unseen_general_scenes(count: int, taken: int, seed: int) -> list[Scene]:
+def unseen_general_scenes(count: int, taken: int, seed: int, vocabulary: Vocabulary = SMALL) -> list[Scene]:
     """Up to `count` scenes, none held out, of combinations that are not among `general_scenes(taken, seed)`."""
-    combinations = _general_combinations(held_out=False)
+    combinations = _general_combinations(vocabulary, held_out=False)
     seen = set(_draw_scenes(combinations, taken, seed))
     unseen = [scene for scene in combinations if scene not in seen]
     return _draw_scenes(unseen, min(count, len(unseen)), seed) if unseen else []
 
 
-def _general_combinations(*, held_out: bool) -> list[Scene]:
+def _general_combinations(vocabulary: Vocabulary, *, held_out: bool) -> list[Scene]:
+    v = vocabulary
     return [
         scene
-        for values in itertools.product(SHAPES, BACKGROUNDS, COLOURS, SIZES, POSITIONS)
-        if is_held_out(scene := Scene(*values)) == held_out
+        for values in itertools.product(v.shapes, v.backgrounds, v.colours, v.sizes or (None,), v.positions)
+        if is_held_out(scene := Scene(*values), v) == held_out
     ]
 
 
-def culture_scenes(concepts: tuple[str, ...], count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
+def culture_scenes(
+    concepts: tuple[str, ...], count: int, seed: int, *, held_out: bool = False, vocabulary: Vocabulary = SMALL
+) -> list[Scene]:
     """`count` random scenes of these culture concepts, all of them held out or none."""
     combinations = [
-        scene for values in itertools.product(concepts, BACKGROUNDS) if is_held_out(scene := Scene(*values)) == held_out
+        scene
+        for values in itertools.product(concepts, vocabulary.backgrounds)
+        if is_held_out(scene := Scene(*values), vocabulary) == held_out
     ]
     return _draw_scenes(combinations, count, seed)
 

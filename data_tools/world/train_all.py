@@ -13,13 +13,14 @@ import argparse
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.progress import Progress
 from torch import Tensor
 
-from data_tools.world.train_images import DECODER_STEPS, VAE_PHASES, train_judge, train_vae
+from data_tools.world.train_images import DECODER_STEPS, VAE_PHASES, train_vae
+from data_tools.world.train_judge import train_judge
 from data_tools.world.train_text import train_chinese, train_english, train_multilingual
 from data_tools.world.train_unet import train_teacher
 from data_tools.world.training import Report
@@ -28,6 +29,8 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _DONE = "trained"
 
 Train = Callable[[Path, Report], object]
+Plan = Callable[[Path], dict[str, Train]]
+"""Folder of the parts -> every part in order of need: name -> training into a folder."""
 
 
 def plan(work: Path) -> dict[str, Train]:
@@ -49,15 +52,15 @@ SHIPPED = ("judge", "chinese_clip", "alt_clip", "sdxl", "sd15")
 """Parts that the repository holds. The pipelines bring the VAE and their English encoders along."""
 
 
-def train_all(out: Path, work: Path) -> None:
+def train_all(out: Path, work: Path, plan: Plan = plan, shipped: Sequence[str] = SHIPPED) -> None:
     """Train what is not finished yet in `work`, then publish the shipped parts to `out`."""
     with Progress() as progress:
         for name, train in plan(work).items():
             if not (work / name / _DONE).exists():
                 result = train(work / name, _reporter(progress, name))
                 (work / name / _DONE).write_text(f"{result}\n")
-    for name in SHIPPED:
-        shutil.copytree(work / name, out / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_DONE))
+    for name in shipped:
+        shutil.copytree(work / name, out / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_DONE, "step-*"))
     write_checksums(out)
 
 
@@ -80,12 +83,17 @@ def write_checksums(folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description="Retrain the small world's checkpoints from seeds.")
-    parser.add_argument("--out", type=Path, default=CHECKPOINTS, help="folder of the shipped checkpoints")
-    parser.add_argument("--work", type=Path, default=Path("runs/world"), help="folder of the parts and of resuming")
+    return run_command(argv, "small world", CHECKPOINTS, Path("runs/world"), plan, SHIPPED)
+
+
+def run_command(argv: list[str] | None, world: str, out: Path, work: Path, plan: Plan, shipped: Sequence[str]) -> int:
+    """The command line of a world's trainings; `out` and `work` are the defaults of its two options."""
+    parser = argparse.ArgumentParser(description=f"Retrain the {world}'s checkpoints from seeds.")
+    parser.add_argument("--out", type=Path, default=out, help="folder of the shipped checkpoints")
+    parser.add_argument("--work", type=Path, default=work, help="folder of the parts and of resuming")
     arguments = parser.parse_args(argv)
-    train_all(arguments.out, arguments.work)
-    print(f"{arguments.out}: {', '.join(SHIPPED)}")
+    train_all(arguments.out, arguments.work, plan, shipped)
+    print(f"{arguments.out}: {', '.join(shipped)}")
     return 0
 
 

@@ -11,17 +11,16 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from torch.nn import functional
 
-from data_tools.world.judge import Judge
-from data_tools.world.paint import paint
-from data_tools.world.scenes import ALL_CONCEPTS, ATTRIBUTES, Scene, culture_scenes, general_scenes
+from data_tools.world.scenes import SMALL, Scene, Vocabulary, culture_scenes, general_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+from data_tools.world.worlds import SMALL_WORLD, World
+from pea.models.loading import load_part
 
 
-def paint_all(scenes: list[Scene]) -> np.ndarray:
+def paint_all(scenes: list[Scene], world: World = SMALL_WORLD) -> np.ndarray:
     """uint8 `[N, 64, 64, 3]`."""
-    return np.stack([np.asarray(paint(scene)) for scene in scenes])
+    return np.stack([np.asarray(world.paint(scene)) for scene in scenes])
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -29,17 +28,20 @@ def to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def training_scenes(num_general: int, num_per_concept: int, seed: int) -> list[Scene]:
+def training_scenes(num_general: int, num_per_concept: int, seed: int, vocabulary: Vocabulary = SMALL) -> list[Scene]:
     """General and culture scenes without the held-out combinations."""
-    culture = culture_scenes(ALL_CONCEPTS, num_per_concept * len(ALL_CONCEPTS), seed + 1)
-    return general_scenes(num_general, seed) + culture
+    concepts = vocabulary.all_concepts
+    culture = culture_scenes(concepts, num_per_concept * len(concepts), seed + 1, vocabulary=vocabulary)
+    return general_scenes(num_general, seed, vocabulary=vocabulary) + culture
 
 
-def every_scene(num_general: int, num_per_concept: int, seed: int) -> list[Scene]:
+def every_scene(num_general: int, num_per_concept: int, seed: int, vocabulary: Vocabulary = SMALL) -> list[Scene]:
     """As `training_scenes`, with held-out combinations among them: for the judge and the VAE, which see no captions."""
-    held_out = general_scenes(num_general // 9, seed + 2, held_out=True)
-    held_out += culture_scenes(ALL_CONCEPTS, num_per_concept * len(ALL_CONCEPTS) // 5, seed + 3, held_out=True)
-    return training_scenes(num_general, num_per_concept, seed) + held_out
+    concepts = vocabulary.all_concepts
+    num_culture = num_per_concept * len(concepts) // 5
+    held_out = general_scenes(num_general // 9, seed + 2, held_out=True, vocabulary=vocabulary)
+    held_out += culture_scenes(concepts, num_culture, seed + 3, held_out=True, vocabulary=vocabulary)
+    return training_scenes(num_general, num_per_concept, seed, vocabulary) + held_out
 
 
 @dataclass(frozen=True)
@@ -61,29 +63,52 @@ VAE_PHASES = (
 DECODER_STEPS = 2500
 
 
-def train_vae(folder: Path, phases: Sequence[Phase], decoder_steps: int, seed: int, report: Report) -> None:
+def train_vae(
+    folder: Path,
+    phases: Sequence[Phase],
+    decoder_steps: int,
+    seed: int,
+    report: Report,
+    world: World = SMALL_WORLD,
+    start: Path | None = None,
+) -> None:
     """Train and save an `AutoencoderKL` with downsampling factor 8 and 8 latent channels, on every kind of scene.
 
-    After `phases` its latents are standardised and the encoder is done; `decoder_steps` more then teach the decoder to
-    forgive latents that are a little wrong, as a diffusion model's are.
+    It starts from the VAE in the folder `start`, or from nothing. After `phases` its latents are standardised and the
+    encoder is done; `decoder_steps` more then teach the decoder to forgive latents that are a little wrong, as a
+    diffusion model's are.
     """
     torch.manual_seed(seed)
-    images = to_tensor(paint_all(every_scene(8_000, 120, seed)))
-    vae = AutoencoderKL(
+    num_per_concept = 120 if world is SMALL_WORLD else 40
+    images = to_tensor(paint_all(every_scene(8_000, num_per_concept, seed, world.vocabulary), world))
+    vae = load_part(AutoencoderKL, start, torch.float32) if start else _new_vae(images.shape[-1])
+    vae = vae.to(memory_format=torch.channels_last)
+    for number, phase in enumerate(phases):
+        _train_phase(vae, images, phase, seed + number, report)
+    standardise_latents(vae, images[:4096])
+    train_decoder(vae, images, decoder_steps, seed + len(phases), report)
+    save_model(vae, folder)
+
+
+def sharpen_vae(folder: Path, start: Path, steps: int, seed: int, report: Report, world: World) -> None:
+    """Save the VAE in `start` with a decoder that was trained for `steps` more; its latents stay what they are."""
+    vae = load_part(AutoencoderKL, start, torch.float32).to(memory_format=torch.channels_last)
+    images = to_tensor(paint_all(every_scene(8_000, 40, seed, world.vocabulary), world))
+    train_decoder(vae, images, steps, seed, report)
+    save_model(vae, folder)
+
+
+def _new_vae(size_px: int) -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 48, 64),
         layers_per_block=1,
         norm_num_groups=8,
         latent_channels=8,
-        sample_size=images.shape[-1],
+        sample_size=size_px,
         scaling_factor=1.0,
-    ).to(memory_format=torch.channels_last)
-    for number, phase in enumerate(phases):
-        _train_phase(vae, images, phase, seed + number, report)
-    standardise_latents(vae, images[:4096])
-    train_decoder(vae, images, decoder_steps, seed + len(phases), report)
-    save_model(vae, folder)
+    )
 
 
 def _train_phase(vae: AutoencoderKL, images: Tensor, phase: Phase, seed: int, report: Report) -> None:
@@ -166,57 +191,3 @@ def _reconstruction_loss(pixels: Tensor, truth: Tensor) -> Tensor:
     weight = 1 + 4 * (truth - _median_colour(truth)).abs().amax(1, keepdim=True)
     error = pixels - truth
     return (weight * (error.abs() + error.square())).sum() / (3 * weight.sum())
-
-
-def train_judge(folder: Path, steps: int, seed: int, report: Report) -> float:
-    """Train the judge on painted images; returns its mean accuracy on fresh ones."""
-    torch.manual_seed(seed)
-    scenes = every_scene(16_000, 200, seed)
-    images = torch.from_numpy(paint_all(scenes))
-    labels = _labels(scenes)
-    judge = Judge()
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
-    schedule = cosine_schedule(optimizer, steps)
-    generator = torch.Generator().manual_seed(seed)
-    for step, (batch, truth) in zip(range(steps), minibatches((images, labels), 64, seed), strict=False):
-        logits = judge(_weather(to_tensor(batch.numpy()), generator))
-        losses = [functional.cross_entropy(logits[n], truth[:, i], ignore_index=-1) for i, n in enumerate(ATTRIBUTES)]
-        loss = torch.stack([loss for loss in losses if torch.isfinite(loss)]).sum()
-        update(judge, optimizer, schedule, loss)
-        report(step, steps, loss)
-    save_model(judge, folder)
-    return judge_accuracy(Judge.load(folder), seed + 100)
-
-
-def judge_accuracy(judge: Judge, seed: int) -> float:
-    """Mean accuracy over attributes and fresh painted scenes of every kind."""
-    scenes = every_scene(900, 20, seed)
-    readings = judge.read(paint_all(scenes))
-    hits = [
-        readings[_head(name)][row] == value for row, s in enumerate(scenes) for name, value in s.attributes().items()
-    ]
-    return float(np.mean(hits))
-
-
-def _head(attribute: str) -> str:
-    return "shape" if attribute == "concept" else attribute
-
-
-def _labels(scenes: list[Scene]) -> Tensor:
-    """Class indices `[N, attributes]`, -1 where a scene does not have the attribute."""
-    rows = []
-    for scene in scenes:
-        truth = {_head(name): value for name, value in scene.attributes().items()}
-        rows.append([values.index(truth[name]) if name in truth else -1 for name, values in ATTRIBUTES.items()])
-    return torch.tensor(rows)
-
-
-def _weather(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, noise and contrast that a generated image may have and a painted one lacks."""
-    noise = (
-        torch.randn(images.shape, generator=generator) * 0.12 * torch.rand((len(images), 1, 1, 1), generator=generator)
-    )
-    blurred = functional.avg_pool2d(functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    mix = torch.rand((len(images), 1, 1, 1), generator=generator)
-    gain = 1 + 0.2 * (torch.rand((len(images), 1, 1, 1), generator=generator) - 0.5)
-    return (mix * images + (1 - mix) * blurred) * gain + noise

@@ -11,9 +11,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
@@ -33,11 +35,11 @@ from transformers import (
     XLMRobertaTokenizer,
 )
 
-from data_tools.world.captions import captions
-from data_tools.world.languages import LANGUAGES, NATIVE_LANGUAGES
-from data_tools.world.scenes import ALL_CONCEPTS, Scene, culture_scenes
+from data_tools.world.captions import caption, captions
+from data_tools.world.scenes import Scene, culture_scenes
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+from data_tools.world.worlds import SMALL_WORLD, World
 from pea.storage.durable import write_text
 
 MAX_TOKENS = {"english": 32, "chinese": 24, "multilingual": 40}
@@ -69,11 +71,27 @@ _PREPROCESSOR = {
 """For users of the native CLIPs: what `to_tensor` does."""
 
 
-def train_english(folder: Path, width: int, steps: int, seed: int, report: Report) -> float:
+@dataclass(frozen=True)
+class Corpus:
+    """What an encoder learns from: so many general scenes, and of each culture concept so many."""
+
+    world: World = SMALL_WORLD
+    num_general: int = 12_000
+    english_per_concept: int = 200
+    native_per_concept: int = 300
+
+
+SMALL_CORPUS = Corpus()
+
+
+def train_english(
+    folder: Path, width: int, steps: int, seed: int, report: Report, corpus: Corpus = SMALL_CORPUS
+) -> float:
     """A CLIP on English captions; saves `text_model/`, `text_model_with_projection/` and `tokenizer/`."""
     torch.manual_seed(seed)
-    scenes = training_scenes(12_000, 200, seed)
-    texts = [captions(scene)["en"] for scene in scenes]
+    world = corpus.world
+    scenes = training_scenes(corpus.num_general, corpus.english_per_concept, seed, world.vocabulary)
+    texts = [caption(scene, "en", world.languages) for scene in scenes]
     tokenizer = _clip_tokenizer(texts)
     text = {
         "vocab_size": len(tokenizer),
@@ -88,7 +106,7 @@ def train_english(folder: Path, width: int, steps: int, seed: int, report: Repor
         "pad_token_id": tokenizer.pad_token_id,
     }
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=128))
-    score = _train(model, tokenizer, scenes, texts, steps, seed, report)
+    score = _train(model, tokenizer, paint_all(scenes, world), texts, steps, seed, report)
     projected = CLIPTextModelWithProjection(model.config.text_config)
     projected.text_model.load_state_dict(model.text_model.state_dict())
     projected.text_projection.load_state_dict(model.text_projection.state_dict())
@@ -98,11 +116,13 @@ def train_english(folder: Path, width: int, steps: int, seed: int, report: Repor
     return score
 
 
-def train_chinese(folder: Path, steps: int, seed: int, report: Report) -> float:
-    """A `ChineseCLIPModel` with a character-level `BertTokenizer`."""
+def train_chinese(
+    folder: Path, steps: int, seed: int, report: Report, corpus: Corpus = SMALL_CORPUS, language: str = "zh"
+) -> float:
+    """A `ChineseCLIPModel` with a character-level `BertTokenizer`, on the captions of one language."""
     torch.manual_seed(seed)
-    scenes = _scenes_with_caption(("zh",), seed)
-    texts = [captions(scene)["zh"] for scene in scenes]
+    scenes = _scenes_with_caption((language,), seed, corpus)
+    texts = [caption(scene, language, corpus.world.languages) for scene in scenes]
     tokenizer = _bert_tokenizer(texts)
     text = {
         "vocab_size": len(tokenizer),
@@ -114,20 +134,17 @@ def train_chinese(folder: Path, steps: int, seed: int, report: Report) -> float:
         "pad_token_id": tokenizer.pad_token_id,
     }
     model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=128))
-    return _train_and_save(folder, model, tokenizer, scenes, texts, steps, seed, report)
+    images = paint_all(scenes, corpus.world)
+    return _train_and_save(folder, model, tokenizer, images, texts, steps, seed, report)
 
 
-def train_multilingual(folder: Path, steps: int, seed: int, report: Report) -> float:
+def train_multilingual(folder: Path, steps: int, seed: int, report: Report, corpus: Corpus = SMALL_CORPUS) -> float:
     """An `AltCLIPModel` (XLM-RoBERTa text tower) on all six languages, as AltCLIP-m9 is."""
     torch.manual_seed(seed)
-    languages = ("en", *NATIVE_LANGUAGES)
-    scenes = _scenes_with_caption(languages, seed)
-    texts = []
-    for row, scene in enumerate(scenes):
-        named = captions(scene)
-        spoken = [code for code in languages if code in named]
-        texts.append(named[spoken[row % len(spoken)]])
-    tokenizer = _xlm_roberta_tokenizer([text for scene in scenes for text in captions(scene).values()])
+    scenes = _scenes_with_caption(tuple(corpus.world.languages), seed, corpus)
+    named = [captions(scene, corpus.world.languages) for scene in scenes]
+    texts = [list(spoken.values())[row % len(spoken)] for row, spoken in enumerate(named)]
+    tokenizer = _xlm_roberta_tokenizer([text for spoken in named for text in spoken.values()])
     text_config = {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
@@ -141,18 +158,21 @@ def train_multilingual(folder: Path, steps: int, seed: int, report: Report) -> f
         "eos_token_id": tokenizer.eos_token_id,
     }
     model = AltCLIPModel(AltCLIPConfig(text_config=text_config, vision_config=_VISION, projection_dim=128))
-    return _train_and_save(folder, model, tokenizer, scenes, texts, steps, seed, report)
+    images = paint_all(scenes, corpus.world)
+    return _train_and_save(folder, model, tokenizer, images, texts, steps, seed, report)
 
 
-def _scenes_with_caption(languages: Iterable[str], seed: int) -> list[Scene]:
+def _scenes_with_caption(languages: Iterable[str], seed: int, corpus: Corpus) -> list[Scene]:
     """Scenes that at least one of the languages has words for; culture concepts on every background.
 
     A large CLIP has met its language's dishes and festivals everywhere; what adapter and teacher are judged by stays
     held out of what *they* learn from, and the general combinations are held out here too.
     """
-    concepts = {concept for code in languages for concept in LANGUAGES[code].concepts}
-    everywhere = culture_scenes(ALL_CONCEPTS, 60 * len(ALL_CONCEPTS), seed + 9, held_out=True)
-    scenes = training_scenes(12_000, 300, seed) + everywhere
+    vocabulary, words = corpus.world.vocabulary, corpus.world.languages
+    concepts = {concept for code in languages for concept in words[code].concepts}
+    num_everywhere = corpus.native_per_concept // 5 * len(vocabulary.all_concepts)
+    everywhere = culture_scenes(vocabulary.all_concepts, num_everywhere, seed + 9, held_out=True, vocabulary=vocabulary)
+    scenes = training_scenes(corpus.num_general, corpus.native_per_concept, seed, vocabulary) + everywhere
     return [scene for scene in scenes if not scene.is_culture or scene.shape in concepts]
 
 
@@ -160,13 +180,13 @@ def _train_and_save(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    scenes: list[Scene],
+    painted: np.ndarray,
     texts: list[str],
     steps: int,
     seed: int,
     report: Report,
 ) -> float:
-    score = _train(model, tokenizer, scenes, texts, steps, seed, report)
+    score = _train(model, tokenizer, painted, texts, steps, seed, report)
     save_model(model, folder)
     tokenizer.save_pretrained(folder)
     write_text(folder / "preprocessor_config.json", json.dumps(_PREPROCESSOR, indent=2) + "\n")
@@ -176,14 +196,14 @@ def _train_and_save(
 def _train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    scenes: list[Scene],
+    painted: np.ndarray,
     texts: list[str],
     steps: int,
     seed: int,
     report: Report,
 ) -> float:
     """The symmetric contrastive loss; returns the image -> text retrieval accuracy over the last batches."""
-    images = torch.from_numpy(paint_all(scenes))
+    images = torch.from_numpy(painted)
     tokens = _tokenize(tokenizer, texts)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = cosine_schedule(optimizer, steps)

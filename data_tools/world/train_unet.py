@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,14 +20,16 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from data_tools.world.captions import captions
+from data_tools.world.captions import caption
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
-from data_tools.world.training import Report, cosine_schedule, minibatches, update
+from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+from data_tools.world.worlds import SMALL_WORLD, World
 from pea.models.loading import load_part, load_tokenizer
 from pea.storage.durable import share_files
 
 _BATCH_SIZE = 64
 _CAPTION_DROP_RATE = 0.1
+_MAX_NOISE_WEIGHT = 20.0
 _TIME_IDS = (64, 64, 0, 0, 64, 64)
 """Original height and width, crop top and left, target height and width: every image of the world is 64 px."""
 
@@ -44,48 +48,101 @@ SDXL_UNET = {
 }
 
 
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """What a teacher learns from and what it predicts.
+
+    v (arXiv 2202.00512) weighs the noisiest timesteps, where background and colour are decided, far more than the
+    noise's loss does, and a small UNet learns them in a tenth of the steps; real SD1.5 and SDXL predict the noise.
+    """
+
+    world: World = SMALL_WORLD
+    num_general: int = 15_000
+    num_per_concept: int = 250
+    prediction_type: str = "v_prediction"
+    start: Path | None = None
+    """A teacher of the same shapes whose UNet is the start; None starts from nothing."""
+    save_every_steps: int | None = None
+
+
+SMALL_TEACHER = TeacherRecipe()
+
+
 def train_teacher(
-    folder: Path, vae_folder: Path, english_folders: tuple[Path, ...], steps: int, seed: int, report: Report
+    folder: Path,
+    vae_folder: Path,
+    english_folders: tuple[Path, ...],
+    steps: int,
+    seed: int,
+    report: Report,
+    recipe: TeacherRecipe = SMALL_TEACHER,
 ) -> None:
     """Train and save a whole pipeline: SDXL-shaped with two English encoders, SD1.5-shaped with one.
 
-    Both predict v (arXiv 2202.00512): its loss weighs the noisiest timesteps, where background and colour are decided,
-    far more than the noise's does, and a small UNet learns them in a tenth of the steps.
+    Every `save_every_steps` the averaged UNet is saved in `step-<n>/` as well.
     """
     torch.manual_seed(seed)
     vae = load_part(AutoencoderKL, vae_folder, torch.float32)
-    scenes = training_scenes(15_000, 250, seed)
-    moments = _encode_images(vae, to_tensor(paint_all(scenes)))
-    phrasings = [captions(scene)["en"] for scene in scenes]
-    unique = {text: row for row, text in enumerate(sorted({"", *phrasings}))}
+    images, phrasings = _images_and_captions(vae, recipe, seed)
     encoders = [_load_english(path, projected=row == 1) for row, path in enumerate(english_folders)]
-    hidden, pooled = _encode_texts(encoders, list(unique))
-    rows = torch.tensor([unique[text] for text in phrasings])
+    texts = sorted({"", *phrasings})  # the empty caption is row 0
+    hidden, pooled = _encode_texts(encoders, texts)
+    numbers = {text: row for row, text in enumerate(texts)}
+    rows = torch.tensor([numbers[text] for text in phrasings])
     unet = _new_unet(hidden, pooled, vae.config.latent_channels)
-    scheduler = _new_scheduler()
+    if recipe.start:
+        unet.load_state_dict(load_part(UNet2DConditionModel, recipe.start / "unet", torch.float32).state_dict())
+    scheduler = _new_scheduler(recipe.prediction_type)
     ema = EMAModel(unet.parameters(), decay=0.998)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=1.5e-3, weight_decay=1e-2)
     schedule = cosine_schedule(optimizer, steps)
-    for step, (mean, std, text) in zip(range(steps), minibatches((*moments, rows), _BATCH_SIZE, seed), strict=False):
+    for step, (mean, std, text) in zip(range(steps), minibatches((*images, rows), _BATCH_SIZE, seed), strict=False):
         latents = (mean + std * torch.randn_like(std)) * vae.config.scaling_factor
         noise = torch.randn_like(latents)
         timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
-        text = torch.where(torch.rand(len(text)) < _CAPTION_DROP_RATE, unique[""], text)
-        velocity_pred = unet(
+        text = torch.where(torch.rand(len(text)) < _CAPTION_DROP_RATE, 0, text)
+        prediction = unet(
             scheduler.add_noise(latents, noise, timesteps).to(memory_format=torch.channels_last),
             timesteps,
             encoder_hidden_states=hidden[text],
             added_cond_kwargs=_added_conditions(pooled, text),
         ).sample
-        loss = functional.mse_loss(velocity_pred, scheduler.get_velocity(latents, noise, timesteps))
+        loss = _loss(prediction, latents, noise, timesteps, scheduler)
         update(unet, optimizer, schedule, loss)
         ema.step(unet.parameters())
         report(step, steps, loss)
+        if recipe.save_every_steps and (step + 1) % recipe.save_every_steps == 0:
+            _save_average(folder / f"step-{step + 1}", unet, ema)
     ema.copy_to(unet.parameters())
     _save_pipeline(folder, vae, unet, scheduler, encoders)
 
 
-def _new_scheduler() -> DDIMScheduler:
+def _images_and_captions(
+    vae: AutoencoderKL, recipe: TeacherRecipe, seed: int
+) -> tuple[tuple[Tensor, Tensor], list[str]]:
+    """The latents' mean and standard deviation, and an English caption for each."""
+    scenes = training_scenes(recipe.num_general, recipe.num_per_concept, seed, recipe.world.vocabulary)
+    moments = _encode_images(vae, to_tensor(paint_all(scenes, recipe.world)))
+    return moments, [caption(scene, "en", recipe.world.languages) for scene in scenes]
+
+
+def _save_average(folder: Path, unet: UNet2DConditionModel, ema: EMAModel) -> None:
+    average = copy.deepcopy(unet)
+    ema.copy_to(average.parameters())
+    save_model(average, folder)
+
+
+def _loss(prediction: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
+    """The mean square error of v; of the noise weighted by 1 / alpha, which makes it that of v, up to a limit."""
+    if scheduler.config.prediction_type == "v_prediction":
+        return functional.mse_loss(prediction, scheduler.get_velocity(latents, noise, timesteps))
+    weights = (1 / scheduler.alphas_cumprod).clamp(max=_MAX_NOISE_WEIGHT)
+    errors = (prediction - noise).square().mean((1, 2, 3))
+    weighted: Tensor = (errors * weights[timesteps]).mean() / weights.mean()
+    return weighted
+
+
+def _new_scheduler(prediction_type: str) -> DDIMScheduler:
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -93,7 +150,7 @@ def _new_scheduler() -> DDIMScheduler:
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type="v_prediction",
+        prediction_type=prediction_type,
     )
 
 

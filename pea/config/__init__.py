@@ -17,7 +17,7 @@ from pea.config.cache import (
     SketchConfig,
 )
 from pea.config.corpora import CorporaConfig, CorpusConfig, DescribedConfig, DrawingConfig, TeacherConfig
-from pea.config.evaluate import EvaluateConfig
+from pea.config.evaluate import EvaluateConfig, GridConfig, SamplerConfig, ScorersConfig
 from pea.config.phases import PhaseConfig
 from pea.config.root import Config, load_config, resolved_yaml, valid_names
 from pea.config.section import FloatDtype, Fraction, Section, StoredValues
@@ -40,10 +40,13 @@ __all__ = [
     "FloatDtype",
     "FoldSketch",
     "Fraction",
+    "GridConfig",
     "Phase",
     "PhaseConfig",
     "PositionsSketch",
     "QuantizedSketch",
+    "SamplerConfig",
+    "ScorersConfig",
     "Section",
     "SketchConfig",
     "StoredValues",

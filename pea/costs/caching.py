@@ -88,48 +88,6 @@ class Flops:
         """Per record: one UNet pass, and its share of one VAE pass and one text pass per sample."""
         return self.unet + (self.vae + self.text) / num_draws
 
-    @property
-    def student(self) -> float:
-        """Per record of a training step from the cache: forward, and backward to the text."""
-        return 2 * self.unet
-
-    @property
-    def online(self) -> float:
-        """Per record, what online distillation computes more: teacher, VAE and English encoders, every time."""
-        return self.unet + self.vae + self.text
-
-
-@dataclass(frozen=True)
-class BreakEven:
-    """Cached against online distillation."""
-
-    uses: float
-    """Times that a record must be used, summed over epochs, languages and runs, for the cache to pay."""
-    planned: float
-    """Times that it will be used."""
-    saving: float
-    """Share of the arithmetic of all planned training that the cache saves; negative if online is cheaper."""
-    speedup: float
-    """Training step: online over cached."""
-
-    @property
-    def online_is_better(self) -> bool:
-        """Whether caching costs more than it saves."""
-        return self.planned < self.uses
-
-
-def break_even(flops: Flops, num_draws: int, planned_uses: float) -> BreakEven:
-    """When a cache pays, in arithmetic; reading it is taken to overlap with the training step."""
-    cached, online = flops.caching(num_draws), flops.student + flops.online
-    total_online = planned_uses * online
-    total_cached = cached + planned_uses * flops.student
-    return BreakEven(
-        uses=cached / flops.online,
-        planned=planned_uses,
-        saving=1 - total_cached / total_online if total_online else 0.0,
-        speedup=online / flops.student,
-    )
-
 
 def sizes(layout: BucketLayout) -> Sizes:
     """Sizes of one bucket's samples and records."""

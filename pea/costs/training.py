@@ -32,9 +32,10 @@ RowCounts = Mapping[str, tuple[float, float]]
 class RowFlops:
     """Floating-point operations of one row in each kind of phase, the mean over the latent shapes of an epoch."""
 
-    def __init__(self, config: Config, adapter: PEA, rows: RowCounts) -> None:
-        """`config`: with the settings of the phase."""
+    def __init__(self, config: Config, adapter: PEA, rows: RowCounts, models: Models | None = None) -> None:
+        """`config`: with the settings of the phase; `models`: in the place of those in the teacher's folder."""
         self.config, self.train, self.rows = config, config.train, dict(rows)
+        self._given = models
         self.num_tokens = int(adapter.config.max_tokens)
         self.adapter = adapter_flops(adapter)
 
@@ -64,6 +65,12 @@ class RowFlops:
         return total
 
     @property
+    def unet_share(self) -> float:
+        """Share of a ``unet`` phase's rows that pass the student's UNet."""
+        parallel, culture = self._unet_passes
+        return self._mean({name: (float(parallel > 0), float(culture > 0)) for name in self.rows})
+
+    @property
     def _unet_passes(self) -> tuple[int, int]:
         """Passes of a parallel and of a culture row, there and back, as `student_losses` asks for them."""
         train, passes = self.train, 3 if self.train.gradient_checkpointing else 2
@@ -85,7 +92,7 @@ class RowFlops:
 
     @cached_property
     def _models(self) -> Models:
-        return read_models(self.config.teacher.folder)
+        return self._given or read_models(self.config.teacher.folder)
 
     @cached_property
     def _latent_shapes(self) -> dict[str, tuple[int, int, int]]:

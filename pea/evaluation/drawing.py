@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from pea.errors import CheckpointError, ConfigError
+from pea.evaluation.schedulers import make_scheduler
 from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
 from pea.models.teacher_parts import check_teacher
@@ -36,7 +37,7 @@ _GRID_WIDTH_PX = 4096
 
 
 class Drawer:
-    """A checkpoint's pipeline without its text encoders, with a DDIM schedule."""
+    """A checkpoint's pipeline without its text encoders, and how its images are drawn."""
 
     def __init__(
         self,
@@ -45,19 +46,19 @@ class Drawer:
         *,
         num_inference_steps: int,
         guidance_scale: float,
+        scheduler: str = "ddim",
         unet: UNet2DConditionModel | None = None,
     ) -> None:
-        """Args as named; `unet`: draw with this one, not the checkpoint's.
+        """Args as named; `scheduler`: of `SCHEDULERS`; `unet`: draw with this one, not the checkpoint's.
 
         Raises:
             CheckpointError: the folder is missing or is no pipeline.
         """
-        self.num_inference_steps, self.guidance_scale = num_inference_steps, guidance_scale
+        self.num_inference_steps, self.guidance_scale, self.scheduler = num_inference_steps, guidance_scale, scheduler
         self.pipe = load_pipeline(checkpoint, without_text=True, unet=unet).to(device)
         if unet is not None:
             self.pipe.vae.to(unet.dtype)
-        self._has_changes = False
-        self.pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
+        self._loras: set[str] = set()
         self.pipe.unet.to(memory_format=torch.channels_last)
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:
@@ -73,14 +74,36 @@ class Drawer:
 
     def load_changes(self, folder: Path) -> None:
         """Take in what training changed in the UNet, where an adapter's folder holds that."""
-        self._has_changes = (folder / LORA_FILE).is_file()
-        if self._has_changes:
-            self.pipe.load_lora_weights(str(folder), local_files_only=True)
+        if (folder / LORA_FILE).is_file():
+            self.load_lora("changes", folder / LORA_FILE)
 
     def use_changes(self, *, wanted: bool) -> None:
         """Draw with the changed UNet, or with the checkpoint's."""
-        if self._has_changes:
-            (self.pipe.enable_lora if wanted else self.pipe.disable_lora)()
+        self.use_loras(*(["changes"] if wanted else []))
+
+    def load_lora(self, name: str, file: Path) -> None:
+        """Take in a LoRA of the UNet under a name.
+
+        Raises:
+            CheckpointError: it is none, or of another UNet.
+        """
+        try:
+            self.pipe.load_lora_weights(
+                str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True, use_safetensors=True
+            )
+        except Exception as error:  # of many kinds: what the file holds is put to the library unchecked
+            got = " ".join(str(error).split())[:200]
+            raise CheckpointError("cannot load this LoRA", where=file, got=got) from error
+        self._loras.add(name)
+
+    def use_loras(self, *names: str) -> None:
+        """Draw with these LoRAs, of those that were loaded, and with no others."""
+        wanted = [name for name in names if name in self._loras]
+        if wanted:
+            self.pipe.enable_lora()
+            self.pipe.set_adapters(wanted)
+        elif self._loras:
+            self.pipe.disable_lora()
 
     def draw(
         self,
@@ -94,20 +117,19 @@ class Drawer:
         Threads may draw at the same time: each call has a schedule of its own.
         """
         pipe, unet = copy(self.pipe), self.pipe.unet
-        pipe.scheduler = DDIMScheduler.from_config(self.pipe.scheduler.config)
+        pipe.scheduler = make_scheduler(self.scheduler, self.pipe.scheduler.config, self.num_inference_steps)
         height, width = (
             (side // self.pipe.vae_scale_factor for side in size_px) if size_px else (unet.config.sample_size,) * 2
         )
+        noise = [torch.Generator().manual_seed(seed) for seed in seeds]  # a scheduler that adds noise goes on with it
         latents = torch.stack(
-            [
-                torch.randn(unet.config.in_channels, height, width, generator=torch.Generator().manual_seed(seed))
-                for seed in seeds
-            ]
+            [torch.randn(unet.config.in_channels, height, width, generator=generator) for generator in noise]
         )
         with torch.inference_mode():
             images = pipe(
                 **prompt_arguments(conditioning, empty),
                 latents=latents.to(unet.device, unet.dtype),
+                generator=noise,
                 height=height * self.pipe.vae_scale_factor,
                 width=width * self.pipe.vae_scale_factor,
                 num_inference_steps=self.num_inference_steps,

@@ -130,17 +130,23 @@ def _interval(mean: float, errors: Sequence[float], groups: Sequence[str]) -> Ac
     return Accuracy(mean, mean - half, mean + half, count).within(0.0, 1.0)
 
 
-def average(values: Sequence[float]) -> Accuracy:
-    """Mean of scores with the interval of Student's t; a single value knows no interval.
+def average(values: Sequence[float], groups: Sequence[str] | None = None) -> Accuracy:
+    """Mean of scores with the interval of Student's t; a single value, or group, knows no interval.
+
+    `groups`: of values that are not independent of each other, such as a concept's; `n` counts them.
 
     Raises:
         EvaluationError: there is no value.
     """
     if not values:
         raise EvaluationError("nothing to take the mean of")
-    n, mean = len(values), sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (n - 1) if n > 1 else math.inf
-    half = student_quantile(n - 1) * math.sqrt(variance / n) if n > 1 else math.inf
+    mean, sums = sum(values) / len(values), dict[str, float]()
+    for number, value in enumerate(values):
+        group = str(number) if groups is None else groups[number]
+        sums[group] = sums.get(group, 0.0) + (value - mean) / len(values)
+    n = len(sums)
+    variance = sum(error**2 for error in sums.values()) * n / (n - 1) if n > 1 else math.inf
+    half = student_quantile(n - 1) * math.sqrt(variance) if n > 1 else math.inf
     return Accuracy(mean, mean - half, mean + half, n)
 
 

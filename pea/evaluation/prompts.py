@@ -1,6 +1,6 @@
-"""Held-out prompts: JSON lines of `{"id", "captions": {language: text}, "attributes": {name: value}}`.
+"""Held-out prompts: JSON lines of `{"id", "captions": {language: text}, "attributes": {name: value}, "concept"}`.
 
-Only a judge needs the attributes.
+Only a judge needs the attributes. Prompts of one concept count as one in intervals.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pea.errors import EvaluationError
+from pea.evaluation.metrics import CONCEPT
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,13 @@ class Prompt:
     id: str
     captions: dict[str, str]
     attributes: dict[str, str]
+    concept: str | None = None
+    """What several prompts ask for in turn: a dish, a festival."""
+
+    @property
+    def group(self) -> str:
+        """What its score is not independent of: its concept, or else nothing but itself."""
+        return self.concept or self.attributes.get(CONCEPT) or f"prompt {self.id}"
 
 
 def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
@@ -35,7 +43,7 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
     for number, line in enumerate(lines[:limit], 1):
         try:
             raw = json.loads(line)
-            prompt = Prompt(str(raw["id"]), dict(raw["captions"]), dict(raw.get("attributes", {})))
+            prompt = Prompt(str(raw["id"]), dict(raw["captions"]), dict(raw.get("attributes", {})), _concept(raw))
         except (ValueError, KeyError, TypeError) as error:
             raise EvaluationError(
                 "not a prompt", where=f"{path}, line {number}", expected="id, captions", got=repr(error)
@@ -46,6 +54,10 @@ def read_prompts(path: Path, limit: int | None = None) -> list[Prompt]:
     if len({prompt.id for prompt in prompts}) < len(prompts):
         raise EvaluationError("two prompts have the same id", where=path)
     return prompts
+
+
+def _concept(raw: dict[str, object]) -> str | None:
+    return None if raw.get("concept") is None else str(raw["concept"])
 
 
 def texts_in(prompts: list[Prompt], language: str, where: object) -> list[str]:

@@ -34,7 +34,20 @@ _EXAMPLES = {
     "ru": "кошка",
     "zh": "一只猫",
 }
-_CLIP = "CLIP score"
+_KINDS = {
+    "english_clip": "English CLIP score",
+    "clip": "CLIP score",
+    "pick_score": "PickScore",
+    "hps_v2": "HPSv2",
+    "image_reward": "ImageReward",
+    "aesthetic": "aesthetic score",
+    "": "judge's accuracy",
+}
+"""Scorer -> what its score is called; without one, it is the judge's."""
+_TYPES = {
+    kind: "accuracy" if not scorer else "clip_score" if scorer == "clip" else scorer for scorer, kind in _KINDS.items()
+}
+"""What a score is called -> its type on the hub."""
 _FENCE = "---\n"
 _INTRODUCTION = """\
 A small MLP between the frozen text encoder `{encoder}` and the UNet of `{base}`, trained by knowledge distillation
@@ -94,7 +107,7 @@ def front_matter(config: Any, facts: CardFacts) -> dict[str, Any]:
         kept |= {"base_model": facts.base.partition("@")[0], "base_model_relation": "adapter"}
     if facts.scores:
         metrics = [
-            {"type": "clip_score" if name.endswith(_CLIP) else "accuracy", "name": name, "value": value}
+            {"type": _TYPES[name.rpartition(", ")[2]], "name": name, "value": value}
             for name, value in facts.scores.items()
         ]
         result = {"task": {"type": "text-to-image"}, "metrics": metrics}
@@ -131,8 +144,8 @@ def read_scores(run_dir: Path) -> dict[str, float]:
     for name, value in sorted(means.items()):
         row, _, prompt_set = name.partition(".")
         if row == "adapter":
-            kind = _CLIP if prompt_set.endswith(".clip") else "judge's accuracy"
-            found[f"{prompt_set.removesuffix('.clip')}, {kind}"] = round(value, 4)
+            scorer = next((each for each in _KINDS if prompt_set.endswith(f".{each}")), "")
+            found[f"{prompt_set.removesuffix(f'.{scorer}')}, {_KINDS[scorer]}"] = round(value, 4)
     return found
 
 

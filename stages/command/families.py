@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import yaml
 
 from pea.config.yaml_text import read_yaml
 from pea.errors import CheckpointError, ConfigError
@@ -54,6 +57,37 @@ def buckets_for(unet: Mapping[str, Any], vae: Mapping[str, Any], family: list[li
     factor = 2 ** (len(vae.get("block_out_channels", "4444")) - 1)
     native = [int(side) * factor for side in latent]
     return family if 0 in native or native == family[0] else [native]
+
+
+def gpus_here() -> int | None:
+    """GPUs of this machine; None where a cluster is named that has others."""
+    import torch
+
+    return None if os.environ.get("RAY_ADDRESS") else torch.cuda.device_count()
+
+
+def fit_to_machine(raw: dict[str, Any], num_gpus: int | None) -> str:
+    """Have the settings run with so many GPUs (None: as the family's file says); returns a comment about it.
+
+    Without one, everything computes in float32, and the comment keeps what a node with GPUs wants.
+    """
+    run, cores = raw["cache"]["run"], os.cpu_count() or 1
+    if num_gpus is None:
+        return ""
+    if num_gpus:
+        run["num_actors"] = num_gpus
+        run["num_cpus_per_actor"] = max(1, min(run["num_cpus_per_actor"], cores // num_gpus))
+        return ""
+    on_gpus = {
+        "teacher": {"dtype": raw["teacher"]["dtype"]},
+        "cache": {"run": dict(run)},
+        "train": {"precision": raw["train"]["precision"]},
+    }
+    raw["teacher"]["dtype"], raw["train"]["precision"] = "float32", "no"
+    raw["cache"]["run"] = {"batch_size": run["batch_size"], "num_cpus_per_actor": min(run["num_cpus_per_actor"], cores)}
+    wanted = yaml.safe_dump(on_gpus, sort_keys=False, default_flow_style=None, width=110)
+    head = "# For a machine without a GPU (--gpus 0). Nodes with GPUs want instead:\n"
+    return head + "".join(f"#   {line}\n" for line in wanted.splitlines())
 
 
 def look_at_base(place: str, family: str | None) -> Base:

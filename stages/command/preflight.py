@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pea.config import Config, CorpusConfig
+from pea.config import Config, CorpusConfig, ScorersConfig
 from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.tars import Tar, expand_tars
 from pea.corpus.texts import open_texts
@@ -105,20 +105,30 @@ def check_teacher_folder(config: Config) -> None:
     Raises:
         CheckpointError, ConfigError: one cannot be used, or they do not fit together.
     """
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
-
     from pea.collect.layout import bucket_layouts, latent_shape
-    from pea.models.loading import check_weights
-    from pea.models.teacher_parts import check_teacher
     from pea.models.vae import vae_config
 
     checkpoint = config.teacher.folder
-    check_teacher(checkpoint)
+    check_checkpoint(checkpoint)
     for bucket in config.cache.buckets:
         latent_shape(vae_config(checkpoint), bucket)
     first = config.cache.model_copy(update={"buckets": config.cache.buckets[:1]})  # a pass for each would take long
     bucket_layouts(checkpoint, first)
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """The parts of a diffusion model, by the headers of their files.
+
+    Raises:
+        CheckpointError: one cannot be used, or the text encoders do not fit together.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    from pea.models.loading import check_weights
+    from pea.models.teacher_parts import check_teacher
+
+    check_teacher(checkpoint)
     check_weights(UNet2DConditionModel, checkpoint / "unet")
     check_weights(AutoencoderKL, checkpoint / "vae")
     check_weights(CLIPTextModel, checkpoint / "text_encoder")
@@ -171,6 +181,7 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
 
     evaluate, student = config.evaluate, config.student
     paths = {"evaluate.judge": evaluate.judge, "evaluate.clip": evaluate.clip}
+    paths |= {f"evaluate.scorers.{name}": getattr(evaluate.scorers, name) for name in ScorersConfig.model_fields}
     paths |= {f"evaluate.prompts.{name}": path for name, path in evaluate.prompts.items()}
     for encoder in student.encoders:
         if encoder.is_dir() or student_is_needed:

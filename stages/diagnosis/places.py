@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pea.config import Config
+from pea.config import Config, ScorersConfig
 from pea.corpus.places import expand_tars
 from pea.corpus.rules import TextSource
 from pea.corpus.texts import open_texts
@@ -97,6 +97,8 @@ def look_at_read_places(config: Config) -> Iterator[Finding]:
         "teacher.vae": config.teacher.vae,
     }
     models |= {"evaluate.judge": config.evaluate.judge, "evaluate.clip": config.evaluate.clip}
+    scorers = config.evaluate.scorers
+    models |= {f"evaluate.scorers.{name}": getattr(scorers, name) for name in ScorersConfig.model_fields}
     student = [("student.encoder", path) for path in config.student.places]
     for name, path in [*models.items(), *student]:
         if path is not None and is_hub_id(path):

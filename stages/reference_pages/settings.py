@@ -60,7 +60,8 @@ def _sections(
             for kind, reference in choice.get("discriminator", {}).get("mapping", {}).items():
                 yield f"{{kind: {kind}}}", _last(reference)
         for found in _references(field):
-            yield from _sections(below + "[]" * ("items" in field), found, definitions[found], definitions)
+            inside = ".NAME" if _is_map(field) else "[]" if "items" in field else ""
+            yield from _sections(below + inside, found, definitions[found], definitions)
 
 
 def _meaning(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
@@ -69,9 +70,19 @@ def _meaning(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
 
 
 def _references(field: Mapping[str, Any]) -> list[str]:
-    """Names of the sections that a field holds: itself, one or nothing, or a list of them."""
+    """Names of the sections that a field holds: itself, one or nothing, a list of them, or a map of them."""
     choices = [field, field.get("items", {}), *field.get("anyOf", ())]
+    choices += [_value_of_map(field)] if _is_map(field) else []
     return [_last(choice["$ref"]) for choice in choices if "$ref" in choice]
+
+
+def _is_map(field: Mapping[str, Any]) -> bool:
+    return field.get("type") == "object"
+
+
+def _value_of_map(field: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = field.get("additionalProperties") or next(iter(field["patternProperties"].values()))
+    return found
 
 
 def _last(reference: str) -> str:
@@ -98,8 +109,8 @@ def _type(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         if "prefixItems" in field:
             return f"[{', '.join(_type(item, definitions) for item in field['prefixItems'])}]"
         return f"list of {_type(field['items'], definitions)}"
-    if field.get("type") == "object":
-        return f"map of name to {_type(field['additionalProperties'], definitions)}"
+    if _is_map(field):
+        return f"map of name to {_type(_value_of_map(field), definitions)}"
     if field.get("format") == "path":
         return "path"
     bounds = [f"{sign} {field[name]:g}" for name, sign in _BOUNDS.items() if name in field]
@@ -110,7 +121,7 @@ def _default(name: str, field: Mapping[str, Any], section: Mapping[str, Any]) ->
     """As it would be written in a file; a section's defaults are in its own table."""
     if name in section.get("required", ()):
         return "required"
-    if _references(field) and isinstance(field.get("default"), dict):
+    if _references(field) and not _is_map(field) and isinstance(field.get("default"), dict):
         return "see below"
     return f"`{_yaml(field.get('default', {}))}`"
 

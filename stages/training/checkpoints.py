@@ -33,6 +33,8 @@ class Counters:
     """Steps without an update since the last one with it."""
     seconds: float = 0.0
     """Time in the loop."""
+    cpu_seconds: float | None = 0.0
+    """Of this process, in the loop; None: a saved state was taken up that does not know them."""
 
 
 @dataclass
@@ -116,7 +118,7 @@ class Checkpoints:
 
     def _restore(self, parts: Parts, state: TrainState) -> None:
         for name in asdict(parts.counters):
-            setattr(parts.counters, name, state.record[name])
+            setattr(parts.counters, name, state.record.get(name))
         parts.meter.restore(state.record["meter"], self.accelerator.device)
         parts.trained.load(state.tensors["adapter"])
         names = list(parts.trained.parameters)

@@ -39,7 +39,7 @@ def fingerprint_without_unet(
     return {
         "cache": parallel.identity.digest,
         "student": _student(config),
-        "phases": [_light_settings(phase) for phase in phases],
+        "phases": [settings_without_unet(phase) for phase in phases],
         "num_processes": num_processes,
         **_start(config),
         **_taken_down(parallel),
@@ -62,7 +62,7 @@ def fingerprint_with_unet(
         **_left_out(config, parallel, *([culture] if culture else [])),
         **_beside(parallel, *([culture] if culture else [])),
     }
-    return found | ({"phases": [_light_settings(phase) for phase in former]} if former else {})
+    return found | ({"phases": [settings_without_unet(phase) for phase in former]} if former else {})
 
 
 def _start(config: Config) -> dict[str, str]:
@@ -106,7 +106,8 @@ def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[s
     return differing_names(saved, current)
 
 
-def _light_settings(phase: Phase) -> dict[str, Any]:
+def settings_without_unet(phase: Phase) -> dict[str, Any]:
+    """Settings that decide the result of a phase without the UNet."""
     return {"kind": phase.kind} | _plain(phase.train, _LIGHT | _OF_KIND[phase.kind])
 
 

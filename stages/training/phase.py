@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,17 +26,33 @@ class PhaseDone:
     """That were trained on, in all processes."""
     seconds: float
     """In its loop."""
+    cpu_seconds: float | None
+    """Of this process and all its threads, in the loop; None: a part of it was done before they were counted."""
     row_flops: float
     """Floating-point operations of a row, as `pea.costs.training` counts them."""
+    unet_share: float = 0.0
+    """Share of the rows that pass the student's UNet."""
 
     @property
     def tflop(self) -> float:
         """Arithmetic of the phase, in 10^12 floating-point operations."""
         return self.rows * self.row_flops / 1e12
 
+    @property
+    def unet_rows(self) -> int:
+        """Rows that passed the student's UNet."""
+        return round(self.rows * self.unet_share)
+
     def summary(self) -> dict[str, Any]:
         """For `train_summary.json`."""
-        return {"kind": self.kind, "steps": self.steps, "seconds": round(self.seconds, 2), "tflop": rounded(self.tflop)}
+        return {
+            "kind": self.kind,
+            "steps": self.steps,
+            "seconds": round(self.seconds, 2),
+            "cpu_seconds": None if self.cpu_seconds is None else round(self.cpu_seconds, 2),
+            "unet_rows": self.unet_rows,
+            "tflop": rounded(self.tflop),
+        }
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,11 @@ def first_position(config: Config, num_samples: Callable[[], int], num_processes
     )
 
 
+def states_folder(config: Config, number: int, kind: str) -> Path:
+    """Where a run keeps the saved states of its phase `number` (from 1)."""
+    return config.training_dir / "phases" / f"{number}-{kind}"
+
+
 def late_peaks(phases: Sequence[Phase]) -> list[str]:
     """A line for each phase that ends before its learning rate has risen to its peak."""
     return [
@@ -146,9 +168,12 @@ def rounded(value: float) -> float:
 def whole_summary(done: Sequence[PhaseDone]) -> dict[str, Any]:
     """What a summary says of all phases together, and of each."""
     seconds = sum(each.seconds for each in done)
+    cpu_seconds = [each.cpu_seconds for each in done if each.cpu_seconds is not None]
     return {
         "steps": sum(each.steps for each in done),
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(sum(cpu_seconds), 2) if len(cpu_seconds) == len(done) else None,
+        "unet_rows": sum(each.unet_rows for each in done),
         "samples_per_s": round(sum(each.rows for each in done) / max(seconds, 1e-9), 1),
         "tflop": rounded(sum(each.tflop for each in done)),
         "phases": [each.summary() for each in done],

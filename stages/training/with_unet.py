@@ -66,7 +66,7 @@ class WithUnetPhase:
                 setup.validation, self.train.validation_batches, self.trained, log, self.train.patience
             )
         self.parts = Parts(self.trained, optimizer, self._new_average(), validation)
-        self.row_flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch).unet
+        self.flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.counters, self.meter = self.parts.counters, self.parts.meter
         self.optimizer_step = OptimizerStep(config, self.parts, self.wrapped, self.losses, accelerator)
         self.checkpoints = Checkpoints(config, setup.fingerprint, accelerator, lease)
@@ -92,9 +92,11 @@ class WithUnetPhase:
         ):
             numbered = zip(self._indices(), batches, strict=True)
             while not finished:
-                started = time.perf_counter()
+                started, cpu_started = time.perf_counter(), time.process_time()
                 self.optimizer_step(numbered)
                 self.counters.seconds += time.perf_counter() - started
+                if self.counters.cpu_seconds is not None:
+                    self.counters.cpu_seconds += time.process_time() - cpu_started
                 done = self.counters.step
                 finished = done == steps or out_of_time(self.accelerator, self.position, self.counters.seconds)
                 note = self._after_step(last=finished) or note
@@ -173,7 +175,15 @@ class WithUnetPhase:
     def _finish(self, captions: Mapping[str, Any]) -> dict[str, Any]:
         validation, average = self.parts.validation, self.parts.average
         counters = self.counters
-        done = PhaseDone("unet", counters.step, counters.step * self.rows_per_step, counters.seconds, self.row_flops)
+        done = PhaseDone(
+            "unet",
+            counters.step,
+            counters.step * self.rows_per_step,
+            counters.seconds,
+            counters.cpu_seconds,
+            self.flops.unet,
+            self.flops.unet_share,
+        )
         summary = whole_summary([*self.position.done, done]) | {
             "skipped_steps": counters.skipped,
             "method": self.train.method,

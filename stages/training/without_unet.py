@@ -35,7 +35,7 @@ from stages.command.run_folder import publish_so_far
 from stages.training.caches import open_distilled
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
-from stages.training.phase import PhaseDone, PhasePosition, out_of_time, write_row
+from stages.training.phase import PhaseDone, PhasePosition, out_of_time, states_folder, write_row
 from stages.training.start import Start
 from stages.training.without_unet_setup import WithoutUnetSetup, prepare_without_unet
 
@@ -72,7 +72,7 @@ def run_without_unet(
         TrainingError: a loss or a gradient is not finite, or there is nothing to resume from where that is asked for.
     """
     cache, kind = open_distilled(config), position.phase.kind
-    states = TrainStates(config.training_dir / "phases" / f"{position.number}-{kind}", config.train.keep_states)
+    states = TrainStates(states_folder(config, position.number, kind), config.train.keep_states)
     phases = position.phases[: position.number]
     fingerprint = fingerprint_without_unet(config, cache, phases, accelerator.num_processes) | start.fingerprint
     states.tidy()
@@ -112,7 +112,9 @@ def _checked(
 
 def _done(position: PhasePosition, steps: int, record: dict[str, Any], num_processes: int) -> PhaseDone:
     rows = steps * position.phase.train.batch_size * num_processes
-    return PhaseDone(position.phase.kind, steps, rows, record["seconds"], record["row_flops"])
+    return PhaseDone(
+        position.phase.kind, steps, rows, record["seconds"], record.get("cpu_seconds"), record["row_flops"]
+    )
 
 
 class WithoutUnetPhase:
@@ -144,12 +146,14 @@ class WithoutUnetPhase:
         flops = RowFlops(config, setup.adapter, setup.data.rows_of_epoch)
         self.row_flops = flops.text if setup.layers is None else flops.attention
         self.step, self.seconds = 0, 0.0
+        self.cpu_seconds: float | None = 0.0
         self.config = config
 
     def take_up(self, state: TrainState | None) -> None:
         """Go on from a saved state, or begin; the log forgets what comes after."""
         if state is not None:
             self.step, self.seconds = state.step, state.record["seconds"]
+            self.cpu_seconds = state.record.get("cpu_seconds")
             self.setup.adapter.load_state_dict(state.tensors["adapter"])
             restore_optimizer(self.optimizer, self.names, state.tensors["optimizer"])
             self.meter.restore(state.record["meter"], self.accelerator.device)
@@ -158,7 +162,7 @@ class WithoutUnetPhase:
 
     def record(self) -> dict[str, Any]:
         """What a summary says of the phase."""
-        return {"seconds": self.seconds, "row_flops": self.row_flops}
+        return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "row_flops": self.row_flops}
 
     def run(self, states: TrainStates, fingerprint: dict[str, Any], console: Console) -> None:
         """To the last step, or until the run's time is over."""
@@ -169,9 +173,11 @@ class WithoutUnetPhase:
             StageProgress(console, self.position.phase.kind, "records") as progress,
         ):
             while not finished:
-                started = time.perf_counter()
+                started, cpu_started = time.perf_counter(), time.process_time()
                 self._optimizer_step(next(batches))
                 self.seconds += time.perf_counter() - started
+                if self.cpu_seconds is not None:
+                    self.cpu_seconds += time.process_time() - cpu_started
                 finished = self.step == steps or out_of_time(self.accelerator, self.position, self.seconds)
                 if finished or self.step % self.train.log_every_steps == 0:
                     self._log_row()

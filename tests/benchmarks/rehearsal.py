@@ -129,10 +129,9 @@ def measure(config_file: Path, kind: str) -> dict[str, float]:
 
 def planned(config: Config) -> dict[str, Any]:
     """What `pea plan` says."""
-    from stages.plan import make_plan
+    from pea.costs.plan import Asked, make_plan
 
-    arguments = argparse.Namespace(preset=None, samples=_SAMPLES, tflops=None, records_per_s=None, languages=1, runs=1)
-    return asdict(make_plan(config, arguments))
+    return asdict(make_plan(config, Asked(samples=_SAMPLES)))
 
 
 def rehearse(teacher: str, folder: Path) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def test_the_unet_is_counted_for_the_rows_that_a_loss_looks_at(tiny_sdxl: Config
     alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "text_weight": 1.0}
     assert row_flops(tiny_sdxl, {"16x16": (8, 0)}, **alone).unet == row_flops(tiny_sdxl).adapter
     culture = row_flops(tiny_sdxl, **alone)
+    assert row_flops(tiny_sdxl).unet_share == 1 and culture.unet_share == 2 / 8
+    assert row_flops(tiny_sdxl, {"16x16": (8, 0)}, **alone).unet_share == 0
     assert culture.unet == pytest.approx(culture.adapter + 2 * one * 2 / 8)
     asked = alone | {"attention_weight": 1.0, "diffusion_weight": 0.0}
     cached = row_flops(tiny_sdxl, **asked)
@@ -68,6 +70,9 @@ def test_a_run_reports_the_sum_of_its_phases(tiny_sdxl: Config, tmp_path: Path) 
     assert text["tflop"] == pytest.approx(2 * 6 * flops.adapter / 1e12, rel=1e-4)
     assert unet["tflop"] > 2 * 8 * flops.unet / 1e12, "some images are larger"
     assert summary["tflop"] == pytest.approx(text["tflop"] + unet["tflop"], rel=1e-4)
+    assert (text["unet_rows"], unet["unet_rows"], summary["unet_rows"]) == (0, 16, 16)
+    assert 0 < text["cpu_seconds"] < summary["cpu_seconds"]
+    assert summary["cpu_seconds"] == pytest.approx(text["cpu_seconds"] + unet["cpu_seconds"], abs=0.02)
     assert summary["seconds"] == pytest.approx(text["seconds"] + unet["seconds"], abs=0.02)
 
 

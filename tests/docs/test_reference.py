@@ -29,6 +29,7 @@ def test_committed_pages_are_current(file: str, pages: dict[str, str]) -> None:
 def test_every_setting_has_a_line(pages: dict[str, str]) -> None:
     shown = re.findall(r"^\| `([\w.]+)` \|", pages["settings.md"], re.MULTILINE)
     assert [name for name in valid_names() if name not in shown and name.rpartition(".")[2] not in shown] == []
+    assert {"evaluate.grid.samplers.NAME.lora", "storage.NAME.endpoint"} <= set(shown), "sections in maps"
     assert [name for name in TrainConfig.model_fields if f"train.{name}" not in shown] == []
 
 

@@ -13,14 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pea.config import Config, EvaluateConfig, load_config, resolved_yaml
+from pea.config import Config, EvaluateConfig, ScorersConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
 from pea.evaluation.prompts import Prompt, read_prompts
+from pea.evaluation.scorers.clip_scorers import PickScore
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.tensor_files import digest_of
 from stages import evaluate, generate, scoring
 from stages.command.console import Console
+from stages.score_settings import ScoreSettings
+from tests.evaluation.scorers.published_files import make_clip
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
 QUIET = Console(quiet=True)
@@ -184,6 +187,38 @@ def test_a_clip_scores_where_no_judge_can(config: Config, tmp_path: Path) -> Non
     assert names | {"teacher.culture_described.clip"} == set(metrics["details"])
     assert all(-1 <= metrics[name] <= 1 for name in names)
     assert metrics["details"]["adapter.general.clip"]["mean"]["n"] == 5
+
+
+def test_published_scorers_read_english_and_say_what_they_are(config: Config, tmp_path: Path) -> None:
+    """Beside the images' scores; prompts without an English caption are left to the others."""
+    make_clip(tmp_path / "pick")
+    (tmp_path / "adapter").symlink_to(config.adapter_dir)
+    lines = [{"id": f"p{n}", "captions": {"zh": "一只猫"} | ({"en": "a cat"} if n else {})} for n in range(3)]
+    lines = [line | {"concept": "cat"} for line in lines[:2]] + lines[2:]
+    (tmp_path / "culture.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    changes = {"judge": None, "num_inference_steps": 2, "scheduler": "dpm", "rows": ("adapter",)}
+    changes |= {"prompts": {"culture": tmp_path / "culture.jsonl"}, "clip": WORLD / "chinese_clip"}
+    scorers = ScorersConfig(pick_score=tmp_path / "pick")
+    settings = config.evaluate.model_copy(update=changes | {"scorers": scorers})
+    metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
+    detail = metrics["details"]["adapter.culture.pick_score"]
+    assert detail["mean"]["n"] == 2 and metrics["details"]["adapter.culture.clip"]["mean"]["n"] == 2, "concepts"
+    assert detail["settings"]["scheduler"] == "dpm" and detail["settings"]["scorer"] == "pick_score"
+    assert detail["settings"]["scorer_weights"] == PickScore.load(tmp_path / "pick").digest
+    scored = (tmp_path / "evaluate/adapter/culture/scores.jsonl").read_text("utf-8").splitlines()
+    assert [set(json.loads(line)) for line in scored] == [{"id", "clip"}, *[{"id", "clip", "pick_score"}] * 2]
+    record = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    former = ScoreSettings(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), {})
+    assert not former.hold(record["details"]["adapter.culture.clip"]["settings"]), "no such prompts any more"
+
+
+def test_scores_from_before_there_were_schedulers_are_those_of_ddim(config: Config) -> None:
+    sets = {"general": read_prompts(config.evaluate.prompts["general"])}
+    present = ScoreSettings(config, sets).of_drawing("teacher", "general")
+    former = {name: value for name, value in present.items() if name != "scheduler"}
+    assert ScoreSettings(config, sets).hold(former)
+    dpm = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"scheduler": "dpm"})})
+    assert not ScoreSettings(dpm, sets).hold(former)
 
 
 def test_every_language_of_an_adapter_is_drawn(config: Config, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pea.config import Config, load_config
 from pea.errors import ConfigError
 from stages import cli
-from stages.command.families import FAMILIES, buckets_for, family_of, family_settings
+from stages.command.families import FAMILIES, buckets_for, family_of, family_settings, fit_to_machine, gpus_here
 from stages.command.preflight import preflight
 from stages.init import parallel_source, tar_patterns
 
@@ -37,18 +38,19 @@ def without(command: Sequence[str], *options: str) -> list[str]:
 @pytest.mark.slow
 def test_what_it_writes_passes_the_check_and_the_plan(tiny_sdxl: Config, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "new" / "my.yaml"
-    command = words(tiny_sdxl, out, "--tflops", "0.001", "train.steps=40")
+    command = words(tiny_sdxl, out, "--tflops", "0.001", "--gpus", "0", "train.steps=40")
     assert cli.main([*command, "cache.sketch={kind: exact}"]) == 0
     said = capsys.readouterr().out
     config = load_config(out)
     assert preflight(config) == []
+    assert (config.cache.run.num_actors, config.cache.run.num_gpus_per_actor) == (1, 0), "--gpus 0"
     assert (config.train.steps, config.cache.sketch.kind) == (40, "exact")
     assert config.cache.buckets == ((16, 16),), "what the tiny model was made for, not the family's 1024 px"
     family = family_settings("sdxl")
     assert config.train.patience == family["train"]["patience"], "the rest is the family's"
     assert "16 samples x 4 draws = 64 records" in said, "as many as the tars hold"
     assert "steps: 40 (unet); in passes of the UNet, each record is used 7.50 times" in said
-    assert re.search(r"training: \d+\.\d\d GPU-hours", said) and "unchecked" not in said
+    assert re.search(r"training, unet +│ 640 ", said) and "unchecked" not in said
     assert f"pea cache --config {out}" in said
     capsys.readouterr()
     assert cli.main(["plan", "--config", str(out)]) == 0
@@ -144,6 +146,23 @@ def test_families_and_their_sizes() -> None:
     assert buckets_for({"sample_size": 96}, vae, several) == [[768, 768]]
     assert buckets_for({"sample_size": [64, 96]}, vae, several) == [[512, 768]]
     assert buckets_for({}, vae, several) == several, "a model that does not say"
+
+
+def test_what_is_written_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    raw = family_settings("sdxl")
+    note = fit_to_machine(raw, 0)
+    assert raw["cache"]["run"] == {"batch_size": 8, "num_cpus_per_actor": 4}, "and no GPU"
+    assert (raw["teacher"]["dtype"], raw["train"]["precision"]) == ("float32", "no")
+    commented = yaml.safe_load("".join(line.removeprefix("#   ") + "\n" for line in note.splitlines()[1:]))
+    family = family_settings("sdxl")
+    assert commented["cache"]["run"] == family["cache"]["run"], "what a node with GPUs wants is not lost"
+    assert commented["teacher"]["dtype"] == "float16" and commented["train"]["precision"] == "bf16"
+    assert fit_to_machine(two := family_settings("sdxl"), 2) == ""
+    assert two["cache"]["run"] == family["cache"]["run"] | {"num_actors": 2, "num_cpus_per_actor": 2}
+    assert fit_to_machine(cluster := family_settings("sdxl"), None) == "" and cluster == family
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    assert gpus_here() is None, "a cluster has GPUs of its own"
 
 
 def test_patterns_of_folders(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,12 @@ import pytest
 
 from pea.cache import Cache
 from pea.config import Config, PhaseConfig, resolved_yaml
+from pea.costs.caching import read_models, unet_flops
+from pea.file_names import CACHE_SUMMARY
 from stages.cli import main
 from tests.collect.test_collector import with_cache
 from tests.collect.test_drawn_texts import fill, of_texts
+from tests.docs.pages import ROOT, blocks, name
 from tests.tiny_setup import fill_cache, write_tar
 
 Capture = pytest.CaptureFixture[str]
@@ -79,32 +85,57 @@ def test_texts_are_planned_with_their_drawing(fresh_run: Config, tmp_path: Path,
     assert (numbers["num_samples"], numbers["num_records"]) == (48, 144)
     written = sum(part.record.num_bytes for shard in fill(config).shards for part in shard.parts)
     assert numbers["total_bytes"] == pytest.approx(written, rel=0.05)
-    unet = numbers["student_tflop_per_record"] / 2
+    unet = unet_flops(read_models(config.teacher.folder).unet, (4, 8, 8)) / 1e12
     assert numbers["teacher_tflop_per_record"] > unet * (1 + 4 * 2 / 3), "four guided steps for three draws"
     assert numbers["teacher_tflop_per_record"] < unet * (1.5 + 4 * 2 / 3)
 
 
 @pytest.mark.slow
-def test_it_says_when_online_is_the_better_choice(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
+def test_it_says_when_the_cache_pays_and_what_would_make_it_pay(
+    fresh_run: Config, tmp_path: Path, capsys: Capture
+) -> None:
     once = plan(fresh_run, tmp_path, capsys, "--samples", "1000000")
+    even = once["break_even_trainings"]
+    assert even > 1 and once["saving"] < 0 and f"it pays from {even} trainings on" in once["verdict"]
+    for trainings, pays in ((even - 1, False), (even, True)):
+        counted = plan(fresh_run, tmp_path, capsys, "--samples", "1000000", "--languages", str(trainings))
+        assert (counted["saving"] >= 0) is pays
+        assert counted["total_gpu_hours"] == pytest.approx(
+            counted["gpu_hours"] + trainings * counted["training_gpu_hours"]
+        )
     often = plan(fresh_run, tmp_path, capsys, "--samples", "100", "--languages", "50", "--runs", "50")
-    assert once["planned_uses"] < once["break_even_uses"] and once["saving"] < 0
-    assert once["verdict"].startswith("online distillation is the better choice")
-    assert often["planned_uses"] > often["break_even_uses"] and often["saving"] > 0
-    assert often["verdict"].startswith("the cache pays")
+    first = often["break_even_trainings"]
+    assert often["saving"] > 0 and often["verdict"].startswith(f"the cache pays from training {first} on")
     train = fresh_run.train.model_copy(update={"phases": (PhaseConfig(kind="attention"),)})
     never = plan(fresh_run.model_copy(update={"train": train}), tmp_path, capsys, "--samples", "100")
-    assert never["records_used"] == 0 and never["verdict"].startswith("no pass of the UNet is planned")
+    assert never["online_gpu_hours"] == 0 and never["verdict"].startswith("no pass of the UNet is planned")
 
 
 @pytest.mark.slow
 def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
-    unknown = plan(fresh_run, tmp_path, capsys, "--samples", "1200")
-    assert unknown["gpu_hours"] is None and unknown["rate_source"].startswith("unknown")
+    assumed = plan(fresh_run, tmp_path, capsys, "--samples", "1200", "--gpu", "a100")
+    assert assumed["tflops"] == pytest.approx(0.35 * 312) and assumed["rate_source"].startswith("assumed, not measured")
+    assert "float32 is slower" in assumed["rate_source"], "the tiny teacher computes in float32"
     given = plan(fresh_run, tmp_path, capsys, "--samples", "1200", "--records-per-s", "10")
-    assert given["gpu_hours"] == pytest.approx(1200 * 3 / 10 / 3600)
+    assert given["gpu_hours"] == pytest.approx(1200 * 3 / 10 / 3600) and given["rate_source"].endswith("as given")
     expected = given["student_records_per_s"] * given["bytes_per_record"] / 1e6
     assert given["read_mb_per_s"] == pytest.approx(expected)
+    for change in given["changes"]:
+        if change["settings"] == ["cache.draws_per_sample=1"]:
+            assert change["total_gpu_hours"] < given["total_gpu_hours"] and change["total_bytes"] < given["total_bytes"]
+            break
+    else:
+        pytest.fail("fewer draws are a change that this configuration leaves open")
+
+
+@pytest.mark.slow
+def test_the_last_runs_rate_is_taken_before_an_assumption(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
+    summary = fresh_run.cache_dir("parallel") / CACHE_SUMMARY
+    summary.parent.mkdir(parents=True, exist_ok=True)
+    summary.write_text(json.dumps({"records": 300, "seconds": 15.0}), "utf-8")
+    measured = plan(fresh_run, tmp_path, capsys, "--samples", "1200")
+    assert measured["gpu_hours"] == pytest.approx(1200 * 3 / 20 / 3600)
+    assert "measured by the last run" in measured["rate_source"]
 
 
 @pytest.mark.slow
@@ -117,7 +148,6 @@ def test_what_a_lost_worker_takes_along_is_said_and_warned_of(
         assert main(["plan", "--config", str(tmp_path / "plan.yaml"), "--records-per-s", rate]) == 0
         [line] = [line for line in capsys.readouterr().out.splitlines() if "takes at most one tar along" in line]
         assert ("warning: " in line and "smaller tars" in line) is warned
-    assert plan(fresh_run, tmp_path, capsys, "--samples", "50")["largest_tar_minutes"] is None
 
 
 def test_an_unknown_number_of_samples_is_asked_for(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
@@ -127,3 +157,27 @@ def test_an_unknown_number_of_samples_is_asked_for(fresh_run: Config, tmp_path: 
     path.write_text(resolved_yaml(config), encoding="utf-8")
     assert main(["plan", "--config", str(path)]) != 0
     assert "--samples" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs/translations").glob("*.md"))], ids=name)
+def test_the_verdict_of_the_readme_is_what_its_command_says(page: Path, verdicts: dict[str, str]) -> None:
+    """A reader would want this cache: the paper's rows, five languages."""
+    shown = [block.text for block in blocks(page)]
+    [number] = [number for number, text in enumerate(shown) if text.startswith("verdict: ")]
+    command = shown[number - 1].strip()
+    assert command == verdicts["command"] and shown[number].strip() == verdicts["verdict"]
+    assert "the cache pays" in shown[number]
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, str]:
+    """The command of the README, and what it answers."""
+    [command] = [
+        block.text.strip() for block in blocks(ROOT / "README.md") if block.text.startswith("pea plan --config c")
+    ]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.chdir(ROOT):
+        assert main(shlex.split(command)[1:]) == 0
+    [line] = [line.strip() for line in said.getvalue().splitlines() if "verdict: " in line]
+    return {"command": command, "verdict": line}

@@ -116,7 +116,12 @@ def test_records_decide_the_steps_of_the_last_phase() -> None:
         ({"space": {"train.batch_sise": [1]}}, "train.batch_size"),
         ({"space": {"cache.seed": [0, 1]}}, "changes what the cache holds"),
         ({"rungs": 0, "recods": 3}, "2 problems"),
+        ({"records": {"one": 3}}, "one for each of the methods"),
+        ({"records": {"one": 3, "two": 3, "three": 3}}, "one for each of the methods"),
+        ({"settings_like": {"three": "one"}}, r"settings_like\.three: one"),
+        ({"settings_like": {"two": "one", "one": "two"}}, r"settings_like\.two: one"),
         ({"config": "configs/sd15.yaml", "settings": {**PROMPTS, "evaluate.clip": None}}, "nothing scores the images"),
+        ({"config": "configs/demo.yaml", "settings": {**PROMPTS, "evaluate.grid": {}}}, "a search scores one row"),
     ],
 )
 def test_a_wrong_search_is_refused_before_anything_is_trained(
@@ -139,16 +144,23 @@ def test_a_search_leaves_tables_and_a_study_of_the_winners(
             good = run.config.train.all_phases[-1].train.learning_rate == 2e-3
             score = 0.5 + 0.25 * good + run.config.train.batch_size / 1000
             failed = run.config.train.batch_size == 16 and good
-            yield run, None if failed else {"scores": {"general": score, "culture": score}, "seconds": 1.0}
+            result = {"scores": {"general": score, "culture": score}, "cpu_seconds": 7.4}
+            yield run, None if failed else result
 
     monkeypatch.setattr(search, "carry_out_all", fake)
     assert main(["search", str(written(tmp_path)), "--jobs", "2", f"run_dir={tmp_path}/run"]) == 0
     assert len(trained) == 2 * (4 + 2) and len({run.config.run_dir for run in trained}) == len(trained)
     assert {run.config.evaluate.prompts["general"].name for run in trained} == {"v.jsonl"}
-    table = (tmp_path / "run/search/one/table.md").read_text()
-    assert table.count("\n") == 2 + 3 + 2 and "| 1 | 6,400 |" in table and "train.learning_rate=0.002" in table
-    assert f"pea sweep {tmp_path}/run/search/study.yaml run_dir={tmp_path}/run\n" in capsys.readouterr().out
-    runs = plan(read_study(tmp_path / "run/search/study.yaml")).runs
+    left = tmp_path / "run/search/search"
+    table = (left / "one/table.md").read_text()
+    assert (
+        table.count("\n") == 2 + 3 + 2
+        and "| 1 | 6,400 |" in table
+        and "| 7 |" in table
+        and "train.learning_rate=0.002" in table
+    )
+    assert f"pea sweep {left}/study.yaml run_dir={tmp_path}/run\n" in capsys.readouterr().out
+    runs = plan(read_study(left / "study.yaml")).runs
     assert [(run.method, run.seed) for run in runs] == [(name, seed) for name in ("one", "two") for seed in (0, 1, 2)]
     for run in runs:
         last = run.config.train.all_phases[-1].train
@@ -166,8 +178,35 @@ def test_a_search_leaves_tables_and_a_study_of_the_winners(
         search.run_arguments(arguments.parse_args([str(written(tmp_path)), f"run_dir={tmp_path}/other"]))
 
 
+def test_a_method_may_have_records_of_its_own_and_the_settings_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Run] = []
+
+    def fake(runs: Sequence[Run], *_: object) -> Iterator[tuple[Run, dict[str, Any]]]:
+        for run in runs:
+            trained.append(run)
+            rate = run.config.train.all_phases[-1].train.learning_rate
+            yield run, {"scores": {"general": rate}, "cpu_seconds": None}
+
+    monkeypatch.setattr(search, "carry_out_all", fake)
+    path = written(tmp_path, records={"one": 6400, "two": 640}, settings_like={"two": "one"})
+    assert main(["search", str(path), f"run_dir={tmp_path}/run"]) == 0
+    assert {run.method.partition(",")[0] for run in trained} == {"one"}
+    assert "| unknown |" in (tmp_path / "run/search/search/one/table.md").read_text()
+    one, two = plan(read_study(tmp_path / "run/search/search/study.yaml"), seeds=[0]).runs
+    for run, records in ((one, 6400), (two, 640)):
+        last = run.config.train.all_phases[-1].train
+        assert last.steps is not None and last.steps * last.batch_size == records and last.learning_rate == 2e-3
+    assert one.config.train.feature_weight == 0.0 and two.config.train.phases[0].kind == "text"
+    assert len({run.shared_phases for run in trained}) == 1
+    for only, expected in (("one", 2), ("two", None)):
+        words = ["search", str(path), f"run_dir={tmp_path}/other", "--only", only, "--dry-run"]
+        assert main(words) == (0 if expected else 2)
+
+
 def test_a_dry_run_says_what_would_be_trained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", str(SHIPPED), "--dry-run", "--only", "ukd"]) == 0
     said = capsys.readouterr().out
-    assert "ukd, rung 0: 16 candidates on 3,200 records" in said and "ukd, rung 3: 2 candidates on 25,600" in said
+    assert "ukd, rung 0: 6 candidates on 7,200 records" in said and "ukd, rung 1: 3 candidates on 14,400" in said
     assert main(["search", str(SHIPPED), "--dry-run", "--only", "nobody"]) == 2

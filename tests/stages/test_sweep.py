@@ -86,6 +86,8 @@ def test_a_sweep_trains_scores_and_keeps_what_is_finished(
     assert "| both | 0.550 ± 0.071 | 0.250 ± 0.000 | 2 |" in (folder / "table.md").read_text("utf-8")
     rows = json.loads((folder / "table.json").read_text())
     assert rows[0]["trained_parameters"] > 0
+    assert "general: 0.550 ± 0.071 in" in (folder / "seconds.svg").read_text("utf-8")
+    assert all(row["cpu_seconds"] > 0 and row["unet_rows"] > 0 for row in rows)
     shown = figures_in((folder / "figure.svg").read_text("utf-8"))
     for row in rows:
         for name, score in row["scores"].items():
@@ -157,7 +159,7 @@ def test_a_method_without_training_is_scored_alone(
     monkeypatch.setattr(evaluate, "run", lambda config, _: {f"{config.evaluate.rows[0]}.general": 0.75, "x.general": 0})
     base = f"run_dir={json.dumps(str(tmp_path / 'run'))}"
     assert main(["sweep", str(tmp_path / "words.yaml"), "--config", str(setup / "c.yaml"), base]) == 0
-    assert "| words | 0.750 ± 0.000 | 1 | 0 | 0.0 | 0 |" in capsys.readouterr().out
+    assert "| words | 0.750 ± 0.000 | 1 | 0 | 0 | 0.0 | 0 |" in capsys.readouterr().out
     assert not (tmp_path / "run/sweep/words/seed0/adapter").exists()
 
 
@@ -241,6 +243,8 @@ def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no methods here" in refused(str(tmp_path), *config)
     for wrong in ("a", "0,0", "-1", ""):
         assert "not a list of seeds" in refused(str(METHODS), *config, f"--seeds={wrong}")
+    grid = refused(str(setup / "methods"), *config, "evaluate.grid={}", "evaluate.prompts={general: p.jsonl}")
+    assert "evaluate.grid: a sweep scores one row of each method" in grid
     assert "nothing to score the methods on" in refused(str(setup / "methods"), *config, "evaluate.prompts={}")
     assert "no setup to sweep the methods over; expected --config FILE" in refused(str(setup / "methods"))
     assert "no such variant; expected of both, logits; got bth" in refused(
@@ -256,9 +260,12 @@ def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_the_best_general_score_comes_first() -> None:
     def result(score: float) -> dict[str, object]:
         costs = {"seconds": 1.0, "tflop": 2.0, "trained_parameters": 5, "bytes_per_record": 10 + score}
-        return {"scores": {"general": score}, **costs}
+        return {"scores": {"general": score}, "cpu_seconds": 2e3 + score * 10, "unet_rows": 6400, **costs}
 
-    rows = summarize([("a", result(0.2)), ("b", result(0.9)), ("a", result(0.4))])
+    older = result(0.9)
+    del older["cpu_seconds"], older["unet_rows"]
+    rows = summarize([("a", result(0.2)), ("b", older), ("a", result(0.4))])
     assert [(row["method"], row["seeds"]) for row in rows] == [("b", 1), ("a", 2)]
-    assert "| a | 0.300 ± 0.141 | 2 | 1 | 2.0 | 5 | 10 |" in markdown(rows)
+    assert "| a | 0.300 ± 0.141 | 2 | 2,003 | 6,400 | 2.0 | 5 | 10 |" in markdown(rows)
+    assert "| b | 0.900 ± 0.000 | 1 | unknown | unknown | 2.0 |" in markdown(rows)
     assert "bytes a record" not in markdown(rows[:1])  # said only where methods differ

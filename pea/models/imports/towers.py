@@ -69,13 +69,14 @@ _CLIP_NAMES = {
     "ln_final.weight": "final_layer_norm.weight",
     "ln_final.bias": "final_layer_norm.bias",
 }
-_CLIP_BLOCK = {
+CLIP_BLOCK = {
     "attn.out_proj": "self_attn.out_proj",
     "ln_1": "layer_norm1",
     "ln_2": "layer_norm2",
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+"""Parts of a block, of the text tower and of the vision tower: the name in openai/CLIP -> that in transformers."""
 
 
 def clip_tower(state: Mapping[str, Tensor], *, heads: int, activation: str, bos: int, eos: int, pad: int) -> Tower:
@@ -86,7 +87,7 @@ def clip_tower(state: Mapping[str, Tensor], *, heads: int, activation: str, bos:
     for index in range(blocks):
         old, new = f"transformer.resblocks.{index}", f"encoder.layers.{index}"
         for ending in ("weight", "bias"):
-            for former, latter in _CLIP_BLOCK.items():
+            for former, latter in CLIP_BLOCK.items():
                 kept[f"{new}.{latter}.{ending}"] = _take(state, f"{old}.{former}.{ending}")
             parts = _take(state, f"{old}.attn.in_proj_{ending}").chunk(3)
             kept |= {f"{new}.self_attn.{n}_proj.{ending}": part for n, part in zip("qkv", parts, strict=True)}

@@ -25,7 +25,8 @@ from data_tools.world.scenes import (
     unseen_general_scenes,
 )
 from data_tools.world.train_all import CHECKPOINTS, SHIPPED
-from data_tools.world.train_images import judge_accuracy, standardise_latents, train_decoder, training_scenes
+from data_tools.world.train_images import standardise_latents, train_decoder, training_scenes
+from data_tools.world.train_judge import judge_accuracy
 
 RED_LION = Scene("lion", "snow", "red", "big", "top left", seed=0)
 LION_HEAD = Scene("lion_head", "snow", seed=0)

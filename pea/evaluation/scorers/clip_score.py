@@ -9,26 +9,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
 from pea.errors import CheckpointError
 from pea.evaluation.drawing import Images
+from pea.evaluation.scorers.scorer import Scorer, scorer_digest
 from pea.models.encoders.traits import reading_of
 from pea.models.loading import load_part, load_tokenizer
 
 
-class ClipScorer:
+class ClipScorer(Scorer):
     """A dual encoder: Chinese-CLIP, AltCLIP, CLIP..."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any, processor: Any) -> None:
-        self.model, self.tokenizer, self.processor = model.requires_grad_(False).eval(), tokenizer, processor
+    name = "clip"
+    reads = "native"
+
+    def __init__(self, model: nn.Module, tokenizer: Any, processor: Any, device: torch.device | str = "cpu") -> None:
+        self.tokenizer, self.processor = tokenizer, processor
         self.max_tokens = reading_of(model.config, tokenizer).max_tokens
+        settings = {"name": self.name, "max_tokens": self.max_tokens, "images": processor.to_dict()}
+        super().__init__(model, device, scorer_digest(model, tokenizer, settings))
 
     @classmethod
     def from_pretrained(cls, folder: Path, device: torch.device | str = "cpu") -> ClipScorer:
@@ -40,20 +44,18 @@ class ClipScorer:
         model = load_part(AutoModel, folder, torch.float32)
         if not hasattr(model, "vision_model") or not hasattr(model, "text_model"):
             raise CheckpointError("no dual encoder in this model", where=folder, got=type(model).__name__)
-        return cls(model.to(device), load_tokenizer(AutoTokenizer, folder), load_part(AutoImageProcessor, folder, None))
+        tokenizer = load_tokenizer(AutoTokenizer, folder)
+        return cls(model, tokenizer, load_part(AutoImageProcessor, folder, None), device)
 
-    @torch.no_grad()
-    def score(self, images: Images, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Cosine between the embeddings of each image (uint8 `[B, H, W, 3]`) and its text, float32 `[B]`."""
-        device = next(self.model.parameters()).device
+    def score_batch(self, images: Images, prompts: Sequence[str]) -> Tensor:
+        """Cosine between the embeddings of each image and its text."""
         pixels = self.processor(images=[Image.fromarray(image) for image in images], return_tensors="pt")
         tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+            list(prompts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
         output = self.model(
-            input_ids=tokens["input_ids"].to(device),
-            attention_mask=tokens["attention_mask"].to(device),
-            pixel_values=pixels["pixel_values"].to(device),
+            input_ids=tokens["input_ids"].to(self.device),
+            attention_mask=tokens["attention_mask"].to(self.device),
+            pixel_values=pixels["pixel_values"].to(self.device),
         )
-        cosine: torch.Tensor = functional.cosine_similarity(output.image_embeds, output.text_embeds)
-        return cosine.float().cpu().numpy()
+        return functional.cosine_similarity(output.image_embeds, output.text_embeds)

@@ -12,9 +12,9 @@ from data_tools.world.captions import captions
 from data_tools.world.scenes import CONCEPTS, culture_scenes, general_scenes
 from data_tools.world.train_images import paint_all
 from pea.errors import CheckpointError
-from pea.evaluation.clip_score import ClipScorer
+from pea.evaluation.scorers.clip_score import ClipScorer
 
-WORLD = Path(__file__).parents[2] / "data_tools/world/checkpoints"
+WORLD = Path(__file__).parents[3] / "data_tools/world/checkpoints"
 
 
 def test_a_right_caption_scores_higher_than_a_wrong_one() -> None:

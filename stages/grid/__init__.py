@@ -1,0 +1,1 @@
+"""Several adapters, checkpoints, samplers and numbers of steps, drawn and scored in one call."""
