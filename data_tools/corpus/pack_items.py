@@ -28,9 +28,10 @@ _ENCODER = json.JSONEncoder(default=repr)
 
 
 PLACEHOLDERS = frozenset(
-    ("nan", "null", "none", "n/a", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#div/0!", "#null!", "#num!")
+    ("nan", "NaN", "NULL", "None", "N/A", "n/a", "<NA>")
+    + ("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
 )
-"""What programs write where a cell is empty or wrong, in small letters; nobody's caption."""
+"""What programs write where a cell is empty or wrong. In other letters it may be a word: German "null" is zero."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping)
             continue
         if not isinstance(value, str) or not _is_unicode(value):
             item.problem = Problem("caption_not_text", f"{column}: {value!r}"[:200])
-        elif value.strip().casefold() in PLACEHOLDERS:
+        elif value.strip() in PLACEHOLDERS:
             item.notes.append("captions that are a placeholder (nan, NULL, N/A, #REF!, ...), taken for none")
         elif value.strip():
             item.captions[language] = value

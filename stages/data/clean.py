@@ -9,7 +9,8 @@ from typing import Any
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.corpus.clean import CHINESE, RULES, Cleaner
 from data_tools.tables import say, table
-from stages.data.common import PartWork, add_input_arguments, caption_fields, each_part
+from stages.data.common import add_input_arguments, caption_fields, each_part
+from stages.data.part_work import PartWork
 
 DESCRIPTION = (
     "Write clean captions into a table beside the corpus: Unicode in its normal form (NFKC), without control "

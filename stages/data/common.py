@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from data_tools.corpus.captioned import ALL_CAPTIONS, Unit, units_of
-from data_tools.corpus.parts import PartFolder
+from data_tools.corpus.captioned import ALL_CAPTIONS, units_of
 from data_tools.tables import say
 from pea.errors import ConfigError
-from pea.storage.location import Location
 from stages.command.arguments import at_least_one
+from stages.data.part_work import Begin, UnitMaker
 
 ROWS_PER_PART = 10_000
-Made = tuple[Sequence[Mapping[str, Any]], Counter[str]]
 
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,20 +78,6 @@ def caption_fields(arguments: argparse.Namespace) -> dict[str, str]:
     return fields or dict(ALL_CAPTIONS)
 
 
-@dataclass(frozen=True)
-class PartWork:
-    """What a command does to each unit of a corpus."""
-
-    settings: Mapping[str, Any]
-    """All that decides what comes of it."""
-    make: Callable[[Unit], Made]
-    """The rows of a unit, and its counts."""
-
-
-Begin = Callable[[argparse.Namespace], PartWork]
-"""A function of a module: loads what the work needs."""
-
-
 def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
     """Make the part of every unit that is not there yet, here or on a Ray cluster; returns the counts of all.
 
@@ -107,7 +88,7 @@ def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
     check_spread_arguments(arguments)
     total = Counter[str]()
     if arguments.ray is not None:
-        from stages.data.spread import spread_units
+        from stages.data.spread import spread_units  # it brings Ray, which is slow to import
 
         for counts, _ in spread_units(arguments, begin):
             total += counts
@@ -119,21 +100,3 @@ def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
         if line:
             say(line)
     return total
-
-
-class UnitMaker:
-    """Makes the parts of units, one after the other."""
-
-    def __init__(self, arguments: argparse.Namespace, begin: Begin) -> None:
-        """Raises ConfigError where the folder holds something else, and what ``begin`` does."""
-        self._work = begin(arguments)
-        self._folder = PartFolder(Location.parse(arguments.out), self._work.settings, arguments.format)
-
-    def __call__(self, unit: Unit) -> tuple[Counter[str], str]:
-        """The counts of a unit's part, and a line about it; empty where it was there already."""
-        counts = self._folder.finished(unit.name, unit.source)
-        if counts is not None:
-            return counts, ""
-        rows, counts = self._work.make(unit)
-        self._folder.publish(unit.name, unit.source, rows, counts)
-        return counts, f"{self._folder.part(unit.name)}: {len(rows)} rows"

@@ -13,7 +13,8 @@ from pea.corpus.places import Tar
 from pea.corpus.rules import ReadingRules
 from pea.errors import CorpusError
 from stages.command.arguments import at_least_one
-from stages.data.common import Made, PartWork, add_spread_arguments, caption_fields, each_part
+from stages.data.common import add_spread_arguments, caption_fields, each_part
+from stages.data.part_work import Made, PartWork
 
 if TYPE_CHECKING:
     from PIL import Image

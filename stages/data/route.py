@@ -17,7 +17,8 @@ from data_tools.tables import say, table
 from pea.corpus.places import Tar
 from pea.errors import ConfigError
 from stages.command.arguments import local_path, share
-from stages.data.common import Made, PartWork, add_input_arguments, caption_fields, each_part
+from stages.data.common import add_input_arguments, caption_fields, each_part
+from stages.data.part_work import Made, PartWork
 
 if TYPE_CHECKING:
     from data_tools.corpus.gains import DescriptionGains

@@ -15,7 +15,7 @@ from pea.config.cache import CacheRunConfig
 from pea.corpus.places import Tar
 from pea.errors import CorpusError
 from stages.cluster.spreading import Work, spread
-from stages.data.common import Begin, UnitMaker
+from stages.data.part_work import Begin, UnitMaker
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.tables import say
 from pea.errors import ConfigError
 from stages.command.arguments import at_least_one
-from stages.data.common import Made, PartWork, add_input_arguments, caption_fields, each_part
+from stages.data.common import add_input_arguments, caption_fields, each_part
+from stages.data.part_work import Made, PartWork
 
 if TYPE_CHECKING:
     from data_tools.corpus.translation import Side, Translator
