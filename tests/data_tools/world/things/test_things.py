@@ -44,6 +44,7 @@ def test_all_pictographs_differ_and_have_names():
     assert len(set(glyphs)) == len(glyphs) and all(unicodedata.name(glyph) for glyph in glyphs)
 
 
+@pytest.mark.slow
 def test_no_two_things_are_painted_alike():
     general = [Scene(shape, "sand", "red", None, "centre") for shape in VOCABULARY.shapes]
     culture = [Scene(concept, "sand") for concept in VOCABULARY.all_concepts]
