@@ -3,7 +3,7 @@
     python -m data_tools.world.things.train_all
 
 The VAE and the UNet start from those of the small world's SD1.5-shaped teacher, which predicts v; this one predicts
-the noise. Takes about an hour and a half of one core. Parts that are finished in `--work` are kept: to resume, run the
+the noise. Takes over an hour of one core. Parts that are finished in `--work` are kept: to resume, run the
 same command. None ship: the teacher reads too little yet (docs/results/world_of_things.md).
 """
 
