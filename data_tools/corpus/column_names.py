@@ -215,7 +215,8 @@ def _image_column(values: Mapping[str, Sequence[Any]], finds_image: Callable[[st
     raise CorpusError(
         "no column holds images or names files of the folder",
         got=f"{', '.join(values)} ({examples})",
-        remedy="Give the images' folder with --images, or the column with --map image=COLUMN.",
+        remedy="Give the images' folder with --images (archives in it have to be unpacked), or the column with --map "
+        "image=COLUMN.",
     )
 
 

@@ -67,6 +67,16 @@ class Describer:
         """
         folder = local_folder(place)
         model_type = str(read_config(folder, "captioning model").get("model_type"))
+        if model_type.startswith("qwen") and "_vl" in model_type:
+            raise CheckpointError(
+                "Qwen-VL models are not run here: their processors need torchvision, which is not installed",
+                where=folder / MODEL_CONFIG,
+                expected=f"model_type {', '.join(KINDS)}",
+                got=model_type,
+                remedy="Install torchvision beside torch, describe the images with a program of your own, and bring "
+                "what it says beside the tars: `pea data captions TABLE --corpus TARS --map described_en=COLUMN "
+                "--out FOLDER`.",
+            )
         if model_type not in KINDS:
             raise CheckpointError(
                 "not a captioning model that is known here",

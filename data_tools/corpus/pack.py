@@ -177,6 +177,7 @@ def _prepared(options: PackOptions, keyed: tuple[str, Item]) -> tuple[str, Item,
 
 def _pack_item(writer: TarWriter, key: str, item: Item, image: Packed | Problem, counts: PackCounts) -> None:
     counts.seen += 1
+    counts.changes.update(item.notes)
     if isinstance(image, Problem):
         counts.dropped[image.reason] += 1
         if len(counts.named) < _MAX_NAMED:

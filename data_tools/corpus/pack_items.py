@@ -6,6 +6,7 @@ is read before it is asked for.
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
@@ -24,6 +25,12 @@ from pea.corpus.tables import BadRow, Row, Table
 
 _MAX_COLUMN_CHARACTERS = 100_000
 _ENCODER = json.JSONEncoder(default=repr)
+
+
+PLACEHOLDERS = frozenset(
+    ("nan", "null", "none", "n/a", "<na>", "#n/a", "#ref!", "#name?", "#value!", "#div/0!", "#null!", "#num!")
+)
+"""What programs write where a cell is empty or wrong, in small letters; nobody's caption."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Item:
     problem: Problem | None = None
     respelled: bool = False
     """Whether the table spells the file's name otherwise than the disk."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of its captions, each to be counted."""
 
     def fingerprint(self) -> bytes:
         """What it would be packed from, without its bytes."""
@@ -121,8 +130,12 @@ def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping)
             continue
         if not isinstance(value, str) or not _is_unicode(value):
             item.problem = Problem("caption_not_text", f"{column}: {value!r}"[:200])
+        elif value.strip().casefold() in PLACEHOLDERS:
+            item.notes.append("captions that are a placeholder (nan, NULL, N/A, #REF!, ...), taken for none")
         elif value.strip():
             item.captions[language] = value
+            if "&" in value and html.unescape(value) != value:
+                item.notes.append("captions with HTML entities, which `pea data clean` mends")
 
 
 def _take_image(item: Item, row: Row, mapping: ColumnMapping, images: ImageFiles | None) -> None:

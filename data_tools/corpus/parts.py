@@ -15,6 +15,7 @@ from datetime import date
 from typing import Any, Literal
 
 from pea.errors import ConfigError, LocationExistsError, LocationMissingError, StorageError
+from pea.storage.durable import TEMPORARY
 from pea.storage.location import Location
 
 Format = Literal["jsonl", "parquet"]
@@ -54,9 +55,11 @@ class PartFolder:
             )
 
     def _begin(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        if self.place.is_folder() and next(iter(self.place.entries()), None) is not None:
-            raise ConfigError("the folder is not empty", where=self.place, remedy="Choose another --out.")
         begun = {**asked, _DATE: date.today().isoformat()}  # noqa: DTZ011 (the day of who reads it)
+        entries = self.place.entries() if self.place.is_folder() else ()
+        is_empty = all(TEMPORARY in entry.name for entry in entries)
+        if not is_empty and not (self.place / SETTINGS).exists():  # else another run of the same command was first
+            raise ConfigError("the folder is not empty", where=self.place, remedy="Choose another --out.")
         try:
             (self.place / SETTINGS).create_bytes((json.dumps(begun, indent=1, ensure_ascii=False) + "\n").encode())
         except LocationExistsError:  # another run of the same command was first

@@ -22,6 +22,8 @@ ROUTES: Mapping[Route, str] = {
 }
 TRANSLATION, DESCRIPTION = "translation", "description"
 """How the provenance of a caption begins that no person wrote."""
+_DESCRIBED = "described"
+"""How the names of descriptions among the captions begin."""
 _ALIKE = (
     {"zh", "yue", "wuu"},
     {"da", "nb", "nn", "no"},
@@ -54,6 +56,8 @@ class RoutingRules:
     """Least agreement (chrF) of a caption with its translation back."""
     trust_translations: bool = False
     """Whether English that a machine made of the native caption counts without a translation back."""
+    min_gain: float | None = None
+    """Share by which a description must lower the teacher's own noise error to be kept; None: none is looked at."""
 
 
 @dataclass
@@ -66,6 +70,8 @@ class Routed:
     reasons: list[str]
     agreement: float | None = None
     """With the translation back, where there is one."""
+    gain: float | None = None
+    """By what share the description lowers the teacher's noise error, where that is known."""
     codes: list[str] = field(default_factory=list)
     """The reasons without what is particular to the sample, to be counted."""
 
@@ -77,8 +83,10 @@ class Router:
         """``identify``: text -> language and confidence; ``known``: what it tells. None: scripts alone."""
         self.rules, self._identify, self._known = rules, identify, frozenset(known)
 
-    def route(self, sample: Captioned, back: Mapping[str, str] | None = None) -> Routed:
-        """``back``: language -> what a translation back into it says."""
+    def route(
+        self, sample: Captioned, back: Mapping[str, str] | None = None, gains: Mapping[str, float] | None = None
+    ) -> Routed:
+        """``back``: language -> what a translation back into it says; ``gains``: key -> gain of its description."""
         found = Routed("none", {}, [])
         for language, text in sample.captions.items():
             if self._is_wanted(language):
@@ -92,14 +100,29 @@ class Router:
             ("parallel" if has_english else "culture") if native else "english_only" if has_english else "none"
         )
         _note(found, found.route, ROUTES[found.route])
+        if self.rules.min_gain is not None:
+            self._judge_description(sample, (gains or {}).get(sample.key), self.rules.min_gain, found)
         return found
+
+    def _judge_description(self, sample: Captioned, gain: float | None, least: float, found: Routed) -> None:
+        """Keep a description that the teacher understands; it decides no route, as no person wrote it."""
+        for name in (name for name in sample.captions if name.startswith(_DESCRIBED)):
+            found.gain = gain
+            if gain is None:
+                _note(found, f"{name}: no gain recorded", f"{name}: the cache has no such sample")
+            elif gain < least:
+                said = f"{name}: lowers the teacher's noise error by {gain:.1%} only"
+                _note(found, f"{name}: not understood by the teacher", said)
+            else:
+                found.captions[name] = sample.captions[name]
+                found.reasons.append(f"{name}: lowers the teacher's noise error by {gain:.1%}")
 
     def _is_wanted(self, language: str) -> bool:
         rules = self.rules
         return (
             language == rules.english
             or language in rules.languages
-            or not (rules.languages or language.startswith("described"))
+            or not (rules.languages or language.startswith(_DESCRIBED))
         )
 
     def _look_at(self, language: str, text: str, found: Routed) -> None:

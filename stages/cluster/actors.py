@@ -1,8 +1,9 @@
-"""Ray: the actors that hold the frozen models; asked for, waited for, and let go."""
+"""Ray: the actors of a run; asked for, waited for, and let go."""
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from itertools import count
 from typing import Any, NamedTuple, Self
@@ -11,6 +12,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from pea.config import Config
+from pea.config.cache import CacheRunConfig
 from pea.errors import CacheError
 from pea.storage.processes import ProcessName
 from stages.cluster.capacity import Need, fewer_places, no_place, num_places
@@ -32,20 +34,21 @@ class _Pending(NamedTuple):
     avoid: frozenset[str]
 
 
-class Actors:
-    """The actors of a run, over all its corpora.
+class ActorGroup(ABC):
+    """The actors of a run.
 
     No more of them are asked for than the cluster's nodes have room for. A cluster that tells Ray how far it scales (as
     KubeRay's does) is left to make the places; of any other, nodes that come or go are noticed, but a run that starts
     without a node for even one actor is refused.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.session = RaySession(config)
+    def __init__(self, run: CacheRunConfig) -> None:
+        """``run``: how many there are to be, what each takes of a node, and where."""
+        self.session = RaySession(run)
         self.trust = NodeTrust()
         self.processes: set[ProcessName] = set()
         """Those of all actors so far, the dead ones too."""
-        self._config = with_absolute_paths(config)
+        self._run = run
         self._numbers = count()
         self._pending: dict[Any, _Pending] = {}
         """Answer that comes when it runs -> actor."""
@@ -56,7 +59,11 @@ class Actors:
         self._roomy: frozenset[str] = frozenset()
         self._scales: bool | None = None
         self._had_room = False
-        self._places_said = config.cache.run.num_actors
+        self._places_said = run.num_actors
+
+    @abstractmethod
+    def _start(self, options: dict[str, Any]) -> Any:
+        """Ask Ray for another actor, which has a method ``place``; its handle. ``options``: what it needs."""
 
     @property
     def running(self) -> dict[int, Node]:
@@ -155,7 +162,7 @@ class Actors:
         say: Callable[[str], None],
     ) -> int:
         """How many actors can run at once: those that do, and new ones on nodes that are not to be avoided."""
-        asked = self._config.cache.run.num_actors
+        asked = self._run.num_actors
         places = num_places(need, [node for name, node in nodes.items() if name not in self.trust.left_out], asked)
         if not places and not self._had_room:
             raise no_place(need, list(nodes.values()))
@@ -168,7 +175,7 @@ class Actors:
         return min(number, places, there + elsewhere)
 
     def _need(self, nodes: Iterable[dict[str, float]]) -> Need:
-        run = self._config.cache.run
+        run = self._run
         num_gpus = run.num_gpus_per_actor
         if not num_gpus and run.device in ("auto", "cuda") and any(node.get("GPU") for node in nodes):
             num_gpus = 1.0
@@ -178,8 +185,7 @@ class Actors:
         options: dict[str, Any] = need._asdict()
         if avoid:
             options["label_selector"] = {_NODE_ID: f"!in({','.join(sorted(avoid))})"}
-        num_threads = max(1, int(self._config.cache.run.num_cpus_per_actor))
-        actor = TeacherActor.options(**options).remote(self._config.model_dump_json(), num_threads)
+        actor = self._start(options)
         self._pending[actor.place.remote()] = _Pending(next(self._numbers), actor, avoid)
 
     def _drop_pending(self, answer: Any) -> None:
@@ -199,6 +205,18 @@ class Actors:
                 got=f"{first_line(error)} {cause}",
                 remedy="Each node needs the same environment as this command, with this project in it.",
             ) from error
+
+
+class Actors(ActorGroup):
+    """The actors that hold the frozen models, over all corpora of a run."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.cache.run)
+        self._config = with_absolute_paths(config)
+
+    def _start(self, options: dict[str, Any]) -> Any:
+        num_threads = max(1, int(self._config.cache.run.num_cpus_per_actor))
+        return TeacherActor.options(**options).remote(self._config.model_dump_json(), num_threads)
 
 
 def scales() -> bool:

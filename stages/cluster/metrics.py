@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from ray.util.metrics import Gauge
 
-from stages.cluster.retries import Job
+from stages.cluster.retries import Job, Tried
 
 
 class RunMetrics:
@@ -23,7 +23,7 @@ class RunMetrics:
         self._records = Gauge("pea_records", "Records of these samples.", tag_keys=("corpus",))
         self._tars = Gauge("pea_tars", "Tars of this run by state.", tag_keys=("corpus", "state"))
 
-    def update(self, jobs: Sequence[Job], open_jobs: Collection[Job]) -> None:
+    def update(self, jobs: Sequence[Job], open_jobs: Collection[Tried]) -> None:
         """Set the gauges; `open_jobs`: those that are neither finished nor given up."""
         of_corpus = {"corpus": self._corpus}
         failed = sum(bool(job.error) for job in jobs if job not in open_jobs)

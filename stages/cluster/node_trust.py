@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stages.cluster.retries import Job
+from stages.cluster.retries import Tried
 
 NUM_STRIKES = 3
 """Tars in a row that a node failed and others read, until it is left out."""
@@ -26,9 +26,9 @@ class NodeTrust:
     """
 
     def __init__(self) -> None:
-        self._unjudged: dict[str, dict[Job, str]] = {}
+        self._unjudged: dict[str, dict[Tried, str]] = {}
         """Node -> tars that failed there and nowhere else so far, with the reason."""
-        self._strikes: dict[str, dict[Job, str]] = {}
+        self._strikes: dict[str, dict[Tried, str]] = {}
         """Node -> tars that failed there and that another node has read since."""
         self._succeeded: set[str] = set()
         self._names: dict[str, str] = {}
@@ -51,12 +51,12 @@ class NodeTrust:
         """Whether it is also known to have done a tar."""
         return node_id in self._succeeded and self.is_credible(node_id)
 
-    def failed(self, node: Node, job: Job, reason: str) -> None:
+    def failed(self, node: Node, job: Tried, reason: str) -> None:
         """A tar failed on a node."""
         self._names[node.id] = node.name
         self._unjudged.setdefault(node.id, {})[job] = reason
 
-    def finished(self, node: Node, job: Job) -> list[str]:
+    def finished(self, node: Node, job: Tried) -> list[str]:
         """A tar was done on a node; returns a line for each node that is left out from now on."""
         self._unjudged.pop(node.id, None)
         self._strikes.pop(node.id, None)
@@ -76,7 +76,7 @@ class NodeTrust:
                 )
         return lines
 
-    def clear(self, job: Job) -> None:
+    def clear(self, job: Tried) -> None:
         """A tar failed wherever it was tried, or nobody knows: it says nothing of any node."""
         for failures in self._unjudged.values():
             failures.pop(job, None)

@@ -1,12 +1,14 @@
-"""Works through the jobs of one corpus: carries out what the schedule decides, and tells it what came of it."""
+"""Works through jobs: carries out what the schedule decides, and tells it what came of it."""
 
 from __future__ import annotations
 
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
@@ -15,9 +17,9 @@ from pea.collect.events import Done, Finished, Started
 from pea.config import Config
 from pea.corpus.corpus_names import CorpusName
 from pea.errors import DiskFullError, LeaseHeldError, PeaError, is_disk_full
-from stages.cluster.actors import Actors
+from stages.cluster.actors import ActorGroup, Actors
 from stages.cluster.metrics import RunMetrics
-from stages.cluster.retries import Job
+from stages.cluster.retries import Job, Tried
 from stages.cluster.schedule import Schedule
 from stages.cluster.session import first_line
 from stages.cluster.teacher_actor import ActorEvent, BusyElsewhere, DoneByAnother, InFlight
@@ -27,25 +29,47 @@ _POLL_S = 1.0
 _ONE_AT_A_TIME = 1  # the worker goes on when the driver has taken what it said
 
 
-class Pool:
-    """Hands the jobs of one corpus to actors, follows their events, and replaces actors that died."""
+class Shown(Protocol):
+    """Where a person reads what happens."""
 
-    def __init__(self, config: Config, corpus: CorpusName, jobs: list[Job], actors: Actors) -> None:
-        self._directory = config.cache_dir(corpus)
-        self._tracebacks = config.run_dir / "state" / "errors" / corpus
-        self._corpus, self._jobs, self._actors = corpus, jobs, actors
-        self._metrics = RunMetrics(corpus)
-        self._schedule = Schedule(jobs, config.cache.run.num_actors, actors.trust)
-        self._streams: dict[Any, tuple[int, Job]] = {}
+    def print(self, line: str) -> None:
+        """A line."""
+
+
+Screen = TypeVar("Screen", bound=Shown)
+AnyJob = TypeVar("AnyJob", bound=Tried)
+
+
+class JobPool(ABC, Generic[AnyJob, Screen]):
+    """Hands jobs to actors, follows their events, and replaces actors that died."""
+
+    def __init__(self, jobs: Sequence[AnyJob], actors: ActorGroup, num_actors: int, place: object) -> None:
+        """``place``: what is written to, for messages."""
+        self._jobs, self._actors, self._place = jobs, actors, place
+        self._schedule = Schedule(jobs, num_actors, actors.trust)
+        self._streams: dict[Any, tuple[int, AnyJob]] = {}
         """Stream of events -> (actor, job)."""
-        self._others: dict[int, DoneByAnother | BusyElsewhere] = {}
-        """Actor -> what another run has to do with its job."""
         self._staffed = float("-inf")
-        self._bytes = {job.name: job.size_bytes for job in jobs}
-        self.stage_seconds: Counter[str] = Counter()
-        """Stage -> seconds, over all finished jobs."""
 
-    def run(self, progress: StageProgress) -> None:
+    @abstractmethod
+    def _begin(self, handle: Any, job: AnyJob) -> Any:
+        """Give an actor a job; the stream of its events."""
+
+    @abstractmethod
+    def _note(self, actor: int, job: AnyJob, event: Any) -> None:
+        """An event of a job."""
+
+    @abstractmethod
+    def _show(self, progress: Screen) -> None:
+        """What happened since it was shown last."""
+
+    def _after_success(self, actor: int) -> None:
+        self._schedule.finished(actor)
+
+    def _failed(self, job: AnyJob, error: Exception) -> None:
+        """A try has failed."""
+
+    def run(self, progress: Screen) -> None:
         """Work until every job has succeeded or has been given up.
 
         Raises:
@@ -59,13 +83,14 @@ class Pool:
         while not self._schedule.is_done:
             self._staff(progress)
             while (given := self._schedule.next()) is not None:
-                self._start(given.actor, given.job)
+                job = cast("AnyJob", given.job)
+                self._streams[self._begin(self._actors.handle(given.actor), job)] = (given.actor, job)
             for stream in self._wait():
                 self._follow(stream)
             self._show(progress)
         self._actors.drop_all_pending()
 
-    def _staff(self, progress: StageProgress) -> None:
+    def _staff(self, progress: Screen) -> None:
         """Let actors come and go with the nodes and with the work that is left."""
         for number, node in self._actors.arrived().items():
             self._schedule.add(number, node)
@@ -88,16 +113,6 @@ class Pool:
         ready = ray.wait(awaited, num_returns=1, timeout=_POLL_S)[0]
         return [each for each in ready if each in self._streams]
 
-    def _start(self, actor: int, job: Job) -> None:
-        method = self._actors.handle(actor).collect
-        options: dict[str, Any] = {"num_returns": "streaming"}
-        if job.careful:
-            options["_generator_backpressure_num_objects"] = _ONE_AT_A_TIME
-        self._streams[method.options(**options).remote(self._corpus, job.task(), frozenset(self._actors.processes))] = (
-            actor,
-            job,
-        )
-
     def _follow(self, stream: Any) -> None:
         actor, job = self._streams[stream]
         try:
@@ -108,6 +123,42 @@ class Pool:
         except (RayError, PeaError, OSError) as error:
             self._after_failure(actor, job, error)
         del self._streams[stream]
+
+    def _after_failure(self, actor: int, job: AnyJob, error: Exception) -> None:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if is_disk_full(cause):
+            remedy = "Make room and run the same command again."
+            raise DiskFullError("the disk is full", where=self._place, remedy=remedy) from error
+        if isinstance(cause, LeaseHeldError):
+            self._schedule.postpone(actor, first_line(cause))
+        elif isinstance(error, RayError) and not isinstance(error, RayTaskError):
+            gone = isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
+            self._actors.drop(actor)
+            (self._schedule.lost if gone else self._schedule.died)(actor)
+        else:
+            self._failed(job, error)
+            self._schedule.failed(actor, cause, first_line(cause))
+
+
+class Pool(JobPool[Job, StageProgress]):
+    """The jobs of one corpus, whose tars become shards."""
+
+    def __init__(self, config: Config, corpus: CorpusName, jobs: list[Job], actors: Actors) -> None:
+        super().__init__(jobs, actors, config.cache.run.num_actors, config.cache_dir(corpus))
+        self._tracebacks, self._corpus = config.run_dir / "state" / "errors" / corpus, corpus
+        self._metrics = RunMetrics(corpus)
+        self._others: dict[int, DoneByAnother | BusyElsewhere] = {}
+        """Actor -> what another run has to do with its job."""
+        self._bytes = {job.name: job.size_bytes for job in jobs}
+        self.stage_seconds: Counter[str] = Counter()
+        """Stage -> seconds, over all finished jobs."""
+
+    def _begin(self, handle: Any, job: Job) -> Any:
+        options: dict[str, Any] = {"num_returns": "streaming"}
+        if job.careful:
+            options["_generator_backpressure_num_objects"] = _ONE_AT_A_TIME
+        processes = frozenset(self._actors.processes)
+        return handle.collect.options(**options).remote(self._corpus, job.task(), processes)
 
     def _note(self, actor: int, job: Job, event: ActorEvent) -> None:
         if isinstance(event, Started):
@@ -130,20 +181,8 @@ class Pool:
         else:
             self._schedule.finished(actor)
 
-    def _after_failure(self, actor: int, job: Job, error: Exception) -> None:
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        if is_disk_full(cause):
-            remedy = "Make room and run the same command again."
-            raise DiskFullError("the disk is full", where=self._directory, remedy=remedy) from error
-        if isinstance(cause, LeaseHeldError):
-            self._schedule.postpone(actor, first_line(cause))
-        elif isinstance(error, RayError) and not isinstance(error, RayTaskError):
-            gone = isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
-            self._actors.drop(actor)
-            (self._schedule.lost if gone else self._schedule.died)(actor)
-        else:
-            _keep_traceback(self._tracebacks / f"{job.part.tar}.{job.part.part}.txt", error)
-            self._schedule.failed(actor, cause, first_line(cause))
+    def _failed(self, job: Job, error: Exception) -> None:
+        _keep_traceback(self._tracebacks / f"{job.part.tar}.{job.part.part}.txt", error)
 
     def _show(self, progress: StageProgress) -> None:
         """What happened, and how far it is; tars that no actor has opened are estimated from their size."""

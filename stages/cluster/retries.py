@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -17,12 +18,10 @@ MAX_LOST = 10
 """So many lost nodes are bad luck; a tar that loses one more is thought to be the cause."""
 
 
-@dataclass(eq=False)
-class Job:
-    """One tar to be cached, with the history of its failures."""
+@dataclass(eq=False, kw_only=True)
+class Tried(ABC):
+    """One tar, or part of a table, that something is to be done to, with the history of its failures."""
 
-    part: PartPlan
-    tar: Location | TextPart
     max_tries: int
     tries: int = 0
     """Tries that failed since the last sample was quarantined."""
@@ -42,18 +41,9 @@ class Job:
     _deaths: Counter[str] = field(default_factory=Counter)
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """Tar, and part unless it is the first."""
-        return self.part.tar if self.part.part == "p000" else f"{self.part.tar}/{self.part.part}"
-
-    @property
-    def size_bytes(self) -> int:
-        """To compare tars by, for an estimate; of texts, their number."""
-        return self.tar.num_rows if isinstance(self.tar, TextPart) else self.tar.status().size_bytes
-
-    def task(self) -> Task:
-        """What the worker is told."""
-        return Task(self.part, self.tar.resolve(), tuple(self.quarantined), self.careful)
+        """What it is called in messages."""
 
     def start(self) -> None:
         """A new try begins."""
@@ -90,3 +80,25 @@ class Job:
     def finish(self) -> None:
         """The try succeeded."""
         self.error = ""
+
+
+@dataclass(eq=False)
+class Job(Tried):
+    """One tar to be cached."""
+
+    part: PartPlan
+    tar: Location | TextPart
+
+    @property
+    def name(self) -> str:
+        """Tar, and part unless it is the first."""
+        return self.part.tar if self.part.part == "p000" else f"{self.part.tar}/{self.part.part}"
+
+    @property
+    def size_bytes(self) -> int:
+        """To compare tars by, for an estimate; of texts, their number."""
+        return self.tar.num_rows if isinstance(self.tar, TextPart) else self.tar.status().size_bytes
+
+    def task(self) -> Task:
+        """What the worker is told."""
+        return Task(self.part, self.tar.resolve(), tuple(self.quarantined), self.careful)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pea.errors import CorpusError, PeaError, StorageError
 from stages.cluster.node_trust import Node, NodeTrust
-from stages.cluster.retries import Job
+from stages.cluster.retries import Tried
 
 OTHER_NODE_PATIENCE_S = 60.0
 """For how long a tar that failed on one node waits until an actor runs on another."""
@@ -29,14 +29,14 @@ class Assignment(NamedTuple):
     """A tar for an actor."""
 
     actor: int
-    job: Job
+    job: Tried
 
 
 @dataclass
 class _Deferred:
     """A job that failed on some nodes and is to be tried on another."""
 
-    job: Job
+    job: Tried
     since: float
     nodes: set[str] = field(default_factory=set)
     """Where it failed."""
@@ -50,16 +50,16 @@ class Schedule:
     """The jobs of one corpus and the actors that run."""
 
     def __init__(
-        self, jobs: Iterable[Job], num_actors: int, trust: NodeTrust, clock: Callable[[], float] = time.monotonic
+        self, jobs: Iterable[Tried], num_actors: int, trust: NodeTrust, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """``trust``: what is known of the nodes; it outlives the schedule."""
         self._fresh = deque(jobs)
-        self._deferred: dict[Job, _Deferred] = {}
-        self._postponed: dict[Job, float] = {}
+        self._deferred: dict[Tried, _Deferred] = {}
+        self._postponed: dict[Tried, float] = {}
         """Job -> when to look at it again."""
-        self._known_elsewhere: set[Job] = set()
+        self._known_elsewhere: set[Tried] = set()
         self._idle: dict[int, Node] = {}
-        self._busy: dict[int, tuple[Node, Job]] = {}
+        self._busy: dict[int, tuple[Node, Tried]] = {}
         self._num_actors, self._trust, self._clock = num_actors, trust, clock
         self._nodes: frozenset[str] = frozenset()
         self.lines: list[str] = []
@@ -76,7 +76,7 @@ class Schedule:
         return min(self._num_actors, len(self.open_jobs))
 
     @property
-    def open_jobs(self) -> set[Job]:
+    def open_jobs(self) -> set[Tried]:
         """Those that have neither succeeded nor been given up."""
         return {*self._fresh, *self._deferred, *self._postponed, *(job for _, job in self._busy.values())}
 
@@ -195,7 +195,7 @@ class Schedule:
                 return frozenset(deferred.nodes)
         return frozenset()
 
-    def _job_for(self, node: Node) -> Job | None:
+    def _job_for(self, node: Node) -> Tried | None:
         if self._trust.is_left_out(node):
             return None
         for job in self._deferred:
@@ -211,10 +211,10 @@ class Schedule:
                 return job
         return None
 
-    def _is_running(self, job: Job) -> bool:
+    def _is_running(self, job: Tried) -> bool:
         return any(running is job for _, running in self._busy.values())
 
-    def _defer(self, job: Job, node: Node, reason: str) -> _Deferred:
+    def _defer(self, job: Tried, node: Node, reason: str) -> _Deferred:
         deferred = self._deferred.setdefault(job, _Deferred(job, self._clock()))
         deferred.nodes.add(node.id)
         deferred.on_proven |= self._trust.is_proven(node.id)
@@ -222,7 +222,7 @@ class Schedule:
         self._trust.failed(node, job, reason)
         return deferred
 
-    def _other_nodes(self, job: Job) -> frozenset[str]:
+    def _other_nodes(self, job: Tried) -> frozenset[str]:
         """Where a job that failed may still be tried."""
         failed_on = self._deferred[job].nodes
         enough = 2 if self._deferred[job].on_proven else MOST_NODES
@@ -231,7 +231,7 @@ class Schedule:
         ours = {node.id for node in self._idle.values()} | {node.id for node, _ in self._busy.values()}
         return (self._nodes | ours) - failed_on - self._trust.left_out.keys()
 
-    def _judges(self, job: Job) -> frozenset[str]:
+    def _judges(self, job: Tried) -> frozenset[str]:
         """The other nodes whose word counts most: those that have done tars, then those that have not failed any."""
         others = self._other_nodes(job)
         for is_better in (self._trust.is_proven, self._trust.is_credible):
@@ -239,7 +239,7 @@ class Schedule:
                 return better
         return others
 
-    def _somebody_elsewhere(self, job: Job) -> bool:
+    def _somebody_elsewhere(self, job: Tried) -> bool:
         judges = self._judges(job)
         return any(node.id in judges for node in [*self._idle.values(), *(node for node, _ in self._busy.values())])
 
@@ -250,7 +250,7 @@ class Schedule:
             elif not self._other_nodes(job) or self._clock() - deferred.since > OTHER_NODE_PATIENCE_S:
                 self._count(job)
 
-    def _count(self, job: Job, *, say: bool = True) -> None:
+    def _count(self, job: Tried, *, say: bool = True) -> None:
         """A job has failed wherever it could be tried: so it is the tar, and not the nodes."""
         errors = self._deferred[job].errors
         self._forget(job)
@@ -264,10 +264,10 @@ class Schedule:
         if again:
             self._fresh.append(job)
 
-    def _forget(self, job: Job) -> None:
+    def _forget(self, job: Tried) -> None:
         self._deferred.pop(job, None)
         self._postponed.pop(job, None)
         self._trust.clear(job)
 
-    def _say(self, job: Job, again: bool) -> None:
+    def _say(self, job: Tried, again: bool) -> None:
         self.lines.append(f"{job.name}: {job.error}; {'trying again' if again else 'given up'}")

@@ -21,7 +21,7 @@ from ray._private import ray_constants, services
 from ray._raylet import GcsClient
 from ray.exceptions import RayError
 
-from pea.config import Config
+from pea.config.cache import CacheRunConfig
 from pea.errors import CacheError, PeaError
 from stages.cluster import session_folder
 
@@ -41,9 +41,9 @@ _ANSWER_S = 10.0
 class RaySession:
     """Ray, joined or started when it is first needed; left at the end if it was started here."""
 
-    def __init__(self, config: Config) -> None:
-        """``config``: address, and how large a Ray to start where there is none."""
-        self._config = config
+    def __init__(self, run: CacheRunConfig) -> None:
+        """``run``: address, and how large a Ray to start where there is none."""
+        self._run = run
         self._is_open = self._ours = self._is_local = False
         self._folder: Path | None = None
         """Of a Ray that was started here."""
@@ -59,7 +59,7 @@ class RaySession:
 
     @property
     def _address(self) -> str | None:
-        address = self._config.cache.run.ray_address or os.environ.get("RAY_ADDRESS")
+        address = self._run.ray_address or os.environ.get("RAY_ADDRESS")
         return None if address == "local" else address or None
 
     def open(self) -> None:
@@ -79,7 +79,7 @@ class RaySession:
         self._heard = time.monotonic()
 
     def _join_or_start(self) -> None:
-        run = self._config.cache.run
+        run = self._run
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         if self._address is not None:
             join(self._address)

@@ -9,7 +9,7 @@ from typing import Any
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.corpus.clean import CHINESE, RULES, Cleaner
 from data_tools.tables import say, table
-from stages.data.common import add_input_arguments, caption_fields, each_part
+from stages.data.common import PartWork, add_input_arguments, caption_fields, each_part
 
 DESCRIPTION = (
     "Write clean captions into a table beside the corpus: Unicode in its normal form (NFKC), without control "
@@ -28,12 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_arguments(arguments: argparse.Namespace) -> int:
-    """Clean every unit, and say what was changed."""
+def begin(arguments: argparse.Namespace) -> PartWork:
+    """Choose the rules."""
     rules = [rule for rule in RULES if rule not in arguments.leave]
     cleaner, fields = Cleaner(rules, arguments.chinese), caption_fields(arguments)
     settings = {"command": "clean", "rules": rules, "chinese": arguments.chinese, "captions": fields}
-    total = each_part(arguments, settings, lambda unit: clean_unit(unit, fields, cleaner))
+    return PartWork(settings, lambda unit: clean_unit(unit, fields, cleaner))
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Clean every unit, and say what was changed."""
+    total = each_part(arguments, begin)
     captions = [(f"{rule}", total[f"rule {rule}"]) for rule in (*RULES, CHINESE)]
     say(table(("rule", "captions changed"), captions))
     say(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from data_tools.corpus.captioned import ALL_CAPTIONS, Unit, units_of
@@ -41,6 +42,30 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"rows that a table is cut into (default: {ROWS_PER_PART}); of tars, each is a part",
     )
+    add_spread_arguments(parser)
+
+
+def add_spread_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the work is done."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="spread over a Ray cluster, a tar or a part of a table at a time: its address, auto, or local for a Ray "
+        "of this machine's own; what is read and written must be where every node finds it",
+    )
+    parser.add_argument(
+        "--actors", type=at_least_one, metavar="N", help="with --ray: so many at once, each on a GPU of its own if used"
+    )
+
+
+def check_spread_arguments(arguments: argparse.Namespace) -> None:
+    """Make sure that what is asked for can take effect.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if arguments.actors is not None and arguments.ray is None:
+        raise ConfigError("nothing is spread", where="--actors", remedy="Give --ray as well, or leave --actors out.")
 
 
 def caption_fields(arguments: argparse.Namespace) -> dict[str, str]:
@@ -58,20 +83,57 @@ def caption_fields(arguments: argparse.Namespace) -> dict[str, str]:
     return fields or dict(ALL_CAPTIONS)
 
 
-def each_part(arguments: argparse.Namespace, settings: Mapping[str, Any], make: Callable[[Unit], Made]) -> Counter[str]:
-    """Make the part of every unit that is not there yet; returns the counts of all.
+@dataclass(frozen=True)
+class PartWork:
+    """What a command does to each unit of a corpus."""
+
+    settings: Mapping[str, Any]
+    """All that decides what comes of it."""
+    make: Callable[[Unit], Made]
+    """The rows of a unit, and its counts."""
+
+
+Begin = Callable[[argparse.Namespace], PartWork]
+"""A function of a module: loads what the work needs."""
+
+
+def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
+    """Make the part of every unit that is not there yet, here or on a Ray cluster; returns the counts of all.
 
     Raises:
         ConfigError: the folder holds something else.
-        CorpusError: a tar or a table is damaged.
+        CorpusError: a tar or a table is damaged, or, on a cluster, a part failed for good.
     """
-    folder = PartFolder(Location.parse(arguments.out), settings, arguments.format)
+    check_spread_arguments(arguments)
     total = Counter[str]()
+    if arguments.ray is not None:
+        from stages.data.spread import spread_units
+
+        for counts, _ in spread_units(arguments, begin):
+            total += counts
+        return total
+    maker = UnitMaker(arguments, begin)
     for unit in units_of(arguments.corpus, arguments.rows_per_part):
-        counts = folder.finished(unit.name, unit.source)
-        if counts is None:
-            rows, counts = make(unit)
-            folder.publish(unit.name, unit.source, rows, counts)
-            say(f"{folder.part(unit.name)}: {len(rows)} rows")
+        counts, line = maker(unit)
         total += counts
+        if line:
+            say(line)
     return total
+
+
+class UnitMaker:
+    """Makes the parts of units, one after the other."""
+
+    def __init__(self, arguments: argparse.Namespace, begin: Begin) -> None:
+        """Raises ConfigError where the folder holds something else, and what ``begin`` does."""
+        self._work = begin(arguments)
+        self._folder = PartFolder(Location.parse(arguments.out), self._work.settings, arguments.format)
+
+    def __call__(self, unit: Unit) -> tuple[Counter[str], str]:
+        """The counts of a unit's part, and a line about it; empty where it was there already."""
+        counts = self._folder.finished(unit.name, unit.source)
+        if counts is not None:
+            return counts, ""
+        rows, counts = self._work.make(unit)
+        self._folder.publish(unit.name, unit.source, rows, counts)
+        return counts, f"{self._folder.part(unit.name)}: {len(rows)} rows"

@@ -13,7 +13,7 @@ from pea.corpus.places import Tar
 from pea.corpus.rules import ReadingRules
 from pea.errors import CorpusError
 from stages.command.arguments import at_least_one
-from stages.data.common import Made, caption_fields, each_part
+from stages.data.common import Made, PartWork, add_spread_arguments, caption_fields, each_part
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -59,11 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=("jsonl", "parquet"), default="jsonl", help="kind of table (default: jsonl)"
     )
+    add_spread_arguments(parser)
     parser.set_defaults(rows_per_part=1)
 
 
-def run_arguments(arguments: argparse.Namespace) -> int:
-    """Describe the images of every tar that is not finished, and say what became of them."""
+def begin(arguments: argparse.Namespace) -> PartWork:
+    """Load the model.
+
+    Raises:
+        CheckpointError: it cannot be used.
+    """
     from data_tools.corpus.description import Describer, DescriptionSettings
     from stages.evaluate import pick_device
 
@@ -73,7 +78,12 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     describer = Describer(arguments.model, options, pick_device(arguments.device))
     fields = caption_fields(arguments)
     settings = {"command": "describe", **describer.record, "again": arguments.again, "captions": fields}
-    total = each_part(arguments, settings, lambda unit: describe_unit(unit, fields, describer, again=arguments.again))
+    return PartWork(settings, lambda unit: describe_unit(unit, fields, describer, again=arguments.again))
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Describe the images of every tar that is not finished, and say what became of them."""
+    total = each_part(arguments, begin)
     say(
         f"{total['samples']} images: {total['described']} described, {total['present']} with an English caption "
         f"already, {total['empty']} to which the model said nothing; {total['unusable']} samples unusable"

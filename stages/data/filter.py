@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from stages.command.arguments import above_zero, at_least_one, local_path
+from stages.data.common import add_spread_arguments
 
 DESCRIPTION = (
     "Write tars without the samples that a rule leaves out, under their old names and keys, and say how many each rule "
@@ -51,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="leave out samples whose caption is a prompt of this evaluation (may be repeated)",
     )
+    add_spread_arguments(parser)
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from data_tools.corpus.duplicates import Duplicates
@@ -12,9 +13,13 @@ from data_tools.corpus.languages import require_identifier
 from data_tools.corpus.tar_items import TarSample
 from data_tools.corpus.tar_to_tar import PartRecord, rewrite_tar
 from data_tools.tables import say, table
-from pea.corpus.places import expand_tars
+from pea.corpus.places import Tar, expand_tars
 from pea.errors import ConfigError, CorpusError
 from pea.evaluation.prompts import read_prompts
+from stages.data.common import check_spread_arguments
+
+Filtered = tuple[str, PartRecord, bool]
+"""Name of a tar, what became of it, and whether it was there already."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -24,18 +29,9 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: no rule is given, or one needs a package that is not installed.
         CorpusError: a tar is damaged, or nothing is left.
     """
-    rules, duplicates = _rules(arguments)
-    settings = {name: str(value) for name, value in sorted(vars(arguments).items()) if name in _SETTINGS}
+    check_spread_arguments(arguments)
     total = PartRecord()
-
-    def decide(sample: TarSample, record: PartRecord) -> str | None:
-        return next((reason for rule in rules if (reason := rule(sample, record)) is not None), None)
-
-    for tar in expand_tars(arguments.tars):
-        record, was_there = rewrite_tar(tar, arguments.out, settings, decide)
-        if was_there and duplicates:
-            duplicates.recall(record)
-        say(f"{tar.name}: {'there already, ' if was_there else ''}{record.kept} of {record.seen} kept")
+    for _, record, _ in _spread(arguments) if arguments.ray is not None else _one_after_the_other(arguments):
         total.add(record)
     say(funnel(total))
     for change, count in sorted(total.changes.items()):
@@ -43,6 +39,54 @@ def run(arguments: argparse.Namespace) -> int:
     if not total.kept:
         raise CorpusError("no sample is left", where=" ".join(arguments.tars), got=f"{total.seen} samples before")
     return 0
+
+
+def begin(arguments: argparse.Namespace) -> Callable[[Tar], Filtered]:
+    """What is done to a tar.
+
+    Raises:
+        ConfigError: no rule is given, or one needs a package that is not installed.
+    """
+    rules, duplicates = _rules(arguments)
+    settings = {name: str(value) for name, value in sorted(vars(arguments).items()) if name in _SETTINGS}
+
+    def decide(sample: TarSample, record: PartRecord) -> str | None:
+        return next((reason for rule in rules if (reason := rule(sample, record)) is not None), None)
+
+    def work(tar: Tar) -> Filtered:
+        record, was_there = rewrite_tar(tar, arguments.out, settings, decide)
+        if was_there and duplicates:
+            duplicates.recall(record)
+        return tar.name, record, was_there
+
+    return work
+
+
+def _one_after_the_other(arguments: argparse.Namespace) -> Iterator[Filtered]:
+    work = begin(arguments)
+    for tar in expand_tars(arguments.tars):
+        found = work(tar)
+        _tell(found)
+        yield found
+
+
+def _spread(arguments: argparse.Namespace) -> Sequence[Filtered]:
+    from stages.cluster.spreading import spread
+    from stages.data.spread import resolved, run_options
+
+    if arguments.duplicates:
+        remedy = "Leave --ray or --duplicates out; a second `pea data filter` can look for duplicates on one machine."
+        raise ConfigError("duplicates are looked for in one tar after the other", where="--duplicates", remedy=remedy)
+    _rules(arguments)  # what cannot be done is refused here, and not on a worker
+    tars = [(tar.name, resolved(tar)) for tar in expand_tars(arguments.tars)]
+    make = partial(begin, arguments)
+    found: Sequence[Filtered] = spread(tars, make, run_options(arguments), place=arguments.out, tell=_tell)
+    return found
+
+
+def _tell(found: Filtered) -> None:
+    name, record, was_there = found
+    say(f"{name}: {'there already, ' if was_there else ''}{record.kept} of {record.seen} kept")
 
 
 _SETTINGS = frozenset(

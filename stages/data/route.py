@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_tools.corpus.beside import BesideTable, joined
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
@@ -16,7 +17,10 @@ from data_tools.tables import say, table
 from pea.corpus.places import Tar
 from pea.errors import ConfigError
 from stages.command.arguments import local_path, share
-from stages.data.common import Made, add_input_arguments, caption_fields, each_part
+from stages.data.common import Made, PartWork, add_input_arguments, caption_fields, each_part
+
+if TYPE_CHECKING:
+    from data_tools.corpus.gains import DescriptionGains
 
 DESCRIPTION = (
     "Decide for each sample whether it is a parallel one (its English is faithful: it can be distilled) or one of a "
@@ -67,17 +71,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="English that a machine made of the native caption counts, also where no translation back confirms it",
     )
+    parser.add_argument(
+        "--gains",
+        metavar="CACHE",
+        help="a cache of described images, which has recorded how far each description lowers the teacher's own noise "
+        "error: descriptions that the teacher understands are kept, with the reason",
+    )
+    parser.add_argument(
+        "--min-gain",
+        type=gain_share,
+        metavar="X",
+        help="with --gains: share by which a description must lower the error (default: 0)",
+    )
 
 
-def run_arguments(arguments: argparse.Namespace) -> int:
-    """Route every unit, and say what went where."""
+def gain_share(text: str) -> float:
+    """A finite number below 1, as the type of an argument."""
+    value = float(text)
+    if not -math.inf < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number below 1")
+    return value
+
+
+def begin(arguments: argparse.Namespace) -> PartWork:
+    """Look at the tables that lie beside the corpus.
+
+    Raises:
+        CorpusError: there is none.
+    """
     rules = RoutingRules(
         english=arguments.english,
         languages=tuple(arguments.language),
         min_agreement=arguments.min_agreement,
         min_confidence=arguments.min_confidence,
         trust_translations=arguments.trust_translations,
+        min_gain=None if arguments.gains is None else arguments.min_gain or 0.0,
     )
+    gains = _gains(arguments)
     known = known_languages()
     router = Router(rules, language_of, tuple(known)) if known else Router(rules)
     fields = caption_fields(arguments)
@@ -89,23 +119,43 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         "languages_told": bool(known),
         "tars": arguments.tars and str(arguments.tars),
     }
-    settings |= {"beside": arguments.beside, "back": arguments.back}
+    settings |= {"beside": arguments.beside, "back": arguments.back, "gains": gains.digest if gains else None}
 
     def make(unit: Unit) -> Made:
-        rows, counts = route_unit(unit, fields, router, beside, back)
+        rows, counts = route_unit(unit, fields, router, beside, back, gains)
         if arguments.tars:
             counts += _split(unit, rows, arguments.tars)
         return rows, counts
 
-    total = each_part(arguments, settings, make)
-    _report(total)
-    if not known:
+    return PartWork(settings, make)
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Route every unit, and say what went where."""
+    _report(each_part(arguments, begin))
+    if not known_languages():
         say("languages were told apart by their scripts alone: py3langid is not installed")
     return 0
 
 
+def _gains(arguments: argparse.Namespace) -> DescriptionGains | None:
+    if arguments.gains is None:
+        if arguments.min_gain is not None:
+            remedy = "Give --gains as well, or leave --min-gain out."
+            raise ConfigError("no gain is known", where="--min-gain", remedy=remedy)
+        return None
+    from data_tools.corpus.gains import DescriptionGains
+
+    return DescriptionGains(arguments.gains)
+
+
 def route_unit(
-    unit: Unit, fields: dict[str, str], router: Router, beside: BesideTable | None, back: BesideTable | None
+    unit: Unit,
+    fields: dict[str, str],
+    router: Router,
+    beside: BesideTable | None,
+    back: BesideTable | None,
+    gains: DescriptionGains | None = None,
 ) -> Made:
     """The rows of a unit, and its counts: every sample has one route, or is unusable."""
     rows, counts = list[dict[str, Any]](), Counter[str]()
@@ -117,7 +167,8 @@ def route_unit(
             continue
         whole = joined(sample, captions.get((sample.tar, sample.key)))
         translated = translations.get((sample.tar, sample.key))
-        found = router.route(whole, translated.captions if translated else None)
+        known = gains.of_tar(sample.tar) if gains else None
+        found = router.route(whole, translated.captions if translated else None, known)
         counts.update(["samples", f"route {found.route}", *(f"why {code}" for code in found.codes)])
         rows.append(_row(whole, found))
     return rows, counts
@@ -137,6 +188,8 @@ def _row(sample: Captioned, found: Routed) -> dict[str, Any]:
     row: dict[str, Any] = {**sample.names, "route": found.route, "captions": found.captions, "reasons": found.reasons}
     if found.agreement is not None:
         row["agreement"] = round(found.agreement, 4)
+    if found.gain is not None:
+        row["description_gain"] = round(found.gain, 4)
     return row | ({"provenance": sample.provenance} if sample.provenance else {})
 
 

@@ -10,7 +10,7 @@ from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.tables import say
 from pea.errors import ConfigError
 from stages.command.arguments import at_least_one
-from stages.data.common import Made, add_input_arguments, caption_fields, each_part
+from stages.data.common import Made, PartWork, add_input_arguments, caption_fields, each_part
 
 if TYPE_CHECKING:
     from data_tools.corpus.translation import Side, Translator
@@ -50,8 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run_arguments(arguments: argparse.Namespace) -> int:
-    """Translate every unit that is not finished, and say how many captions of which kind there are."""
+def begin(arguments: argparse.Namespace) -> PartWork:
+    """Load the model.
+
+    Raises:
+        ConfigError, CheckpointError: languages or model cannot be used.
+    """
     from data_tools.corpus.translation import TranslationSettings, Translator
     from stages.evaluate import pick_device
 
@@ -66,7 +70,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     def make(unit: Unit) -> Made:
         return translate_unit(unit, fields, translator, source.language, target.language, again=arguments.again)
 
-    total = each_part(arguments, settings, make)
+    return PartWork(settings, make)
+
+
+def run_arguments(arguments: argparse.Namespace) -> int:
+    """Translate every unit that is not finished, and say how many captions of which kind there are."""
+    source, target = _side(arguments.source, "--from"), _side(arguments.target, "--to")
+    total = each_part(arguments, begin)
     say(
         f"{total['samples']} samples: {total['translated']} translated ({total['cut']} of them cut to what the model "
         f"reads), {total['present']} with a caption in {target.language} already, {total['no source']} without one in "

@@ -120,7 +120,7 @@ def test_planning_carries_the_card_beside_the_tars(
 
     def carried(card: dict[str, Any]) -> list[Any]:
         (folder / FILE_NAME).write_text(json.dumps(card))
-        plan_corpora(config, ["parallel"], RaySession(config), Console())
+        plan_corpora(config, ["parallel"], RaySession(config.cache.run), Console())
         return list(read_manifest(config.cache_dir("parallel")).cards)
 
     fitting = {**CARD, "tars_sha256": digest_of_tars(tar_identity(each).sha256 for each in folder.glob("*.tar"))}

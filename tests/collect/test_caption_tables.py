@@ -153,16 +153,19 @@ def test_planning_knows_tables_and_remembers_them(
     config = setup(tiny_sdxl, tmp_path, folder, tar=tmp_path / "*.tar")
     write_tar(tmp_path / "t.tar", range(4), ("en",))
     write_tar(tmp_path / "u.tar", range(4), ("en",))
-    plan_corpora(config, ["parallel"], RaySession(config), Console())
+    plan_corpora(config, ["parallel"], RaySession(config.cache.run), Console())
     assert "1 of 2 tars have no caption table: u" in capsys.readouterr().out
     fill_cache(config, "parallel", tmp_path)
     put(folder, "u", english({"0000": "a cow"}))
     with pytest.raises(IdentityError, match=r"corpus\.tars\[u\].*`pea cache --replace u`"):
-        plan_corpora(config, ["parallel"], RaySession(config), QUIET)
-    [job] = plan_corpora(config, ["parallel"], RaySession(config), QUIET, changes=TarChanges(replaced=("u",)))[
-        "parallel"
-    ]
-    assert job.name == "u" and len(plan_corpora(config, ["parallel"], RaySession(config), QUIET)["parallel"]) == 1
+        plan_corpora(config, ["parallel"], RaySession(config.cache.run), QUIET)
+    [job] = plan_corpora(
+        config, ["parallel"], RaySession(config.cache.run), QUIET, changes=TarChanges(replaced=("u",))
+    )["parallel"]
+    assert (
+        job.name == "u"
+        and len(plan_corpora(config, ["parallel"], RaySession(config.cache.run), QUIET)["parallel"]) == 1
+    )
 
 
 def test_a_culture_corpus_may_have_all_its_captions_in_a_table(tiny_sdxl: Config, tmp_path: Path) -> None:

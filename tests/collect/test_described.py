@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools.corpus.gains import DescriptionGains
 from pea.batches.dataset import BatchPlan, TrainingData
 from pea.batches.selection import Selection
 from pea.cache import Bucket, Cache
 from pea.cache.identity import cache_identity
 from pea.cache.joined import JoinedCache
-from pea.config import Config
+from pea.config import Config, DescribedConfig
 from pea.corpus.reasons import NO_DESCRIPTION
+from pea.corpus.tables import open_table
 from pea.draws.recipe import DrawRecipe
 from pea.errors import IdentityError
+from stages.cli import main
 from tests.tiny_setup import fill_cache
 
 
@@ -153,3 +157,30 @@ def kept_keys(bucket: Bucket, selection: Selection) -> list[str]:
     rows = selection.rows(bucket, "culture")
     numbers = range(bucket.num_samples) if rows is None else sorted({row // bucket.draws_per_sample for row in rows})
     return [bucket.keys[number] for number in numbers]
+
+
+def test_route_keeps_the_descriptions_that_the_teacher_understands(
+    described: tuple[Config, Cache], tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, cache = described
+    assert config.corpora.culture is not None and config.corpora.described is not None
+    gains = DescriptionGains(str(cache.directory)).of_tar("culture")
+    limit = sorted(gains.values())[1]
+    tars, beside = config.corpora.culture.tars[0], config.corpora.described.tables[0]
+    words = ["data", "route", tars, "--out", str(tmp_path / "out"), "--beside", beside, "--min-gain", repr(limit)]
+    assert main(words) == 2 and "--min-gain: no gain is known" in capsys.readouterr().err
+    parallel = str(config.model_copy(update={"run_dir": tiny_sdxl.run_dir}).cache_dir("parallel"))
+    assert main([*words, "--gains", parallel]) == 2
+    assert "records no noise errors" in capsys.readouterr().err
+    assert main([*words, "--gains", str(cache.directory)]) == 0
+    assert re.search(r"described_en: not understood by the teacher +1\n", capsys.readouterr().out)
+    rows = {row.get("key"): row for row in open_table(tmp_path / "out").rows()}
+    assert {row.get("route") for row in rows.values()} == {"culture"} and rows.keys() >= gains.keys()
+    for key, row in rows.items():
+        kept, reasons = row.get("captions").get("described_en"), " ".join(row.get("reasons"))
+        assert kept == (TEXTS[key] if key in gains and gains[key] >= limit else None)
+        assert row.get("description_gain") == (round(gains[key], 4) if key in gains else None)
+        assert ("lowers the teacher's noise error by" in reasons) == (key in gains)
+    tables = DescribedConfig(tables=(str(tmp_path / "out"),)).read_tables()
+    assert tables is not None
+    assert sum("described_en" in texts for texts in tables.of_tar("culture").values()) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -165,6 +166,38 @@ def _one_caption(corpus: Corpus, name: str) -> None:
     corpus.row("packed", f"{name}.jpg", zh="")
 
 
+def _placeholder(corpus: Corpus, name: str) -> None:
+    for number, text in enumerate(("nan", "NULL", " N/A ", "None", "#REF!", "#NAME?")):
+        corpus.file(f"{name}-{number}.jpg", encoded("JPEG"))
+        corpus.row("caption_missing", f"{name}-{number}.jpg", text, text)
+
+
+def _entities(corpus: Corpus, name: str) -> None:
+    corpus.file(f"{name}.jpg", encoded("JPEG"))
+    corpus.row("packed", f"{name}.jpg", en="a cat &amp; a dog")
+
+
+def _backslashes(corpus: Corpus, name: str) -> None:
+    corpus.file(f"in/{name}.jpg", encoded("JPEG"))
+    corpus.row("packed", f"in\\{name}.jpg")
+
+
+def _path_of_another_machine(corpus: Corpus, name: str) -> None:
+    corpus.file(f"of/{name}-a.jpg", encoded("JPEG"))
+    corpus.row("packed", f"C:\\Users\\me\\photos\\of\\{name}-a.jpg")
+    corpus.file(f"of/{name}-b.jpg", encoded("JPEG"))
+    corpus.row("packed", f"/home/me/photos/of/{name}-b.jpg")
+
+
+def _archive(corpus: Corpus, name: str) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(f"{name}.jpg", encoded("JPEG"))
+    corpus.file(f"{name}.zip", data.getvalue())
+    corpus.not_images += 1
+    corpus.row("file_missing", f"{name}.jpg")
+
+
 def _odd_caption(corpus: Corpus, name: str) -> None:
     corpus.file(f"{name}.jpg", encoded("JPEG"))
     corpus.row("packed", f"{name}.jpg", 'a; "b",\nc\t\u2028\x85 \U0001f408', "x" * 5000)
@@ -211,6 +244,11 @@ KINDS: dict[str, Dirt] = {
     "no captions": _no_captions,
     "one caption": _one_caption,
     "odd captions": _odd_caption,
+    "placeholders for captions": _placeholder,
+    "HTML entities": _entities,
+    "paths of Windows": _backslashes,
+    "path of another machine": _path_of_another_machine,
+    "archive of images": _archive,
     "EXIF orientation": _photo("packed", ".jpg", _rotated),
     "CMYK jpeg": _photo("packed", ".jpg", lambda: encoded("JPEG", "CMYK")),
     "16 bit png": _photo("packed", ".png", lambda: encoded("PNG", "I;16")),

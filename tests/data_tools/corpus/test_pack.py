@@ -92,6 +92,16 @@ def test_counts_add_up_whatever_comes_together(
     _check(_fill(folder, kinds, delimiter, encoding), folder / "out", rows_per_tar)
 
 
+def test_placeholders_and_entities_are_said(tmp_path: Path) -> None:
+    corpus = _fill(tmp_path, ["placeholders for captions", "HTML entities", "jpeg"])
+    total = _pack(open_source(str(corpus.folder)), tmp_path / "out")
+    assert total.dropped == {"caption_missing": 6} and total.packed == 2
+    placeholders, entities = sorted(total.changes)
+    assert "placeholder (nan, NULL, N/A, #REF!, ...), taken for none" in placeholders
+    assert total.changes[placeholders] == 12 and total.changes[entities] == 1
+    assert "HTML entities, which `pea data clean` mends" in entities
+
+
 def test_a_table_in_which_rows_vanish_would_be_noticed(tmp_path: Path) -> None:
     """The check above fails when an item is lost."""
     corpus = _fill(tmp_path, ["jpeg", "jpeg"])

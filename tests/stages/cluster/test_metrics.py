@@ -25,7 +25,9 @@ def test_tars_are_counted_by_state(monkeypatch: pytest.MonkeyPatch) -> None:
             values[self.name, tags.get("state", "")] = value
 
     monkeypatch.setattr(metrics, "Gauge", Recorded)
-    jobs = [Job(PartPlan(name, "p000", "whole", 0, 3, ()), Location.parse(f"/{name}.tar"), 2) for name in "abcd"]
+    jobs = [
+        Job(PartPlan(name, "p000", "whole", 0, 3, ()), Location.parse(f"/{name}.tar"), max_tries=2) for name in "abcd"
+    ]
     jobs[0].num_done, jobs[1].num_done = 5, 2
     jobs[2].error = jobs[3].error = "bad"
     metrics.RunMetrics("parallel").update(jobs, {jobs[1], jobs[3]})

@@ -81,7 +81,7 @@ def test_failures_are_bounded_and_a_final_one_is_not_tried_again(job: Job) -> No
     assert job.failed("flaky storage")
     assert job.failed("flaky storage")
     assert not job.failed("flaky storage")
-    assert not Job(job.part, job.tar, 3).failed("the tar is truncated", final=True)
+    assert not Job(job.part, job.tar, max_tries=3).failed("the tar is truncated", final=True)
 
 
 def test_success_clears_the_error(job: Job) -> None:

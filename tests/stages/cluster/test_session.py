@@ -29,7 +29,7 @@ def test_a_local_ray_has_cpus_for_all_actors(fresh_run: Config, monkeypatch: pyt
     asked: dict[str, Any] = {}
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
-    RaySession(with_workers(fresh_run, num_actors=1001, num_cpus_per_actor=0.5))._join_or_start()
+    RaySession(with_workers(fresh_run, num_actors=1001, num_cpus_per_actor=0.5).cache.run)._join_or_start()
     assert asked["num_cpus"] == 501
     assert (asked["_node_ip_address"], asked["include_dashboard"]) == ("127.0.0.1", False)
 
@@ -67,7 +67,7 @@ def test_an_address_of_something_else_is_said_within_a_minute(silent_server: str
 @pytest.fixture
 def session(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> RaySession:
     """One that has joined a cluster whose head and raylet answer, or are silent as `silent` says."""
-    session = RaySession(fresh_run)
+    session = RaySession(fresh_run.cache.run)
     session._head, session._own = HEAD, OWN
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "a", "Alive": True}, {"NodeID": "b", "Alive": False}])
     return session

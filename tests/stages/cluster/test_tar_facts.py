@@ -55,7 +55,7 @@ def read(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> Read:
     def go(facts: TarFacts, tars: list[Tar]) -> str:
         shown = io.StringIO()
         with StageProgress(Console(file=shown, width=200), "reading", "MB") as progress:
-            facts.read(facts.missing(tars), RaySession(fresh_run), progress)
+            facts.read(facts.missing(tars), RaySession(fresh_run.cache.run), progress)
         return shown.getvalue()
 
     return go
@@ -174,7 +174,7 @@ def test_what_a_worker_cannot_read_the_driver_reads(
     monkeypatch.setattr(RaySession, "nodes", lambda _: [{}, {}])
 
     def found() -> dict[str, module.Answer]:
-        answers = facts_in(tmp_path)._on_workers(tars, RaySession(fresh_run))
+        answers = facts_in(tmp_path)._on_workers(tars, RaySession(fresh_run.cache.run))
         return {tar.name: answer for tar, answer in answers}
 
     here = {tar.name: module.scan(tar, ("png",)) for tar in tars}

@@ -92,3 +92,12 @@ def test_with_a_tiny_model_of_the_real_class(tmp_path: Path, capsys: Capture, ki
     (model / "config.json").write_text(json.dumps({**config, "model_type": "git"}))
     with pytest.raises(CheckpointError, match="not a captioning model"):
         Describer(str(model), DescriptionSettings())
+
+
+@pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_models_that_need_torchvision_are_refused_by_name(tmp_path: Path, kind: str) -> None:
+    from data_tools.corpus.description import Describer, DescriptionSettings
+
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(CheckpointError, match=rf"Qwen-VL .* need torchvision.*got {kind}.*`pea data captions TABLE"):
+        Describer(str(tmp_path), DescriptionSettings())
