@@ -60,7 +60,7 @@ def train_all(out: Path, work: Path, plan: Plan = plan, shipped: Sequence[str] =
                 result = train(work / name, _reporter(progress, name))
                 (work / name / _DONE).write_text(f"{result}\n")
     for name in shipped:
-        shutil.copytree(work / name, out / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_DONE, "step-*"))
+        shutil.copytree(work / name, out / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_DONE))
     write_checksums(out)
 
 

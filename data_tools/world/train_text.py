@@ -8,8 +8,6 @@ own name in their own language.
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,33 +15,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional
 from transformers import (
     AltCLIPConfig,
     AltCLIPModel,
-    BertTokenizer,
     ChineseCLIPConfig,
     ChineseCLIPModel,
     CLIPConfig,
     CLIPModel,
     CLIPTextModelWithProjection,
-    CLIPTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    XLMRobertaTokenizer,
 )
 
 from data_tools.world.captions import caption, captions
 from data_tools.world.scenes import Scene, culture_scenes
+from data_tools.world.tokenizers import MAX_TOKENS, bert_tokenizer, clip_tokenizer, xlm_roberta_tokenizer
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
 from data_tools.world.worlds import SMALL_WORLD, World
 from pea.storage.durable import write_text
 
-MAX_TOKENS = {"english": 32, "chinese": 24, "multilingual": 40}
-"""Longest caption of the world in tokens of each tokenizer, with room for foreign words."""
 _BATCH_SIZE = 96
 _VISION = {
     "hidden_size": 128,
@@ -92,7 +85,7 @@ def train_english(
     world = corpus.world
     scenes = training_scenes(corpus.num_general, corpus.english_per_concept, seed, world.vocabulary)
     texts = [caption(scene, "en", world.languages) for scene in scenes]
-    tokenizer = _clip_tokenizer(texts)
+    tokenizer = clip_tokenizer(texts)
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": width,
@@ -123,7 +116,7 @@ def train_chinese(
     torch.manual_seed(seed)
     scenes = _scenes_with_caption((language,), seed, corpus)
     texts = [caption(scene, language, corpus.world.languages) for scene in scenes]
-    tokenizer = _bert_tokenizer(texts)
+    tokenizer = bert_tokenizer(texts)
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
@@ -144,7 +137,7 @@ def train_multilingual(folder: Path, steps: int, seed: int, report: Report, corp
     scenes = _scenes_with_caption(tuple(corpus.world.languages), seed, corpus)
     named = [captions(scene, corpus.world.languages) for scene in scenes]
     texts = [list(spoken.values())[row % len(spoken)] for row, spoken in enumerate(named)]
-    tokenizer = _xlm_roberta_tokenizer([text for spoken in named for text in spoken.values()])
+    tokenizer = xlm_roberta_tokenizer([text for spoken in named for text in spoken.values()])
     text_config = {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,
@@ -224,53 +217,3 @@ def _train(
 def _tokenize(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> dict[str, Tensor]:
     encoded: Any = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
     return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
-
-
-def _clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
-    """Byte-pair encoding as CLIP's: bytes, `</w>` at the end of a word."""
-    backend = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1200, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
-    backend.train_from_iterator(texts, trainer)
-    state = json.loads(backend.to_str())["model"]
-    vocabulary = dict(state["vocab"])
-    for token in (*(f"{byte}</w>" for byte in sorted(alphabet)), "<|startoftext|>", "<|endoftext|>"):
-        vocabulary.setdefault(token, len(vocabulary))
-    merges = [tuple(pair) for pair in state["merges"]]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS["english"])
-
-
-def _bert_tokenizer(texts: list[str]) -> BertTokenizer:
-    """One token for each character, as for Chinese in BERT."""
-    characters = sorted({character for text in texts for character in text if not character.isspace()})
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
-    return BertTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)}, model_max_length=MAX_TOKENS["chinese"]
-    )
-
-
-def _xlm_roberta_tokenizer(texts: list[str]) -> XLMRobertaTokenizer:
-    """A unigram vocabulary as XLM-RoBERTa's: whole words where a language has spaces, else characters."""
-    words = Counter(f"▁{word}" for text in texts for word in text.split() if _is_spaced(word))
-    characters = Counter(character for text in texts for character in text if not character.isspace())
-    pieces = dict.fromkeys(sorted(characters) + ["▁"], -12.0) | {
-        word: math.log(n / words.total()) for word, n in words.items()
-    }
-    special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    vocabulary = [*special, *sorted(pieces.items()), ("<mask>", 0.0)]
-    return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS["multilingual"])
-
-
-def _is_spaced(word: str) -> bool:
-    """Whether the script of the word puts spaces between words (Latin, Cyrillic, Hangul)."""
-    return all(ord(character) < 0x2E80 or 0xAC00 <= ord(character) <= 0xD7A3 for character in word)
