@@ -19,7 +19,11 @@ from stages.command.common import add_config_arguments, command_main, run_stage
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Those of every stage, and what changes a cache that is there."""
     add_config_arguments(parser)
-    parser.add_argument("--extend", action="store_true", help="let a finished cache grow by tars, draws or blocks")
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="let a cache grow by tars, draws or blocks, or by attention queries where it has none",
+    )
     parser.add_argument(
         "--replace",
         action="append",

@@ -88,6 +88,7 @@ def _base_record(adapter: PEA, base: str) -> dict[str, Any]:
     from pea.models.noise_schedule import schedule_fields
     from pea.models.tensor_files import digest_of
     from pea.models.unet import unet_config
+    from pea.models.unet_values import unet_values
     from pea.storage.hub import is_hub_id, with_revision
 
     place, folder = with_revision(base), Path(base)
@@ -96,7 +97,9 @@ def _base_record(adapter: PEA, base: str) -> dict[str, Any]:
         return {"base_model": {"name": name, "unet": None}}
     adapter.check_base(unet_config(folder), folder)
     prediction_type = schedule_fields(folder / "scheduler")["prediction_type"]
-    return {"base_model": {"name": name, "unet": digest_of(folder / "unet")}, "prediction_type": prediction_type}
+    unet = folder / "unet"
+    record = {"name": name, "unet": digest_of(unet), "values": unet_values(unet)}
+    return {"base_model": record, "prediction_type": prediction_type}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

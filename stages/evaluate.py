@@ -56,6 +56,7 @@ from stages.scoring import Scoring
 from stages.training.start import initial_adapter
 
 Encode = Callable[[Sequence[str]], Conditioning]
+_NO_PROMPTS = "`pea data prompts` copies some in zh, ja, ko, ru and it; write others in the same form."
 ROWS = ("teacher", "translation", "no_adapter", "adapter")
 
 
@@ -80,7 +81,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     """
     evaluate = config.evaluate
     if not evaluate.prompts:
-        raise EvaluationError("nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...")
+        raise EvaluationError(
+            "nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...", remedy=_NO_PROMPTS
+        )
     if evaluate.grid is not None:
         return run_grid(config, console)
     device = pick_device(evaluate.device)

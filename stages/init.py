@@ -18,12 +18,12 @@ from pathlib import Path
 
 import yaml
 
+from data_tools.prompt_sets import copy_sets, sets_for
 from pea.config import Config, load_config
 from pea.config.inputs import with_inputs_fetched
 from pea.config.yaml_text import merge_overrides
 from pea.errors import ConfigError, CorpusError
 from pea.storage.durable import atomic_write
-from pea.storage.hub import is_hub_id
 from stages.command.arguments import local_path
 from stages.command.console import Console
 from stages.command.families import (
@@ -34,6 +34,7 @@ from stages.command.families import (
     fit_to_machine,
     gpus_here,
     look_at_base,
+    sees_images,
 )
 from stages.plan import add_rate_arguments, asked_of
 
@@ -62,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--culture", action="append", metavar="TARS", help="folder or pattern of tars with native captions only"
     )
     parser.add_argument(
-        "--prompts", action="append", type=local_path, metavar="FILE", help="prompts to score the adapter with (JSONL)"
+        "--prompts",
+        action="append",
+        type=local_path,
+        metavar="FILE",
+        help="prompts to score the adapter with (JSONL; default: `pea data prompts`, where it has the language)",
     )
     parser.add_argument("--run-dir", metavar="DIR", help="folder of everything that is made (default: runs/BASE-CODE)")
     parser.add_argument(
@@ -92,6 +97,9 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     base = look_at_base(arguments.base, arguments.family)
     text = configuration_text(arguments, base)
     config, unchecked = check(text, arguments, base)
+    if not arguments.prompts and (names := sets_for(config.student.languages)):
+        copy_sets(names, shipped_prompts(arguments))
+        unchecked = [line for line in unchecked if not line.startswith("evaluate.prompts")]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     try:
         atomic_write(arguments.out, text.encode(), replace=False)
@@ -145,15 +153,21 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
     raw["student"]["encoder"] = encoders[0] if len(encoders) == 1 else encoders
     raw["student"]["language"] = languages[0] if len(languages) == 1 else languages
     evaluate = {name: value for name, value in raw["evaluate"].items() if name not in ("prompts", "clip", "judge")}
-    if arguments.prompts:
-        evaluate["prompts"] = {path.stem: str(path) for path in arguments.prompts}
-    if clip := next((each for each in encoders if _sees_images(each)), None):
+    paths = arguments.prompts or [shipped_prompts(arguments) / f"{name}.jsonl" for name in sets_for(languages)]
+    if paths:
+        evaluate["prompts"] = {path.stem: str(path) for path in paths}
+    if clip := next((each for each in encoders if sees_images(each)), None):
         evaluate["clip"] = clip
     raw["evaluate"] = evaluate
     if problems := merge_overrides(raw, arguments.overrides):
         raise ConfigError("settings cannot be read", got=" | ".join(problems), problems=problems)
     head = f"# Written by pea init with the settings of configs/{base.family}.yaml; `pea plan` says what it costs.\n"
     return head + note + yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=110)
+
+
+def shipped_prompts(arguments: argparse.Namespace) -> Path:
+    """Where the package's own prompts go."""
+    return Path(arguments.out).parent / "prompts"
 
 
 def parallel_source(places: Sequence[str]) -> dict[str, object]:
@@ -189,15 +203,6 @@ def tar_patterns(places: Sequence[str]) -> list[str]:
             raise ConfigError("no tars in this folder", where=folder, expected="*.tar, *.tar.gz or *.tgz")
         found += [str(folder / ending) for ending in endings or ["*.tar"]]
     return found
-
-
-def _sees_images(encoder: str) -> bool:
-    """Whether an encoder's folder is that of a whole CLIP, which can also score images."""
-    from pea.models.teacher_parts import read_config
-
-    if is_hub_id(encoder) or "://" in encoder or not Path(encoder).is_dir():
-        return False
-    return "vision_config" in read_config(Path(encoder), "text encoder")
 
 
 def check(text: str, arguments: argparse.Namespace, base: Base) -> tuple[Config, list[str]]:

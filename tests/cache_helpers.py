@@ -13,6 +13,8 @@ import numpy as np
 
 from pea.cache import ArraySpec, Cache, Identity, PartPlan, ShardSchema, ShardWriter, base_arrays
 from pea.cache.completion import read_record
+from pea.cache.identity import ATTENTION
+from pea.cache.query_arrays import QueryGroup, query_arrays
 from pea.cache.schema import feature_arrays
 from pea.draws.recipe import DrawRecipe, checksum, draws, noise_batch, record_ids
 
@@ -108,13 +110,16 @@ class CacheMaker:
     samples_per_tar: int = 4
     rejected: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     """(tar, part) -> keys that this part rejects."""
+    queries: bool = False
+    """Whether its arrays are those of a cache with queries; follows what is filled."""
     anew: bool = False
     """Write each cache, also one that was written before: where the writing is what is tested."""
 
     def all_arrays(self, blocks: Sequence[str]) -> tuple[ArraySpec, ...]:
         """Every array of a cache with these blocks."""
         features = [spec for block in blocks for spec in feature_arrays(block, LAYOUTS, {"kind": "exact"})]
-        return (*base_arrays(LATENT, "float32", "float16"), *features)
+        queries = query_arrays([QueryGroup("attn2", ("attn2",), 1, (3, 4))], (5, 6), 7, "float16")
+        return (*base_arrays(LATENT, "float32", "float16"), *features, *(queries if self.queries else ()))
 
     def schema(self, plan: PartPlan) -> ShardSchema:
         """The schema of one part."""
@@ -168,6 +173,7 @@ class CacheMaker:
 
     def _fill(self, wanted: Identity | None, extend: bool) -> Cache:
         cache = Cache.create_or_resume(self.directory, wanted or identity(), extend=extend)
+        self.queries = cache.identity.fields.get(ATTENTION) is not None
         for plan in cache.plan():
             self.write(cache, plan)
         return Cache.open(self.directory, wanted)

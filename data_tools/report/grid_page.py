@@ -38,14 +38,16 @@ def grid_page(
     title: str,
     tables: Mapping[str, Sequence[Sequence[str]]],
     pictures: Mapping[str, tuple[Sequence[str], Rows]],
+    paired: Sequence[Sequence[str]],
     facts: Sequence[str],
 ) -> str:
     """The HTML.
 
     Args:
         title: of the page.
-        tables: caption -> head and rows of text.
+        tables: prompt set -> head and rows of its scores.
         pictures: prompt set -> variants' names and their images.
+        paired: head and rows of the comparison prompt by prompt; a head alone is not shown.
         facts: lines about what everything was made with.
     """
     thumbnails, shown, size_px = _thumbnails(pictures)
@@ -62,6 +64,7 @@ def grid_page(
         cards=[],
         tables=[{"caption": caption, "head": cells[0], "rows": cells[1:]} for caption, cells in tables.items()],
         sets=sets,
+        paired={"head": paired[0], "rows": paired[1:]} if len(paired) > 1 else None,
         facts=facts,
     )
 

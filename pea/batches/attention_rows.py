@@ -35,7 +35,7 @@ def attention_arrays(cache: Cache) -> list[str]:
         raise CacheError(
             "the cache holds no attention queries",
             where=cache.directory,
-            remedy="Set cache.attention and fill a cache with it, or train without it.",
+            remedy="Set cache.attention and run `pea cache --extend`, or train without it.",
         )
     return [*text, *sorted(name for name in names if name.partition("/")[0] in _QUERY_ARRAYS)]
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from pea.cache.completion import CompletionRecord
     from pea.cache.differences import Difference, compare
     from pea.cache.identity import Identity, cache_identity, reading_identity, sha256_folder
-    from pea.cache.manifest import Manifest, PartPlan
+    from pea.cache.manifest import Manifest
+    from pea.cache.part_plan import PartPlan
     from pea.cache.reader import Cache
     from pea.cache.schema import ArraySpec, BucketSchema, ShardSchema, base_arrays, feature_arrays
     from pea.cache.shard import Bucket, Shard
@@ -44,7 +45,8 @@ _NAMES = {
     "completion": ("CompletionRecord",),
     "differences": ("Difference", "compare"),
     "identity": ("Identity", "cache_identity", "reading_identity", "sha256_folder"),
-    "manifest": ("Manifest", "PartPlan"),
+    "manifest": ("Manifest",),
+    "part_plan": ("PartPlan",),
     "reader": ("Cache",),
     "schema": ("ArraySpec", "BucketSchema", "ShardSchema", "base_arrays", "feature_arrays"),
     "shard": ("Bucket", "Shard"),

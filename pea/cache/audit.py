@@ -14,8 +14,9 @@ from pea.cache.checks import check_draws, check_keys, check_rows, compare_files,
 from pea.cache.completion import CompletionRecord, read_record, record_to_bytes, withdrawal
 from pea.cache.garbage import clear_garbage, clear_temporaries, garbage_in, part_of
 from pea.cache.identity import READING, retired_tars
-from pea.cache.manifest import NAME, PartPlan, damaged_generations, read_manifest
+from pea.cache.manifest import NAME, damaged_generations, read_manifest
 from pea.cache.part import Part, store_location
+from pea.cache.part_plan import PartPlan
 from pea.cache.publication import generation_name, generations, names_in, newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import FILE_NAME as OLD_REMOVALS_FILE_NAME

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pea.cache.certificate import FILE_NAME as CERTIFICATE
 from pea.cache.garbage import clear_garbage, clear_temporaries
 from pea.cache.identity import BLOCKS, SKETCHES, Identity
-from pea.cache.manifest import NAME, Manifest, PartPlan, create_manifest, read_manifest
+from pea.cache.manifest import NAME, Manifest, create_manifest, read_manifest
 from pea.cache.part import Part
 from pea.cache.part_copies import Outcome, copy_part
+from pea.cache.part_plan import PartPlan
 from pea.cache.publication import generation_name, newest
 from pea.cache.reader import Cache
 from pea.cache.removals import read_old_list, read_removed, removed_in, restore_removed

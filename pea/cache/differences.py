@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pea.cache.identity import BLOCKS, DRAWS, READING, SKETCHES, TARS, Identity
+from pea.cache.identity import ATTENTION, BLOCKS, DRAWS, READING, SKETCHES, TARS, Identity
 from pea.cache.model_fields import MISSING as MISSING
 from pea.errors import IdentityError
 from pea.storage.digests import canonical_json
@@ -69,7 +69,7 @@ def check_same(cached: Identity, wanted: Identity, *, where: object) -> None:
     """
     differences = compare(cached, wanted)
     if differences:
-        raise _mismatch(differences, where, "add tars, draws or blocks with `pea cache --extend`")
+        raise _mismatch(differences, where, "add tars, draws, blocks or attention queries with `pea cache --extend`")
 
 
 def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
@@ -82,7 +82,8 @@ def check_extends(cached: Identity, wanted: Identity, *, where: object) -> None:
     if refused:
         older = any(difference.field == READING and difference.cached == MISSING for difference in refused)
         rules = "its tars were read by older rules, so it can be used as it is, but not extended"
-        raise _mismatch(refused, where, rules if older else "--extend only adds tars, draws and blocks")
+        adds = "--extend only adds tars, draws and blocks, and attention queries where there are none"
+        raise _mismatch(refused, where, rules if older else adds)
 
 
 def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bool:
@@ -90,6 +91,8 @@ def _only_adds(difference: Difference, cached: Identity, wanted: Identity) -> bo
         return bool(cached.fields[DRAWS] and wanted.fields[DRAWS] > cached.fields[DRAWS])
     if difference.field == BLOCKS:
         return set(cached.blocks) <= set(wanted.blocks)
+    if difference.field == ATTENTION:
+        return difference.cached is None
     return difference.field.startswith((f"{TARS}[", f"{SKETCHES}[")) and difference.cached == MISSING
 
 

@@ -35,10 +35,12 @@ DESCRIBED = "corpus.described"
 DRAWS = "cache.draws_per_sample"
 BLOCKS = "cache.blocks"
 SKETCHES = "cache.sketches"
+ATTENTION = "cache.attention"
+"""Which attention queries are kept; None: none."""
 RETIRED = "corpus.retired"
 """Names of tars that were taken out, and are left out although the configuration may name them."""
 EXTENDABLE = (TARS, DRAWS, BLOCKS, SKETCHES)
-"""Fields that ``pea cache --extend`` may enlarge."""
+"""Fields that ``pea cache --extend`` may enlarge. It may also set ``cache.attention`` where that was None."""
 DRAWING_VERSION = "ddim, trailing, groups of 8, v1"
 """How the teacher draws texts; see ``pea.collect.drawing``."""
 DRAW_RECIPE = "philox4x64-10, golden-ratio timesteps, AS 241 normals, v1"
@@ -63,6 +65,11 @@ class Identity:
         """sha256 of the fields that cannot be extended; whether tars were retired does not count."""
         return sha256_text(canonical_json({k: v for k, v in self.fields.items() if k not in (*EXTENDABLE, RETIRED)}))
 
+    @cached_property
+    def core_digest_before_queries(self) -> str:
+        """``core_digest`` of the cache that it was before queries were added."""
+        return Identity({**self.fields, ATTENTION: None}).core_digest
+
     @property
     def draws_per_sample(self) -> int:
         """K; 0 for a cache without a teacher."""
@@ -78,16 +85,8 @@ class Identity:
         """The tars, by name, in name order."""
         return {each["name"]: TarIdentity(**each) for each in self.fields[TARS]}
 
-    def part_digest(self, tar: str, draw_start: int, draw_stop: int, blocks: Sequence[str]) -> str:
-        """What one part of one tar was made from: unchanged when the cache is extended by others."""
-        source = self.tars_by_name[tar]
-        sketches = self._sketches_digest(tuple(blocks))
-        file = (source.name, source.size_bytes, source.sha256)
-        captions = () if source.captions is None else (source.captions,)
-        words = (self.core_digest, *file, draw_start, draw_stop, sketches, *captions)
-        return sha256_text("\0".join(map(str, words)))
-
-    def _sketches_digest(self, blocks: tuple[str, ...]) -> str:
+    def sketches_digest(self, blocks: tuple[str, ...]) -> str:
+        """sha256 of what is kept of some blocks."""
         if blocks not in self._sketches_digests:
             sketches = {block: self.fields[SKETCHES][block] for block in blocks}
             self._sketches_digests[blocks] = sha256_text(canonical_json(sketches))
@@ -198,7 +197,7 @@ def reading_identity(config: Config, corpus: CorpusName, blocks: Sequence[str] |
             "cache.draw_recipe": draw_recipe(cache),
             "cache.caption_drop_rate": cache.caption_drop_rate,
             "cache.noise_pred_dtype": cache.noise_pred_dtype,
-            "cache.attention": _attention_field(cache),
+            ATTENTION: _attention_field(cache),
             DRAWS: cache.draws_per_sample,
             BLOCKS: names,
             SKETCHES: {name: cache.sketch_for(name).model_dump(mode="json") for name in names},

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pea.cache.identity import Identity
-from pea.cache.manifest import PartPlan
+from pea.cache.part_plan import PartPlan
 from pea.cache.reader import Cache
 
 if TYPE_CHECKING:

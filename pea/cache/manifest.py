@@ -1,8 +1,6 @@
 """The manifest: the identity, and which parts the cache consists of; written before the first shard.
 
-A *part* of a tar covers a range of draws and a set of blocks. A new cache has one part per tar. Extending
-adds parts and touches none: new tars come whole, new draws bring all blocks, new blocks bring the features
-of the old draws.
+Of parts, see ``pea.cache.part_plan``.
 """
 
 from __future__ import annotations
@@ -12,13 +10,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from pea.cache.differences import as_recorded, check_extends, check_same
-from pea.cache.identity import RETIRED, Identity, without_newer_fields
+from pea.cache.identity import ATTENTION, RETIRED, Identity, without_newer_fields
 from pea.cache.manifest_shape import check_manifest
+from pea.cache.part_plan import PartPlan
 from pea.cache.publication import generation_name, newest, publish, read_newest
-from pea.cache.schema import FORMAT_VERSION, ArraySpec, block_of
+from pea.cache.schema import FORMAT_VERSION
 from pea.cache.strict_json import parse, read_at_most
 from pea.errors import CacheError, IdentityError, LocationMissingError
 from pea.storage.digests import canonical_json, sha256_text
@@ -27,50 +26,11 @@ from pea.storage.location import Location
 NAME = "manifest"
 FILE_NAME = f"{NAME}.json"
 """The first one of a cache; after growing a later generation counts (``read_manifest``)."""
+WITH_QUERIES_VERSION = 2
+"""Format version of a manifest since queries were added: releases that would not find them refuse it."""
 _MOST_BYTES = 256 << 20
+_READ = (FORMAT_VERSION, WITH_QUERIES_VERSION)
 _SEAL = ',\n "sha256": "'  # what stands between the manifest and its digest
-PartKind = Literal["whole", "draws", "blocks"]
-
-
-@dataclass(frozen=True)
-class PartPlan:
-    """One unit of work: what one part of one tar holds."""
-
-    tar: str
-    """Name of the tar."""
-    part: str
-    """Name of the part: ``p000``, ..."""
-    kind: PartKind
-    """``whole``: everything. ``draws``: no sample-level arrays. ``blocks``: features only."""
-    draw_start: int
-    """First draw."""
-    draw_stop: int
-    """One after the last draw."""
-    blocks: tuple[str, ...]
-    """Blocks whose features it holds."""
-
-    @property
-    def num_draws(self) -> int:
-        """Draws per sample in this part."""
-        return self.draw_stop - self.draw_start
-
-    def holds(self, array: str, level: str) -> bool:
-        """Whether this part stores an array of that name and level."""
-        block = block_of(array)
-        if block is not None:
-            return block in self.blocks
-        return self.kind == "whole" or (self.kind == "draws" and level == "record")
-
-    def select(self, arrays: Sequence[ArraySpec]) -> tuple[ArraySpec, ...]:
-        """Those arrays that this part stores."""
-        return tuple(spec for spec in arrays if self.holds(spec.name, spec.level))
-
-
-class PartPlace(NamedTuple):
-    """A part and where its completion record is."""
-
-    plan: PartPlan
-    record: Location
 
 
 @dataclass(frozen=True)
@@ -83,16 +43,24 @@ class Manifest:
     cards: tuple[Mapping[str, Any], ...] = ()
     """Data cards of the corpus; see ``pea.cache.cards``."""
 
+    @property
+    def format_version(self) -> int:
+        """That a reader must know."""
+        grown = any(plan.before_queries or plan.kind == "queries" for plan in self.parts)
+        return WITH_QUERIES_VERSION if grown else FORMAT_VERSION
+
     def to_json(self) -> str:
         """The file's text; its last field is the digest of the rest."""
         groups: dict[str, dict[str, Any]] = {}
         for plan in self.parts:
-            entry = {"part": plan.part, "kind": plan.kind, "draws": [plan.draw_start, plan.draw_stop]}
+            entry: dict[str, Any] = {"part": plan.part, "kind": plan.kind, "draws": [plan.draw_start, plan.draw_stop]}
             entry["blocks"] = list(plan.blocks)
+            if plan.before_queries:
+                entry["before_queries"] = True
             groups.setdefault(canonical_json(entry), {**entry, "tars": []})["tars"].append(plan.tar)
         body = {
             "format": "pea-cache",
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
             "identity": dict(self.identity.fields),
             "parts": list(groups.values()),
             **({"cards": [dict(card) for card in self.cards]} if self.cards else {}),
@@ -119,7 +87,8 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
     if RETIRED in old.fields:
         identity = Identity({**identity.fields, RETIRED: old.fields[RETIRED]})
     added = tuple(block for block in identity.blocks if block not in old.blocks)
-    plans = list(manifest.parts)
+    queries = old.fields.get(ATTENTION) is None and identity.fields.get(ATTENTION) is not None
+    plans = [replace(plan, before_queries=queries or plan.before_queries) for plan in manifest.parts]
     num_parts = Counter(plan.tar for plan in manifest.parts)
     for tar in identity.tars:
         number = num_parts[tar]
@@ -132,6 +101,9 @@ def extend_manifest(manifest: Manifest, identity: Identity, *, where: object) ->
             number += 1
         if added:
             plans.append(PartPlan(tar, f"p{number:03d}", "blocks", 0, old.draws_per_sample, added))
+            number += 1
+        if queries:
+            plans.append(PartPlan(tar, f"p{number:03d}", "queries", 0, old.draws_per_sample, ()))
     return Manifest(identity, tuple(sorted(plans, key=lambda plan: (plan.tar, plan.part))), manifest.cards)
 
 
@@ -151,8 +123,9 @@ def read_manifest(directory: str | Path | Location) -> Manifest:
         raise _damaged(directory, error) from None
     raw = _parse(path, data)
     plans = [
-        PartPlan(tar, entry["part"], entry["kind"], entry["draws"][0], entry["draws"][1], tuple(entry["blocks"]))
+        PartPlan(tar, entry["part"], entry["kind"], first, last, tuple(entry["blocks"]), "before_queries" in entry)
         for entry in raw["parts"]
+        for first, last in [entry["draws"]]
         for tar in entry["tars"]
     ]
     plans.sort(key=lambda plan: (plan.tar, plan.part))
@@ -166,12 +139,13 @@ def _parse(path: Location, data: bytes) -> dict[str, Any]:
             raise ValueError("other bytes than were written")
         raw = parse(body + "}")
         version = raw.get("format_version") if isinstance(raw, dict) else None
-        if version == FORMAT_VERSION:
+        if version in _READ:
             check_manifest(raw)
     except ValueError as error:
         raise _damaged(path, error) from None
-    if version != FORMAT_VERSION:
-        raise CacheError("a cache of another format version", where=path, expected=FORMAT_VERSION, got=version)
+    if version not in _READ:
+        expected = " or ".join(map(str, _READ))
+        raise CacheError("a cache of another format version", where=path, expected=expected, got=version)
     return raw  # type: ignore[no-any-return]
 
 

@@ -41,11 +41,12 @@ _manifest = must.fields(
             must.fields(
                 {
                     "part": must.text(8, "p[0-9]{3,7}"),
-                    "kind": must.one_of("whole", "draws", "blocks"),
+                    "kind": must.one_of("whole", "draws", "blocks", "queries"),
                     "draws": _draws,
                     "blocks": must.list_of(_block, 4096),
                     "tars": must.list_of(must.plain_name, _MOST_TARS),
-                }
+                },
+                {"before_queries": must.one_of(True)},
             ),
             1 << 16,
         ),

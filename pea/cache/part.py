@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from pea.cache.completion import read_record
-from pea.cache.manifest import PartPlace, PartPlan
+from pea.cache.part_plan import PartPlace, PartPlan
 from pea.cache.publication import generation_name, generations, newest
 from pea.cache.schema import CAPTIONS, ArraySpec, Level, decode_texts, most_text_bytes
 from pea.cache.store_copies import StoreCopies, default_copies

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pea.cache.completion import CompletionRecord, FileEntry, has_digest, read_record, record_to_bytes
 from pea.cache.garbage import clear_garbage
-from pea.cache.manifest import PartPlan
 from pea.cache.part import store_location
+from pea.cache.part_plan import PartPlan
 from pea.cache.publication import newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import removed_in

@@ -12,7 +12,8 @@ from pea.cache.completion import read_summary
 from pea.cache.differences import check_same
 from pea.cache.garbage import clear_temporaries
 from pea.cache.identity import Identity
-from pea.cache.manifest import Manifest, PartPlace, PartPlan, create_or_resume, read_manifest
+from pea.cache.manifest import Manifest, create_or_resume, read_manifest
+from pea.cache.part_plan import PartPlace, PartPlan, part_digest
 from pea.cache.publication import generation_name, generations, names_in, newest
 from pea.cache.removals import read_removed
 from pea.corpus.caption_tables import CaptionTables
@@ -52,7 +53,8 @@ class Cache:
     ) -> Cache:
         """The cache to fill: a new one, or the one that is there if it was made from the same.
 
-        ``extend`` lets it grow by tars, draws and blocks. ``cards``: of the corpus, for a new one.
+        ``extend`` lets it grow by tars, draws, blocks, and queries where there are none. ``cards``: of the corpus, for
+        a new one.
 
         Raises:
             IdentityError: it was made from something else.
@@ -232,7 +234,7 @@ class Cache:
 
     def part_digest(self, plan: PartPlan) -> str:
         """What identifies the content of a part."""
-        return self.identity.part_digest(plan.tar, plan.draw_start, plan.draw_stop, plan.blocks)
+        return part_digest(self.identity, plan)
 
     def removed(self) -> frozenset[str]:
         """What stands for the samples that were taken down and must not come back (``removals.removal_name``)."""

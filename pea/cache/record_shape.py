@@ -19,7 +19,7 @@ _about = {"format_version": must.count(99), "tar": _name, "part": must.text(8, "
 _summary = must.fields(
     {
         **_about,
-        "kind": must.one_of("whole", "draws", "blocks"),
+        "kind": must.one_of("whole", "draws", "blocks", "queries"),
         "draws": must.items(must.count(1 << 20), must.count(1 << 20)),
         "store": _name,
         "content": _sha256,

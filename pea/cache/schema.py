@@ -29,6 +29,7 @@ QUERY_LAYERS = "query_layers"
 TEXT_STATES = "text/encoder_hidden_states"
 TEXT_POOLED = "text/pooled_prompt_embeds"
 NOISY_LATENTS = "noisy_latents"
+_OF_QUERIES = (QUERIES, QUERY_SCALES, QUERY_LAYERS, TEXT_STATES.partition("/")[0])
 TIMESTEPS_PER_BIN = 50
 """Width of the bins in which a completion record counts timesteps."""
 _CHUNK_BYTES = 512 << 10
@@ -213,6 +214,11 @@ def block_of(name: str) -> str | None:
     """The block of a feature array's name, or None: ``features/mid_block/values`` -> ``mid_block``."""
     parts = name.split("/")
     return parts[1] if parts[0] == FEATURES and len(parts) == 3 else None
+
+
+def is_of_queries(name: str) -> bool:
+    """Whether an array is there for attention distillation alone: queries, and the English text states beside them."""
+    return name.partition("/")[0] in _OF_QUERIES
 
 
 def encode_texts(texts: Iterable[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pea.cache.completion import CompletionRecord, read_summary
-from pea.cache.manifest import PartPlace
 from pea.cache.part import Part, is_counting, replaced
+from pea.cache.part_plan import PartPlace
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec
 from pea.cache.stored_array import StoredArray
 from pea.corpus.caption_tables import CaptionTables

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pea.cache.certificate import read_certificate, write_certificate
 from pea.cache.completion import CompletionRecord
 from pea.cache.garbage import clear_garbage, clear_temporaries
-from pea.cache.manifest import PartPlace, PartPlan
 from pea.cache.part import Part, is_counting
+from pea.cache.part_plan import PartPlace, PartPlan
 from pea.cache.reader import Cache
 from pea.cache.removals import add_removed, removal_name, removed_in
 from pea.cache.schema import CAPTIONS, KEYS, ArraySpec, ShardSchema

@@ -16,6 +16,7 @@ from pea.cache.completion import read_summary, record_to_bytes, withdrawal
 from pea.cache.garbage import clear_garbage
 from pea.cache.identity import RETIRED, TARS, Identity, retired_tars
 from pea.cache.manifest import Manifest, new_manifest, publish_manifest, read_manifest
+from pea.cache.part_plan import part_digest
 from pea.cache.publication import generations, names_in, newest, publish
 from pea.cache.reader import Cache
 from pea.corpus.tars import TarIdentity
@@ -154,7 +155,7 @@ def _withdraw(cache: Cache, wanted: Identity | None, name: str) -> int | None:
     for plan in cache.manifest.parts:
         if plan.tar != name or plan.part not in summaries:
             continue
-        digest = wanted and wanted.part_digest(name, plan.draw_start, plan.draw_stop, plan.blocks)
+        digest = wanted and part_digest(wanted, plan)
         if summaries[plan.part]["content"] != digest:
             folder = cache.shard_dir(name)
             record = withdrawal(name, plan.part, "its tar was replaced")

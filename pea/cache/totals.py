@@ -125,7 +125,7 @@ def _add_up(cache: Cache) -> Totals:
             tables.update(part.get("caption_tables", {}))
             _add(names["buckets"], {name: bucket["num_samples"] for name, bucket in part["buckets"].items()})
         _add(names["dropped" if part["kind"] == "whole" else "dropped_later"], part["dropped"])
-        if part["kind"] != "blocks":
+        if part["kind"] in ("whole", "draws"):
             sums["records"] += part["num_records"]
             sums["caption_dropped"] += part["num_caption_dropped"]
             _add(timesteps, dict(enumerate(part["timesteps"])))

@@ -21,7 +21,7 @@ import torch
 from pea.cache import Cache, PartPlan, ShardSchema, ShardWriter
 from pea.cache.differences import check_same
 from pea.cache.identity import READING, model_identity
-from pea.cache.manifest import PartPlace
+from pea.cache.part_plan import PartPlace
 from pea.cache.shard import Shard
 from pea.cache.text_statistics import first_captions, write_statistics
 from pea.collect.decoded import BucketRows, Decoded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from pea.cache.manifest import PartPlan
+from pea.cache.part_plan import PartPlan
 from pea.corpus.tars import Place
 from pea.corpus.texts import TextPart
 

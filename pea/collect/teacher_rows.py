@@ -141,7 +141,7 @@ class FrozenModels:
         kept = torch.from_numpy(np.flatnonzero(healthy)).to(self.device)
         with self.stopwatch("text"):
             conditioning = self._english.encode([item.captions[self._language] for item in batch])
-        text, readable = text_rows(conditioning, self.config.cache.attention)
+        text, readable = text_rows(conditioning, self.config.cache.attention if part.may_hold_queries else None)
         samples |= text
         records, healthy = self._records(batch, mean[kept], std[kept], conditioning, self.layouts[bucket], part)
         healthy &= readable
@@ -184,7 +184,7 @@ class FrozenModels:
             queries = self._draw_queries(layout, part, sample_ids, draw)
             noisy = self._noisy(mean, std, drawn)
             output = self._ask(noisy, drawn, conditioning, time_ids, queries)
-            if layout.with_errors and part.kind != "blocks":
+            if layout.with_errors and part.holds(NOISE_ERRORS, "record"):
                 drawn[NOISE_ERRORS] = self._noise_errors(noisy, output, conditioning, time_ids)
             with self.stopwatch("sketch"):
                 drawn |= kept_rows(output, drawn["record_id"], layout, part.blocks, self.config.cache)
@@ -206,7 +206,7 @@ class FrozenModels:
         self, layout: BucketLayout, part: PartPlan, sample_ids: Sequence[str], draw: int
     ) -> DrawnQueries | None:
         """Which queries one draw of each sample keeps, where any are kept."""
-        if layout.queries is None or part.kind == "blocks":
+        if layout.queries is None or not part.may_hold_queries:
             return None
         with self.stopwatch("draws"):
             return layout.queries.draw(self._recipe, sample_ids, draw)

@@ -10,6 +10,7 @@ from pea.models.adapter import PEA
 from pea.models.noise_schedule import schedule_fields
 from pea.models.tensor_files import digest_of
 from pea.models.unet import unet_config
+from pea.models.unet_values import other_weights
 from pea.storage.hub import model_name
 
 
@@ -27,8 +28,4 @@ def check_base_model(adapter: PEA, checkpoint: Path) -> None:
     recorded, folder = base.get("unet"), checkpoint / "unet"
     if recorded is None or recorded in (digest_of(folder), sha256_folder(folder)):  # the latter of older caches
         return
-    warnings.warn(
-        f"{model_name(checkpoint)}: its UNet has other weights than that of {base.get('name')}, for which the adapter "
-        "was trained; with a fine-tune of that it draws, but how well nobody has measured",
-        stacklevel=2,
-    )
+    warnings.warn(f"{model_name(checkpoint)}: {other_weights(base.get('name'))}", stacklevel=2)

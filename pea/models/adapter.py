@@ -64,7 +64,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             max_tokens: length to which captions were padded in training.
             cache_identity: digest of the identity of the cache that it was trained on.
             encoder: the text encoder, as `NativeEncoder.record` has it; None in adapters from before it was recorded.
-            base_model: `name` of the diffusion model and the digest of its `unet`.
+            base_model: `name` of the diffusion model, the digest of its `unet`, and a few of that one's `values`.
             prediction_type: of the diffusion model.
             languages: of the prompts.
             weights: digest of the tensors that were saved; ``save_pretrained`` puts it in.
@@ -148,7 +148,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             CheckpointError: it does.
         """
         own = (self.config.cross_attention_dim, self.config.pooled_dim)
-        asked = (int(unet.get("cross_attention_dim", 1280)), pooled_dim_of(unet))
+        asked = (unet.get("cross_attention_dim", 1280), pooled_dim_of(unet))
         base = (self.config.base_model or {}).get("name")
         as_base = f", as {base} has" if base else ""
         if own != asked:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA
+from pea.models.unet_values import told_apart
 
 _METHOD = "encode_prompt"
 _NEEDED = {"prompt", "num_images_per_prompt", "do_classifier_free_guidance", "negative_prompt", "prompt_embeds"}
@@ -46,6 +47,8 @@ class Prompter(Protocol):
 
 def attach_to(pipe: Any, pea: Prompter, *, zero_negative: bool) -> None:
     """Replace how `pipe` encodes prompts; embeddings that are given to it pass as ever.
+
+    Warns of a UNet that is not the one that the adapter was trained for, where the adapter can tell.
 
     Raises:
         CheckpointError: it is no pipeline of a diffusion model that the adapter is for.
@@ -90,6 +93,9 @@ def _check(pipe: Any, adapter: PEA) -> None:
         )
     predicts = getattr(pipe.scheduler.config, "prediction_type", None)
     adapter.check_base(unet.config, type(pipe).__name__, predicts)
+    base = adapter.config.base_model or {}
+    if said := told_apart(base.get("values") or {}, unet, base.get("name")):
+        warnings.warn(f"{type(pipe).__name__}: {said}", stacklevel=4)
 
 
 def _encode(pipe: Any, pea: Prompter, given: Mapping[str, Any], *, zero_negative: bool) -> tuple[Tensor | None, ...]:

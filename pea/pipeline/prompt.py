@@ -180,7 +180,8 @@ class PEAPrompt:
         """Have `pipe(prompt, negative_prompt=...)` read native prompts from now on; returns the pipe.
 
         Embeddings have the type of the pipe's UNet, and this one's models follow the pipe to its device; where the pipe
-        is offloaded to the CPU, so are they between prompts. `zero_negative`: as in a call.
+        is offloaded to the CPU, so are they between prompts. `zero_negative`: as in a call. Warns of a UNet with other
+        weights than that which the adapter was trained for, where the adapter can tell.
 
         Raises:
             CheckpointError: it is no pipeline of a diffusion model that the adapter is for.

@@ -13,11 +13,13 @@ from pea.config.yaml_text import read_yaml
 from pea.errors import CheckpointError, ConfigError
 from pea.models.teacher_parts import check_unet, pooled_dim_of, read_config
 from pea.storage import Location
-from pea.storage.hub import local_folder
+from pea.storage.hub import is_hub_id, local_folder
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FAMILIES = ("sd15", "sdxl")
 """Names of files in ``configs/``, and of presets of ``pea plan``."""
+_PROMPTS_WITHOUT_GPU = 16
+"""Of each set, each drawn several times."""
 
 
 class Base(NamedTuple):
@@ -82,12 +84,21 @@ def fit_to_machine(raw: dict[str, Any], num_gpus: int | None) -> str:
         "teacher": {"dtype": raw["teacher"]["dtype"]},
         "cache": {"run": dict(run)},
         "train": {"precision": raw["train"]["precision"]},
+        "evaluate": {"max_prompts": raw["evaluate"].get("max_prompts")},
     }
+    raw["evaluate"]["max_prompts"] = _PROMPTS_WITHOUT_GPU
     raw["teacher"]["dtype"], raw["train"]["precision"] = "float32", "no"
     raw["cache"]["run"] = {"batch_size": run["batch_size"], "num_cpus_per_actor": min(run["num_cpus_per_actor"], cores)}
     wanted = yaml.safe_dump(on_gpus, sort_keys=False, default_flow_style=None, width=110)
     head = "# For a machine without a GPU (--gpus 0). Nodes with GPUs want instead:\n"
     return head + "".join(f"#   {line}\n" for line in wanted.splitlines())
+
+
+def sees_images(encoder: str) -> bool:
+    """Whether an encoder's folder is that of a whole CLIP, which can also score images."""
+    if is_hub_id(encoder) or "://" in encoder or not Path(encoder).is_dir():
+        return False
+    return "vision_config" in read_config(Path(encoder), "text encoder")
 
 
 def look_at_base(place: str, family: str | None) -> Base:

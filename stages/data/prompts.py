@@ -25,18 +25,9 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         EvaluationError: a file of that name with other contents is there.
         OSError: the folder cannot be written.
     """
-    from data_tools.prompt_sets import FOLDER, PROMPT_SETS, prompt_set
+    from data_tools.prompt_sets import PROMPT_SETS, copy_sets
     from data_tools.tables import say
-    from pea.errors import EvaluationError
-    from pea.storage.durable import atomic_write
 
-    copies = {arguments.out / path.name: path for path in (*map(prompt_set, PROMPT_SETS), FOLDER / "README.md")}
-    for target, path in copies.items():
-        if target.exists() and not (target.is_file() and target.read_bytes() == path.read_bytes()):
-            remedy = "Choose another --out, or move that file away."
-            raise EvaluationError("another file has the name of a prompt set's", where=target, remedy=remedy)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for target, path in copies.items():
-        atomic_write(target, path.read_bytes())
+    copy_sets(PROMPT_SETS, arguments.out)
     say(f"{', '.join(PROMPT_SETS)} in {arguments.out}")
     return 0

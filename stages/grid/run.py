@@ -82,8 +82,9 @@ def _page(
     tables = {name: score_cells(scores, name) for name in sets if any(each["prompt_set"] == name for each in scores)}
     return grid_page(
         title=f"{len({drawing.variant.name for drawing in drawings})} variants, side by side",
-        tables=tables | ({"prompt by prompt": comparison_cells(paired)} if paired else {}),
+        tables=tables,
         pictures=pictures,
+        paired=comparison_cells(paired),
         facts=facts(scores),
     )
 

@@ -21,6 +21,7 @@ from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
 from pea.models.text_statistics import TextStatistics, encoded_statistics
 from pea.models.unet import unet_config
+from pea.models.unet_values import unet_values
 from pea.storage.durable import write_text
 from stages.training.text_tables import TextTables, teacher_digest, text_states_folder
 from stages.training.warm_start import warm_start
@@ -117,6 +118,7 @@ def untrained_adapter(config: Config, unet: Any, encoder: TextEncoder, identity:
         base_model={
             "name": config.teacher.name,
             "unet": unet_digest["tensors"] if isinstance(unet_digest, dict) else unet_digest,
+            "values": unet_values(config.teacher.folder / "unet"),
         },
         prediction_type=identity.fields.get("teacher.prediction_type"),
         languages=list(config.student.languages),

@@ -13,8 +13,9 @@ from pea.cache import Cache
 from pea.errors import IdentityError
 from tests.cache_helpers import CacheMaker, content, identity
 
-SMALL = {"tars": ("a",), "draws": 2, "blocks": ("mid_block",)}
-LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block")}
+SMALL = {"tars": ("a",), "draws": 2, "blocks": ("mid_block",), "cache.attention": None}
+QUERIES = {"cache.attention": {"num_queries": 3}}
+LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block"), **QUERIES}
 
 
 @pytest.mark.parametrize(
@@ -23,8 +24,9 @@ LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block"
         [{"tars": ("a", "b")}],
         [{"draws": 5}],
         [{"blocks": ("down_blocks.0", "mid_block")}],
+        [QUERIES],
         pytest.param([LARGE], marks=pytest.mark.slow),
-        [{"draws": 3}, {"blocks": ("down_blocks.0", "mid_block")}, {"draws": 4}, {"tars": ("a", "b")}],
+        [{"draws": 3}, QUERIES, {"blocks": ("down_blocks.0", "mid_block")}, {"draws": 4}, {"tars": ("a", "b")}],
     ],
 )
 @pytest.mark.parametrize("rejecting", [False, True])
@@ -37,6 +39,7 @@ def test_an_extended_cache_equals_one_made_at_once(
     before = {path: path.read_bytes() for path in Path(first.directory).rglob("*") if path.is_file()}
     if rejecting:
         make_cache.rejected = {("a", "p001"): {"a-24x32-0", "a-32x24-2"}, ("a", "p002"): {"a-24x32-3"}}
+        make_cache.rejected |= {("a", "p003"): {"a-32x24-1"}}
     for step in steps:
         wanted |= step
         with pytest.raises(IdentityError, match="--extend"):
@@ -69,6 +72,7 @@ def _has(cache: Cache, tar: str, part: str) -> bool:
         {**SMALL, "cache.seed": 1},
         {**SMALL, "tars": ("a", "b"), "teacher.unet": "1" * 64},
         {**SMALL, "cache.sketches": {"mid_block": {"kind": "other"}}},
+        {**SMALL, **QUERIES, "cache.noise_pred_sketch": {"kind": "count"}},
     ],
 )
 def test_extending_never_changes_what_is_there(make_cache: CacheMaker, wanted: dict[str, Any]) -> None:

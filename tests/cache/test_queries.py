@@ -49,6 +49,19 @@ def test_grown_by_tars_draws_and_blocks_it_equals_one_built_at_once(config: Conf
     assert audit(grown.directory).problems == []
 
 
+@pytest.mark.slow
+def test_added_to_a_cache_without_they_are_what_they_would_have_been(config: Config, tmp_path: Path) -> None:
+    """The teacher reads the same tars again; nothing that was there is written again; every array is equal."""
+    moved = config.model_copy(update={"run_dir": tmp_path})
+    before = collect(with_cache(moved, attention=None))
+    files = {path: path.read_bytes() for path in Path(before.directory).rglob("*") if path.is_file()}
+    grown = collect(moved, extend=True)
+    assert {plan.kind for plan in grown.manifest.parts} == {"whole", "queries"}
+    assert_same(grown, Cache.open(config.cache_dir("parallel")))
+    assert audit(grown.directory, tars=[*Path(config.teacher.folder).parent.glob("parallel-*.tar")]).problems == []
+    assert {path: path.read_bytes() for path in files} == files
+
+
 def test_other_queries_are_another_cache(config: Config) -> None:
     with pytest.raises(IdentityError, match=r"cache\.attention"):
         collect(with_cache(config, attention=AttentionConfig(num_queries=4, dtype="float32")), extend=True)

@@ -158,5 +158,5 @@ def test_the_remedy_names_the_command(filled: Cache) -> None:
         Cache.create_or_resume(filled.directory, changed(NEW_A))
     with pytest.raises(IdentityError, match=r"take a tar that is gone out with `pea cache --retire a`\."):
         Cache.create_or_resume(filled.directory, identity(["b"]))
-    with pytest.raises(IdentityError, match=r"add tars, draws or blocks with `pea cache --extend`"):
+    with pytest.raises(IdentityError, match=r"add tars, draws, blocks or attention queries with `pea cache --extend`"):
         Cache.create_or_resume(filled.directory, identity(["a", "b", "c"]))

@@ -20,8 +20,8 @@ from stages.command.guard import guarded
 from tests.cache_helpers import LATENT, CacheMaker, content, identity, value_rows
 from tests.faults.scenario import Scenario
 
-_SMALL = identity(("a",), draws=2)
-_LARGE = identity(("a", "b"), draws=3, blocks=("down_blocks.0", "mid_block"))
+_SMALL = identity(("a",), draws=2, **{"cache.attention": None})
+_LARGE = identity(("a", "b"), draws=3, blocks=("down_blocks.0", "mid_block"), **{"cache.attention": {"num_queries": 3}})
 _WHOLE = identity(("a", "b"))
 _REMOVED = "a-24x32-1"
 _RETRIES = RetryPolicy(max_retries=10, first_wait_s=0.05, longest_wait_s=0.2, give_up_after_s=60, silence_s=1.5)

@@ -14,9 +14,10 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from pea.errors import CheckpointError
+from pea.models.unet_values import unet_values
 from pea.pipeline import PEAPrompt
 from tests.pipeline.pipes import INPUTS, KINDS, draw, make_parts, make_pipe, use_lcm
-from tests.tiny_models import Shape
+from tests.tiny_models import Shape, make_checkpoint
 
 
 class Setup:
@@ -248,3 +249,22 @@ def test_a_pipe_that_is_gone_is_let_go(sdxl: Setup) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sdxl.pea.detach()
+
+
+def test_a_pipe_with_another_unet_of_that_shape_is_named_and_attached(setup: Setup, tmp_path: Path) -> None:
+    """A fine-tune is an ordinary thing to draw with; an adapter that does not know its UNet's numbers says nothing."""
+    other = KINDS[setup.shape]["text"].from_pretrained(make_checkpoint(tmp_path / "other", setup.shape, seed=7))
+    config, pipe = setup.pea.adapter.config, setup.pipe()
+    former = dict(config.base_model)
+    try:
+        setup.pea.attach(other)
+        known = {**former, "values": unet_values(setup.folder / "teacher/unet")}
+        setup.pea.adapter.register_to_config(base_model=known)
+        setup.pea.attach(pipe)
+        with pytest.warns(UserWarning, match=r"^StableDiffusion.*: its UNet is none of teacher") as caught:
+            setup.pea.attach(other)
+        assert [each.filename for each in caught] == [__file__]
+        draw(other, "一只猫", **INPUTS["text"])
+    finally:
+        setup.pea.adapter.register_to_config(base_model=former)
+        setup.pea.detach()

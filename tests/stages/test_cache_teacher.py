@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 
 from pea.cache import Cache
-from pea.config import Config, PhaseConfig
+from pea.config import AttentionConfig, Config, PhaseConfig
 from pea.errors import CacheError, CheckpointError, CorpusError, DeviceError, IdentityError
 from pea.storage import Location
 from stages import train_adapter
@@ -24,7 +25,7 @@ from stages.cluster.planning import TarChanges
 from stages.cluster.pool import Pool
 from stages.cluster.session import start_local
 from stages.command.console import Console
-from tests.collect.test_collector import assert_same, with_cache
+from tests.collect.test_collector import assert_same, contents, with_cache
 from tests.collect.test_drawn_texts import fill, of_texts
 from tests.tiny_setup import write_tar
 from tests.train_runs import variant
@@ -79,6 +80,15 @@ def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run
     again, shown = run(fresh_run)
     assert again == summaries, "finished shards are not done again, and no time is added"
     assert "all 4 shards are finished already" in shown
+    queried = with_cache(fresh_run, attention=AttentionConfig(num_queries=2, layers_per_record=2, dtype="int8"))
+    with pytest.raises(IdentityError, match=r"cache\.attention.*--extend"):
+        run(queried)
+    _, shown = run(queried, extend=True)
+    assert "4 shards are finished already, 2 to do" in shown
+    grown, kept = (contents(Cache.open(each.cache_dir("parallel"))) for each in (fresh_run, tiny_sdxl))
+    added = {name.partition("/")[0] for _, _, name in grown.keys() - kept.keys()}
+    assert added == {"text", "queries", "query_layers", "query_scales"}
+    assert all(np.array_equal(grown[name], rows) for name, rows in kept.items())
 
 
 @on_ray

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA
+from pea.models.unet_values import unet_values
 from pea.pipeline import PEAPrompt
 from stages import convert
 from tests.pipeline.test_publishing import run_snippet
@@ -54,6 +55,7 @@ def test_what_it_was_trained_for_is_recorded(tmp_path: Path, capsys: pytest.Capt
     kept = PEA.load(tmp_path / "adapter").config
     assert kept.encoder["name"] == "zh" and kept.max_tokens == 10 and kept.languages == ["zh", "ja"]
     assert kept.base_model["name"] == "teacher" and kept.prediction_type == "epsilon"
+    assert kept.base_model["values"] == unet_values(teacher / "unet")
     PEAPrompt.from_pretrained(tmp_path / "adapter", encoder)
     with pytest.raises(CheckpointError, match="trained for another text encoder"):
         PEAPrompt.from_pretrained(tmp_path / "adapter", make_native_encoder(tmp_path / "other", seed=2))

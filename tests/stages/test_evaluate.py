@@ -20,6 +20,7 @@ from pea.evaluation.scorers.clip_scorers import PickScore
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.tensor_files import digest_of
+from pea.models.unet_values import unet_values
 from stages import evaluate, generate, scoring
 from stages.command.console import Console
 from stages.score_settings import ScoreSettings
@@ -243,6 +244,7 @@ def test_another_encoder_of_the_same_width_or_another_base_model_is_refused(conf
     assert kept["encoder"]["name"] == "zh" and kept["encoder"]["max_tokens"] == 10 and kept["languages"] == ["zh"]
     assert kept["base_model"]["name"] == "teacher" and kept["prediction_type"] == "epsilon"
     assert kept["base_model"]["unet"] == digest_of(config.teacher.checkpoint / "unet")
+    assert kept["base_model"]["values"] == unet_values(config.teacher.checkpoint / "unet")
     other = config.student.model_copy(update={"encoder": make_native_encoder(tmp_path / "other", seed=5)})
     teacher = config.teacher.model_copy(update={"checkpoint": make_checkpoint(tmp_path / "sd15", "sd15")})
     for changed, said in (

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_tools.prompt_sets import sets_for
 from pea.config import Config, load_config
 from pea.errors import ConfigError
 from stages import cli
@@ -43,6 +44,8 @@ def test_what_it_writes_passes_the_check_and_the_plan(tiny_sdxl: Config, tmp_pat
     said = capsys.readouterr().out
     config = load_config(out)
     assert preflight(config) == []
+    assert sorted(config.evaluate.prompts) == ["culture-zh", "general"], "without --prompts, the package's own"
+    assert all(path.is_file() and path.parent == out.parent / "prompts" for path in config.evaluate.prompts.values())
     assert (config.cache.run.num_actors, config.cache.run.num_gpus_per_actor) == (1, 0), "--gpus 0"
     assert (config.train.steps, config.cache.sketch.kind) == (40, "exact")
     assert config.cache.buckets == ((16, 16),), "what the tiny model was made for, not the family's 1024 px"
@@ -163,6 +166,11 @@ def test_what_is_written_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> No
     assert fit_to_machine(cluster := family_settings("sdxl"), None) == "" and cluster == family
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     assert gpus_here() is None, "a cluster has GPUs of its own"
+
+
+def test_a_language_without_prompts_of_its_own_gets_none() -> None:
+    assert sets_for(["zh", "ja"]) == ["general", "culture-zh", "culture-ja"]
+    assert sets_for(["de"]) == []
 
 
 def test_patterns_of_folders(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def _model_cfg(path: Path) -> Mapping[str, Any] | None:
     """What open_clip's configuration says; a `config.json` may lie beside it and say nothing of the kind."""
     try:
         said: dict[str, Any] = json.loads(path.read_text("utf-8"))["model_cfg"]
-        return {"text_cfg": dict(said["text_cfg"]), "vision_cfg": dict(said["vision_cfg"])} | said
+        return {**said, "text_cfg": dict(said["text_cfg"]), "vision_cfg": dict(said["vision_cfg"])}
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -27,11 +27,13 @@ def test_captions_of_every_script_and_gaps(tmp_path: Path) -> None:
         "two",
         {"general": [["variant", "clip"], ["<x>", "0.1"]]},
         {"general": (["he-dpm-4", "teacher-dpm-4"], rows)},
+        [["first"]],
         [],
     )
     assert 'lang="he" dir="auto">חתול בשלג &lt;b&gt;&#34;&amp;</p>' in html and "<b>" not in html
     assert 'alt="he-dpm-4: חתול בשלג &lt;b&gt;&#34;&amp;"' in html and 'alt="teacher-dpm-4: a cat"' in html
     assert '<th scope="row">&lt;x&gt;</th>' in html and html.count("<td></td>") == 2
+    assert "Prompt by prompt" not in html
     assert "prefers-color-scheme: dark" in html and '<meta name="color-scheme" content="light dark">' in html
     assert "2 of 2 prompts, 256 px thumbnails" in html and html.count("data:image/jpeg") == 2
 
@@ -50,8 +52,9 @@ def test_the_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.Monke
             cells = zip(variants, links, strict=True)
             rows.append([GridCell(variant, link, f"prompt {number}", "en") for variant, link in cells])
         pictures[name] = (variants, rows)
-    html = grid_page("many", {}, pictures, ["seed 0"])
+    html = grid_page("many", {}, pictures, [["first"], ["a<b"]], ["seed 0"])
     assert 200_000 < len(html.encode()) < 300_000 + 30_000
+    assert "Prompt by prompt" in html and '<th scope="row">a&lt;b</th>' in html
     assert html.count("more prompts are in the files") == 1 and "96 px thumbnails" in html
     assert html.count('alt="v0: prompt 3"') == 2, "the small set is whole"
     assert html.count('alt="v0: prompt 39"') == 0

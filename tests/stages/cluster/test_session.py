@@ -208,3 +208,12 @@ def test_a_ray_that_we_start_lets_in_who_has_its_token(
         check=False,
     )
     assert (tried.stdout.strip().splitlines()[-1:] == ["in"]) is (token == "ours"), tried.stdout + tried.stderr
+
+
+def test_a_machine_too_busy_to_start_ray_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray's own code raises it
+
+    monkeypatch.setattr(ray, "init", slow)
+    with pytest.raises(CacheError, match=r"cannot start or join Ray.*timed out during startup.*Run the same command"):
+        module._init("local")

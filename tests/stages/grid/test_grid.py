@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from pea.config import Config, GridConfig, SamplerConfig, ScorersConfig
+from pea.config import Config, GridConfig, SamplerConfig, ScorersConfig, load_config
 from pea.errors import CheckpointError, ConfigError, EvaluationError, PeaError
 from pea.evaluation.drawing import Drawer
 from pea.evaluation.scorers.scorer import Scorer
@@ -24,9 +25,11 @@ from pea.models.unet import unet_config
 from stages import evaluate
 from stages.command.console import Console
 from stages.grid import measuring
+from stages.grid.variants import pairs_of, variants_of
 from tests.evaluation.scorers.published_files import make_clip
 from tests.tiny_models import make_checkpoint
 
+ROOT = Path(__file__).parents[3]
 QUIET = Console(quiet=True)
 VARIANTS = [
     f"{row}-{sampler}-{steps}" for row in ("teacher", "own", "other") for sampler in ("dpm", "lcm") for steps in (1, 2)
@@ -246,6 +249,15 @@ def test_faults_are_known_before_anything_is_drawn(
     with pytest.raises(kind, match=message) as caught:
         evaluate.run(config, QUIET)
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_the_papers_comparison_of_few_steps() -> None:
+    config = load_config([ROOT / "configs/sdxl.yaml", ROOT / "configs/paper/few_steps.yaml"])
+    variants = variants_of(config)
+    kinds = {(variant.row, variant.scheduler, variant.num_inference_steps) for variant in variants}
+    assert kinds == set(product(("teacher", "adapter"), ("dpm", "lcm"), (2, 4, 8, 30))) and len(variants) == 16
+    assert {variant.guidance_scale for variant in variants if variant.lora} == {1.0}
+    assert ("adapter-lcm-4", "adapter-dpm-30") in pairs_of(config, variants)
 
 
 class _Judge:
