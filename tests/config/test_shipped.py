@@ -49,7 +49,7 @@ def test_every_file_resolves(path: Path) -> None:
         search = read_search(path)
         candidates = draw_candidates(search.space, search.candidates, search.seed)
         _, found = configurations(search, candidates)
-        assert len(found) > 1 and len(candidates) == search.candidates
+        assert found and len(candidates) == search.candidates
     elif path.parent.name == "paper":
         below = [path] if path in PAPER else [Path("configs/paper/sdxl.yaml"), path]
         assert load_config([Path("configs/sdxl.yaml"), *below]).train.init == "torch"
@@ -122,7 +122,7 @@ def test_only_studies_of_what_a_cache_holds_fill_caches(path: Path) -> None:
     kept = {run.method for run in _planned(path).runs} - own
     if path.stem.startswith("sketches"):
         assert not kept
-    elif path.stem in ("phases", "from_scratch", "unet_steps", "languages"):
+    elif path.stem in ("phases", "methods", "unet_steps", "languages"):
         assert not own
     else:
         assert {"options": {"drop_hidden_states", "noise_offset"}}.get(path.stem, {"queries_4", "layers_3"}) <= own
