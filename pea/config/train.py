@@ -125,7 +125,8 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute UNet activations in the backward pass to save memory."""
     validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of the samples that is held out, by their keys, to choose the adapter that is published."""
+    """Share of the samples that is held out, by their keys, to choose the adapter that is published. Where no sample
+    falls into it, that is said, and the last step's adapter is published."""
     validate_every_steps: PositiveInt = 500
     """Steps between two measurements of the loss on the held-out samples."""
     validation_batches: PositiveInt = 16

@@ -136,8 +136,8 @@ def _data(
     data = open_data(Selection(fraction, timesteps=train.timesteps))
     check_rows(data, train, num_processes)
     validation = None
-    if fraction:
-        held_out = Selection(fraction, True, train.timesteps, config.student.caption_languages)
+    held_out = Selection(fraction, True, train.timesteps, config.student.caption_languages)
+    if fraction and held_out.keeps_any(parallel):
         validation = open_data(held_out, culture if culture and held_out.keeps_any(culture) else None)
     if not train.curriculum_steps:
         return data, data.batch, validation

@@ -77,8 +77,7 @@ class WithUnetPhase:
     def run(self, captions: Mapping[str, Any]) -> dict[str, Any]:
         """Train to the last step and publish the adapter; returns the summary, which takes over `captions`."""
         self._resume()
-        if self.setup.validation is not None and self.setup.data.culture and not self.setup.validation.culture:
-            self._say("validation: no culture sample is held out; its loss is that of the parallel records")
+        self._say_what_is_not_held_out()
         start, steps, note = self.counters.step, self.train.steps, ""
         finished = (
             start >= steps
@@ -105,6 +104,14 @@ class WithUnetPhase:
                     self.checkpoints.save(self.parts)
                 progress.update(done, steps, (done - start) * self.rows_per_step, note)
         return self._finish(captions)
+
+    def _say_what_is_not_held_out(self) -> None:
+        """Where a share of the samples is so small that none falls into it."""
+        fraction, validation = self.train.validation_fraction, self.setup.validation
+        if fraction and validation is None:
+            self._say(f"validation: none, no sample falls into a share of {fraction:g}; the run takes all its steps")
+        elif validation is not None and self.setup.data.culture and not validation.culture:
+            self._say("validation: no culture sample is held out; its loss is that of the parallel records")
 
     def _has_stopped_falling(self) -> bool:
         """Whether the validation loss has, in every process, for as long as the run has patience."""

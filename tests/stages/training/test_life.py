@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -86,6 +87,16 @@ def test_the_best_step_by_held_out_samples_is_published(
     values = json.loads((two.training_dir / "train_summary.json").read_text())
     if values["best_step"] == 2:
         assert same(weights(two), weights(four))
+
+
+def test_a_share_into_which_no_sample_falls_is_said(tiny_sdxl: Config, tmp_path: Path) -> None:
+    """Few samples and a share of one in a hundred, as in the family files, train all the same."""
+    config = variant(
+        tiny_sdxl, tmp_path, steps=1, batch_size=2, culture_fraction=0.0, validation_fraction=1e-6, patience=1
+    )
+    console = Console(file=io.StringIO())
+    assert train_adapter.run(config, console)["steps"] == 1
+    assert "validation: none, no sample falls into a share of 1e-06; the run takes all" in console.file.getvalue()
 
 
 @pytest.mark.slow

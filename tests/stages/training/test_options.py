@@ -180,7 +180,7 @@ def test_held_out_rows_and_the_others_make_up_the_cache(tiny_sdxl: Config, tmp_p
     share = is_held_out([f"t/{number}" for number in range(10_000)], 0.3).mean()
     assert share == pytest.approx(0.3, abs=0.02)
     with pytest.raises(CacheError, match=r"no rows are left.*validation_fraction"):
-        prepare(variant(tiny_sdxl, tmp_path, validation_fraction=1e-6), CPU)
+        prepare(variant(tiny_sdxl, tmp_path, validation_fraction=1 - 1e-6), CPU)
 
 
 def test_a_selection_of_everything_is_no_selection(tiny_sdxl: Config, tmp_path: Path) -> None:
