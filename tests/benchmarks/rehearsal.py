@@ -149,6 +149,8 @@ def rehearse(teacher: str, folder: Path) -> dict[str, Any]:
         config = config.model_copy(update={"cache": config.cache.model_copy(update={"run": run})})
         (folder / "setup.yaml").write_text(resolved_yaml(config), "utf-8")
         found: dict[str, Any] = {"making_s": time.perf_counter() - started, "measured": {}}
+        one_row = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})})
+        found["planned"] = planned(one_row)
         for kind in KINDS:
             command = [
                 sys.executable,
@@ -162,8 +164,7 @@ def rehearse(teacher: str, folder: Path) -> dict[str, Any]:
             if done.returncode:
                 raise RuntimeError(f"{teacher}, {kind}: exit code {done.returncode}\n{done.stderr[-3000:]}")
             found["measured"][kind] = json.loads(done.stdout.splitlines()[-1])
-        one_row = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})})
-        found["planned"] = planned(one_row)
+            print(f"{teacher}, {kind}: {found['measured'][kind]}", file=sys.stderr, flush=True)
         stored = [path for path in (folder / "run/cache").rglob("*.zarr/**/*") if path.is_file()]
         found["stored_bytes"] = sum(path.stat().st_size for path in stored)
         return found
