@@ -118,7 +118,8 @@ def test_the_plan_counts_the_queries(
     added = plans["with"]["attention"]["bytes_per_record"]
     assert added == pytest.approx(exact, rel=0.35)  # compressed, and with checksums
     assert plans["without"]["attention"] is None
-    assert 0 < plans["with"]["attention"]["tflop_per_record"] < plans["with"]["student_tflop_per_record"]
+    [unet] = [phase for phase in plans["with"]["work"]["phases"] if phase["kind"] == "unet"]
+    assert 0 < plans["with"]["attention"]["tflop_per_record"] < unet["flop"] / unet["rows"] / 1e12
 
 
 def test_they_are_shown(few: tuple[Config, Cache], capsys: pytest.CaptureFixture[str]) -> None:
