@@ -23,6 +23,8 @@ from pea.models.english import EnglishEncoder
 from stages.cli import main
 from tests.collect.test_collector import assert_same, collect, with_cache
 
+pytestmark = pytest.mark.slow
+
 FEW: dict[str, Any] = {"num_queries": 3, "layers_per_record": 2, "dtype": "int8"}
 
 
@@ -63,7 +65,6 @@ def test_a_few_layers_in_int8_are_those_of_the_whole(few: tuple[Config, Cache], 
         assert (np.abs(found - expected) <= 0.51 / 127 * np.abs(expected).max(-1, keepdims=True) + 1e-6).all()
 
 
-@pytest.mark.slow
 def test_a_cache_grows_by_draws(few: tuple[Config, Cache], tiny_sdxl: Config, tmp_path: Path) -> None:
     shorter = with_attention(tiny_sdxl, tmp_path, FEW, draws_per_sample=2)
     collect(shorter)
@@ -98,7 +99,6 @@ def test_dropped_captions_stay_in_the_pooled_text_where_the_cache_says_so(few: t
         assert torch.equal(pooled[0][row], pooled[1][row]) != drop
 
 
-@pytest.mark.slow
 def test_the_plan_counts_the_queries(
     few: tuple[Config, Cache], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +130,6 @@ def test_they_are_shown(few: tuple[Config, Cache], capsys: pytest.CaptureFixture
     assert "'layers_per_record': 2" in shown
 
 
-@pytest.mark.slow
 def test_they_are_verified(few: tuple[Config, Cache], monkeypatch: pytest.MonkeyPatch) -> None:
     config, _ = few
     found = verify(config, "parallel", num_samples=3, threshold=0.01)
@@ -149,7 +148,6 @@ def test_they_are_verified(few: tuple[Config, Cache], monkeypatch: pytest.Monkey
     assert "query_layers/3x16 differs" in problems and "queries/3x16: relative error 0.1" in problems
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("array", ["queries/3x16", "query_scales/3x16", "query_layers/3x16", TEXT_STATES])
 def test_damage_is_found_and_not_served(tiny_sdxl: Config, tmp_path: Path, array: str) -> None:
     cache = collect(with_attention(tiny_sdxl, tmp_path, FEW, draws_per_sample=1))

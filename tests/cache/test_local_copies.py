@@ -22,6 +22,8 @@ from tests.cache_helpers import CacheMaker, content, identity
 from tests.object_server import ObjectServer
 from tests.storage.proxy import FaultProxy
 
+pytestmark = pytest.mark.slow
+
 ROOMY = 10**9
 
 
@@ -92,7 +94,7 @@ def test_without_copies_every_epoch_asks(remote: CacheMaker, proxy: FaultProxy, 
     assert content(cache) == first and len(proxy.requests) > 10 and not copies_in(tmp_path / "work")
 
 
-@pytest.mark.parametrize("most_bytes", [3000, *(pytest.param(each, marks=pytest.mark.slow) for each in (0, ROOMY))])
+@pytest.mark.parametrize("most_bytes", [3000, 0, ROOMY])
 def test_the_bound_holds_and_the_rows_are_the_same(remote: CacheMaker, most_bytes: int, tmp_path: Path) -> None:
     cache = remote.fill(identity(["a"]))
     read = content(Cache.open(remote.directory, copies=LocalCopies(most_bytes)))
@@ -102,7 +104,7 @@ def test_the_bound_holds_and_the_rows_are_the_same(remote: CacheMaker, most_byte
     assert (total > 3000) == (most_bytes == ROOMY)
 
 
-@pytest.mark.parametrize("way", ["flipped", *(pytest.param(way, marks=pytest.mark.slow) for way in ("gone", "cut"))])
+@pytest.mark.parametrize("way", ["flipped", "gone", "cut"])
 def test_a_copy_that_cannot_be_read_is_fetched_again(remote: CacheMaker, way: str, tmp_path: Path) -> None:
     """Another process made room, or the disk altered it; also while the shard is open."""
     copies = LocalCopies()

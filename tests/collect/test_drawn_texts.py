@@ -27,6 +27,8 @@ from stages.command.console import Console
 from stages.training.setup import prepare
 from tests.train_runs import log_rows, variant
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 QUIET = Console(quiet=True)
 NATIVE = "一只猫狗红球大小在上下雪草"
@@ -106,7 +108,6 @@ def test_a_cache_of_texts_is_a_cache(generated: Config, trajectory: Config) -> N
     assert rows_of(Cache.open(generated.cache_dir("parallel")), "noisy_latents") == {}
 
 
-@pytest.mark.slow
 def test_latents_do_not_depend_on_the_batch_size(generated: Config, tiny_sdxl: Config, tmp_path: Path) -> None:
     small = of_texts(tiny_sdxl, tmp_path)
     run = small.cache.run.model_copy(update={"batch_size": 3})
@@ -164,7 +165,6 @@ def test_states_lie_on_the_way_of_the_drawing(generated: Config) -> None:
     assert np.array_equal(drawer.draw(ids, conditioning, time_ids, shape).latents, latents), "wherever it is asked"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["generated", "trajectory"])
 def test_training_from_the_cache_is_training_from_the_live_teacher(
     request: pytest.FixtureRequest, tmp_path: Path, form: str
@@ -188,7 +188,6 @@ def test_the_student_is_shown_the_states_that_the_teacher_was(trajectory: Config
             assert np.allclose(noisy[row].numpy(), stored[sample][int(draw)], atol=1e-4)
 
 
-@pytest.mark.slow
 def test_more_draws_are_more_states_of_the_same_drawing(tiny_sdxl: Config, trajectory: Config, tmp_path: Path) -> None:
     fill(of_texts(tiny_sdxl, tmp_path, "trajectory", draws_per_sample=1))
     grown = fill(of_texts(tiny_sdxl, tmp_path, "trajectory"), extend=True)
@@ -198,7 +197,6 @@ def test_more_draws_are_more_states_of_the_same_drawing(tiny_sdxl: Config, traje
         assert all(np.allclose(one[key], other[key], atol=1e-4) for key in other), name
 
 
-@pytest.mark.slow
 def test_a_text_is_taken_down_like_an_image(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = of_texts(tiny_sdxl, tmp_path, count=4)
     cache = fill(config)
@@ -206,7 +204,6 @@ def test_a_text_is_taken_down_like_an_image(tiny_sdxl: Config, tmp_path: Path) -
     assert Cache.open(cache.directory).num_samples == 3 and audit(cache.directory).problems == []
 
 
-@pytest.mark.slow
 def test_texts_are_verified_like_images(generated: Config, trajectory: Config) -> None:
     for config in (generated, trajectory):
         found = verify(config, "parallel", num_samples=4, threshold=1e-3)

@@ -18,6 +18,8 @@ from pea.errors import CacheError, IdentityError
 from stages.cli import main
 from tests.tiny_setup import fill_cache, make_setup
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Config:
@@ -45,9 +47,7 @@ def test_the_live_teacher_agrees(setup: Config, tmp_path: Path, capsys: pytest.C
     assert main([*words, "--corpus", "culture"]) == 0
 
 
-@pytest.mark.parametrize(
-    "values", ["int8", *(pytest.param(name, marks=pytest.mark.slow) for name in ("int4", "bfloat16"))]
-)
+@pytest.mark.parametrize("values", ["int8", "int4", "bfloat16"])
 def test_a_sketched_noise_prediction_is_compared_by_what_it_says(setup: Config, tmp_path: Path, values: Any) -> None:
     cache = setup.cache.model_copy(update={"noise_pred_sketch": FoldSketch(kind="fold", ratio=16, values=values)})
     config = setup.model_copy(update={"run_dir": tmp_path, "cache": cache})

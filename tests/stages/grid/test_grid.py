@@ -29,6 +29,8 @@ from stages.grid.variants import pairs_of, variants_of
 from tests.evaluation.scorers.published_files import make_clip
 from tests.tiny_models import make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 QUIET = Console(quiet=True)
 VARIANTS = [

@@ -24,12 +24,12 @@ from stages.training.setup import Setup, prepare
 from tests.tiny_setup import with_queries
 from tests.train_runs import log_rows, variant, weights
 
+pytestmark = pytest.mark.slow
+
 WEIGHT = 0.5
 
 
-@pytest.fixture(
-    scope="module", params=[None, pytest.param(2, marks=pytest.mark.slow)], ids=["every layer", "two layers a record"]
-)
+@pytest.fixture(scope="module", params=[None, 2], ids=["every layer", "two layers a record"])
 def config(request: pytest.FixtureRequest, tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     """The tiny setup with a cache that holds queries."""
     return with_queries(tiny_sdxl, tmp_path_factory.mktemp("queries"), layers_per_record=request.param)
@@ -146,7 +146,6 @@ def test_a_culture_batch_has_none(config: Config, tmp_path: Path) -> None:
     assert found.attention is None and found.total.item() > 0
 
 
-@pytest.mark.slow
 def test_groups_of_rows_have_the_loss_of_the_whole_batch(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

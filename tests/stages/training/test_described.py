@@ -19,6 +19,8 @@ from tests.collect.test_described import TEXTS, describe
 from tests.tiny_setup import fill_cache, with_queries
 from tests.train_runs import same, variant, weights
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 PHASES = (
     PhaseConfig(kind="text", steps=2, batch_size=6),
@@ -51,7 +53,6 @@ def test_batches_hold_them_twice(config: Config, tmp_path: Path) -> None:
     assert none.num_records == data.num_records - 3 * len(TEXTS), "no description of a random teacher gains that much"
 
 
-@pytest.mark.slow
 def test_all_phases_of_a_run(config: Config, tmp_path: Path) -> None:
     without = config.model_copy(update={"corpora": config.corpora.model_copy(update={"described": None})})
     changes = {"phases": PHASES, "min_description_gain": None}

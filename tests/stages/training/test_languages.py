@@ -21,6 +21,8 @@ from stages.training.setup import prepare
 from tests.tiny_setup import make_setup, with_queries
 from tests.train_runs import variant
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 QUIET = Console(quiet=True)
 
@@ -42,7 +44,6 @@ def _speaking(config: Config, folder: Path, language: Any, **train: Any) -> Conf
     return variant(changed, folder, **train)
 
 
-@pytest.mark.slow
 def test_one_cache_serves_several_languages(three: Config, tmp_path: Path) -> None:
     batches = {}
     for language in ("zh", "ja"):
@@ -149,7 +150,6 @@ def test_a_share_that_gives_no_row_is_an_error(partly: Config, tmp_path: Path) -
     assert summary["culture_samples"] == 5
 
 
-@pytest.mark.slow
 def test_a_loss_on_queries_beside_batches_of_culture_rows_alone(partly: Config, tmp_path: Path) -> None:
     run = variant(with_queries(partly, tmp_path), tmp_path / "v", batch_size=1, culture_fraction=0.7, steps=8)
     train = run.train.model_copy(update={"attention_weight": 0.1, "text_weight": 0.1})

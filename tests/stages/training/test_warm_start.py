@@ -23,6 +23,8 @@ from stages.training.fingerprints import differing_settings, fingerprint_with_un
 from tests.tiny_models import make_checkpoint, make_native_encoder
 from tests.train_runs import same, variant, weights
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 STILL = {"learning_rate": 1e-30, "weight_decay": 0.0, "steps": 1}
 
@@ -35,7 +37,7 @@ def first(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config
     return config
 
 
-@pytest.mark.parametrize("phases", [(), pytest.param((PhaseConfig(kind="text", steps=1),), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("phases", [(), (PhaseConfig(kind="text", steps=1),)])
 def test_a_run_starts_where_the_other_ended(first: Config, tmp_path: Path, phases: tuple[PhaseConfig, ...]) -> None:
     config = variant(first, tmp_path, **STILL | {"phases": phases, "init_from": first.adapter_dir, "seed": 0})
     summary = train_adapter.run(config, QUIET)
@@ -73,7 +75,6 @@ def changed(folder: Path, place: Path, **settings: Any) -> Path:
     return place
 
 
-@pytest.mark.slow
 def test_another_adapter_is_refused_before_anything_is_spent(first: Config, tmp_path: Path) -> None:
     own = first.adapter_dir
     sizes = PEA(16, 32, 12, hidden_size=24, num_layers=3, encoder={"name": "zh"})
