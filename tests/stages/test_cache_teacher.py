@@ -229,15 +229,15 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
                 job.tar = Location.parse(tmp_path / "lost.tar")
         return plans
 
-    start = Pool._start
+    begin = Pool._begin
 
-    def unlinking(self: Any, actor: int, job: Any) -> None:
+    def unlinking(self: Any, handle: Any, job: Any) -> Any:
         if job.tar.name == "lost.tar":
             job.tar.local_path.unlink(missing_ok=True)
-        start(self, actor, job)
+        return begin(self, handle, job)
 
     monkeypatch.setattr(filling, "plan_corpora", losing)
-    monkeypatch.setattr(Pool, "_start", unlinking)
+    monkeypatch.setattr(Pool, "_begin", unlinking)
     with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)
     assert [shard.tar for shard in Cache.open(fresh_run.cache_dir("parallel"), partial=True).shards] == ["parallel-1"]
