@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from pea.cache import Cache
-from pea.config import load_config
+from pea.cache.audit import audit
+from pea.config import Config, load_config
 from pea.models.adapter import PEA
 from pea.storage import Location
 from pea.storage.transfer import copy_file, upload_folder
@@ -23,6 +24,7 @@ from stages import train_adapter
 from stages.cli import main
 from stages.command.console import Console
 from tests.cache_helpers import content
+from tests.collect.test_collector import assert_same
 from tests.tiny_setup import TRAIN, make_setup
 from tests.train_runs import log_rows, same, weights
 
@@ -84,6 +86,16 @@ def _settings(bucket: Location) -> dict[str, Any]:
     }
 
 
+def _make_inputs(folder: Path, bucket: Location) -> Config:
+    """A tiny setup with its caches in a folder, and its inputs in the bucket."""
+    local = make_setup(folder, "sd15")
+    for name in ("teacher", "zh"):
+        upload_folder(folder / name, bucket / "inputs" / name)
+    for name in ("parallel-0.tar", "parallel-1.tar", "culture.tar"):
+        copy_file(Location.parse(folder / name), bucket / "inputs" / name)
+    return local
+
+
 def _pea(*words: str, folder: Path) -> subprocess.Popen[str]:
     """One command, in a folder of its own, so that a local folder `s3:` would be seen."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -108,11 +120,7 @@ def _done(*words: str, folder: Path) -> str:
 def test_the_whole_pipeline(
     bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    local = make_setup(tmp_path / "made", "sd15")
-    for name in ("teacher", "zh"):
-        upload_folder(tmp_path / "made" / name, bucket / "inputs" / name)
-    for name in ("parallel-0.tar", "parallel-1.tar", "culture.tar"):
-        copy_file(Location.parse(tmp_path / "made" / name), bucket / "inputs" / name)
+    local = _make_inputs(tmp_path / "made", bucket)
     prompts = [{"id": f"p{n}", "captions": {"en": "a cat", "zh": "一只猫"}, "attributes": {}} for n in range(2)]
     run = bucket / "runs/one"
     (run / "corpora/prompts/general.jsonl").write_text("\n".join(map(json.dumps, prompts)) + "\n")
@@ -147,6 +155,27 @@ def test_the_whole_pipeline(
     _equals_an_unbroken_run(setup, tmp_path, run)
     _other_commands(setup, run, tmp_path, capsys)
     assert sorted(path.name for path in folder.iterdir()) == ["pipeline.yaml", "setup.yaml"]
+
+
+@pytest.mark.slow
+def test_two_drivers_at_once_fill_one_cache_and_both_end_well(
+    bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on two machines with run folders of their own: whoever is first at a part has it."""
+    local, drivers = _make_inputs(tmp_path / "made", bucket), []
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        settings = _settings(bucket) | {"run_dir": str(folder / "run"), "cache_root": f"{bucket}/runs/one/cache"}
+        (folder / "setup.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        monkeypatch.setenv("PEA_WORK_DIR", str(folder / "work"))
+        drivers.append(_pea("cache", "--config", "setup.yaml", "evaluate.prompts={}", folder=folder))
+    said = "\n".join(driver.communicate(timeout=540)[0] for driver in drivers)
+    assert [driver.returncode for driver in drivers] == [0, 0], said
+    for corpus in ("parallel", "culture"):
+        cache = Cache.open(bucket / "runs/one/cache" / corpus)
+        assert_same(cache, Cache.open(local.cache_dir(corpus)))
+        assert audit(cache.directory).problems == [], "no store, record or lease of the one that was second is left"
 
 
 def _kill_training(run: Location, folder: Path) -> None:
