@@ -7,9 +7,9 @@ step with checkpointing, one image in two denoising steps. Each runs in a proces
 sampled; seconds, memory and bytes are set beside what `pea plan` says. Students are Chinese-CLIP-L for SD1.5 and
 Chinese-CLIP-H for the others. `--tiny` tries the script out.
 
-Memory is the process's share of the machine's (PSS: what is mapped twice counts once), beyond what it held before it
-loaded a model, sampled five times a second. SDXL needs some 16 GB of it, and 15 GB of disk; what is written is deleted
-at the end.
+Memory is what the process holds of its own (anonymous and shared memory), beyond what it held before it loaded a model,
+sampled five times a second. Pages of mapped weight files are not counted: the system takes them back when it needs
+them. SDXL needs some 16 GB of it, and 15 GB of disk; what is written is deleted at the end.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _EVERY_S = 0.2
 
 
 def held_bytes() -> int:
-    """This process's share of the memory in use."""
+    """This process's memory but for pages of mapped files; what is shared with others counts by its share."""
     lines = Path("/proc/self/smaps_rollup").read_text("utf-8").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 class Sampled:
