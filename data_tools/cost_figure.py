@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from data_tools.score_figure import STYLE
+from data_tools.score_figure import STYLE, axis_of
 
 _WIDTH, _HEIGHT, _LEFT, _LABELS, _TOP, _BOTTOM = 340, 360, 40, 120, 30, 40
 _GAP = 13
@@ -19,13 +19,7 @@ def cost_figure(rows: Sequence[Mapping[str, Any]]) -> str:
     The axis of scores goes from 0 to 1, or as far as the scores do.
     """
     names = list(rows[0]["scores"])
-    ends = [
-        row["scores"][name]["mean"] + sign * row["scores"][name]["spread"]
-        for row in rows
-        for name in names
-        for sign in (-1, 1)
-    ]
-    low, high = min(0.0, *ends), max(1.0, *ends)
+    low, high = axis_of(rows)
     most = max(row["cpu_seconds"] for row in rows) or 1.0
     panels = [
         f'<g transform="translate({number * _WIDTH} 0)">{_panel(rows, name, number, most, low, high)}</g>'

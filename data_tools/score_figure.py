@@ -30,13 +30,7 @@ def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
     The axis goes from 0 to 1, or as far as the scores do.
     """
     names = list(rows[0]["scores"])
-    ends = [
-        row["scores"][name]["mean"] + sign * row["scores"][name]["spread"]
-        for row in rows
-        for name in names
-        for sign in (-1, 1)
-    ]
-    low, high = min(0.0, *ends), max(1.0, *ends)
+    low, high = axis_of(rows)
 
     def place(value: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - low) / (high - low)
@@ -54,6 +48,13 @@ def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'
     head += ' aria-label="scores by method">'
     return f"{head}\n{STYLE}\n{legend}\n" + "\n".join(parts) + "\n</svg>\n"
+
+
+def axis_of(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Where the axis of scores begins and ends: from 0 to 1, or as far as means and spreads go."""
+    scores = [score for row in rows for score in row["scores"].values()]
+    ends = [score["mean"] + sign * score["spread"] for score in scores for sign in (-1, 1)]
+    return min(0.0, *ends), max(1.0, *ends)
 
 
 def figures_in(svg: str) -> dict[tuple[str, str], tuple[float, float]]:

@@ -16,17 +16,9 @@ from pea.evaluation.drawing import Drawer, load_pipeline, save_grid
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
 from stages.command.console import Console
+from tests.pictures import size_of
 
 QUIET = Console(quiet=True)
-
-
-ROOT = Path(__file__).parents[2]
-WORLD = ROOT / "data_tools/world/checkpoints"
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
 
 
 @pytest.fixture
@@ -92,7 +84,7 @@ def test_a_sheet_is_of_reasonable_width(
     images = np.zeros((count, height, width, 3), np.uint8)
     images[0] = 200
     save_grid(tmp_path / "grid.png", images)
-    assert _size(tmp_path / "grid.png") == expected
+    assert size_of(tmp_path / "grid.png") == expected
     with Image.open(tmp_path / "grid.png") as sheet:
         assert sheet.getpixel((0, 0)) == (200, 200, 200) and sheet.getpixel((expected[0] - 1, 0)) == (0, 0, 0)
 

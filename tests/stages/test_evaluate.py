@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pea.config import Config, EvaluateConfig, ScorersConfig, load_config, resolved_yaml
 from pea.errors import CheckpointError, EvaluationError
@@ -25,6 +24,7 @@ from stages import evaluate, generate, scoring
 from stages.command.console import Console
 from stages.score_settings import ScoreSettings
 from tests.evaluation.scorers.published_files import make_clip
+from tests.pictures import size_of
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
 QUIET = Console(quiet=True)
@@ -49,11 +49,6 @@ def english_never(texts: object) -> Conditioning:
     raise AssertionError(texts)
 
 
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
-
-
 @pytest.fixture(scope="module")
 def config(evaluated_config: Config) -> Config:
     return evaluated_config
@@ -76,7 +71,7 @@ def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> 
         assert sorted(path.name for path in folder.iterdir()) == [*images, "scores.jsonl"]
         scored = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
         assert [each["id"] for each in scored] == ["p0", "p1", "p2"] and {e["accuracy"] for e in scored} <= {0.0, 1.0}
-    assert _size(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
+    assert size_of(config.run_dir / "evaluate/adapter/general/grid.png") == (5 * 16, 16)
 
 
 def _evaluated(config: Config, folder: Path, console: Console = QUIET, **changes: object) -> dict[str, Any]:

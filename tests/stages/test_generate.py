@@ -13,17 +13,9 @@ from pea.config import Config, resolved_yaml
 from stages import generate
 from stages.cli import main
 from stages.command.console import Console
+from tests.pictures import size_of
 
 QUIET = Console(quiet=True)
-
-
-ROOT = Path(__file__).parents[2]
-WORLD = ROOT / "data_tools/world/checkpoints"
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +35,7 @@ def test_generate(config: Config, tmp_path: Path) -> None:
         "002-红球-上.png",
         "003-红球-上.png",
     ]
-    assert _size(out / "000-一只猫.png") == (16, 16)
+    assert size_of(out / "000-一只猫.png") == (16, 16)
 
 
 def test_generate_takes_settings_as_other_commands_do(
@@ -134,7 +126,7 @@ def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest
     out = ["--out", str(tmp_path / "out"), "--guidance", "0"]
     long = "一只猫狗红球大小雪草"
     assert generate.main([long, *alone, *out, "--size", "24x16"]) == 0
-    assert _size(tmp_path / f"out/000-{long}.png") == (24, 16)
+    assert size_of(tmp_path / f"out/000-{long}.png") == (24, 16)
     assert "lost of a prompt: '雪草' (--chunk reads it in pieces)" in capsys.readouterr().err
     with Image.open(tmp_path / f"out/000-{long}.png") as image:
         cut = np.asarray(image)
