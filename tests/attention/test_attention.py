@@ -107,6 +107,7 @@ def test_layer_weights_choose_layers(checkpoint: Path) -> None:
     torch.testing.assert_close(losses.layers, expected, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_records_with_a_few_layers_each_expect_the_loss_over_all(checkpoint: Path) -> None:
     text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
     queries, _ = ask(checkpoint, text)
