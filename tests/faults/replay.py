@@ -2,6 +2,7 @@
 
 No process has to be ended for it: the interposing library does one operation after another, so what is there before the
 n-th is what all before it made.
+"""
 
 from __future__ import annotations
 
