@@ -29,7 +29,10 @@ class Command:
 
 COMMANDS = {
     "init": Command(
-        "stages.init", "write the configuration of a new setup, checked, with its costs", own_arguments=True
+        "stages.init",
+        "write the configuration of a new setup, checked, with its costs",
+        own_arguments=True,
+        loads_models=True,
     ),
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
     "data": Command(

@@ -55,6 +55,11 @@ def price_source() -> str:
     return f"{prices['what']}, {prices['of']}, {prices['url']}"
 
 
+def price_date() -> str:
+    """Month and year of the prices."""
+    return str(_table()["prices"]["of"])
+
+
 @cache
 def _table() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
