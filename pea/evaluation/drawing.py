@@ -60,7 +60,11 @@ class Drawer:
         if unet is not None:
             self.pipe.vae.to(unet.dtype)
         self._loras: set[str] = set()
-        self.pipe.unet.to(memory_format=torch.channels_last)
+        for model in (
+            self.pipe.unet,
+            self.pipe.vae,
+        ):  # a CPU's kernels copy tensors of another order, the VAE's largest
+            model.to(memory_format=torch.channels_last)
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:
         """Refuse a height and width that are no whole number of latents.

@@ -93,6 +93,7 @@ def test_missing_queries_and_texts_are_no_zeros(cache: Cache) -> None:
     assert len(audit(cache.directory).problems) == 2
 
 
+@pytest.mark.slow
 def test_diff_names_the_array_that_differs(config: Config, cache: Cache, tmp_path: Path) -> None:
     assert list(differences(cache.directory, config.cache_dir("parallel"))) == []
     other = collect(

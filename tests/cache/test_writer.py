@@ -98,6 +98,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert names(cache) == []
 
 
+@pytest.mark.slow
 def test_temporary_files_of_dead_writers_go(make_cache: CacheMaker, cache: Cache) -> None:
     """Single files have no lease: their age tells."""
     make_cache.fill(cache.identity)
@@ -118,6 +119,7 @@ def test_temporary_files_of_dead_writers_go(make_cache: CacheMaker, cache: Cache
             path.unlink()
 
 
+@pytest.mark.slow
 def test_a_look_at_the_clock_that_a_dead_process_left_is_garbage(make_cache: CacheMaker, cache: Cache) -> None:
     folder = Path(cache.shard_dir("a"))
     folder.mkdir(parents=True)
@@ -143,6 +145,7 @@ def test_a_writer_that_lost_its_lease_publishes_nothing(
     assert len(cache.plan()) == 1
 
 
+@pytest.mark.slow
 def test_repair_withdraws_only_what_it_looked_at(make_cache: CacheMaker) -> None:
     """A part that was made anew since it was checked stays."""
     cache = make_cache.fill(identity(["a"]))
@@ -156,6 +159,7 @@ def test_repair_withdraws_only_what_it_looked_at(make_cache: CacheMaker) -> None
     assert audit(cache.directory).problems == []
 
 
+@pytest.mark.slow
 def test_a_sample_that_is_removed_while_it_is_written_is_not_published(make_cache: CacheMaker, cache: Cache) -> None:
     writer = open_writer(make_cache, cache)
     add_removed(cache.directory, "a", ["a-24x32-1"])

@@ -134,6 +134,7 @@ def test_verify_reads_the_table_too(cached: tuple[Config, Cache], tmp_path: Path
         verify(config.model_copy(update={"corpora": corpora}), "parallel", num_samples=2, threshold=1e-3)
 
 
+@pytest.mark.slow
 def test_takedown_reaches_captions_of_tables(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = setup(tiny_sdxl, tmp_path, put(tmp_path / "texts", "t", english(TEXTS)))
     cache = fill_cache(config, "parallel", tmp_path)
@@ -146,6 +147,7 @@ def test_takedown_reaches_captions_of_tables(tiny_sdxl: Config, tmp_path: Path) 
     assert sum(len(bucket.captions("zh")) for bucket in read.shards[0].buckets.values()) == 3
 
 
+@pytest.mark.slow
 def test_planning_knows_tables_and_remembers_them(
     tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,7 @@ def test_finished_caches(config: Config) -> None:
     assert status["caches"]["culture"]["samples"] == 5
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_being_filled(config: Config, tmp_path: Path) -> None:
     """One shard finished, one with a living writer: both are told; without the writer nothing is promised."""
     directory = _half(config, tmp_path)

@@ -28,6 +28,7 @@ def walked(name: str, *kinds: Kind, sample: int | None = None) -> Report:
         return walk.run(walk.faults(*kinds, sample=sample))
 
 
+@pytest.mark.slow
 def test_a_careful_writer_loses_nothing() -> None:
     report = walked("CAREFUL", "kill", "fail", "tear", "short", "power", sample=30)
     assert report.findings == [], str(report)
@@ -35,6 +36,7 @@ def test_a_careful_writer_loses_nothing() -> None:
     assert report.num_unreached == 0 and not report.litter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "wanted"),
     [
@@ -76,6 +78,7 @@ def test_a_sample_is_the_same_for_the_same_seed() -> None:
         assert walk.run(whole, seconds=0.0).num_steps < len(whole)
 
 
+@pytest.mark.slow
 def test_several_steps_at_a_time_find_the_same() -> None:
     with forked_walk(f"{EXAMPLES}:IN_PLACE", jobs=2) as walk:
         report = walk.run(walk.faults("kill", "tear"))
@@ -103,6 +106,7 @@ def test_what_cannot_be_walked_is_said() -> None:
     assert find_scenario(f"{EXAMPLES}:BROKEN") is BROKEN
 
 
+@pytest.mark.slow
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert set(capsys.readouterr().out.split()) == set(SCENARIOS)

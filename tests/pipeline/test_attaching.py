@@ -58,6 +58,7 @@ def test_every_kind_of_pipeline(setup: Setup, kind: str) -> None:
     assert not np.array_equal(images, same(setup, pipe, "红球", "小", **INPUTS[kind]))
 
 
+@pytest.mark.slow
 def test_lists_and_several_images(setup: Setup) -> None:
     pipe, inputs = setup.pipe(), INPUTS["text"]
     assert len(same(setup, pipe, ["一只猫", "红球"], ["小", ""], **inputs)) == 2
@@ -163,6 +164,7 @@ def test_what_has_no_meaning_is_said(sdxl: Setup) -> None:
         sdxl.pea.detach()
 
 
+@pytest.mark.slow
 def test_a_lora_file_of_others(setup: Setup, tmp_path: Path) -> None:
     pipe = setup.pipe()
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_q", "to_v", "to_out.0"], init_lora_weights=False))

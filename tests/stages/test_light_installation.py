@@ -85,6 +85,7 @@ def test_every_extra_brings_what_an_error_promises_of_it() -> None:
     assert '".[all,dev]"' in (ROOT / "Makefile").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_commands_that_lack_an_extra_say_which() -> None:
     done = without(
         ["generate", "--help"], ["push", "--help"], ["convert", "--help"], ["cache", "--config", "configs/demo.yaml"]

@@ -134,6 +134,7 @@ def _lose_a_record(product: Product) -> None:
     Path(cache.record_path(cache.manifest.parts[0])).unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [_lose_all, _lose_the_cache, _lose_a_record])
 def test_lost_shards_are_made_again_and_equal_rows_train_nothing(
     product: Product, lose: Callable[[Product], None]
@@ -151,6 +152,7 @@ def _lose_a_chunk(product: Product) -> None:
     next(path for path in sorted(product.cache_dir.rglob("c/**/*")) if path.is_file()).unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [_lose_a_store, _lose_a_chunk])
 def test_damage_that_caching_leaves_ends_the_run_with_its_remedy(
     product: Product, harm: Callable[[Product], None]

@@ -78,6 +78,7 @@ def test_every_kind_of_dirt_at_once(tmp_path: Path) -> None:
     _check(_fill(tmp_path, list(KINDS)), tmp_path / "out", 7)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=12),
