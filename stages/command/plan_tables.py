@@ -137,7 +137,8 @@ def verdict(plan: Plan, changed: Sequence[Change]) -> str:
     if not work.online:
         return "no pass of the UNet is planned, so there is no online training to compare the cache with"
     count = f"{work.trainings} training{'s' * (work.trainings > 1)}"
-    compared = f"{count} cost{'' if work.trainings > 1 else 's'} {_number(plan.hours(work.cached_total))} GPU-hours with the cache, "
+    compared = f"{count} cost{'s' * (work.trainings == 1)} "
+    compared += f"{_number(plan.hours(work.cached_total))} GPU-hours with the cache, "
     compared += f"{_number(plan.hours(work.online_total))} online"
     further = f"each further language or run costs {_number(plan.hours(work.training))} instead of "
     further += _number(plan.hours(work.online))
