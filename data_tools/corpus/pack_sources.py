@@ -33,6 +33,12 @@ class Source:
     language: str | None = None
     used: set[str] = field(default_factory=set)
     """Files that a row has named so far."""
+    others: Sequence[str] = ()
+    """Columns that are neither image nor caption, and are kept beside them."""
+
+    def lines(self) -> list[str]:
+        """What each column is taken for, for the one who is to agree."""
+        return self.mapping.lines() + ([f"kept in the json: {', '.join(self.others)}"] if self.others else [])
 
     def items(self) -> Iterator[Item]:
         """Every sample of what is no tar."""
@@ -94,7 +100,7 @@ def _of_table(place: str, folder: str, given: ColumnMapping, language: str | Non
         rows, given, lambda said: bool(files and files.match(said)), language=language, captions=captions
     )
     about = f"a table ({table}) with images in it" if embedded else f"a table ({table}) and the images in {folder}"
-    return Source(about, mapping, files, table, language=language)
+    return Source(about, mapping, files, table, language=language, others=_others(rows, mapping))
 
 
 def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None, captions: bool) -> Source:
@@ -106,6 +112,12 @@ def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None
         given = ColumnMapping(None, {language: TEXT_FIELD})
     mapping = propose_mapping(rows, given, None, language=language, captions=captions)
     return Source(f"{len(tars)} tars", mapping, tars=tars, language=language)
+
+
+def _others(rows: Sequence[Row], mapping: ColumnMapping) -> list[str]:
+    """Columns of which nothing is an image or a caption."""
+    used = {name.split(".")[0] for name in mapping.used()} | set(mapping.used())
+    return [name for name in dict.fromkeys(name for row in rows for name in row.values) if name not in used]
 
 
 def _embedded(rows: Sequence[Row], given: ColumnMapping) -> bool:
