@@ -14,7 +14,7 @@ from data_tools.corpus.pack_items import Item, folder_items, row_items
 from data_tools.corpus.tar_items import TEXT_FIELD, first_rows
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.sidecars import TAR_ENDING
-from pea.corpus.tables import Table, is_table, open_table
+from pea.corpus.tables import Row, Table, is_table, open_table
 from pea.errors import CorpusError
 from pea.storage.location import Location
 
@@ -34,6 +34,12 @@ class Source:
     language: str | None = None
     used: set[str] = field(default_factory=set)
     """Files that a row has named so far."""
+    others: Sequence[str] = ()
+    """Columns that are neither image nor caption, and are kept beside them."""
+
+    def lines(self) -> list[str]:
+        """What each column is taken for, for the one who is to agree."""
+        return self.mapping.lines() + ([f"kept in the json: {', '.join(self.others)}"] if self.others else [])
 
     def items(self) -> Iterator[Item]:
         """Every sample of what is no tar."""
@@ -96,7 +102,7 @@ def _of_table(place: str, folder: str, given: ColumnMapping, language: str | Non
     embedded = any(_has_bytes(row.get(mapping.image or "")) for row in rows)
     files = None if embedded else files
     about = f"a table ({table}) with images in it" if embedded else f"a table ({table}) and the images in {folder}"
-    return Source(about, mapping, files, table, language=language)
+    return Source(about, mapping, files, table, language=language, others=_others(rows, mapping))
 
 
 def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None, captions: bool) -> Source:
@@ -113,6 +119,12 @@ def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None
 def _has_bytes(value: Any) -> bool:
     """Whether it is an image itself, and not the name of one."""
     return isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes))
+
+
+def _others(rows: Sequence[Row], mapping: ColumnMapping) -> list[str]:
+    """Columns of which nothing is an image or a caption."""
+    used = {name.split(".")[0] for name in mapping.used()} | set(mapping.used())
+    return [name for name in dict.fromkeys(name for row in rows for name in row.values) if name not in used]
 
 
 def _is_dataset(folder: Location) -> bool:

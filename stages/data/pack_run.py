@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         captions=not arguments.no_captions,
     )
     say(f"source: {source.about}")
-    for line in source.mapping.lines():
+    for line in source.lines():
         say(f"  {line}")
     if arguments.dry_run:
         return 0

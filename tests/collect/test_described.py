@@ -232,6 +232,7 @@ def kept_keys(bucket: Bucket, selection: Selection) -> list[str]:
     return [bucket.keys[number] for number in numbers]
 
 
+@pytest.mark.slow
 def test_route_keeps_the_descriptions_that_the_teacher_understands(
     described: tuple[Config, Cache], tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def test_pictures_of_one_colour_are_not_all_the_same() -> None:
     assert found == [None, None, None]
 
 
+@pytest.mark.slow
 @given(st.integers(16, 400), st.integers(16, 400))
 def test_what_is_cut_off_is_what_the_cache_cuts_off(height: int, width: int) -> None:
     bucket = (64, 96)
