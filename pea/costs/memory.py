@@ -66,12 +66,13 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
     caching = _weights(models, dtype, vae_type) + at_once * max(passes) + _BATCHES_KEPT * rows
     train = config.train.all_phases[-1].train
     precision = PRECISIONS[train.precision]
-    student = _encoder_weights(config.student.places) + _adapter_bytes(config, models)
+    encoder, adapter = _encoder_weights(config.student.places), _adapter_bytes(config, models)
+    student = encoder + _ADAM * adapter
     step = _step_bytes(unet, latent, tokens, precision, train.gradient_checkpointing)
     needs = {
         "caching": caching,
         "training": _unet_weights(unet, precision) + student + train.batch_size * step,
-        "drawing": _drawing(unet, vae, latent, tokens, models),
+        "drawing": encoder + adapter + _drawing(unet, vae, latent, tokens, models),
     }
     if layout.queries is not None:
         needs["attention"] = student + _layer_weights(unet, precision)
@@ -108,14 +109,14 @@ def _encoder_weights(places: Iterable[Path]) -> float:
 
 
 def _adapter_bytes(config: Config, models: Models) -> float:
-    """With gradients and AdamW's moments, in float32; as if the text encoder were as wide as the adapter."""
+    """In float32; as if the text encoder were as wide as the adapter."""
     hidden, width = config.student.adapter.hidden_size, int(models.unet["cross_attention_dim"])
     pooled = pooled_dim_of(models.unet)
     last = width if pooled is None else pooled
     numel = (
         hidden * hidden * config.student.adapter.num_layers + hidden * last + (0 if pooled is None else last * width)
     )
-    return float(numel * _FLOAT32_BYTES * _ADAM)
+    return float(numel * _FLOAT32_BYTES)
 
 
 def _numel(shape: Iterable[int]) -> int:

@@ -7,6 +7,7 @@ and two methods that are compared start from the same noise.
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -59,7 +60,11 @@ class Drawer:
         if unet is not None:
             self.pipe.vae.to(unet.dtype)
         self._loras: set[str] = set()
-        self.pipe.unet.to(memory_format=torch.channels_last)
+        for model in (
+            self.pipe.unet,
+            self.pipe.vae,
+        ):  # a CPU's kernels copy tensors of another order, the VAE's largest
+            model.to(memory_format=torch.channels_last)
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:
         """Refuse a height and width that are no whole number of latents.
@@ -87,10 +92,11 @@ class Drawer:
         Raises:
             CheckpointError: it is none, or of another UNet.
         """
+        options = {"weight_name": file.name, "adapter_name": name, "local_files_only": True, "use_safetensors": True}
         try:
-            self.pipe.load_lora_weights(
-                str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True, use_safetensors=True
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of a second one, which is wanted
+                self.pipe.load_lora_weights(str(file.parent), **options)
         except Exception as error:  # of many kinds: what the file holds is put to the library unchecked
             got = " ".join(str(error).split())[:200]
             raise CheckpointError("cannot load this LoRA", where=file, got=got) from error

@@ -56,7 +56,7 @@ def load_model(
     tower: Callable[[Any], nn.Module] | None = None,
     computed: re.Pattern[str] | None = None,
 ) -> Loaded:
-    """A model, or the part of it that `tower` picks, as its safetensors say it.
+    """A model, or the part of it that `tower` picks, as its safetensors say it; layers for images are not read then.
 
     Nothing that is used is missing, of another shape, or changed by the library; beside it, the file holds only what is
     known by name to be of no use here. `computed`: tensors that the class makes itself and no file has, by name.
@@ -74,10 +74,14 @@ def load_model(
         options["ignore_mismatched_sizes"] = False
     if variant:
         options["variant"] = variant
+    if tower is not None and (config := _without_image_layers(folder)) is not None:
+        options["config"] = config
     model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
     used = [name for name in used if computed is None or not computed.search(name)]
+    if "config" in options:
+        info["unexpected_keys"] = _unknown(kind, folder, info["unexpected_keys"])
     check_loading_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
 
@@ -101,6 +105,29 @@ def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | N
     except Exception:  # noqa: BLE001, S110 - the loader says what is wrong, and in whose words
         pass
     load_model(kind, folder, torch.float32, tower)
+
+
+def _without_image_layers(folder: Path) -> Any | None:
+    """Configuration of a dual encoder without the layers of its image tower; None: it has none.
+
+    They are up to three quarters of a dual encoder, and would be read to be thrown away.
+    """
+    config = load_part(AutoConfig, folder, None)
+    images = getattr(config, "vision_config", None)
+    if not getattr(images, "num_hidden_layers", 0):
+        return None
+    images.num_hidden_layers = 0
+    return config
+
+
+def _unknown(kind: Any, folder: Path, names: Collection[str]) -> list[str]:
+    """Those of the names that the whole model does not have."""
+    rest = [name for name in names if not LEFT_OUT.search(name)]
+    if not rest:
+        return []
+    with quiet_loading(), torch.device("meta"):
+        whole = set(_without_weights(kind, folder, is_diffusers=False).state_dict())
+    return [name for name in rest if name not in whole]
 
 
 def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool) -> Any:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from pea.errors import ConfigError
 from pea.models.adapter import PEA
-from pea.models.loading import load_part
 from pea.models.teacher_parts import pooled_dim_of
+from pea.models.weight_files import WeightFiles
 
 Method = Literal["adapter", "lora", "kv"]
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -115,13 +115,14 @@ def _low_rank(unet: UNet2DConditionModel) -> tuple[dict[str, Tensor], dict[str, 
 def _full_rank(unet: UNet2DConditionModel, checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from peft import LoraConfig
 
-    former = dict(load_part(UNet2DConditionModel, checkpoint / "unet", torch.float32).named_parameters())
+    former = WeightFiles(checkpoint / "unet", torch.float32, "cpu")
     state: dict[str, Tensor] = {}
     ranks: dict[str, int] = {}
     for name, parameter in unet.named_parameters():
         if not name.removesuffix(".weight").endswith(_KV):
             continue
-        module, change = name.removesuffix(".weight"), parameter.detach().cpu().float() - former[name].detach()
+        module = name.removesuffix(".weight")
+        change = parameter.detach().cpu().float() - former.take(module, ["weight"])["weight"]
         rows, columns = change.shape
         ranks[module] = min(rows, columns)
         one = torch.eye(ranks[module])

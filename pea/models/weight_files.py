@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,29 +10,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pea.errors import CheckpointError
+from pea.models.tensor_files import stored_tensors
 
 
 class WeightFiles:
-    """The tensors of one model folder, by name."""
+    """The tensors of one model folder, by name, from the files that loading the whole model would read."""
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device | str) -> None:
+        """Raises ``CheckpointError``: a file is missing, or is no safetensors file."""
         self.folder, self.dtype, self.device = folder, dtype, str(device)
-        indices = sorted(folder.glob("*.safetensors.index*.json"))
-        self.files: dict[str, Path] = {}
-        try:
-            if indices:
-                weights = json.loads(indices[0].read_text("utf-8"))["weight_map"]
-                self.files = {name: folder / file for name, file in weights.items()}
-                return
-            plain = sorted(folder.glob("*model.safetensors")) or sorted(folder.glob("*.fp16.safetensors"))
-            if plain:
-                with safe_open(plain[0], "pt") as file:
-                    self.files = dict.fromkeys(file.keys(), plain[0])
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise CheckpointError("cannot read the UNet's weights", where=folder, got=error) from error
+        self.files = {name: tensor.file for name, tensor in stored_tensors(folder).items()}
 
     def take(self, module: str, names: Sequence[str]) -> dict[str, Tensor]:
-        """Parameters of one module by their names inside it."""
+        """Parameters of one module by their names inside it.
+
+        Raises:
+            CheckpointError: one is not there.
+        """
         taken = {}
         for name in names:
             path = self.files.get(f"{module}.{name}")

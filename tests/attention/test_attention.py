@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 
 from pea.attention.layers import AttentionLayers
 from pea.attention.queries import AttentionTargets, LayerQueries, QueryLayout, encode_queries, read_queries
@@ -107,6 +109,7 @@ def test_layer_weights_choose_layers(checkpoint: Path) -> None:
     torch.testing.assert_close(losses.layers, expected, atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_records_with_a_few_layers_each_expect_the_loss_over_all(checkpoint: Path) -> None:
     text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
     queries, _ = ask(checkpoint, text)
@@ -151,9 +154,31 @@ def test_unknown_layer(checkpoint: Path) -> None:
 
 def test_missing_weights(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "sd15", "sd15")
-    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="the UNet lacks a tensor"):
+    file, layer = folder / "unet" / "diffusion_pytorch_model.safetensors", "mid_block.attentions.0.transformer_blocks.0"
+    tensors = load_file(file)
+    del tensors[f"{layer}.attn2.to_v.weight"]
+    save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=r"the UNet lacks a tensor; expected mid_block.*attn2\.to_v\.weight"):
         AttentionLayers.from_checkpoint(folder)
+    file.unlink()
+    with pytest.raises(CheckpointError, match="no safetensors weights"):
+        AttentionLayers.from_checkpoint(folder)
+
+
+def test_the_files_read_are_those_of_the_whole_model(checkpoint: Path, tmp_path: Path) -> None:
+    """Shards, and not what lies beside them under another name."""
+    expected = AttentionLayers.from_checkpoint(checkpoint)
+    shutil.copytree(checkpoint, tmp_path / "copy")
+    file = tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors"
+    unet = UNet2DConditionModel.from_pretrained(file.parent)
+    file.unlink()
+    unet.save_pretrained(file.parent, max_shard_size="100KB")
+    assert len(list(file.parent.glob("*.safetensors"))) > 2
+    save_file({"other": torch.zeros(1)}, file.with_name("other_model.safetensors"))
+    for one, other in zip(
+        expected.buffers(), AttentionLayers.from_checkpoint(tmp_path / "copy").buffers(), strict=True
+    ):
+        assert torch.equal(one, other)
 
 
 def test_positions_belong_to_the_record() -> None:

@@ -10,6 +10,9 @@ Chinese-CLIP-H for the others. `--tiny` tries the script out.
 Memory is what the process holds of its own (anonymous and shared memory), beyond what it held before it loaded a model,
 sampled five times a second. Pages of mapped weight files are not counted: the system takes them back when it needs
 them. SDXL needs some 16 GB of it, and 15 GB of disk; what is written is deleted at the end.
+
+The file of results is written after each work, and what it holds of other works and teachers stays. So with `--keep`
+the models and the cache are found again, and `--works drawing` measures one work anew.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -134,42 +138,60 @@ def planned(config: Config) -> dict[str, Any]:
     return asdict(make_plan(config, Asked(samples=_SAMPLES)))
 
 
-def rehearse(teacher: str, folder: Path) -> dict[str, Any]:
-    """Everything with one teacher; the folder is emptied behind it."""
-    folder.mkdir(parents=True)
-    started = time.perf_counter()
-    try:
+def make_everything(teacher: str, folder: Path) -> Config:
+    """Models, corpus and configuration in the folder, where they are not there yet."""
+    dtype = "float32" if teacher.startswith("tiny-") else "bfloat16"
+    train = {"precision": "bf16", "gradient_checkpointing": True, "device": "cpu"}
+    config = make_config(folder, teacher, dtype, batch_size=_SAMPLES, num_draws=_DRAWS, **train)
+    run = config.cache.run.model_copy(update={"device": "cpu"})
+    config = config.model_copy(update={"cache": config.cache.model_copy(update={"run": run})})
+    setup = folder / "setup.yaml"
+    if not setup.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         make_teacher(folder / "teacher", teacher)
         make_student(folder / "student", _STUDENTS[teacher])
         make_corpus(folder, _SAMPLES, SIZES_PX[teacher])
-        dtype = "float32" if teacher.startswith("tiny-") else "bfloat16"
-        train = {"precision": "bf16", "gradient_checkpointing": True, "device": "cpu"}
-        config = make_config(folder, teacher, dtype, batch_size=_SAMPLES, num_draws=_DRAWS, **train)
-        run = config.cache.run.model_copy(update={"device": "cpu"})
-        config = config.model_copy(update={"cache": config.cache.model_copy(update={"run": run})})
-        (folder / "setup.yaml").write_text(resolved_yaml(config), "utf-8")
-        found: dict[str, Any] = {"making_s": time.perf_counter() - started, "measured": {}}
-        one_row = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})})
-        found["planned"] = planned(one_row)
-        for kind in KINDS:
-            command = [
-                sys.executable,
-                "-m",
-                "tests.benchmarks.rehearsal",
-                "--measure",
-                kind,
-                str(folder / "setup.yaml"),
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(f"{teacher}, {kind}: exit code {done.returncode}\n{done.stderr[-3000:]}")
-            found["measured"][kind] = json.loads(done.stdout.splitlines()[-1])
-            print(f"{teacher}, {kind}: {found['measured'][kind]}", file=sys.stderr, flush=True)
-        stored = [path for path in (folder / "run/cache").rglob("*.zarr/**/*") if path.is_file()]
-        found["stored_bytes"] = sum(path.stat().st_size for path in stored)
-        return found
-    finally:
-        shutil.rmtree(folder)
+        setup.write_text(resolved_yaml(config), "utf-8")
+    return config
+
+
+def rehearse(
+    teacher: str, folder: Path, works: Sequence[str] = KINDS, written: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """These works with one teacher; ``written`` is told what was found after each of them."""
+    config = make_everything(teacher, folder)
+    one_row = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})})
+    found: dict[str, Any] = {"planned": planned(one_row), "measured": {}}
+    for kind in works:
+        for left in [config.cache_root, config.run_dir] if kind == "caching" else [config.run_dir / kind]:
+            shutil.rmtree(left, ignore_errors=True)  # else an earlier run would be taken up
+        command = [sys.executable, "-m", "tests.benchmarks.rehearsal", "--measure", kind, str(folder / "setup.yaml")]
+        load = harness.load()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{teacher}, {kind}: exit code {done.returncode}\n{done.stderr[-3000:]}")
+        when = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "load_before": load}
+        found["measured"][kind] = json.loads(done.stdout.splitlines()[-1]) | when
+        if kind == "caching":
+            stored = [path for path in (folder / "run/cache").rglob("*.zarr/**/*") if path.is_file()]
+            found["stored_bytes"] = sum(path.stat().st_size for path in stored)
+        if written is not None:
+            written(found)
+    return found
+
+
+def completed(former: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was found of a teacher, and of works that were not measured this time what is known from before."""
+    return former | found | {"measured": former.get("measured", {}) | found["measured"]}
+
+
+def results_in(path: Path) -> dict[str, Any]:
+    """Those of earlier runs, teacher -> what was found."""
+    if not path.exists():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))["teachers"]
+    return found
 
 
 def report(results: dict[str, dict[str, Any]]) -> str:
@@ -183,6 +205,8 @@ def report(results: dict[str, dict[str, Any]]) -> str:
                 [teacher, kind, f"{measured['seconds']:.0f}", f"{measured['bytes'] / 1e9:.2f}"]
                 + [f"{expected / 1e9:.2f}", f"{ratio:.2f}"]
             )
+        if "stored_bytes" not in found:
+            continue
         total = found["planned"]["total_bytes"]
         sizes.append([teacher, f"{found['stored_bytes']:,}", f"{total:,.0f}", f"{found['stored_bytes'] / total:.3f}"])
     head = ["teacher", "work", "seconds", "memory, GB", "planned, GB", "ratio"]
@@ -190,12 +214,25 @@ def report(results: dict[str, dict[str, Any]]) -> str:
     return text + "\n" + harness.table(["teacher", "bytes stored", "planned", "ratio"], sizes)
 
 
+@contextmanager
+def _folder(given: Path | None, *, keep: bool) -> Iterator[Path]:
+    if keep and given is not None:
+        yield given
+        return
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pea-rehearsal-", dir=given) as folder:
+        yield Path(folder)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure and publish."""
     load = harness.load()
     parser = harness.parser(__doc__, "rehearsal")
     parser.add_argument("--teachers", nargs="+", choices=tuple(_STUDENTS), default=["sd15", "sdxl", "ssd1b"])
+    parser.add_argument("--works", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--folder", type=Path, help="where some 15 GB are written and deleted (default: /tmp)")
+    parser.add_argument("--keep", action="store_true", help="delete nothing in --folder, and use what is there")
     parser.add_argument("--tiny", action="store_true", help="tiny models")
     parser.add_argument("--measure", nargs=2, metavar=("KIND", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -204,13 +241,19 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     def run() -> int:
-        results = {}
+        results = results_in(arguments.out)
         teachers = ["tiny-sd15", "tiny-sdxl"] if arguments.tiny else arguments.teachers
-        with tempfile.TemporaryDirectory(prefix="pea-rehearsal-", dir=arguments.folder) as folder:
+        with _folder(arguments.folder, keep=arguments.keep) as folder:
             for teacher in teachers:
-                results[teacher] = rehearse(teacher, Path(folder) / teacher)
-                print(report({teacher: results[teacher]}), file=sys.stderr)
-        harness.publish(arguments.out, report(results), {"teachers": results}, load)
+                former = results.get(teacher, {})
+
+                def written(found: dict[str, Any], teacher: str = teacher, former: dict[str, Any] = former) -> None:
+                    results[teacher] = completed(former, found)
+                    harness.publish(arguments.out, report({teacher: results[teacher]}), {"teachers": results}, load)
+
+                rehearse(teacher, folder / teacher, arguments.works, written)
+                if not arguments.keep:
+                    shutil.rmtree(folder / teacher)
         return 0
 
     return guarded(run)

@@ -13,6 +13,7 @@ from stages.plan import PRESETS
 from tests.benchmarks import real_models, rehearsal
 
 
+@pytest.mark.slow
 def test_configurations_have_as_many_parameters_as_the_published_models() -> None:
     published = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "ssd1b": 1_331_334_404}
     for name, count in published.items():
@@ -24,9 +25,21 @@ def test_configurations_have_as_many_parameters_as_the_published_models() -> Non
 
 @pytest.mark.slow
 def test_every_work_is_measured_beside_its_plan(tmp_path: Path) -> None:
-    found = rehearsal.rehearse("tiny-sd15", tmp_path / "rehearsal")
+    told: list[set[str]] = []
+    found = rehearsal.rehearse(
+        "tiny-sd15", tmp_path / "rehearsal", written=lambda found: told.append(set(found["measured"]))
+    )
+    assert [len(each) for each in told] == [1, 2, 3, 4], "nothing is lost when a later work fails"
     assert set(found["measured"]) == set(rehearsal.KINDS) <= set(found["planned"]["memory"])
     assert all(each["seconds"] > 0 for each in found["measured"].values())
     assert 0.5 < found["stored_bytes"] / found["planned"]["total_bytes"] < 2, "small stores are mostly overhead"
     assert "| tiny-sd15 | training |" in rehearsal.report({"tiny-sd15": found})
-    assert not (tmp_path / "rehearsal").exists()
+    again = rehearsal.rehearse("tiny-sd15", tmp_path / "rehearsal", ["drawing"])
+    assert set(again["measured"]) == {"drawing"}, "models, cache and adapter are found again"
+
+
+def test_what_is_measured_anew_replaces_what_was_found_before() -> None:
+    former = {"stored_bytes": 7, "measured": {"caching": {"seconds": 1}, "drawing": {"seconds": 2}}}
+    found = rehearsal.completed(former, {"planned": {}, "measured": {"drawing": {"seconds": 3}}})
+    assert found["measured"] == {"caching": {"seconds": 1}, "drawing": {"seconds": 3}}
+    assert found["stored_bytes"] == 7

@@ -21,6 +21,8 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     MT5Config,
     MT5ForConditionalGeneration,
     Qwen3Config,
@@ -124,6 +126,34 @@ def _renamed(old: str, new: str) -> Callable[[Tensors], Tensors]:
 
 def _without(part: str) -> Callable[[Tensors], Tensors]:
     return lambda tensors: {name: tensor for name, tensor in tensors.items() if part not in name}
+
+
+def _image_layers_cut(tensors: Tensors) -> Tensors:
+    return {n: t[:1].clone() if "vision" in n and ".layers." in n else t for n, t in tensors.items()}
+
+
+@pytest.mark.parametrize("kind", ["chinese_clip", "alt_clip", "clip", "dual", "siglip"])
+def test_layers_for_images_are_not_read(kind: str, tmp_path: Path) -> None:
+    """They are up to three quarters of a dual encoder: ones of a shape that cannot be loaded do not matter."""
+    folder = published(tmp_path, kind) if kind in PUBLISHED else make_native_encoder(tmp_path, kind)
+    encoder = NativeEncoder.from_pretrained(folder)
+    change(folder, _image_layers_cut)
+    again = NativeEncoder.from_pretrained(folder)
+    assert torch.equal(encoder.encode(["一只猫"])[0], again.encode(["一只猫"])[0])
+    assert encoder.record == again.record
+
+
+def test_layers_for_images_by_a_name_of_their_own_are_not_unknown(tmp_path: Path) -> None:
+    """As in models that see and write, whose image tower lies beside the language model."""
+    folder = published(tmp_path, "bert")
+    (folder / "model.safetensors").unlink()
+    gemma = {**_TEXT, "num_key_value_heads": 2, "head_dim": 8}
+    model = Gemma3ForConditionalGeneration(
+        Gemma3Config(text_config=gemma, vision_config=_VISION, mm_tokens_per_image=4)
+    )
+    model.save_pretrained(folder)
+    states, _ = NativeEncoder.from_pretrained(folder).encode(["一只猫"])
+    assert states.shape[-1] == 16
 
 
 FOREIGN: dict[str, tuple[str, Callable[[Tensors], Tensors], str]] = {

@@ -89,6 +89,7 @@ def test_attributes_leave_out_the_size_that_nothing_has():
     assert CAT_EAR.attributes() == {"concept": "zh_cat_ear", "background": "snow"}
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_combinations_is_held_out():
     count = len(VOCABULARY.shapes) * len(BACKGROUNDS) * len(COLOURS) * len(POSITIONS)
     kept = set(general_scenes(count, 0, vocabulary=VOCABULARY))
@@ -103,6 +104,7 @@ def test_every_concept_is_held_out_on_one_background():
     assert not any(is_held_out(scene, VOCABULARY) for scene in training_scenes(500, 10, 0, VOCABULARY))
 
 
+@pytest.mark.slow
 def test_corpora_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1, per_concept=1, world=THINGS)
