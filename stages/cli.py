@@ -29,7 +29,10 @@ class Command:
 
 COMMANDS = {
     "init": Command(
-        "stages.init", "write the configuration of a new setup, checked, with its costs", own_arguments=True
+        "stages.init",
+        "write the configuration of a new setup, checked, with its costs",
+        own_arguments=True,
+        loads_models=True,
     ),
     "run": Command("stages.run", "run a pipeline's stages in order, skipping what is unchanged", own_arguments=True),
     "data": Command(
@@ -67,7 +70,7 @@ COMMANDS = {
     "app": Command(
         "stages.app", "try adapters in a browser, beside their teacher", own_arguments=True, loads_models=True
     ),
-    "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True),
+    "push": Command("stages.push", "publish an adapter on the Hugging Face hub", own_arguments=True, loads_models=True),
     "convert": Command(
         "stages.convert",
         "turn an official PEA-Diffusion checkpoint into an adapter",
@@ -82,9 +85,12 @@ COMMANDS = {
     ),
     "rate": Command("stages.rate", "let people rate pictures, blind, and count what they said", own_arguments=True),
     "status": Command("stages.status", "how far a run is, and who is at it", own_arguments=True),
-    "report": Command("stages.report", "write report.html from what the other stages left"),
+    "report": Command("stages.report", "write report.html from what the other stages left", loads_models=True),
     "doctor": Command(
-        "stages.doctor", "what this machine and cluster are good for, and what to mend", own_arguments=True
+        "stages.doctor",
+        "what this machine and cluster are good for, and what to mend",
+        own_arguments=True,
+        loads_models=True,
     ),
     "inspect": Command("stages.inspect_cache", "look into a cache, check it, repair it", own_arguments=True),
     "schema": Command("stages.schema", "print the JSON schema of a configuration, for editors", own_arguments=True),

@@ -6,9 +6,9 @@
 What is compared are the method files of a folder, each laid over the setup, or the variants that a study's file lists
 together with its setup and seeds. The setup that `--config` names, and `--seeds`, take the place of the study's.
 
-All methods use the setup's cache; one that changes what a cache holds gets a cache of its own, filled before its first
-run. Each (method, seed) has a run folder of its own in `run_dir/sweep`; those that are finished are kept, so to go on
-after a stop, run the same command.
+All methods use the setup's cache; those that change what a cache holds get one of their own, filled before the first
+run, and those that change it alike share it. Each (method, seed) has a run folder of its own in `run_dir/sweep`; those
+that are finished are kept, so to go on after a stop, run the same command.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def fill_caches(runs: Sequence[Run], console: Console) -> None:
     """Fill the caches that methods have for themselves; a finished one is only looked at."""
     from stages.cluster import filling
 
-    for run in {run.method: run for run in runs if run.own_cache and run.result() is None}.values():
+    by_cache = {run.config.cache_root: run for run in reversed(runs) if run.own_cache and run.result() is None}
+    for run in reversed(by_cache.values()):
         console.print(bold(run.method, ": a cache of its own"))
         filling.fill_caches(run.config, console)
 

@@ -37,7 +37,11 @@ def keep_finished_phases(config: Config, store: Path) -> None:
 
 def _folders(config: Config, store: Path) -> Iterator[tuple[Path, Path]]:
     """Of each phase before the UNet: its folder in the store, and in the run."""
-    like = {"student": config.student.model_dump(mode="json"), "init": config.train.init}
+    like = {
+        "student": config.student.model_dump(mode="json"),
+        "init": config.train.init,
+        "cache": str(config.cache_root),
+    }
     phases = [phase for phase in config.train.all_phases if phase.kind != "unet"]
     settings = []
     for number, phase in enumerate(phases, 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pea.cache.content import cache_content, is_cache
 from pea.config import Config, load_config
 from pea.corpus.corpus_names import CORPUS_NAMES
 from pea.errors import ConfigError
+from pea.storage.digests import canonical_json
 from pea.storage.location import Location
 from stages.command.run_folder import need_disk
 from stages.sweep_study import Study, Variant
@@ -34,7 +35,7 @@ class Run:
     shared_phases: Path
     """Folder of what runs of the same sweep have finished before the UNet (`stages.sweep_phases`)."""
     own_cache: bool = False
-    """Whether the method's cache is filled for it alone."""
+    """Whether its cache is filled by the sweep, for it and for the methods that cache the same."""
 
     @property
     def name(self) -> str:
@@ -102,17 +103,18 @@ def plan(
     setup = tuple(files) or study.config
     if not setup:
         raise ConfigError("no setup to sweep the methods over", where=study.source, expected="--config FILE")
-    variants = study.only(only)
+    chosen = {variant.name for variant in study.only(only)}
     base = load_config(setup, overrides, study.settings)
     need_disk(base, "pea sweep")
     # Of the whole sweep: what `{run_dir}` stands for in paths does not move with the runs' own folders.
     overrides = [*overrides, f"run_dir={json.dumps(str(base.run_dir))}"]
     configs, problems = {}, []
-    for variant in variants:
+    for variant in study.variants:  # all of them: which one a cache is called after does not depend on the choice
         try:
             configs[variant.name] = load_config([*setup, *variant.files], overrides, variant.settings)
         except ConfigError as error:
-            problems += [f"{variant.name}: {problem}" for problem in error.problems or [str(error)]]
+            said = error.problems or [str(error)]
+            problems += [f"{variant.name}: {problem}" for problem in said if variant.name in chosen]
     if problems:
         raise ConfigError(
             f"{len(problems)} problem{'s' * (len(problems) != 1)} in the methods",
@@ -120,22 +122,35 @@ def plan(
             got=" | ".join(problems),
             problems=problems,
         )
-    runs = [_run(variant, seed, configs[variant.name], base) for variant in variants for seed in seeds or study.seeds]
+    caches = _caches(base, configs)
+    runs = [
+        _run(variant, seed, configs[variant.name], base, caches[variant.name])
+        for variant in study.variants
+        if variant.name in chosen
+        for seed in seeds or study.seeds
+    ]
     return Plan(base.run_dir / "sweep", tuple(runs))
 
 
-def _run(variant: Variant, seed: int, config: Config, base: Config) -> Run:
-    folder = base.run_dir / "sweep" / variant.name
-    own_cache = cached_settings(config) != cached_settings(base)
-    shared = base.cache_root or base.run_dir / "cache"
+def _caches(base: Config, configs: Mapping[str, Config]) -> dict[str, Path | None]:
+    """Variant -> its cache: None for the setup's, else one that it shares with the variants that cache the same."""
+    by_content: dict[str, Path | None] = {canonical_json(cached_settings(base)): None}
+    return {
+        name: by_content.setdefault(canonical_json(cached_settings(config)), base.run_dir / "sweep" / name / "cache")
+        for name, config in configs.items()
+    }
+
+
+def _run(variant: Variant, seed: int, config: Config, base: Config, own_cache: Path | None) -> Run:
     update: dict[str, Any] = {
-        "run_dir": folder / f"seed{seed}",
-        "cache_root": folder / "cache" if own_cache else shared,
+        "run_dir": base.run_dir / "sweep" / variant.name / f"seed{seed}",
+        "cache_root": own_cache or base.cache_root or base.run_dir / "cache",
         "train": config.train.model_copy(update={"seed": seed}),
     }
     if not variant.sets("evaluate.rows"):
         update["evaluate"] = config.evaluate.model_copy(update={"rows": ("adapter",)})
-    return Run(variant.name, seed, config.model_copy(update=update), base.run_dir / "sweep" / SHARED_PHASES, own_cache)
+    phases = base.run_dir / "sweep" / SHARED_PHASES
+    return Run(variant.name, seed, config.model_copy(update=update), phases, own_cache is not None)
 
 
 def cached_settings(config: Config) -> dict[str, Any]:

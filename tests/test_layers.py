@@ -62,8 +62,13 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(_tree(path)))
+
+
 def _imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    nodes = _tree(path).body if top_level_only else list(ast.walk(_tree(path)))
+    nodes = _tree(path).body if top_level_only else _nodes(path)
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -112,7 +117,7 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
 
 def _imported_modules(path: Path, names: set[str]) -> set[str]:
     found = set()
-    for node in ast.walk(_tree(path)):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -146,7 +151,7 @@ def _libraries(path: Path, *, top_level_only: bool = False) -> set[str]:
 def test_the_library_prints_nothing() -> None:
     for path in SOURCES:
         if path.is_relative_to(ROOT / "pea"):
-            calls = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+            calls = [node for node in _nodes(path) if isinstance(node, ast.Call)]
             assert not [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"], path
 
 
@@ -155,7 +160,7 @@ def test_each_file_name_that_rooms_share_is_written_once() -> None:
     assert len(shared) >= 10
     for path in SOURCES:
         if _name(path) != "pea/file_names.py":
-            texts = {node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant)}
+            texts = {node.value for node in _nodes(path) if isinstance(node, ast.Constant)}
             assert not texts & shared, f"{_name(path)}: a constant of pea.file_names says that"
 
 
@@ -169,7 +174,7 @@ def test_models_are_loaded_in_one_place_and_without_remote_code() -> None:
     own = {
         node.name
         for path in SOURCES
-        for node in ast.walk(_tree(path))
+        for node in _nodes(path)
         if isinstance(node, ast.ClassDef) and any(_defines(each, "from_pretrained") for each in node.body)
     }
     for path in SOURCES:
@@ -214,5 +219,5 @@ def _defines(node: ast.stmt, name: str) -> bool:
 
 
 def _calls(path: Path, method: str) -> list[ast.Call]:
-    calls = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call)]
+    calls = [node for node in _nodes(path) if isinstance(node, ast.Call)]
     return [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == method]

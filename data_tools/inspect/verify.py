@@ -123,8 +123,8 @@ def _decode(
         for item in _drawn(models, config.cache, source.text_source, shard, left):
             yield (*places[item.key], item)
         return
-    path, tables = _find_tar(expand_tars(source.tars), shard), config.corpora.tables_of_caching(corpus)
-    beside = tables.beside(shard.tar, source.source_language) if tables and shard.tar_identity.captions else None
+    path, texts = _find_tar(expand_tars(source.tars), shard), config.corpora.texts_beside(corpus)
+    beside = texts[0].beside(shard.tar, texts[1]) if texts and shard.tar_identity.captions else None
     if shard.tar_identity.captions != (beside and beside.digest):
         remedy = "Restore the table, or make a new cache."
         raise IdentityError("the captions beside the tar are not those that were cached", got=shard.tar, remedy=remedy)
@@ -133,7 +133,7 @@ def _decode(
         source.caption_fields(),
         required=() if descriptions else (source.source_language,),
         rules=rules,
-        beside=beside,
+        beside=None if descriptions else beside,
     )
     for each in samples:
         sample = each

@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pea.cache.identity import ATTENTION, BLOCKS, DRAWS, READING, SKETCHES, TARS, Identity
+from pea.cache.identity import ATTENTION, BLOCKS, DESCRIBED, DRAWS, READING, SKETCHES, TARS, Identity, retired_tars
 from pea.cache.model_fields import MISSING as MISSING
+from pea.corpus.caption_tables import BY_TAR, CaptionTables
 from pea.errors import IdentityError
 from pea.storage.digests import canonical_json
 
@@ -59,6 +60,24 @@ def without_new_captions(wanted: Identity, cached: Identity, *, besides: Collect
     held = {name for name, tar in cached.tars.items() if tar.captions is None and name not in besides}
     tars = [replace(tar, captions=None) if name in held else tar for name, tar in wanted.tars.items()]
     return Identity({**wanted.fields, TARS: [tar.entry for tar in tars]}, wanted.means_same)
+
+
+def with_former_descriptions(wanted: Identity, cached: Identity, tables: CaptionTables) -> Identity:
+    """What can be asked of a cache of an earlier version, in which one digest stands for the tables of all its tars.
+
+    Those tars stay as they are as long as that digest holds; others may be added, each with a digest of its own.
+
+    Raises:
+        StorageError: a table cannot be read.
+    """
+    recorded = cached.fields.get(DESCRIBED, {}).get("tables", BY_TAR)
+    if recorded == BY_TAR:
+        return wanted
+    former = {name for name, tar in cached.tars.items() if tar.captions is None}
+    found = tables.digest({*former, *retired_tars(cached)})
+    described = {**wanted.fields[DESCRIBED], "tables": recorded if recorded == tables.digest() else found}
+    tars = [replace(tar, captions=None) if name in former else tar for name, tar in wanted.tars.items()]
+    return Identity({**wanted.fields, DESCRIBED: described, TARS: [tar.entry for tar in tars]}, wanted.means_same)
 
 
 def check_same(cached: Identity, wanted: Identity, *, where: object) -> None:

@@ -143,9 +143,9 @@ def cache_identity(
         fields[DESCRIBED] = config.corpora.described.identity()
     if source.text_source is None:
         found = [identify(tar) for tar in expand_tars(source.tars) if tar.name not in leave_out]
-        tables = config.corpora.tables_of_caching(corpus)
-        if tables is not None:
-            found = [replace(tar, captions=captions(tables, tar.name, source.source_language)) for tar in found]
+        if (beside := config.corpora.texts_beside(corpus)) is not None:
+            tables, language = beside
+            found = [replace(tar, captions=captions(tables, tar.name, language)) for tar in found]
     else:
         found = [each for _, each in text_parts(source.text_source)] if texts is None else list(texts)
     fields[TARS] = [each.entry for each in sorted(found, key=lambda tar: tar.name) if each.name not in leave_out]

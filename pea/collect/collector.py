@@ -54,7 +54,7 @@ class Collector:
         """Raises what ``FrozenModels`` does."""
         self._source, self._cache_config = config.corpora.source(corpus), config.cache
         self._descriptions = descriptions_for(config, corpus)
-        self._tables = config.corpora.tables_of_caching(corpus)
+        self._corpus, self._texts_beside = corpus, config.corpora.texts_beside(corpus)
         self._models_identity = partial(model_identity, config, corpus)
         self._checked: set[str] = set()
         """Identities of caches that the loaded models are known to fit."""
@@ -131,18 +131,24 @@ class Collector:
         return ShardSchema(part.num_draws, (), buckets, part.draw_start)
 
     def _captions_beside(self, tar: TarIdentity) -> CaptionsBeside | None:
-        """The captions that lie beside a tar, where the cache is made with some."""
+        """The captions that lie beside a tar, where the cache is made with some. Descriptions are no captions.
+
+        Raises:
+            CorpusError: the texts beside the tar are not those that the cache was begun with.
+        """
         if tar.captions is None:
             return None
-        found = self._tables and self._tables.beside(tar.name, self._source.source_language)
-        if not found or found.digest != tar.captions:
+        tables, language = self._texts_beside or (None, "")
+        found = tables and tables.beside(tar.name, language)
+        if tables is None or not found or found.digest != tar.captions:
+            name = f"described/{tar.name}" if self._descriptions else tar.name
             raise CorpusError(
                 "the captions beside the tar have changed since the cache was begun",
-                where=", ".join(self._source.caption_tables) or "corpora.*.caption_tables",
+                where=", ".join(tables.folders) if tables else f"corpora.{self._corpus}",
                 got=tar.name,
-                remedy=f"Restore the table, or make this tar's samples again with `pea cache --replace {tar.name}`.",
+                remedy=f"Restore the table, or make this tar's samples again with `pea cache --replace {name}`.",
             )
-        return found
+        return None if self._descriptions else found
 
     def _decode(
         self,

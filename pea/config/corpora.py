@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 from pea.config.cache import CacheConfig
 from pea.config.placeholders import SetupPath, TarPattern
 from pea.config.section import FloatDtype, Section
-from pea.corpus.caption_tables import CaptionTables
+from pea.corpus.caption_tables import BY_TAR, CaptionTables
 from pea.corpus.corpus_names import CORPUS_NAMES, CorpusName
 from pea.corpus.rules import DEFAULT_FORMATS, ImageFormat, ReadingRules, TextSource
 from pea.errors import CheckpointError, ConfigError
@@ -175,13 +175,8 @@ class DescribedConfig(Section):
         return CaptionTables(self.tables) if self.tables else None
 
     def identity(self) -> dict[str, str]:
-        """What decides which descriptions a cache was made with.
-
-        Raises:
-            CorpusError: a table cannot be read.
-        """
-        tables = self.read_tables()
-        return {"language": self.language} | ({"tables": tables.digest()} if tables else {})
+        """What decides where descriptions are looked up; what those of a tar are stands beside that tar."""
+        return {"language": self.language} | ({"tables": BY_TAR} if self.tables else {})
 
 
 class CorporaConfig(Section):
@@ -223,6 +218,18 @@ class CorporaConfig(Section):
             return None
         source = self.source(name)
         return CaptionTables(source.caption_tables) if source.tars and source.caption_tables else None
+
+    def texts_beside(self, name: CorpusName) -> tuple[CaptionTables, str] | None:
+        """The tables of what the teacher reads of a corpus, and the language that is looked up in them.
+
+        Raises:
+            CorpusError: a folder has none.
+        """
+        if name == "described" and self.described is not None:
+            tables, language = self.described.read_tables(), self.described.language
+        else:
+            tables, language = self.tables_of_caching(name), self.source(name).source_language
+        return None if tables is None else (tables, language)
 
     @property
     def names(self) -> list[CorpusName]:

@@ -24,6 +24,8 @@ from pea.storage.location import Location
 
 _MOST_OPEN = 8
 _PIECE_BYTES = 1 << 20
+BY_TAR = "by tar"
+"""In the identity of a cache: each tar has a digest of its own of what was read beside it."""
 ByKey = Mapping[str, Mapping[str, str]]
 """Key -> language -> caption."""
 
@@ -98,10 +100,11 @@ class CaptionTables:
         found = self.of_tar(tar) if self.has(tar) else {}
         return sorted({language for texts in found.values() for language in texts} - self._without)
 
-    def digest(self) -> str:
-        """What identifies everything that is in the tables: sha256, and the languages that are passed over."""
+    def digest(self, tars: Collection[str] | None = None) -> str:
+        """What identifies all that is in the tables, or those of some tars: sha256, and the languages passed over."""
         sha256 = hashlib.sha256(",".join(sorted(self._without)).encode())
-        for stem, tables in sorted(self._tables.items()):
+        stems = self._tables.keys() if tars is None else {file_name(tar) for tar in tars} & self._tables.keys()
+        for stem, tables in ((stem, self._tables[stem]) for stem in sorted(stems)):
             for table in tables:
                 sha256.update(f"\0{stem}\0{table.status().size_bytes}\0".encode())
                 with table.open_stream() as stream:

@@ -1,7 +1,9 @@
 """Published figures of GPUs, from which the hours of a run are counted where no rate was measured.
 
-Source: the vendor's data sheet or white paper that stands beside each in ``gpus.json``. Prices and the share of a
-GPU's peak that a run reaches are assumptions: a price that is given, and a rate that was measured, replace them.
+Source: the vendor's page, data sheet or white paper whose address stands beside each in ``gpus.json``, and for the
+prices the page that is named there; looked up in November 2026, where the vendor's document itself could not be read in
+tables that quote it. Prices and the share of a GPU's peak that a run reaches are assumptions: a price that is given,
+and a rate that was measured, replace them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ class Gpu:
     usd_per_hour: float | None
     """What renting one costs, where a typical price is known."""
     source: str
+    """The vendor's document, and what it says where that is not the figure of dense products."""
+    url: str
+    """Where that document is."""
 
     @property
     def sustained_tflops(self) -> float:
@@ -45,8 +50,14 @@ def utilisation() -> float:
 
 
 def price_source() -> str:
-    """Where the prices are from, and of when."""
-    return str(_table()["prices"])
+    """What the prices are, of when, and where they are from."""
+    prices = _table()["prices"]
+    return f"{prices['what']}, {prices['of']}, {prices['url']}"
+
+
+def price_date() -> str:
+    """Month and year of the prices."""
+    return str(_table()["prices"]["of"])
 
 
 @cache

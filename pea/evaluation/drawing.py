@@ -7,6 +7,7 @@ and two methods that are compared start from the same noise.
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -91,10 +92,11 @@ class Drawer:
         Raises:
             CheckpointError: it is none, or of another UNet.
         """
+        options = {"weight_name": file.name, "adapter_name": name, "local_files_only": True, "use_safetensors": True}
         try:
-            self.pipe.load_lora_weights(
-                str(file.parent), weight_name=file.name, adapter_name=name, local_files_only=True, use_safetensors=True
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # of a second one, which is wanted
+                self.pipe.load_lora_weights(str(file.parent), **options)
         except Exception as error:  # of many kinds: what the file holds is put to the library unchecked
             got = " ".join(str(error).split())[:200]
             raise CheckpointError("cannot load this LoRA", where=file, got=got) from error

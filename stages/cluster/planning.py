@@ -9,7 +9,7 @@ from typing import Any
 
 from pea.cache import Identity, cache_identity
 from pea.cache.cards import MOST_CARDS, digest_of_tars, read_card
-from pea.cache.differences import check_extends, check_same, without_new_captions
+from pea.cache.differences import check_extends, check_same, with_former_descriptions, without_new_captions
 from pea.cache.identity import TARS, retired_tars, without_newer_fields
 from pea.cache.manifest import carry_cards, read_manifest
 from pea.cache.publication import newest
@@ -29,6 +29,8 @@ from stages.cluster.session import RaySession
 from stages.cluster.tar_facts import TarFacts, as_one_error
 from stages.command.console import Console, bold
 from stages.command.progress import StageProgress
+
+_OF_THE_SAME_FILES: set[Corpus] = {"culture", "described"}
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,15 @@ def _own(names: Sequence[str], corpus: Corpus, tars: Mapping[Corpus, Collection[
     for each in dict.fromkeys(names):
         prefix, _, name = each.rpartition("/")
         holders = [holder for holder, known in tars.items() if name in known and prefix in ("", holder)]
-        if len(holders) != 1:
+        if len(holders) != 1 and set(holders) != _OF_THE_SAME_FILES:
             shown = " or ".join(_shown(sorted(known)) for known in tars.values())
             raise CacheError(
-                "both caches have a tar of that name" if holders else "no such tar in the caches",
-                expected="parallel/NAME or culture/NAME" if holders else shown,
+                f"{len(holders)} caches have a tar of that name" if holders else "no such tar in the caches",
+                expected=" or ".join(f"{holder}/{name}" for holder in holders) or shown,
                 got=each,
                 remedy=None if holders else "Add tars with `pea cache --extend`.",
             )
-        own += [name] if holders == [corpus] else []
+        own += [name] if corpus in holders else []
     return tuple(own)
 
 
@@ -171,8 +173,8 @@ class CorpusPlan:
 
     def _tell_tables(self, console: Console) -> None:
         """Which tars have no table beside them, where others have one."""
-        tables = self._config.corpora.tables_of_caching(self.corpus)
-        without = [] if tables is None else [tar.name for tar in self._tars if not tables.has(tar.name)]
+        beside = self._config.corpora.texts_beside(self.corpus)
+        without = [] if beside is None else [tar.name for tar in self._tars if not beside[0].has(tar.name)]
         if without:
             console.print(f"  {len(without)} of {len(self._tars)} tars have no caption table: {_shown(without)}")
 
@@ -219,7 +221,8 @@ class CorpusPlan:
             console.print("  the cache that was there held no sample; it is begun anew")
         places: dict[str, Location | TextPart] = {tar.name: tar.location for tar in self._tars}
         places |= {name: part for name, (part, _) in self._parts.items()}
-        jobs = [Job(part, places[part.tar], max_tries=self._config.cache.run.max_tries) for part in cache.plan()]
+        unfinished = cache.plan(clear=True)
+        jobs = [Job(part, places[part.tar], max_tries=self._config.cache.run.max_tries) for part in unfinished]
         num_finished = len(cache.manifest.parts) - len(jobs)
         if not jobs:
             console.print(f"  all {num_finished} shards are finished already")
@@ -256,6 +259,10 @@ class CorpusPlan:
             captions=self._captions.digest,
         )
         self._captions.save()
-        if self._cached is None or self.corpus in DISTILLED:
+        if self._cached is None:
+            return found
+        if self.corpus == "described" and (beside := self._config.corpora.texts_beside(self.corpus)) is not None:
+            return with_former_descriptions(found, self._cached, beside[0])
+        if self.corpus in DISTILLED:
             return found
         return without_new_captions(found, self._cached, besides=self._changes.replaced)

@@ -15,9 +15,10 @@ from pea.models.teacher_parts import check_unet, pooled_dim_of, read_config
 from pea.storage import Location
 from pea.storage.hub import is_hub_id, local_folder
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+SETTINGS = Path(__file__).parents[1] / "family_settings"
+"""In a checkout these are links to the files of ``configs/``; an installation has the files themselves."""
 FAMILIES = ("sd15", "sdxl")
-"""Names of files in ``configs/``, and of presets of ``pea plan``."""
+"""Names of files in ``configs/``, which are shipped with the package, and of presets of ``pea plan``."""
 _PROMPTS_WITHOUT_GPU = 16
 """Of each set, each drawn several times."""
 
@@ -39,17 +40,9 @@ def family_settings(family: str) -> dict[str, Any]:
     """What the file of a family says.
 
     Raises:
-        ConfigError: the file is not there (``configs/`` lies beside the packages in a checkout of the project).
+        ConfigError: the file cannot be read.
     """
-    path = CONFIGS / f"{family}.yaml"
-    if not path.is_file():
-        raise ConfigError(
-            "the settings of this family are not there",
-            where=path,
-            expected="the project's folder configs/ beside its packages",
-            remedy="Run this from a checkout of the project, installed with `pip install -e .`.",
-        )
-    return read_yaml(path)
+    return read_yaml(SETTINGS / f"{family}.yaml")
 
 
 def buckets_for(unet: Mapping[str, Any], vae: Mapping[str, Any], family: list[list[int]]) -> list[list[int]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from pea.costs.changes import Change
-from pea.costs.gpus import gpus, price_source, utilisation
+from pea.costs.gpus import gpus, price_date, utilisation
 from pea.costs.plan import Plan
 from stages.command.console import Console
 
@@ -16,6 +16,8 @@ LONGEST_TAR_MINUTES = 30
 _GB = 1e9
 _ROOM = 0.9
 """Share of a GPU's memory that is left for what is counted; kernels, allocator and driver have the rest."""
+_LEAST = 0.01
+"""Hours, days and dollars below it are not told apart."""
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -60,6 +62,8 @@ def _cost(plan: Plan, flop: float) -> tuple[str, str, str]:
 
 
 def _number(value: float) -> str:
+    if 0 < abs(value) < _LEAST:
+        return f"under {_LEAST:g}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
 
 
@@ -83,7 +87,7 @@ def _lines(plan: Plan) -> Iterator[str]:
 
 def show_gpus(plan: Plan, console: Console) -> None:
     """The same work on every kind of GPU of the table."""
-    title = f"On other GPUs, at {utilisation():.0%} of the published peak (assumed); prices: {price_source()} (assumed)"
+    title = f"On other GPUs, at {utilisation():.0%} of the published peak; prices of {price_date()} (both assumed)"
     table = Table(
         "gpu", "TFLOP/s", "memory", "fits", "GPU-hours", "online", "USD/h", "US dollars", "online", title=title
     )
@@ -133,7 +137,8 @@ def verdict(plan: Plan, changed: Sequence[Change]) -> str:
     if not work.online:
         return "no pass of the UNet is planned, so there is no online training to compare the cache with"
     count = f"{work.trainings} training{'s' * (work.trainings > 1)}"
-    compared = f"{count} cost {_number(plan.hours(work.cached_total))} GPU-hours with the cache, "
+    compared = f"{count} cost{'s' * (work.trainings == 1)} "
+    compared += f"{_number(plan.hours(work.cached_total))} GPU-hours with the cache, "
     compared += f"{_number(plan.hours(work.online_total))} online"
     further = f"each further language or run costs {_number(plan.hours(work.training))} instead of "
     further += _number(plan.hours(work.online))

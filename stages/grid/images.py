@@ -117,6 +117,8 @@ def _drawing(
         path = folder / f"{file_name(prompt.id)}-{digest[:12]}.png"
         images.append(GridImage(variant, prompt_set, prompt, language, seed, digest, path))
     settings = drawn_with | {
+        "checkpoint": variant.checkpoint,
+        "sampler": variant.sampler,
         "prompt_set": prompt_set,
         "prompts": prompts_digest(prompts),
         "num_prompts": len(prompts),

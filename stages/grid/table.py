@@ -111,10 +111,11 @@ def facts(scores: Sequence[dict[str, Any]]) -> list[str]:
         settings = entry["settings"]
         found[f"prompts {entry['prompt_set']}: {settings['num_prompts']}, sha256 {settings['prompts'][:16]}"] = None
         found[f"seed {settings['seed']}"] = None
-        for name in ("teacher", "adapter", "lora"):
-            if name in settings:
-                whose = f" {settings['row']}" if name == "adapter" else ""
-                found[f"{name}{whose}: sha256 {settings[name][:16]}"] = None
+        found[f"checkpoint {settings['checkpoint']}: sha256 {settings['teacher'][:16]}"] = None
+        if "adapter" in settings:
+            found[f"adapter {settings['row']}: sha256 {settings['adapter'][:16]}"] = None
+        if "lora" in settings:
+            found[f"LoRA of {settings['sampler']}: sha256 {settings['lora'][:16]}"] = None
         found[f"scorer {entry['scorer']}: sha256 {settings['scorer_weights'][:16]}"] = None
     return sorted(found)
 

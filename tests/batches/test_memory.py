@@ -46,6 +46,7 @@ def equal(one: list[Row], other: list[Row]) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_few_shards_are_open_at_a_time_and_all_can_be_read(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     unbounded = rows_of(cache)
     keep_open(monkeypatch, 2)
@@ -66,6 +67,7 @@ def test_a_bucket_that_is_held_stays_open(cache: Cache, monkeypatch: pytest.Monk
     assert cache.shards[0].buckets["24x32"] is not first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("selection", [Selection(0.4), Selection(0.4, held_out=True), Selection(timesteps=(500, 1000))])
 def test_pieces_find_their_kept_rows_again(cache: Cache, selection: Selection) -> None:
     everything = {(row.sample_id, row.draw): row for row in rows_of(cache)}

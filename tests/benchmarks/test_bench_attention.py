@@ -16,6 +16,7 @@ from tests.benchmarks import bench_attention
 from tests.tiny_models import make_checkpoint
 
 
+@pytest.mark.slow
 def test_arithmetic_is_that_of_the_matrix_products(tmp_path: Path) -> None:
     unet = unet_config(make_checkpoint(tmp_path / "sd15", "sd15"))
     layout = QueryLayout(query_shapes(unet, (8, 8)), (12, 16), None, AttentionConfig(num_queries=4))

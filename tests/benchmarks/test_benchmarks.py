@@ -31,6 +31,7 @@ def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
     assert harness.table(["x", "y"], [[1, 2]]) == "| x | y |\n| --- | --- |\n| 1 | 2 |\n"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves tars open
 @pytest.mark.parametrize("kind", [bench_storage.PeaCache, Memmaps, SafetensorsFiles, WebDataset])
 def test_every_store_gives_back_every_record(kind: type, tmp_path: Path) -> None:

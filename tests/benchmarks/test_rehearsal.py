@@ -13,6 +13,7 @@ from stages.plan import PRESETS
 from tests.benchmarks import real_models, rehearsal
 
 
+@pytest.mark.slow
 def test_configurations_have_as_many_parameters_as_the_published_models() -> None:
     published = {"sd15": 859_520_964, "sdxl": 2_567_463_684, "ssd1b": 1_331_334_404}
     for name, count in published.items():

@@ -79,6 +79,7 @@ def test_every_reader_finds_what_was_written(
     np.testing.assert_array_equal(ours.read(first, last), rows[first:last])
 
 
+@pytest.mark.slow
 def test_only_what_gains_by_it_is_compressed(tmp_path: Path) -> None:
     rows: dict[str, np.ndarray] = {
         "floats": np.zeros((64, 100), dtype="float16"),

@@ -103,6 +103,7 @@ def test_a_thousand_random_corruptions_are_found_and_never_read(make_cache: Cach
     corrupt_many(Cache.open(cache.directory), 1000)
 
 
+@pytest.mark.slow
 def test_repair_requeues_exactly_what_is_damaged(make_cache: CacheMaker, filled: Cache) -> None:
     expected = content(filled)
     victim = next(store_of(filled, "b").rglob("noise_pred/c/0/0/0/0"))
@@ -218,6 +219,7 @@ def test_removals_at_the_same_time_lose_nothing(filled: Cache) -> None:
     assert not [path for path in files for key in keys if key.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_what_was_removed_does_not_come_back(make_cache: CacheMaker, filled: Cache) -> None:
     remove_samples(filled, "a", ["a-24x32-1"])
     remove_samples(filled, "a", ["a-24x32-2"])
@@ -227,6 +229,7 @@ def test_what_was_removed_does_not_come_back(make_cache: CacheMaker, filled: Cac
     assert audit(rebuilt.directory).problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repairing", [False, True])
 def test_a_takedown_that_was_interrupted_is_found_and_ended(
     filled: Cache, monkeypatch: pytest.MonkeyPatch, repairing: bool

@@ -29,6 +29,7 @@ def chunks(cache: Cache) -> list[Path]:
     return sorted(path for path in Path(cache.directory).rglob("c/**/*") if path.is_file())
 
 
+@pytest.mark.slow
 def test_parts_that_are_made_again_with_equal_rows_are_no_change(make_cache: CacheMaker) -> None:
     cache = make_cache.fill()
     before = look(cache)

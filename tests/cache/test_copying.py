@@ -44,6 +44,7 @@ def test_there_and_back_again(source: Cache, bucket: Location, tmp_path: Path) -
         assert copy_cache(before, place) == CopiedCache(0, 4, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_copy_that_broke_off_is_unfinished_and_goes_on(
     source: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_damaged_file_is_not_copied(source: Cache, tmp_path: Path) -> None:
         copied(source, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_a_half_written_file_in_the_copy_is_replaced(source: Cache, tmp_path: Path) -> None:
     copied(source, tmp_path / "whole")
     record = source.record_path(source.part_plan("a", "p000"))
@@ -98,6 +100,7 @@ def test_a_half_written_file_in_the_copy_is_replaced(source: Cache, tmp_path: Pa
     assert audit(tmp_path / "copy").problems == []
 
 
+@pytest.mark.slow
 def test_what_was_taken_down_goes_from_the_copy_too(source: Cache, tmp_path: Path) -> None:
     copied(source, tmp_path / "copy")
     copied(source, tmp_path / "part", blocks=("mid_block",))
@@ -112,6 +115,7 @@ def test_what_was_taken_down_goes_from_the_copy_too(source: Cache, tmp_path: Pat
         ]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_deleted_goes_when_it_is_copied_again(
     source: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +143,7 @@ def test_what_was_taken_down_in_the_copy_alone_does_not_come_back(source: Cache,
     assert "a-24x32-0" not in Cache.open(tmp_path / "copy").shard("a").buckets["24x32"].keys
 
 
+@pytest.mark.slow
 def test_chosen_languages_and_blocks(source: Cache, tmp_path: Path) -> None:
     done = copied(source, tmp_path / "copy", languages=("zh",), blocks=("mid_block",))
     assert (
@@ -164,6 +169,7 @@ def test_chosen_languages_and_blocks(source: Cache, tmp_path: Path) -> None:
         copied(source, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_two_copies_at_once_and_copies_onto_others(source: Cache, tmp_path: Path) -> None:
     store = tmp_path / "copy/shards/a" / store_of(source).name
     with take(Location.parse(store), "copying"), pytest.raises(LeaseHeldError):
@@ -177,6 +183,7 @@ def test_two_copies_at_once_and_copies_onto_others(source: Cache, tmp_path: Path
     assert content(Cache.open(tmp_path / "copy")) == content(source)
 
 
+@pytest.mark.slow
 def test_an_unfinished_cache(tmp_path: Path, bucket: Location, capsys: Capture) -> None:
     maker = CacheMaker(tmp_path / "source")
     cache = Cache.create_or_resume(tmp_path / "source", identity(["a", "b"]))

@@ -22,11 +22,14 @@ LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block"
     "steps",
     [
         [{"tars": ("a", "b")}],
-        [{"draws": 5}],
-        [{"blocks": ("down_blocks.0", "mid_block")}],
+        pytest.param([{"draws": 5}], marks=pytest.mark.slow),
+        pytest.param([{"blocks": ("down_blocks.0", "mid_block")}], marks=pytest.mark.slow),
         [QUERIES],
         pytest.param([LARGE], marks=pytest.mark.slow),
-        [{"draws": 3}, QUERIES, {"blocks": ("down_blocks.0", "mid_block")}, {"draws": 4}, {"tars": ("a", "b")}],
+        pytest.param(
+            [{"draws": 3}, QUERIES, {"blocks": ("down_blocks.0", "mid_block")}, {"draws": 4}, {"tars": ("a", "b")}],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 @pytest.mark.parametrize("rejecting", [False, True])

@@ -49,6 +49,7 @@ def test_the_new_writer_stores_the_same_values(old: Cache, tmp_path: Path) -> No
         assert (one[:] == other[:]).all() and one.metadata == other.metadata  # type: ignore[union-attr, index]
 
 
+@pytest.mark.slow
 def test_it_grows(old: Cache) -> None:
     before = {path: path.read_bytes() for path in Path(old.directory, "shards").rglob("*") if path.is_file()}
     maker = CacheMaker(Path(old.directory))
@@ -58,6 +59,7 @@ def test_it_grows(old: Cache) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_it_is_repaired(old: Cache) -> None:
     expected = digests(old)
     next(store_of(old).rglob("noise_pred/c/0/0/0/0")).write_bytes(b"")
@@ -68,6 +70,7 @@ def test_it_is_repaired(old: Cache) -> None:
     assert {path.name for path in Path(again.shard_dir("a")).glob("p000*")} == {"p000.2.json", store_of(again).name}
 
 
+@pytest.mark.slow
 def test_a_removal_clears_the_old_list_with_its_keys(old: Cache) -> None:
     assert b"b-24x32-2" in Path(old.directory, "removed.json").read_bytes()
     remove_samples(old, "a", ["a-24x32-0"])

@@ -176,6 +176,7 @@ def forge(sound: Path, work: Path, examples: int) -> None:
     check()
 
 
+@pytest.mark.slow
 def test_a_few_forgeries(sound: Path, tmp_path: Path) -> None:
     forge(sound, tmp_path / "work", 12)
 

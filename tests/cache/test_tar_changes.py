@@ -43,6 +43,7 @@ def stop(*_: Any) -> None:
     raise BrokenOffError
 
 
+@pytest.mark.slow
 def test_a_replaced_tar_is_made_again_and_the_others_stay(make_cache: CacheMaker, filled: Cache) -> None:
     before, store = content(filled), store_of(filled, "b")
     assert replace_tar(filled.directory, NEW_A) == 4
@@ -57,6 +58,7 @@ def test_a_replaced_tar_is_made_again_and_the_others_stay(make_cache: CacheMaker
     assert Cache.open(filled.directory).plan() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["_publish", "clear_garbage", "_forget"])
 def test_a_replacement_that_is_broken_off_is_ended_by_the_same_command(
     make_cache: CacheMaker, filled: Cache, monkeypatch: pytest.MonkeyPatch, where: str
@@ -73,6 +75,7 @@ def test_a_replacement_that_is_broken_off_is_ended_by_the_same_command(
     assert audit(filled.directory).problems == []
 
 
+@pytest.mark.slow
 def test_a_retired_tar_is_gone_and_known_to_be(make_cache: CacheMaker, filled: Cache) -> None:
     write_certificate(filled.directory, Certificate("0" * 64, ["a/x", "b/y"], {}, 0.1, []))
     of_b = {name: found for name, found in content(filled).items() if name.startswith("b/")}
@@ -130,6 +133,7 @@ def test_two_changes_at_the_same_time(filled: Cache, monkeypatch: pytest.MonkeyP
     assert Cache.open(filled.directory).num_samples == 4
 
 
+@pytest.mark.slow
 def test_a_cache_without_a_kept_sample_binds_nobody(make_cache: CacheMaker) -> None:
     make_cache.rejected = {(tar, "p000"): set(make_cache.keys(tar, "24x32")) for tar in ("a", "b")}
     directory = make_cache.fill().directory

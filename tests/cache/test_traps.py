@@ -126,6 +126,7 @@ def test_bfloat16_is_kept_as_its_bits() -> None:
     assert (spec.dtype, spec.attributes["bits"]) == ("uint16", "bfloat16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["forkserver", "spawn"])
 def test_reading_works_in_child_processes(filled: Cache, context: str) -> None:
     expected = read(filled)
@@ -147,6 +148,7 @@ def test_a_fork_of_a_process_that_has_read_is_refused_in_one_line(filled: Cache)
     assert str(caught.value).count("\n") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_of_a_process_that_has_not_read_reads(filled: Cache) -> None:
     code = (

@@ -27,6 +27,8 @@ from stages.cluster.summary import describe, summarize
 from stages.command.console import Console
 from tests.tiny_setup import fill_cache, write_tar
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 TEXTS = {f"{number:04d}": f"a cat number {number}" for number in range(4)}
 

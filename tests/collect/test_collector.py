@@ -191,6 +191,7 @@ def test_culture_corpus_keeps_moments_and_captions_only(tiny_sdxl: Config) -> No
     assert all(bucket.captions("zh"))
 
 
+@pytest.mark.slow
 def test_skipped_keys_are_rejected_unread(fresh_run: Config) -> None:
     cache = collect(fresh_run, skip=("0003",))
     assert [tuple(each[:2]) for each in cache.shards[0].record.dropped] == [("0003", "process_killed")]
@@ -219,6 +220,7 @@ def _break_unet(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     monkeypatch.setattr(teacher_rows.Teacher, "forward", broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("breakage", "value", "reason"),
     [
@@ -240,6 +242,7 @@ def test_answers_that_are_not_finite_leave_only_their_sample_out(
     assert all(np.isfinite(rows).all() for rows in contents(cache).values() if rows.dtype.kind == "f")
 
 
+@pytest.mark.slow
 def test_values_beyond_the_stored_type_count_as_not_finite(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     _break_vae(monkeypatch, 1e30)
     cache = collect(with_cache(fresh_run, moments_dtype="float16", batch_size=100))
@@ -259,6 +262,7 @@ def test_truncated_tar_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) 
     assert not _threads() - before
 
 
+@pytest.mark.slow
 def test_a_tar_that_is_not_the_one_of_the_manifest_leaves_nothing_behind(fresh_run: Config, tmp_path: Path) -> None:
     cache = Cache.create_or_resume(fresh_run.cache_dir("parallel"), cache_identity(fresh_run, "parallel"))
     part, changed = cache.plan()[0], tmp_path / "parallel-0.tar"
@@ -270,6 +274,7 @@ def test_a_tar_that_is_not_the_one_of_the_manifest_leaves_nothing_behind(fresh_r
     assert len(Cache.open(fresh_run.cache_dir("parallel"), partial=True).plan()) == 2
 
 
+@pytest.mark.slow
 def test_an_unfinished_cache_of_older_reading_rules_is_refused(fresh_run: Config) -> None:
     fields = cache_identity(fresh_run, "parallel").fields
     old = Identity({name: value for name, value in fields.items() if name != "corpus.reading"})
@@ -279,6 +284,7 @@ def test_an_unfinished_cache_of_older_reading_rules_is_refused(fresh_run: Config
         list(Collector(fresh_run, "parallel", CPU).collect(cache, Task(part, _tar(fresh_run, part.tar))))
 
 
+@pytest.mark.slow
 def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_run: Config, tmp_path: Path) -> None:
     texts = json.dumps({"captions": {"en": "a", "zh": "b", "ja": "c"}, "original_width": 640, "original_height": 480})
     files = [("k.png", encoded(picture(24, 16))), ("k.json", texts.encode())]
@@ -292,6 +298,7 @@ def test_sizes_of_the_json_reach_the_time_ids_and_an_empty_tar_its_shard(fresh_r
     assert bucket.read(["time_ids"], row, row + 1)["time_ids"][0].tolist()[:2] == [480, 640]
 
 
+@pytest.mark.slow
 def test_tars_in_a_bucket_give_the_same_cache(fresh_run: Config, tiny_sdxl: Config, bucket: Location) -> None:
     for name in ("parallel-0", "parallel-1"):
         (bucket / f"corpus/{name}.tar").write_bytes(_tar(fresh_run, name).read_bytes())
@@ -319,6 +326,7 @@ def test_a_dirty_tar_adds_up_in_the_cache_too(fresh_run: Config, tmp_path: Path)
     assert audit(cache.directory, tars=[tmp_path / "dirt.tar"]).problems == []
 
 
+@pytest.mark.slow
 def test_full_disk_in_the_writing_thread_stops_everything(fresh_run: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _threads()
     from pea.cache import ShardWriter

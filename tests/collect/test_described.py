@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from data_tools.corpus.gains import DescriptionGains
 from pea.batches.dataset import BatchPlan, TrainingData
 from pea.batches.selection import Selection
 from pea.cache import Bucket, Cache
-from pea.cache.identity import cache_identity
+from pea.cache.differences import check_extends, check_same, with_former_descriptions
+from pea.cache.identity import DESCRIBED, TARS, Identity, cache_identity
 from pea.cache.joined import JoinedCache
+from pea.collect.collector import Collector, Task
 from pea.config import Config, DescribedConfig
+from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.reasons import NO_DESCRIPTION
 from pea.corpus.tables import open_table
 from pea.draws.recipe import DrawRecipe
-from pea.errors import IdentityError
+from pea.errors import CorpusError, IdentityError
 from stages.cli import main
-from tests.tiny_setup import fill_cache
+from tests.tiny_setup import fill_cache, write_tar
 
 
 def describe(config: Config, folder: Path, texts: dict[str, str], language: str = "described_en") -> Config:
@@ -100,9 +104,78 @@ def recipe_of(config: Config) -> DrawRecipe:
 def test_other_descriptions_are_another_cache(described: tuple[Config, Cache], tmp_path: Path) -> None:
     config, cache = described
     other = describe(config, tmp_path / "other", {**TEXTS, "0100": "a dog"})
-    with pytest.raises(IdentityError, match=r"corpus\.described"):
+    with pytest.raises(IdentityError, match=r"captions beside it .*`pea cache --replace culture`"):
         Cache.create_or_resume(cache.directory, cache_identity(other, "described"))
     assert cache_identity(config, "described").digest == cache.identity.digest
+
+
+def with_second_tar(config: Config, folder: Path, texts: dict[str, str]) -> Config:
+    """The setup with another tar of culture images, `more`, and its descriptions in the folder of the first's."""
+    folder.mkdir()
+    assert config.corpora.culture is not None and config.corpora.described is not None
+    for place in (*config.corpora.culture.tars, *Path(config.corpora.described.tables[0]).iterdir()):
+        shutil.copy(place, folder)
+    write_tar(folder / "more.tar", range(200, 203), ("zh",))
+    rows = [{"tar": "more", "key": key, "captions": {"described_en": text}} for key, text in texts.items()]
+    (folder / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    raw = config.model_dump(mode="json")
+    raw["corpora"]["culture"]["tars"] = [str(folder / "*.tar")]
+    raw["corpora"]["described"]["tables"] = [str(folder)]
+    return Config.model_validate_json(json.dumps(raw))
+
+
+def test_a_cache_grows_by_tars_with_their_descriptions(described: tuple[Config, Cache], tmp_path: Path) -> None:
+    shutil.copytree(described[1].directory, tmp_path / "run/cache/described")
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "run").rglob("p000*/**/*")) if path.is_file()}
+    config = with_second_tar(described[0], tmp_path / "tars", {"0200": "a cat", "0202": "big ball"})
+    config = config.model_copy(update={"run_dir": tmp_path / "run"})
+    directory, wanted = config.cache_dir("described"), cache_identity(config, "described")
+    with pytest.raises(IdentityError, match=r"corpus\.tars\[more\].*`pea cache --extend`"):
+        Cache.create_or_resume(directory, wanted)
+    [part] = Cache.create_or_resume(directory, wanted, extend=True).plan()
+    assert part.tar == "more"
+    grown = fill_cache(config, "described", tmp_path / "tars")
+    buckets = [bucket for shard in grown.shards for bucket in shard.buckets.values()]
+    texts = dict(pair for bucket in buckets for pair in zip(bucket.keys, bucket.captions("en"), strict=True))
+    assert texts == {**TEXTS, "0200": "a cat", "0202": "big ball"}
+    assert all(path.read_bytes() == content for path, content in before.items()) and before
+
+
+def test_tables_that_change_under_way_are_noticed(described: tuple[Config, Cache], tmp_path: Path) -> None:
+    config = describe(described[0].model_copy(update={"run_dir": tmp_path / "run"}), tmp_path / "texts", TEXTS)
+    cache = Cache.create_or_resume(config.cache_dir("described"), cache_identity(config, "described"))
+    describe(config, tmp_path / "texts", {**TEXTS, "0100": "a dog"})
+    with pytest.raises(CorpusError, match=r"captions beside the tar have changed .*--replace described/culture"):
+        list(Collector(config, "described", torch.device("cpu")).collect(cache, task_of(config, cache)))
+
+
+def task_of(config: Config, cache: Cache) -> Task:
+    """The first part that is to be made."""
+    assert config.corpora.culture is not None
+    return Task(cache.plan()[0], Path(config.corpora.culture.tars[0]))
+
+
+def test_a_cache_whose_tables_have_one_digest_stays_what_it_is(described: tuple[Config, Cache], tmp_path: Path) -> None:
+    config, cache = described
+    tables = CaptionTables(config.corpora.described.tables)  # type: ignore[union-attr]
+    fields = dict(cache.identity.fields)
+    fields[DESCRIBED] = {"language": "described_en", "tables": tables.digest()}
+    fields[TARS] = [{name: value for name, value in each.items() if name != "captions"} for each in fields[TARS]]
+    former = Identity(fields)
+
+    def asked(now: Config) -> Identity:
+        found = CaptionTables(now.corpora.described.tables)  # type: ignore[union-attr]
+        return with_former_descriptions(cache_identity(now, "described"), former, found)
+
+    assert asked(config).digest == former.digest
+    more = asked(with_second_tar(config, tmp_path / "more", {"0200": "a cat"}))
+    check_extends(former, more, where="here")
+    assert [tar.captions is None for tar in more.tars.values()] == [True, False]
+    changed = describe(config, tmp_path / "changed", {**TEXTS, "0100": "a dog"})
+    for check in (check_same, check_extends):
+        with pytest.raises(IdentityError, match=r"corpus\.described"):
+            check(former, asked(changed), where="here")
+    assert with_former_descriptions(cache.identity, cache.identity, tables) is cache.identity
 
 
 def test_joined_with_the_parallel_cache(described: tuple[Config, Cache], tiny_sdxl: Config) -> None:
@@ -159,6 +232,7 @@ def kept_keys(bucket: Bucket, selection: Selection) -> list[str]:
     return [bucket.keys[number] for number in numbers]
 
 
+@pytest.mark.slow
 def test_route_keeps_the_descriptions_that_the_teacher_understands(
     described: tuple[Config, Cache], tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

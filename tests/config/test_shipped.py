@@ -125,7 +125,12 @@ def test_only_studies_of_what_a_cache_holds_fill_caches(path: Path) -> None:
     elif path.stem in ("phases", "methods", "unet_steps", "languages"):
         assert not own
     else:
-        assert {"options": {"drop_hidden_states", "noise_offset"}}.get(path.stem, {"queries_4", "layers_3"}) <= own
+        some = {
+            "options": {"drop_hidden_states", "noise_offset"},
+            "descriptions": {"perfect", "wrong"},
+            "texts_alone": {"generated", "trajectory"},
+        }
+        assert some.get(path.stem, {"queries_4", "layers_3"}) <= own
         assert kept
 
 

@@ -12,6 +12,7 @@ from pea.models.unet import Teacher
 from tests.tiny_models import make_checkpoint
 
 
+@pytest.mark.slow
 def test_a_unet_from_elsewhere_is_the_teachers(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

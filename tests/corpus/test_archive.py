@@ -68,6 +68,7 @@ def counted(whole: Path, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_tail_of_zeros_from_every_block_is_an_error_or_was_padding(
     whole: Path, tmp_path: Path, counted: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_tars_in_a_bucket(bucket: Location, tmp_path: Path) -> None:
         list(read_tar(f"{bucket}/none.tar", ALL))
 
 
+@pytest.mark.slow
 def test_a_tar_in_a_bucket_that_changes_while_it_is_read(bucket: Location, tmp_path: Path) -> None:
     files = [*good_files(["a"]), ("b.mp4", bytes(PIECE_BYTES * (PIECES_AHEAD + 2))), *good_files(["b", "c"])]
     data = write_tar(tmp_path / "a.tar", files).read_bytes()

@@ -39,6 +39,7 @@ def test_what_lives_at_a_time_is_counted_once() -> None:
     assert memory.peak_bytes(act, model) == pytest.approx(4 * (900 * 2 + 100), abs=64)
 
 
+@pytest.mark.slow
 def test_passes_without_content_hold_what_real_ones_hold(tiny_sdxl: Config) -> None:
     checkpoint = tiny_sdxl.teacher.checkpoint
     models, latent, tokens = read_models(checkpoint), (4, 8, 8), 12

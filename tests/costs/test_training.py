@@ -32,6 +32,7 @@ def test_the_adapter_is_counted_forward_and_backward(tiny_sdxl: Config) -> None:
     assert all(parameter.device.type == "cpu" and parameter.grad is None for parameter in adapter.parameters())
 
 
+@pytest.mark.slow
 def test_rows_cost_what_their_passes_cost(tiny_sdxl: Config) -> None:
     unet = read_models(tiny_sdxl.teacher.checkpoint).unet
     one = unet_flops(unet, (4, 8, 8), 10)
@@ -46,6 +47,7 @@ def test_rows_cost_what_their_passes_cost(tiny_sdxl: Config) -> None:
     assert mixed.unet == pytest.approx((cached.unet + wide.unet) / 2)
 
 
+@pytest.mark.slow
 def test_the_unet_is_counted_for_the_rows_that_a_loss_looks_at(tiny_sdxl: Config) -> None:
     one = unet_flops(read_models(tiny_sdxl.teacher.checkpoint).unet, (4, 8, 8), 10)
     alone = {"noise_pred_weight": 0.0, "feature_weight": 0.0, "text_weight": 1.0}
@@ -62,6 +64,7 @@ def test_the_unet_is_counted_for_the_rows_that_a_loss_looks_at(tiny_sdxl: Config
     assert every.unet == pytest.approx(own.unet + one), "with culture rows there is a way back"
 
 
+@pytest.mark.slow
 def test_a_run_reports_the_sum_of_its_phases(tiny_sdxl: Config, tmp_path: Path) -> None:
     phases = (PhaseConfig(kind="text", steps=2, batch_size=6), PhaseConfig(kind="unet", steps=2))
     summary = train_adapter.run(variant(tiny_sdxl, tmp_path, phases=phases, culture_fraction=0.0), Console(quiet=True))
@@ -76,6 +79,7 @@ def test_a_run_reports_the_sum_of_its_phases(tiny_sdxl: Config, tmp_path: Path) 
     assert summary["seconds"] == pytest.approx(text["seconds"] + unet["seconds"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_queries_are_counted_where_they_are_kept(tiny_sdxl: Config) -> None:
     def kept(**attention: Any) -> float:
         cache = tiny_sdxl.cache.model_copy(update={"attention": AttentionConfig(**attention)})

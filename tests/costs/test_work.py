@@ -22,6 +22,7 @@ def work(config: Config, trainings: int = 1, **train: Any) -> Work:
     return work_of(variant(config, Path(), **train), models, FLOPS, "16x16", 1000, trainings)
 
 
+@pytest.mark.slow
 def test_a_training_is_the_sum_of_its_phases(tiny_sdxl: Config) -> None:
     one = unet_flops(read_models(tiny_sdxl.teacher.folder).unet, (4, 8, 8), 77)
     counted = work(tiny_sdxl, 3, steps=10, batch_size=8, culture_fraction=0.25)

@@ -19,6 +19,8 @@ from stages.cli import main
 from stages.status import lines_of
 from tests.tiny_setup import make_setup
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:

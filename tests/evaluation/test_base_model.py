@@ -22,6 +22,7 @@ def adapter_for(checkpoint: Path, unet: str | None) -> PEA:
     return adapter
 
 
+@pytest.mark.slow
 def test_a_fine_tune_is_drawn_with_and_named_once_and_another_kind_is_refused(tmp_path: Path) -> None:
     own = make_checkpoint(tmp_path / "own", "sd15")
     with warnings.catch_warnings():

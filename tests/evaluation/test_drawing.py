@@ -26,6 +26,7 @@ def config(tiny_sdxl: Config) -> Config:
     return tiny_sdxl
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_its_batch(config: Config) -> None:
     english = EnglishEncoder.from_checkpoint(config.teacher.checkpoint)
     drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
@@ -37,6 +38,7 @@ def test_an_image_does_not_depend_on_its_batch(config: Config) -> None:
     assert wide.shape == (1, 16, 24, 3)
 
 
+@pytest.mark.slow
 def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
     """What the drawer gives is what a user gets from diffusers with the same prompt and noise."""
     drawer = Drawer(config.teacher.checkpoint, "cpu", num_inference_steps=2, guidance_scale=3.0)
@@ -51,6 +53,7 @@ def test_the_pipeline_is_the_unmodified_one(config: Config) -> None:
     assert np.abs(ours[0] / 255 - theirs[0]).max() < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("without_text", [True, False])
 def test_a_checkpoint_of_fp16_weights_alone_is_drawn_from(config: Config, tmp_path: Path, without_text: bool) -> None:
     half = load_pipeline(config.teacher.checkpoint)
@@ -89,6 +92,7 @@ def test_a_sheet_is_of_reasonable_width(
         assert sheet.getpixel((0, 0)) == (200, 200, 200) and sheet.getpixel((expected[0] - 1, 0)) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_threads_that_draw_at_the_same_time_change_nothing(config: Config) -> None:
     checkpoint = config.teacher.checkpoint
     drawer = Drawer(checkpoint, "cpu", num_inference_steps=6, guidance_scale=3.0)

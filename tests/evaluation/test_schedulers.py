@@ -16,6 +16,7 @@ from pea.models.english import EnglishEncoder
 from pea.models.noise_schedule import schedule_fields
 
 
+@pytest.mark.slow
 def test_every_scheduler_draws_and_they_differ(tiny_sdxl: Config) -> None:
     encode = EnglishEncoder.from_checkpoint(tiny_sdxl.teacher.checkpoint).encode
     drawer = Drawer(tiny_sdxl.teacher.checkpoint, "cpu", num_inference_steps=3, guidance_scale=3.0)
@@ -30,6 +31,7 @@ def test_every_scheduler_draws_and_they_differ(tiny_sdxl: Config) -> None:
     assert set(SCHEDULERS) == set(Scheduler.__args__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("dpm", DPMSolverMultistepScheduler), ("lcm", LCMScheduler)])
 def test_the_pipeline_is_the_unmodified_one(tiny_sdxl: Config, name: str, kind: type) -> None:
     encode = EnglishEncoder.from_checkpoint(tiny_sdxl.teacher.checkpoint).encode

@@ -16,7 +16,7 @@ _FOLDER_OFFSET = 4096
 _SETTINGS = struct.Struct("<16Q")
 _RECORD = struct.Struct("<IIQqqqqIIII")
 _LOG_BYTES = 256 << 20  # sparse: only what is written takes room
-_NOT_DONE = -1
+NOT_DONE = -1
 
 Kind = Literal["kill", "fail", "tear", "short", "power"]
 Cut = Literal["lost", "empty", "mixed"]
@@ -120,7 +120,7 @@ class Operation:
     @property
     def done(self) -> bool:
         """Whether it had an effect; a torn write had some."""
-        return self.error == 0 or (self.error == _NOT_DONE and self.result >= 0)
+        return self.error == 0 or (self.error == NOT_DONE and self.result >= 0)
 
     def below(self, folder: Path) -> Operation:
         """The same with paths relative to a folder."""

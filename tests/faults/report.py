@@ -12,6 +12,10 @@ from tests.faults.runners import Call, Ended
 
 EXIT_ERROR = 2
 _ERROR_LINE = re.compile(r"^pea: error: .+$", re.MULTILINE)
+ALLOWED = re.compile(r"(.+/)?\.([^/]+\.(json|jsonl|html|png|md|safetensors)|(\.clock\.tmp-\*|clock))\.tmp-\*")
+"""What may lie about when the same command was run again: single files that a dead process was writing, under names
+that nobody reads, and its looks at the store's clock, which are empty. They hold nothing that was taken down (scenarios
+look for it), and in a cache they go when they are ten minutes old."""
 _UNIQUE = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{8,}|(?<=tmp)\w{8}|(?<=\.publish-)\w+")
 
 
@@ -48,6 +52,8 @@ class Report:
     num_steps: int = 0
     num_unreached: int = 0
     """Steps whose operation never came: another order of threads, or fewer tries."""
+    num_alike: int = 0
+    """Steps that left the very bytes that an earlier one had left, which was judged for both."""
     litter: Counter[str] = field(default_factory=Counter)
     """Names that stay after the command was run again, and are not there undisturbed -> in how many steps."""
     seconds: float = 0.0
@@ -56,16 +62,25 @@ class Report:
         """The findings of some kinds."""
         return [each for each in self.findings if each.what in whats]
 
+    @property
+    def forbidden_litter(self) -> list[str]:
+        """Names that stay, and are not among what may lie about."""
+        return sorted(name for name in self.litter if not ALLOWED.fullmatch(name))
+
     def __str__(self) -> str:
         head = (
             f"{self.num_steps} of {self.num_planned} steps over {self.num_operations} operations "
-            f"in {self.seconds:.0f} s, {self.num_unreached} not reached; {len(self.findings)} findings"
+            f"in {self.seconds:.0f} s, {self.num_unreached} not reached, {self.num_alike} left what others had left; "
+            f"{len(self.findings)} findings"
         )
         groups: dict[tuple[str, ...], list[Finding]] = {}
         for finding in self.findings:
             groups.setdefault(finding.group, []).append(finding)
         lines = [f"- {len(found)} times, as {found[0]}" for found in sorted(groups.values(), key=len, reverse=True)]
-        litter = [f"  litter in {count} steps: {name}" for name, count in self.litter.most_common(10)]
+        litter = [
+            f"  litter in {count} steps{'' if ALLOWED.fullmatch(name) else ', forbidden'}: {name}"
+            for name, count in self.litter.most_common(20)
+        ]
         return "\n".join([head, *lines[:40], *litter])
 
 

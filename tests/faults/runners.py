@@ -81,6 +81,7 @@ class Forked:
         assert self._server.stdin is not None and self._server.stdout is not None
         request: dict[str, Any] = {"call": call, "folder": str(folder), "output": str(self._output)}
         request |= {"control": control and str(control.path), "environment": dict(environment or {})}
+        request["chance"] = f"{call} {control is not None}" if isinstance(folder, Path) else None
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         answer = self._server.stdout.readline()

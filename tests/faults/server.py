@@ -1,8 +1,10 @@
 """Runs a scenario's functions in forks of one process, which has imported everything once.
 
 ``python -m tests.faults.server MODULE:SCENARIO`` reads one request a line from its input and answers on its output:
-``{"call": "command", "folder": ..., "control": ... or null, "environment": {...}, "output": ...}`` -> ``{"status": ...,
-"value": ...}``. A folder may be a URL; beside the output file, one that ends in ``.pid`` tells the fork's process.
+``{"call": "command", "folder": ..., "control": ... or null, "environment": {...}, "chance": ... or null,
+"output": ...}`` -> ``{"status": ..., "value": ...}``. A folder may be a URL; beside the output file, one that ends in
+``.pid`` tells the fork's process. Names that are drawn at random are the same whenever ``chance`` is. What a function
+imports is imported here too, for the forks that follow.
 The interposing library is in this process from its start (LD_PRELOAD) and armed in the fork, after which nothing but
 the function itself runs.
 """
@@ -10,8 +12,11 @@ the function itself runs.
 from __future__ import annotations
 
 import ctypes
+import gc
+import importlib
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -35,6 +40,9 @@ def _child(scenario: Scenario, request: dict[str, Any], answer: int) -> int:
         os.dup2(output.fileno(), 2)
     Path(f"{request['output']}.pid").write_text(str(os.getpid()))
     os.environ.update(request["environment"])
+    if request["chance"] is not None:
+        os.urandom = random.Random(request["chance"]).randbytes
+    known = set(sys.modules)
     function = getattr(scenario, request["call"])
     folder = request["folder"] if "://" in request["folder"] else Path(request["folder"])
     try:
@@ -44,7 +52,9 @@ def _child(scenario: Scenario, request: dict[str, Any], answer: int) -> int:
                 raise OSError(error, os.strerror(error), request["control"])
         value = function(folder)
         code = value if request["call"] == "command" else 0
-        os.write(answer, json.dumps(None if request["call"] == "prepare" else value).encode())
+        prepared = request["call"] == "prepare"  # what that takes, the other functions do not
+        imported = [] if prepared else sorted(set(sys.modules) - known)
+        os.write(answer, json.dumps({"value": None if prepared else value, "imported": imported}).encode())
     except BaseException:  # noqa: BLE001 - whatever it is, it ends this process and is said
         traceback.print_exc()
         code = FAILED
@@ -71,6 +81,7 @@ def _wait(child: int) -> int:
 
 def serve(scenario: Scenario) -> None:
     """Answer until the input ends."""
+    gc.freeze()
     for line in sys.stdin.buffer:
         request = json.loads(line)
         with open(f"{request['output']}.value", "w+b") as answer:  # noqa: PTH123
@@ -82,9 +93,18 @@ def serve(scenario: Scenario) -> None:
                 os.killpg(child, signal.SIGKILL)
             answer.seek(0)
             text = answer.read()
-        value = json.loads(text) if text and status == 0 else None
-        sys.stdout.write(json.dumps({"status": status, "value": value}) + "\n")
+        told = json.loads(text) if text and status == 0 else {"value": None, "imported": []}
+        sys.stdout.write(json.dumps({"status": status, "value": told["value"]}) + "\n")
         sys.stdout.flush()
+        _import(told["imported"])
+
+
+def _import(names: list[str]) -> None:
+    for name in names:
+        with suppress(ImportError):  # of a name that a module gave itself
+            importlib.import_module(name)
+    if names:
+        gc.freeze()  # the forks' collectors let these pages be
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ m = mmap.mmap(f, 3); m[:] = b"abc"; os._exit(0)
     assert ran.tree == {"f": b"abc"} and ran.disk.now() == {"f": bytes(3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_writers_are_seen(tmp_path: Path, sees_raw_calls: bool, name: str) -> None:
     """Libraries that write below Python: a replay of the log gives every byte that they wrote."""

@@ -7,7 +7,6 @@ The whole walks take minutes to hours: ``pytest -m by_hand tests/faults``, or on
 from __future__ import annotations
 
 import random
-import re
 from typing import get_args
 
 import pytest
@@ -25,16 +24,12 @@ SECONDS, SAMPLE, FEWEST, FEWEST_IN_A_BUCKET = 20.0, 120, 5, 2
 """All walks of this file together take less than five minutes."""
 SAMPLED = [name for name in SCENARIOS if name != "TRAINING"]
 """A step of the other takes many seconds: it is walked by hand."""
-ALLOWED = re.compile(r"(.+/)?\.([^/]+\.(json|jsonl|html|png|md|safetensors)|(\.clock\.tmp-\*|clock))\.tmp-\*")
-"""What may lie about when the same command was run again: single files that a dead process was writing, under names
-that nobody reads, and its looks at the store's clock, which are empty. They hold nothing that was taken down (scenarios
-look for it), and in a cache they go when they are ten minutes old."""
 
 
 def assert_held(report: Report) -> None:
     """Nothing was found, and nothing lies about but what is allowed."""
     assert report.findings == [], str(report)
-    assert [name for name in report.litter if not ALLOWED.fullmatch(name)] == [], str(report)
+    assert report.forbidden_litter == [], str(report)
 
 
 @pytest.mark.slow

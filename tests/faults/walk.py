@@ -6,7 +6,8 @@
     assert not report.findings, report
 
 A step starts from a copy of the scenario's prepared folder. After the fault the same command is run again and must end
-well; then what can be read must equal what an undisturbed command left.
+well; then what can be read must equal what an undisturbed command left. A folder with the very bytes of one that was
+judged before is not judged again.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import os
 import queue
 import random
 import shutil
+import signal
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tests.faults.control import FAILING, ControlFile, Cut, Fault, Kind, Operation
 from tests.faults.disk import Disk
+from tests.faults.replay import REPLAYED, digest, left_by
 from tests.faults.report import Judge, Report, without_unique_parts
 from tests.faults.runners import Call, Ended, Forked, Runner
 from tests.faults.tree import Tree, read_tree, write_tree
@@ -72,11 +75,11 @@ def run_with_fault(runner: Runner, start: Path, place: Path, fault: Fault | None
     return Outcome(folder, ended, control)
 
 
-def count(runner: Runner, start: Path, place: Path) -> list[Operation]:
-    """The storage operations of the undisturbed command: what a walk goes over.
+def log_of(runner: Runner, start: Path, place: Path) -> list[Operation]:
+    """All that the undisturbed command does in its folder, ``place / "folder"``.
 
     Raises:
-        AssertionError: it does not end well, does nothing, or does what the library cannot see.
+        AssertionError: it does not end well, or does what the library cannot see.
     """
     outcome = run_with_fault(runner, start, place, None)
     folder, ended = outcome.folder, outcome.ended
@@ -85,7 +88,20 @@ def count(runner: Runner, start: Path, place: Path) -> list[Operation]:
     disk.replay(outcome.control.operations())
     differing = _differing_names(disk.now(), read_tree(folder))
     assert not differing, f"written unseen by the interposing library: {differing[:5]}"
-    operations = [operation.below(folder) for operation in outcome.control.operations() if operation.number]
+    return list(outcome.control.operations())
+
+
+def count(runner: Runner, start: Path, place: Path) -> list[Operation]:
+    """The storage operations of the undisturbed command: what a walk goes over.
+
+    Raises:
+        AssertionError: as of ``log_of``, or it does nothing.
+    """
+    return _counted(log_of(runner, start, place), place / "folder")
+
+
+def _counted(log: list[Operation], folder: Path) -> list[Operation]:
+    operations = [operation.below(folder) for operation in log if operation.number]
     assert operations, "the command does nothing that can be disturbed"
     return operations
 
@@ -93,8 +109,10 @@ def count(runner: Runner, start: Path, place: Path) -> list[Operation]:
 class Walk:
     """The walks over one scenario."""
 
-    def __init__(self, runners: Sequence[Runner], scratch: Path) -> None:
+    def __init__(self, runners: Sequence[Runner], scratch: Path, *, replay: bool = False) -> None:
         """Prepare the start, and run the command undisturbed. One step at a time goes through each of the runners.
+
+        ``replay``: what ends the command is not done to a process, but looked up in the log of the undisturbed one.
 
         Raises:
             AssertionError: the command does not end well undisturbed, or does what the library cannot see.
@@ -108,11 +126,16 @@ class Walk:
         self.start = scratch / "start"
         self.start.mkdir()
         self._call(runners[0], "prepare", self.start)
-        self.operations = count(runners[0], self.start, scratch / "undisturbed")
-        """Of the undisturbed command, with paths relative to its folder."""
         undisturbed = scratch / "undisturbed" / "folder"
+        log = log_of(runners[0], self.start, undisturbed.parent)
+        self.operations = _counted(log, undisturbed)
+        """Of the undisturbed command, with paths relative to its folder."""
         self.expected = self._call(runners[0], "result", undisturbed)
-        self._names = _names(undisturbed)
+        self._names = _names(read_tree(undisturbed))
+        self._replayed = REPLAYED if replay else frozenset[Kind]()
+        self._left_by = lambda fault: left_by(fault, self.start, undisturbed, log)
+        self._judged: dict[tuple[str, bool], Report] = {}
+        self._answers: dict[tuple[str, str], Ended] = {}
 
     def faults(self, *kinds: Kind, sample: int | None = None, seed: int = 0) -> list[Fault]:
         """Every fault of some kinds that can happen, in an order by the seed; ``sample``: no more than so many."""
@@ -155,16 +178,42 @@ class Walk:
         return report
 
     def _step(self, runner: Runner, place: Path, fault: Fault, report: Report) -> None:
-        outcome = run_with_fault(runner, self.start, place, fault)
-        folder, ended, hit = outcome.folder, outcome.ended, outcome.hit
+        folder = place / "folder"
+        if fault.kind in self._replayed:
+            tree, hit = self._left_by(fault)
+            ended = Ended(0 if hit is None else -signal.SIGKILL, None, "")
+            shutil.rmtree(folder, ignore_errors=True)
+            write_tree(tree, folder)
+        else:
+            outcome = run_with_fault(runner, self.start, place, fault)
+            ended, hit, tree = outcome.ended, outcome.hit, read_tree(folder)
         over = hit is None and ended.status == 0
         if hit is None:
             report.num_unreached += fault.at <= len(self.operations)
-        judge = Judge(lambda call: runner.run(call, folder), self.expected, report, fault, hit, f"{folder}/")
+        found = Report(0, 0)
+        judge = Judge(lambda call: self._ask(runner, call, folder), self.expected, found, fault, hit, f"{folder}/")
         if fault.kind in ("fail", "short"):
             judge.politeness(ended)
-        if judge.what_is_left(over=over):
-            report.litter.update((_names(folder) - self._names).keys())
+        rude = len(found.findings)
+        key = (digest(tree), over)
+        if key not in self._judged:
+            if judge.what_is_left(over=over):
+                found.litter.update((_names(read_tree(folder)) - self._names).keys())
+            self._judged[key] = Report(0, 0, found.findings[rude:], litter=found.litter)
+        else:
+            report.num_alike += 1
+            found.findings += [replace(each, fault=fault, operation=hit) for each in self._judged[key].findings]
+        report.findings += found.findings
+        report.litter.update(self._judged[key].litter.keys())
+
+    def _ask(self, runner: Runner, call: Call, folder: Path) -> Ended:
+        """What there is to read in a folder of the same bytes is asked once."""
+        if call not in ("result", "leftovers"):
+            return runner.run(call, folder)
+        key = (call, digest(read_tree(folder)))
+        if key not in self._answers:
+            self._answers[key] = runner.run(call, folder)
+        return self._answers[key]
 
     def _call(self, runner: Runner, call: Call, folder: Path) -> Any:
         ended = runner.run(call, folder)
@@ -173,14 +222,14 @@ class Walk:
 
 
 @contextmanager
-def forked_walk(scenario: str, jobs: int = 1) -> Iterator[Walk]:
+def forked_walk(scenario: str, jobs: int = 1, *, replay: bool = False) -> Iterator[Walk]:
     """A walk in forks of ``jobs`` warm processes, in a temporary folder (in memory, where there is one)."""
     memory = Path("/dev/shm")  # nothing is durable there, and nothing needs to be
     with ExitStack() as stack:
         parent = memory if os.access(memory, os.W_OK) else None
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faults-", dir=parent)))
         runners = [stack.enter_context(Forked(scenario, scratch / f"server{number}")) for number in range(jobs)]
-        yield Walk(runners, scratch)
+        yield Walk(runners, scratch, replay=replay)
 
 
 def _faults_at(kind: Kind, number: int, chance: random.Random) -> list[Fault]:
@@ -191,9 +240,9 @@ def _faults_at(kind: Kind, number: int, chance: random.Random) -> list[Fault]:
     return [Fault(kind, number, part=chance.randrange(256))]
 
 
-def _names(folder: Path) -> Counter[str]:
+def _names(tree: Tree) -> Counter[str]:
     """The names in a folder; what makes a name unique is left out."""
-    return Counter(map(without_unique_parts, read_tree(folder)))
+    return Counter(map(without_unique_parts, tree))
 
 
 def _differing_names(a: Tree, b: Tree) -> list[str]:

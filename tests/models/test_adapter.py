@@ -86,6 +86,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
             convert_official(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
     [

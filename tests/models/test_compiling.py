@@ -82,6 +82,7 @@ def test_without_a_compiler_the_error_says_what_to_do(monkeypatch: pytest.Monkey
     )
 
 
+@pytest.mark.slow
 def test_the_option_compiles_the_collectors_teacher_and_is_noted(fresh_run: Config, compiled: list[str]) -> None:
     run = fresh_run.cache.run.model_copy(update={"compile": True})
     config = fresh_run.model_copy(update={"cache": fresh_run.cache.model_copy(update={"run": run})})

@@ -147,6 +147,7 @@ def test_a_unet_of_other_tensors_is_refused(damage: Callable[[Path], None], said
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_vae_of_other_tensors_is_refused(checkpoint: Path) -> None:
     change(checkpoint / "vae/config.json", layers_per_block=2)
     for ask in (VaeEncoder.from_checkpoint, load_pipeline):
@@ -178,6 +179,7 @@ def test_old_names_of_the_vaes_attention_are_known(checkpoint: Path) -> None:
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["sd15", "sdxl"])
 def test_without_a_mid_block_everything_agrees(shape: Any, tmp_path: Path) -> None:
     """KOALA, BK-SDM and tiny-sd have none."""

@@ -30,6 +30,7 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return make_checkpoint(tmp_path_factory.mktemp(shape) / "teacher", shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "kv"])
 def test_a_saved_unet_gives_the_same_answers_in_a_pipeline(checkpoint: Path, tmp_path: Path, method: str) -> None:
     teacher = Teacher.from_checkpoint(checkpoint)
@@ -99,6 +100,7 @@ def test_a_run_with_lora_is_resumed_bit_for_bit(tiny_sdxl: Config, tmp_path: Pat
     assert same(load_file(whole.adapter_dir / LORA_FILE), load_file(broken.adapter_dir / LORA_FILE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["lora", "kv"])
 def test_in_bfloat16_the_trained_parts_stay_in_float32(tiny_sdxl: Config, tmp_path: Path, method: str) -> None:
     few = tiny_sdxl.evaluate.model_copy(update={"num_inference_steps": 1})

@@ -19,6 +19,8 @@ from pea.pipeline import PEAPrompt
 from tests.pipeline.pipes import INPUTS, KINDS, draw, make_parts, make_pipe, use_lcm
 from tests.tiny_models import Shape, make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 class Setup:
     def __init__(self, folder: Path, shape: Shape) -> None:

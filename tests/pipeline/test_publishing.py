@@ -157,6 +157,7 @@ def test_another_encoder_is_refused_before_it_is_named(
         prepare(known, tmp_path / "out", "org/sd-zh", encoders=["org/other"], **LICENCE)
 
 
+@pytest.mark.slow
 def test_saved_again_it_is_the_same_and_its_card_runs(parts: Path, tmp_path: Path) -> None:
     pea = PEAPrompt.from_pretrained(parts / "adapter")
     pea.save_pretrained(tmp_path / "copy")

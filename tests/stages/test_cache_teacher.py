@@ -176,6 +176,7 @@ def test_texts_alone_from_a_table_to_an_adapter(fresh_run: Config, tmp_path: Pat
     assert Cache.open(config.cache_dir("parallel")).num_samples == 12
 
 
+@pytest.mark.slow
 def test_every_broken_tar_of_every_corpus_is_named_in_one_run(fresh_run: Config, tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d", "e"):
         write_tar(tmp_path / f"{name}.tar", range(3), ("en", "zh"))

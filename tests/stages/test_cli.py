@@ -168,13 +168,18 @@ def test_bash_reads_its_script(capsys: pytest.CaptureFixture[str]) -> None:
     assert done.stdout == "train\n", done.stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["train", "--config", "no/such.yaml"], ["report", "--config", "no/such.yaml"], ["init", "--out", "no/such.yaml"]],
+    ids=" ".join,
+)
 def test_a_person_who_waits_gets_a_first_sign(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for terminal in (True, False):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
-        main(["train", "--config", "no/such.yaml"])
-        assert ("pea train: loading libraries ..." in capsys.readouterr().err) == terminal
+        assert main(words) == 2
+        assert (f"pea {words[0]}: loading libraries ..." in capsys.readouterr().err) == terminal
 
 
 def test_missing_configuration_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

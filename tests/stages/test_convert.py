@@ -131,6 +131,7 @@ def test_other_files_are_one_line(
     assert said in error and error.count("\n") == 1 and not (tmp_path / "adapter").exists()
 
 
+@pytest.mark.slow
 def test_the_folder_has_a_card_that_runs_and_finds_its_encoder(tmp_path: Path) -> None:
     teacher, encoder = make_checkpoint(tmp_path / "teacher", "sdxl"), make_native_encoder(tmp_path / "zh")
     torch.save(PEA(16, 32, 12, hidden_size=16).state_dict(), tmp_path / "pea.bin")

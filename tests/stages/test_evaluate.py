@@ -54,6 +54,7 @@ def config(evaluated_config: Config) -> Config:
     return evaluated_config
 
 
+@pytest.mark.slow
 def test_metrics_and_images(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
     (config.run_dir / "metrics.json").write_text('{"cache.records": 48, "teacher.general": 9}')
@@ -85,6 +86,7 @@ def _evaluated(config: Config, folder: Path, console: Console = QUIET, **changes
     return content
 
 
+@pytest.mark.slow
 def test_scores_of_other_settings_do_not_stand_side_by_side(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ def test_scores_of_other_settings_do_not_stand_side_by_side(
     assert "the former score teacher.general is dropped (num_inference_steps 1 -> 2)" in said.getvalue()
 
 
+@pytest.mark.slow
 def test_fewer_prompts_or_another_adapter_make_former_scores_incomparable(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +128,7 @@ def _rows_drawn(config: Config, folder: Path, rows: tuple[str, ...] | None, cons
     return {path.parent.relative_to(folder / "evaluate").as_posix() for path in folder.rglob("grid.png")}
 
 
+@pytest.mark.slow
 def test_prompts_without_a_translation_leave_that_row_out(config: Config, tmp_path: Path) -> None:
     said = io.StringIO()
     drawn = _rows_drawn(config, tmp_path, None, Console(file=said))
@@ -165,6 +169,7 @@ def test_a_saved_configuration_asks_for_the_rows_that_the_first_one_did(config: 
     evaluate.check_translations(load_config(tmp_path / "c.yaml"), QUIET, sets)
 
 
+@pytest.mark.slow
 def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -> None:
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
     (tmp_path / "training").symlink_to(config.training_dir)
@@ -174,6 +179,7 @@ def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -
     assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
 
 
+@pytest.mark.slow
 def test_a_clip_scores_where_no_judge_can(config: Config, tmp_path: Path) -> None:
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
     changes = {"judge": None, "num_inference_steps": 1, "clip": WORLD / "chinese_clip", "rows": ("teacher", "adapter")}
@@ -185,6 +191,7 @@ def test_a_clip_scores_where_no_judge_can(config: Config, tmp_path: Path) -> Non
     assert metrics["details"]["adapter.general.clip"]["mean"]["n"] == 5
 
 
+@pytest.mark.slow
 def test_published_scorers_read_english_and_say_what_they_are(config: Config, tmp_path: Path) -> None:
     """Beside the images' scores; prompts without an English caption are left to the others."""
     make_clip(tmp_path / "pick")

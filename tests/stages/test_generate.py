@@ -15,6 +15,8 @@ from stages.cli import main
 from stages.command.console import Console
 from tests.pictures import size_of
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 

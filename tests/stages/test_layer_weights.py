@@ -13,6 +13,7 @@ from stages.layer_weights import main, measure
 from tests.train_runs import variant
 
 
+@pytest.mark.slow
 def test_a_layer_that_reaches_nothing_has_no_weight(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

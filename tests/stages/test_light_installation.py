@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -85,6 +86,7 @@ def test_every_extra_brings_what_an_error_promises_of_it() -> None:
     assert '".[all,dev]"' in (ROOT / "Makefile").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_commands_that_lack_an_extra_say_which() -> None:
     done = without(
         ["generate", "--help"], ["push", "--help"], ["convert", "--help"], ["cache", "--config", "configs/demo.yaml"]
@@ -166,3 +168,28 @@ def test_what_uses_an_adapter_runs_on_what_is_declared(light_packages: Path, tmp
     assert imported.returncode == 0 and (tmp_path / "imported/model.safetensors").is_file(), imported.stderr
     pushed = run("push", "converted", "org/x", "--licence", "mit", "--dry-run")
     assert pushed.returncode == 2 and "Name it with --encoder org/name" in pushed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the project's git repository")
+def test_what_is_installed_has_every_file_that_the_packages_read(tmp_path: Path) -> None:
+    """A wheel of what git tracks, unpacked elsewhere: all data files are in it, `pea init` finds its families there."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "pea", "stages", "data_tools"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    source = tmp_path / "source"
+    for name in (*tracked, "configs", "pyproject.toml", "README.md", "LICENSE"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name)
+        elif (ROOT / name).exists():
+            shutil.copy2(ROOT / name, source / name, follow_symlinks=False)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*build, "-w", tmp_path, source], check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    shutil.unpack_archive(wheel, tmp_path / "site", "zip")
+    assert [name for name in tracked if not (tmp_path / "site" / name).is_file() and (ROOT / name).exists()] == []
+    code = "from stages.command import families as f; print([sorted(f.family_settings(each)) for each in f.FAMILIES])"
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("teacher") == 2, done.stderr

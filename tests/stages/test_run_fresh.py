@@ -21,6 +21,8 @@ from stages.pipeline.definition import Stage, load_pipeline
 from stages.run import Runner, StageFailedError
 from tests.cache_helpers import CacheMaker
 
+pytestmark = pytest.mark.slow
+
 STAGES = [
     {"name": "cache", "run": ["pea", "cache"], "uses": ["cache"], "writes": ["{cache_root}/parallel"]},
     {

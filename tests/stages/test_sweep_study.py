@@ -10,6 +10,8 @@ import pytest
 from pea.config import load_config, resolved_yaml
 from pea.errors import ConfigError
 from stages.cli import main
+from stages.command.console import Console
+from stages.sweep import fill_caches
 from stages.sweep_plan import plan
 from stages.sweep_study import read_study
 from tests.config.test_config import MINIMAL
@@ -53,6 +55,37 @@ def test_a_study_is_one_file() -> None:
     assert fine.own_cache and fine.config.cache_root == Path("runs/test/sweep/fine/cache")
     assert not slow.own_cache and slow.config.cache_root == Path("runs/test/cache")
     assert (slow.row, teacher.row) == ("adapter", "teacher")
+
+
+def test_variants_that_cache_alike_share_a_cache_whichever_are_chosen() -> None:
+    study = """
+config: setup.yaml
+variants:
+  setups: {}
+  fine: {cache: {sketch: {kind: exact}}}
+  finer: {cache: {sketch: {kind: exact}}, train: {steps: 9}}
+  coarse: {cache: {sketch: {kind: fold, ratio: 16}}}
+"""
+    Path("share.yaml").write_text(study)
+    runs = {run.method: run for run in plan(read_study(Path("share.yaml"))).runs}
+    assert {name: str(run.config.cache_root) for name, run in runs.items()} == {
+        "setups": "runs/test/cache",
+        "fine": "runs/test/sweep/fine/cache",
+        "finer": "runs/test/sweep/fine/cache",
+        "coarse": "runs/test/sweep/coarse/cache",
+    }
+    [alone] = plan(read_study(Path("share.yaml")), only=["finer"]).runs
+    assert alone == runs["finer"] and alone.own_cache
+
+
+def test_a_shared_cache_is_filled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled: list[str] = []
+    monkeypatch.setattr("stages.cluster.filling.fill_caches", lambda config, _: filled.append(str(config.cache_root)))
+    Path("share.yaml").write_text(
+        "config: setup.yaml\nseeds: [0, 1]\nvariants: {a: {cache.seed: 5}, b: {cache.seed: 5}, c: {cache.seed: 6}}"
+    )
+    fill_caches(plan(read_study(Path("share.yaml"))).runs, Console(quiet=True))
+    assert filled == ["runs/test/sweep/a/cache", "runs/test/sweep/c/cache"]
 
 
 def test_paths_follow_the_sweeps_run_dir_and_not_each_runs() -> None:

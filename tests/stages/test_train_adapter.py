@@ -85,6 +85,7 @@ def test_losses_of_20_steps_are_the_recorded_ones(
     assert losses == pytest.approx(json.loads(golden.read_text()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_is_published(trained: tuple[Config, dict[str, Any]]) -> None:
     run, summary = trained
     assert summary["steps"] == 4 and summary["records"] == 48 and summary["skipped_steps"] == 0
@@ -123,11 +124,13 @@ def test_a_resumed_run_equals_an_unbroken_one(config: Config, tmp_path: Path, op
     assert without_time[0] == without_time[1]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(trained: tuple[Config, dict[str, Any]], tmp_path: Path) -> None:
     run, first = trained
     assert train_adapter.run(copy_of(run, tmp_path), QUIET)["seconds"] == first["seconds"]
 
 
+@pytest.mark.slow
 def test_another_run_is_not_taken_up(
     trained: tuple[Config, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +146,7 @@ def test_another_run_is_not_taken_up(
     assert len(log_rows(changed)) == 4
 
 
+@pytest.mark.slow
 def test_a_run_without_finite_losses_stops_and_names_records(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path, max_skipped_steps=2, block_weights={"mid_block": 1e38}, feature_weight=1e38)
     with pytest.raises(TrainingError, match=r"no finite loss in 2 consecutive steps.*records parallel-\d/\d{4}#\d"):
@@ -150,6 +154,7 @@ def test_a_run_without_finite_losses_stops_and_names_records(config: Config, tmp
     assert not (run.adapter_dir / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_single_steps_without_finite_loss_are_skipped_and_counted(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +174,7 @@ def test_single_steps_without_finite_loss_are_skipped_and_counted(
     assert summary["skipped_steps"] == 1 and summary["steps"] == 4
 
 
+@pytest.mark.slow
 def test_a_second_training_in_the_same_folder_is_refused(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path)
     run.adapter_dir.mkdir(parents=True)
@@ -201,6 +207,7 @@ def test_text_states_can_be_distilled(config: Config, tmp_path: Path) -> None:
     assert sum(text[-5:]) < 0.8 * sum(text[:5])
 
 
+@pytest.mark.slow
 def test_training_can_read_another_language_than_the_prompts(config: Config, tmp_path: Path) -> None:
     plain = variant(config, tmp_path, culture_fraction=0.0)
     english = plain.model_copy(update={"student": plain.student.model_copy(update={"training_language": "en"})})
@@ -213,6 +220,7 @@ def test_training_can_read_another_language_than_the_prompts(config: Config, tmp
     assert other.fingerprint["student"] != native.fingerprint["student"]
 
 
+@pytest.mark.slow
 def test_blocks_without_weight_are_not_read(config: Config, tmp_path: Path) -> None:
     factors = dict.fromkeys(("down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1"), 0.0)
     setup = prepare(variant(config, tmp_path, block_weights=factors), torch.device("cpu"))
@@ -221,6 +229,7 @@ def test_blocks_without_weight_are_not_read(config: Config, tmp_path: Path) -> N
     assert setup.data.batch(0).features == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"gradient_checkpointing": True}, {"min_snr_gamma": 5.0}, {"diffusion_rows": "all"}]
 )

@@ -78,6 +78,7 @@ def test_a_cleaned_work_folder_deletes_nothing_in_the_store(remote: Location, tm
     assert there(remote) == {"a.txt": "1", "b.txt": "2"}
 
 
+@pytest.mark.slow
 def test_nothing_looks_finished_that_is_not(remote: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = Mirror(remote, tmp_path / "one")
     one.fetch()

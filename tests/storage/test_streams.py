@@ -36,6 +36,7 @@ def test_a_stream_gives_the_content_in_any_portions(root: Location) -> None:
         assert stream.seek(20 << 20) == 20 << 20 and stream.read() == b""
 
 
+@pytest.mark.slow
 def test_tarfile_reads_from_a_stream(root: Location) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -50,6 +51,7 @@ def test_tarfile_reads_from_a_stream(root: Location) -> None:
             assert content is not None and content.read() == DATA
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_content_that_changes_while_it_is_read_is_an_error(root: Location, same_size: bool) -> None:
     (root / "file").write_bytes(DATA * 4)

@@ -30,6 +30,7 @@ class TestContract:
         download_folder(root / "copy", tmp_path / "back")
         assert {name: (tmp_path / "back" / name).read_bytes() for name in FILES} == FILES
 
+    @pytest.mark.slow
     def test_only_what_is_missing_or_differs_is_copied_again(self, root: Location, folder: Path) -> None:
         upload_folder(folder, root)
         (root / "a").delete()

@@ -100,6 +100,7 @@ def test_what_is_not_what_was_saved_is_passed_over_and_named(
     assert len(saved.damaged) == 1 and f"step-00000002 is damaged ({said}" in saved.damaged[0]
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_the_record_is_found(saved: TrainStates) -> None:
     path = saved.folder / "step-00000002/state.json"
     whole = path.read_bytes()

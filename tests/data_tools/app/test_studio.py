@@ -32,6 +32,7 @@ def studio(parts: Path) -> Studio:
     return Studio({"zh": PEAPrompt.from_pretrained(parts / "adapter")}, {"teacher": parts / "teacher"}, CPU)
 
 
+@pytest.mark.slow
 def test_three_images_of_one_noise(studio: Studio, parts: Path) -> None:
     wish = Wish("zh", "teacher", "一只猫", "a cat", "one animal cat", seed=3, steps=2, guidance=2.0)
     answer = studio.draw(wish)

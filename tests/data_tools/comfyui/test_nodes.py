@@ -103,6 +103,7 @@ def test_the_contract(nodes: types.ModuleType) -> None:
                 assert len(declared) == 1 or isinstance(declared[1], dict)
 
 
+@pytest.mark.slow
 def test_a_graph_gives_what_a_pipeline_is_given(nodes: types.ModuleType, parts: Path) -> None:
     states, extra = conditioning(nodes, parts, "一只猫")
     empty, empty_extra = conditioning(nodes, parts, "")
@@ -123,6 +124,7 @@ def test_a_graph_gives_what_a_pipeline_is_given(nodes: types.ModuleType, parts: 
     assert (draw(pipe, **embeds, **INPUTS["text"]) == draw(pipe, **given, **INPUTS["text"])).all()
 
 
+@pytest.mark.slow
 def test_an_encoder_may_be_given_and_long_prompts_read_in_pieces(
     nodes: types.ModuleType, parts: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

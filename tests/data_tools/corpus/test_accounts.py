@@ -31,6 +31,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS)
 def test_every_row_and_every_sample_is_counted_once(
@@ -62,6 +63,7 @@ FILES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(files=FILES)
 def test_samples_of_any_tar_are_kept_or_left_out(

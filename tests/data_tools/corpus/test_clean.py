@@ -77,6 +77,7 @@ def test_rules_can_be_left_out() -> None:
         assert Cleaner([each for each in RULES if each != rule]).clean(text)[0] == said
 
 
+@pytest.mark.slow
 def test_chinese_in_one_form() -> None:
     pytest.importorskip("opencc")
     simplified, traditional = Cleaner(chinese="simplified"), Cleaner(chinese="traditional")

@@ -78,6 +78,7 @@ def test_every_kind_of_dirt_at_once(tmp_path: Path) -> None:
     _check(_fill(tmp_path, list(KINDS)), tmp_path / "out", 7)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=12),
@@ -268,10 +269,11 @@ def test_a_dataset_on_disk(tmp_path: Path, kind: str) -> None:
 
 def test_the_language_of_a_row_can_stand_in_another_column(tmp_path: Path) -> None:
     rows = {"TEXT": ["chat", "Katze", "x"], "LANGUAGE": ["fr", "de", None], "jpg": [encoded("JPEG")] * 3}
+    rows |= {"camera": ["a", None, "b"]}
     pq.write_table(pa.table(rows), tmp_path / "laion.parquet")
     source = open_source(str(tmp_path / "laion.parquet"))
     total = _pack(source, tmp_path / "out")
-    assert source.mapping.lines() == ["image: jpg", "caption: TEXT, in the language of LANGUAGE"]
+    assert source.lines() == ["image: jpg", "caption: TEXT, in the language of LANGUAGE", "kept in the json: camera"]
     assert (total.captions, total.dropped) == (Counter(fr=1, de=1), Counter(language_unknown=1))
 
 

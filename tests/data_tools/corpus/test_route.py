@@ -79,6 +79,7 @@ def test_by_language() -> None:
     assert look({"zh": NATIVE}, ("wuu", 0.99)) == [], "much alike"
 
 
+@pytest.mark.slow
 def test_with_the_real_identifier() -> None:
     if not known_languages():
         pytest.skip("py3langid is not installed")

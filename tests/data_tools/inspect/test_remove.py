@@ -72,6 +72,7 @@ def picked(out: str) -> set[str]:
     return {line.split()[0] for line in out.splitlines() if line.endswith(("  removed", "will not be"))}
 
 
+@pytest.mark.slow
 def test_a_condition_says_how_many_of_which_tars_and_takes_them_down(
     cache: Cache, corpus: list[Path], capsys: Capture
 ) -> None:
@@ -99,6 +100,7 @@ def keys_of(shard: Any) -> list[str]:
     return [key for bucket in shard.buckets.values() for key in bucket.keys]
 
 
+@pytest.mark.slow
 def test_an_opt_out_list_finds_urls_hashes_of_the_json_and_of_the_bytes(
     cache: Cache, corpus: list[Path], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -148,6 +150,7 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+@pytest.mark.slow
 def test_a_key_of_several_tars_needs_their_name(tmp_path: Path, capsys: Capture) -> None:
     maker = CacheMaker(tmp_path / "twins")
     maker.keys = lambda _tar, _bucket: ["k0", "k1"]  # type: ignore[method-assign]

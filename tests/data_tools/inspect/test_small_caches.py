@@ -78,6 +78,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_there_is_an_answer_or_one_line(

@@ -23,6 +23,8 @@ from stages import train_adapter
 from stages.command.console import Console
 from tests.tiny_setup import make_setup
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 _SETTINGS = {"num_prompts": 2, "num_inference_steps": 16, "guidance_scale": 2.0, "seed": 0}
 

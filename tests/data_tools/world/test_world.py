@@ -104,6 +104,7 @@ def test_painting_is_deterministic_and_varies_with_the_seed():
     assert paint(RED_LION).tobytes() == paint(RED_LION).tobytes() != paint(other).tobytes()
 
 
+@pytest.mark.slow
 def test_corpora_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1, per_concept=4)
@@ -121,6 +122,7 @@ def test_culture_corpus_has_native_captions_only(tmp_path):
     assert all(set(record["captions"]) == {"zh"} for record in records)
 
 
+@pytest.mark.slow
 def test_writing_again_changes_nothing(tmp_path, capsys):
     arguments = ["--out", str(tmp_path), "--samples", "8", "--languages", "it"]
     assert write_corpora_main(arguments) == write_corpora_main(arguments) == 0

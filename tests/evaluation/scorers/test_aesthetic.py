@@ -27,6 +27,7 @@ def test_the_head_reads_the_embedding_of_the_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scorer.score(shown, ["a", "b", "c"]), scorer.score(shown, [""] * 3))
 
 
+@pytest.mark.slow
 def test_a_head_that_is_none_is_refused(tmp_path: Path) -> None:
     make_clip(tmp_path)
     with pytest.raises(CheckpointError, match=r"the head of the aesthetic score is missing.*linearMSE.pth"):

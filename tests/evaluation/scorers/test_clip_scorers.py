@@ -64,6 +64,7 @@ def test_hps_v2_is_the_cosine_of_the_whole_image(clip: tuple[Path, CLIPModel], t
     assert by_file.digest == scorer.digest
 
 
+@pytest.mark.slow
 def test_every_form_of_a_clip_is_the_same_scorer(clip: tuple[Path, CLIPModel], tmp_path: Path) -> None:
     folder, model = clip
     bins, opened = tmp_path / "bin", tmp_path / "open"

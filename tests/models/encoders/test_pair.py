@@ -43,6 +43,7 @@ def test_two_long_ones_read_what_the_original_reads(folders: tuple[Path, Path]) 
     assert load_encoder([folders[0], folders[0]]).max_tokens == 64
 
 
+@pytest.mark.slow
 def test_an_adapter_knows_both(folders: tuple[Path, Path], tmp_path: Path) -> None:
     pair = load_encoder(folders, reading={"max_tokens": 7, "hidden_state": -2})
     adapter = PEA(48, 6, 4, hidden_size=8, max_tokens=7, encoder=pair.record)
@@ -62,6 +63,7 @@ def test_three_are_refused(folders: tuple[Path, Path]) -> None:
         load_encoder([*folders, folders[0]])
 
 
+@pytest.mark.slow
 def test_an_adapter_for_both_is_trained_and_used(tiny_sdxl: Config, tmp_path: Path, folders: tuple[Path, Path]) -> None:
     student = tiny_sdxl.student.model_copy(update={"encoder": folders, "max_tokens": 6, "hidden_state": -2})
     run = variant(tiny_sdxl, tmp_path).model_copy(update={"student": student})

@@ -91,6 +91,7 @@ def test_what_an_encoder_can_not_do_is_refused(wanted: dict[str, Any], words: st
         NativeEncoder.from_pretrained(folders["roberta"], reading=wanted)
 
 
+@pytest.mark.slow
 def test_limits_of_small_models_hold(tmp_path: Path) -> None:
     for kind, limit in {"chinese_clip": 10, "alt_clip": 10, "clip": 12}.items():
         assert NativeEncoder.from_pretrained(make_native_encoder(tmp_path / kind, kind)).max_tokens == limit

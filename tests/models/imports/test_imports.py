@@ -300,6 +300,7 @@ def test_open_clips_own_text_tower(tmp_path: Path) -> None:
     assert config["hidden_act"] == "gelu" and config["num_attention_heads"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mt5", "umt5", "t5"])
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 def test_of_a_t5_the_encoder_comes_over_alone(kind: str, suffix: str, tmp_path: Path) -> None:

@@ -21,10 +21,17 @@ def test_each_tar_goes_to_its_cache() -> None:
     assert TarChanges().of({}) == {}
 
 
+def test_a_tar_of_culture_images_is_that_of_their_descriptions_too() -> None:
+    caches: Any = {**CACHES, "described": identity(["c"])}
+    found = TarChanges(("c",)).of(caches)
+    assert found == {"parallel": TarChanges(), "culture": TarChanges(("c",)), "described": TarChanges(("c",))}
+    assert TarChanges(("described/c",)).of(caches)["culture"] == TarChanges()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (TarChanges(("b",)), r"both caches have a tar of that name; expected parallel/NAME or culture/NAME; got b$"),
+        (TarChanges(("b",)), r"2 caches have a tar of that name; expected parallel/b or culture/b; got b$"),
         (TarChanges(("z",)), r"no such tar in the caches; expected a, b or b, c; got z\. .*`pea cache --extend`"),
         (TarChanges(("parallel/c",)), r"no such tar in the caches; .*got parallel/c"),
         (TarChanges(("old",)), r"no such tar in the caches; .*got old"),

@@ -34,6 +34,7 @@ def test_a_local_ray_has_cpus_for_all_actors(fresh_run: Config, monkeypatch: pyt
     assert (asked["_node_ip_address"], asked["include_dashboard"]) == ("127.0.0.1", False)
 
 
+@pytest.mark.slow
 def test_an_address_of_nothing_is_said_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "JOIN_PATIENCE_S", 1.0)
     address = f"127.0.0.1:{free_port()}"

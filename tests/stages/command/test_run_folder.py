@@ -128,6 +128,7 @@ def test_arguments_that_name_local_files_refuse_urls(setup: Path, words: tuple[s
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.slow
 def test_the_small_world_writes_into_a_bucket(bucket: Location, tmp_path: Path, capsys: Capture) -> None:
     from data_tools.world.corpora import write_corpora
 

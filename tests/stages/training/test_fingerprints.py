@@ -76,6 +76,7 @@ def test_an_encoder_counts_by_content(tiny_sdxl: Config, tmp_path: Path) -> None
         assert differing_settings(state, fingerprint()) == ["student.encoder"]
 
 
+@pytest.mark.slow
 def test_a_takedown_since_a_state_was_saved_is_named(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = variant(tiny_sdxl, tmp_path)
     shutil.copytree(tiny_sdxl.cache_dir("parallel"), tmp_path / "cache")

@@ -40,6 +40,7 @@ def test_a_run_ends_when_its_time_is_over_and_goes_on_with_more(tiny_sdxl: Confi
     assert same(weights(whole), weights(longer))
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_the_validation_loss_no_longer_falls(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ def test_the_best_step_by_held_out_samples_is_published(
         assert same(weights(two), weights(four))
 
 
+@pytest.mark.slow
 def test_a_share_into_which_no_sample_falls_is_said(tiny_sdxl: Config, tmp_path: Path) -> None:
     """Few samples and a share of one in a hundred, as in the family files, train all the same."""
     config = variant(
@@ -156,6 +158,7 @@ class _FakeTracker(GeneralTracker):
         self.finished = True
 
 
+@pytest.mark.slow
 def test_trackers_get_the_rows_of_the_log(tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tracker = _FakeTracker()
     monkeypatch.setattr(train_adapter, "chosen_trackers", lambda _: [tracker])
@@ -167,6 +170,7 @@ def test_trackers_get_the_rows_of_the_log(tiny_sdxl: Config, tmp_path: Path, mon
     assert tracker.settings["train.batch_size"] == 8 and tracker.finished
 
 
+@pytest.mark.slow
 def test_weights_and_biases_by_name(tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "site/wandb"
     package.mkdir(parents=True)

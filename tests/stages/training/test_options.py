@@ -47,6 +47,7 @@ def test_without_a_limit_gradients_are_not_clipped(tiny_sdxl: Config, tmp_path: 
         assert same(found[None], found[1e9]) and not same(found[None], found[1e-7])
 
 
+@pytest.mark.slow
 def test_a_random_crop_is_in_the_time_ids(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = _with_cache(tiny_sdxl, tmp_path, crop="random", buckets=((16, 16),))
     crops = [
@@ -58,6 +59,7 @@ def test_a_random_crop_is_in_the_time_ids(tiny_sdxl: Config, tmp_path: Path) -> 
     assert (np.concatenate(crops)[:, 0] == 0).all() and lefts.max() <= 8 and len(set(lefts.tolist()) - {0, 4}) >= 2
 
 
+@pytest.mark.slow
 def test_noise_offset_shifts_whole_channels() -> None:
     plain, offset = (DrawRecipe(3, 0.1, 1000, noise_offset=value) for value in (0.0, 0.5))
     shift = noise(offset, "t/a", 2, (4, 6, 5)) - noise(plain, "t/a", 2, (4, 6, 5))
@@ -147,6 +149,7 @@ def test_stages_go_from_noisy_to_all_timesteps() -> None:
     assert opened == [750, 500, 250, 0]
 
 
+@pytest.mark.slow
 def test_the_curriculum_reads_the_timesteps_of_the_cache(tiny_sdxl: Config, tmp_path: Path) -> None:
     run = variant(tiny_sdxl, tmp_path, curriculum_steps=6, curriculum_stages=3, steps=8)
     setup = prepare(run, CPU)
@@ -157,6 +160,7 @@ def test_the_curriculum_reads_the_timesteps_of_the_cache(tiny_sdxl: Config, tmp_
     assert train_adapter.run(run, QUIET)["steps"] == 8
 
 
+@pytest.mark.slow
 def test_culture_samples_have_new_draws_or_a_few_fixed_ones(tiny_sdxl: Config, tmp_path: Path) -> None:
     draws: dict[int | None, set[str]] = {}
     for number in (None, 2):
@@ -166,6 +170,7 @@ def test_culture_samples_have_new_draws_or_a_few_fixed_ones(tiny_sdxl: Config, t
     assert len(draws[None]) > 4 and draws[2] == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_held_out_rows_and_the_others_make_up_the_cache(tiny_sdxl: Config, tmp_path: Path) -> None:
     setup = prepare(variant(tiny_sdxl, tmp_path, validation_fraction=0.3, batch_size=4), CPU)
     whole = prepare(variant(tiny_sdxl, tmp_path), CPU)
@@ -183,6 +188,7 @@ def test_held_out_rows_and_the_others_make_up_the_cache(tiny_sdxl: Config, tmp_p
         prepare(variant(tiny_sdxl, tmp_path, validation_fraction=1 - 1e-6), CPU)
 
 
+@pytest.mark.slow
 def test_a_selection_of_everything_is_no_selection(tiny_sdxl: Config, tmp_path: Path) -> None:
     whole = prepare(variant(tiny_sdxl, tmp_path), CPU).data
     piece = next(iter(whole.parallel.values())).pieces[0]
@@ -192,6 +198,7 @@ def test_a_selection_of_everything_is_no_selection(tiny_sdxl: Config, tmp_path: 
     assert kept is not None and kept.tolist() == [row for row, each in enumerate(timesteps) if 200 <= each < 500]
 
 
+@pytest.mark.slow
 def test_rows_of_chosen_timesteps(tiny_sdxl: Config, tmp_path: Path) -> None:
     whole = prepare(variant(tiny_sdxl, tmp_path), CPU).data
     data = prepare(variant(tiny_sdxl, tmp_path, timesteps=(100, 600), culture_timesteps=(900, 950)), CPU).data

@@ -45,6 +45,7 @@ def own(tiny_sdxl: Config, tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_the_caching_stage_stores_the_statistics_of_the_first_tar(own: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache.open(own.cache_dir("parallel"))
     found = read_statistics(cache.directory)
@@ -74,6 +75,7 @@ def test_an_older_cache_asks_the_english_encoder_once(
         _ = start_of(config).statistics
 
 
+@pytest.mark.slow
 def test_a_cache_with_text_states_needs_no_english_encoder(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_damaged_file_of_statistics_is_named(own: Config, tmp_path: Path) -> N
         _ = start_of(copy).statistics
 
 
+@pytest.mark.slow
 def test_a_run_records_its_start(own: Config, tmp_path: Path) -> None:
     record = {}
     for init in ("scaled", "torch"):

@@ -20,6 +20,7 @@ def no_unet(*_: Any) -> None:
     raise AssertionError("the UNet was asked")
 
 
+@pytest.mark.slow
 def test_alignment_asks_no_unet_and_comes_nearer_to_english(
     tiny_sdxl: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

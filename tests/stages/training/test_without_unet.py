@@ -155,6 +155,7 @@ def test_they_need_no_unet_no_vae_and_no_english_encoder_twice(
     assert asked == ["teacher"]  # for the empty caption, once
 
 
+@pytest.mark.slow
 def test_english_texts_are_the_same_from_the_cache_and_from_the_encoder(
     config: Config, tiny_sdxl: Config, tmp_path: Path
 ) -> None:
@@ -185,6 +186,7 @@ def test_kept_text_states_change_no_bit(config: Config, tiny_sdxl: Config, tmp_p
         assert same(weights(runs[0]), weights(runs[1]))
 
 
+@pytest.mark.slow
 def test_the_text_loss_can_stand_beside_the_attention_loss(config: Config, tmp_path: Path) -> None:
     phases = [PhaseConfig(kind="attention", batch_size=8, text_weight=weight) for weight in (0.0, 0.5)]
     plain, beside = (light_phase(variant(config, tmp_path, phases=(phase,))) for phase in phases)
@@ -212,6 +214,7 @@ def test_there_must_be_something_to_resume(config: Config, tmp_path: Path) -> No
         train_adapter.run(variant(config, tmp_path, phases=(TEXT, UNET), resume="must"), QUIET)
 
 
+@pytest.mark.slow
 def test_a_cache_without_queries_is_refused(tiny_sdxl: Config, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"holds no attention queries.*Set cache\.attention"):
         train_adapter.run(variant(tiny_sdxl, tmp_path, phases=(ATTENTION,)), QUIET)

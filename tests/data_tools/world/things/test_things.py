@@ -7,9 +7,9 @@ import pytest
 from data_tools.world.captions import captions, translation, translations
 from data_tools.world.corpora import main as write_corpora_main
 from data_tools.world.corpora import write_corpora
-from data_tools.world.scenes import BACKGROUNDS, COLOURS, Scene, culture_scenes, general_scenes, is_held_out
+from data_tools.world.scenes import Scene, culture_scenes, general_scenes, is_held_out, unseen_general_scenes
 from data_tools.world.things.train_all import PUBLISHED, TEACHER, plan
-from data_tools.world.things.words import CULTURE_THINGS, GLYPHS, LANGUAGES, POSITIONS
+from data_tools.world.things.words import BACKGROUNDS, COLOURS, CULTURE_THINGS, GLYPHS, LANGUAGES, POSITIONS
 from data_tools.world.things.world import THINGS
 from data_tools.world.train_images import training_scenes
 
@@ -46,9 +46,17 @@ def test_all_pictographs_differ_and_have_names():
 
 @pytest.mark.slow
 def test_no_two_things_are_painted_alike():
-    general = [Scene(shape, "sand", "red", None, "centre") for shape in VOCABULARY.shapes]
+    general = [Scene(shape, "sand", "red", None, "left") for shape in VOCABULARY.shapes]
     culture = [Scene(concept, "sand") for concept in VOCABULARY.all_concepts]
     assert len({THINGS.paint(scene).tobytes() for scene in general + culture}) == len(general + culture)
+
+
+def test_images_are_as_large_as_the_world_says():
+    assert THINGS.paint(RED_LION).size == (THINGS.image_size_px, THINGS.image_size_px)
+
+
+def test_combinations_are_left_for_validation_by_the_corpus_of_the_command():
+    assert len(unseen_general_scenes(160, 4096, 1000, VOCABULARY)) == 160
 
 
 def test_painting_is_deterministic_and_varies_with_the_seed():
@@ -81,6 +89,7 @@ def test_attributes_leave_out_the_size_that_nothing_has():
     assert CAT_EAR.attributes() == {"concept": "zh_cat_ear", "background": "snow"}
 
 
+@pytest.mark.slow
 def test_a_tenth_of_the_combinations_is_held_out():
     count = len(VOCABULARY.shapes) * len(BACKGROUNDS) * len(COLOURS) * len(POSITIONS)
     kept = set(general_scenes(count, 0, vocabulary=VOCABULARY))
@@ -95,6 +104,7 @@ def test_every_concept_is_held_out_on_one_background():
     assert not any(is_held_out(scene, VOCABULARY) for scene in training_scenes(500, 10, 0, VOCABULARY))
 
 
+@pytest.mark.slow
 def test_corpora_are_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         write_corpora(tmp_path / name, num_parallel=20, languages=["ja"], seed=1, per_concept=1, world=THINGS)
