@@ -44,6 +44,7 @@ def fill_caches(
             console.print(line)
     summaries = {}
     with Actors(config) as actors:
+        console.print(f"{actors.session.about}: looking at what is there, and what is missing")
         plans = plan_corpora(config, corpora, actors.session, console, extend=extend, changes=changes)
         for corpus, jobs in plans.items():
             summaries[corpus] = _run_jobs(config, corpus, jobs, actors, console)

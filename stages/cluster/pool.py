@@ -192,6 +192,7 @@ class Pool(JobPool[Job, StageProgress]):
         self._schedule.lines.clear()
         counted = [job for job in self._jobs if job.num_expected]
         if not counted:
+            progress.update(0, None, 0, "the workers load their models")
             return
         expected = sum(job.num_expected for job in counted)
         total = expected * sum(self._bytes.values()) / sum(self._bytes[job.name] for job in counted)

@@ -62,6 +62,11 @@ class RaySession:
         address = self._run.ray_address or os.environ.get("RAY_ADDRESS")
         return None if address == "local" else address or None
 
+    @property
+    def about(self) -> str:
+        """Which Ray this is, for the one who waits for it."""
+        return "Ray on this machine" if self._address is None else f"Ray at {self._address}"
+
     def open(self) -> None:
         """Join or start Ray, unless that has been done.
 

@@ -24,6 +24,7 @@ from stages.cluster.node_trust import Node
 from stages.cluster.pool import Pool
 from stages.cluster.retries import Job
 from stages.cluster.teacher_actor import BusyElsewhere, DoneByAnother, InFlight
+from stages.command import progress as progress_module
 from stages.command.console import Console
 from stages.command.progress import StageProgress
 
@@ -106,6 +107,13 @@ def one_after_the_other(*answers: list[Any]) -> Script:
 def test_events_are_counted(work: Callable[[Script], Any]) -> None:
     job, actors, _ = work(one_after_the_other(NORMAL))
     assert (job.error, job.num_done, job.num_expected, actors.dropped) == ("", 2, 2, 0)
+
+
+def test_while_models_load_that_is_said(work: Callable[[Script], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "_LINE_EVERY_S", 0.0)
+    _, _, shown = work(one_after_the_other([InFlight("k"), *NORMAL]))
+    first = shown.splitlines()[0]
+    assert first == "  parallel: 0 records, the workers load their models"
 
 
 @pytest.mark.parametrize("error", [ActorDiedError(), OutOfMemoryError("killed")])
