@@ -174,7 +174,7 @@ class CacheMaker:
     def _fill(self, wanted: Identity | None, extend: bool) -> Cache:
         cache = Cache.create_or_resume(self.directory, wanted or identity(), extend=extend)
         self.queries = cache.identity.fields.get(ATTENTION) is not None
-        for plan in cache.plan():
+        for plan in cache.plan(clear=True):
             self.write(cache, plan)
         return Cache.open(self.directory, wanted)
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from data_tools.corpus.image_bytes import stored_format
@@ -62,6 +63,7 @@ _NAMES = {
 }
 _WORDS_NOT_CODES = frozenset({"id", "is", "no", "so", "la", "my", "he", "am", "be", "si", "et", "el"})
 _CAPTION_WORDS = ("caption", "captions", "text", "texts", "txt", "alt", "title", "description", "desc", "prompt")
+_FEWEST_IMAGE_BYTES = 64
 _LANGUAGE_COLUMNS = frozenset({"language", "lang", "languages", "lang_code", "language_code"})
 
 
@@ -205,12 +207,11 @@ def _rank(name: str) -> tuple[int, int]:
 
 def _image_column(values: Mapping[str, Sequence[Any]], finds_image: Callable[[str], bool]) -> str:
     """The column of which the most values are images, or name some that are there."""
-    counts = Counter[str]()
-    for name, found in values.items():
-        counts[name] = sum(_is_image(value, finds_image) for value in found)
-    best, count = max(counts.items(), key=lambda each: each[1], default=("", 0))
-    if count:
-        return best
+    for is_image in (partial(_is_image, finds_image=finds_image), _may_be_image):
+        counts = Counter({name: sum(map(is_image, found)) for name, found in values.items()})
+        best, count = max(counts.items(), key=lambda each: each[1], default=("", 0))
+        if count:
+            return best
     examples = next((f"{name}: {found[0]!r}"[:80] for name, found in values.items() if found), "no values")
     raise CorpusError(
         "no column holds images or names files of the folder",
@@ -226,5 +227,10 @@ def _is_image(value: Any, finds_image: Callable[[str], bool]) -> bool:
             isinstance(value.get("path"), str) and finds_image(value["path"])
         )
     if isinstance(value, bytes):
-        return stored_format(value) is not None or len(value) > 64
+        return stored_format(value) is not None
     return isinstance(value, str) and finds_image(value)
+
+
+def _may_be_image(value: Any) -> bool:
+    """Whether bytes may be an image of a rarer kind."""
+    return isinstance(value, bytes) and len(value) > _FEWEST_IMAGE_BYTES

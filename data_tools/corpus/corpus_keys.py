@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from pea.cache import Cache
 from pea.corpus.archive import Member
@@ -44,23 +43,24 @@ def sample_keys(places: Sequence[str], name: str, tar: Tar | None) -> list[str]:
     return [key for bucket in shard.buckets.values() for key in bucket.keys]
 
 
-def sample_documents(tar: Tar) -> Iterator[tuple[str, Row]]:
-    """(Key, json as a row) of every sample of a tar whose json can be read.
+def sample_documents(tar: Tar) -> Iterator[tuple[str, Row | None]]:
+    """(Key, json as a row) of every key of a tar; None: its json is not there, or cannot be read.
 
     Raises:
         CorpusError: the tar is damaged.
     """
     with open_tar(tar) as opened:
         for group in key_groups(opened.members, _EXTENSIONS, _json_alone):
-            content = group.files.get(JSON)
-            if opened.seen.note(group) or not isinstance(content, bytes):
-                continue
-            try:
-                document: dict[str, Any] = read_json(content)
-            except BadSampleError:
-                continue
-            yield shown_key(group.key), Row(str(tar), 0, document)
+            if not opened.seen.note(group):
+                yield shown_key(group.key), _row(tar, group.files.get(JSON))
         opened.finish()
+
+
+def _row(tar: Tar, content: Content | None) -> Row | None:
+    try:
+        return Row(str(tar), 0, read_json(content)) if isinstance(content, bytes) else None
+    except BadSampleError:
+        return None
 
 
 def _json_alone(member: Member, _key: str) -> Content:

@@ -7,13 +7,13 @@ most 6 of them differ. Images without structure (one colour) have no such bits a
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
 from collections import defaultdict
 
 import numpy as np
 from PIL import Image
 
+from data_tools.corpus.image_bytes import open_image
 from data_tools.corpus.tar_items import TarSample
 from data_tools.corpus.tar_to_tar import PartRecord
 
@@ -67,7 +67,7 @@ def perceptual_hash(data: bytes) -> int | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with open_image(data) as image:
                 image.draft("L", (_GRID * 8, _GRID * 8))
                 small = image.convert("L").resize((_GRID + 1, _GRID + 1), Image.Resampling.BOX)
     except Exception:  # noqa: BLE001 (a decoder of damaged bytes may raise anything)

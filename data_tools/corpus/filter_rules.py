@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import operator
 import re
 import unicodedata
@@ -11,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
+from data_tools.corpus.image_bytes import open_image
 from data_tools.corpus.languages import known_languages, language_of
 from data_tools.corpus.tar_items import TarSample
 from data_tools.corpus.tar_to_tar import PartRecord
@@ -38,7 +36,7 @@ def image_size(data: bytes) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with open_image(data) as image:
                 return image.height, image.width
     except Exception:  # noqa: BLE001 (a decoder of damaged bytes may raise anything)
         return None
@@ -50,7 +48,7 @@ def size_rule(min_side_px: int | None, max_aspect: float | None) -> Rule:
     def rule(sample: TarSample, _record: PartRecord) -> str | None:
         size = image_size(sample.image)
         if size is None:
-            return "no image"
+            return "no image of which the size can be read"
         if min_side_px is not None and min(size) < min_side_px:
             return f"shorter side below {min_side_px} px"
         if max_aspect is not None and max(size) > max_aspect * min(size):

@@ -11,6 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 MAX_FILE_BYTES = 1 << 30
 _JPEG_QUALITY = 95
 _PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
+_STARTS_PROGRAMS = ("EPS", "WMF")
+"""Kinds that Pillow leaves to a program of the system (Ghostscript, Windows' own)."""
 _plugins_sought = False
 
 
@@ -43,6 +45,15 @@ def stored_format(data: bytes) -> str | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
+def open_image(data: bytes) -> Image.Image:
+    """An image of any kind that Pillow decodes itself; no other program is started on strangers' bytes.
+
+    Raises what Pillow does; UnidentifiedImageError for all other kinds.
+    """
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[kind for kind in Image.ID if kind not in _STARTS_PROGRAMS])
+
+
 def packed_image(data: bytes, *, shorter_side_px: int | None = None, verify: bool = False) -> Packed:
     """What goes into a tar.
 
@@ -63,6 +74,8 @@ def packed_image(data: bytes, *, shorter_side_px: int | None = None, verify: boo
         raise
     except UnidentifiedImageError:
         raise UnusableImageError("image_unknown", f"begins with {data[:8]!r}") from None
+    except Image.DecompressionBombError as error:
+        raise UnusableImageError("image_too_large", error) from None
     except Exception as error:  # noqa: BLE001 (a decoder of damaged bytes may raise anything)
         raise UnusableImageError("image_undecodable", f"{type(error).__name__}: {error}") from None
 
@@ -70,13 +83,15 @@ def packed_image(data: bytes, *, shorter_side_px: int | None = None, verify: boo
 def _looked_at(data: bytes, extension: str | None, shorter_side_px: int | None) -> Packed:
     if extension is None:
         _register_plugins()
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         kind, frames = str(image.format), int(getattr(image, "n_frames", 1))
         image.load()
         smaller = shorter_side_px is not None and min(image.size) > shorter_side_px
         if extension and not smaller:
             return Packed(data, extension)
         info = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
+        if image.mode == "F" or (image.mode == "I" and not _is_of_16_bits(image)):
+            raise UnusableImageError("image_unknown", f"{kind} of pixel mode {image.mode}, outside of 16 bits")
         upright = ImageOps.exif_transpose(image)
         changes = [] if frames == 1 else [f"first of several pictures in a {kind}"]
         if smaller:
@@ -86,20 +101,22 @@ def _looked_at(data: bytes, extension: str | None, shorter_side_px: int | None) 
 
 
 def _as_png(image: Image.Image, kind: str, changes: list[str], info: dict[str, Any]) -> Packed:
-    if image.mode == "I" and max(image.getextrema()) <= 65_535 and min(image.getextrema()) >= 0:  # type: ignore[type-var]
-        image = image.convert("I;16")
-    if image.mode.startswith("I;16"):
+    made = f"{kind} to PNG, without loss"
+    if image.mode.startswith("I"):
         image = image if image.mode == "I;16" else image.convert("I;16")
     elif image.mode not in _PNG_MODES:
-        if image.mode in ("F", "I"):
-            raise UnusableImageError("image_unknown", f"{kind} of pixel mode {image.mode}")
         target = "RGBA" if image.mode in ("RGBa", "PA", "La") else "RGB"
-        changes.append(f"{kind} of mode {image.mode} to {target}")
+        made = f"{kind} of mode {image.mode} to a PNG of {target}"
         image = image.convert(target)
         info = {}
     buffer = io.BytesIO()
     image.save(buffer, "PNG", **info)
-    return Packed(buffer.getvalue(), "png", (*changes, f"{kind} to PNG, without loss"))
+    return Packed(buffer.getvalue(), "png", (*changes, made))
+
+
+def _is_of_16_bits(image: Image.Image) -> bool:
+    least, most = image.getextrema()
+    return bool(least >= 0 and most <= 65_535)  # type: ignore[operator]
 
 
 def _made_smaller(image: Image.Image, shorter_side_px: int, changes: list[str], info: dict[str, Any]) -> Packed:

@@ -36,6 +36,8 @@ class ImageFiles:
     """Files that may hold captions."""
     others: Counter[str] = field(default_factory=Counter)
     """Kind -> files that are no images."""
+    used_texts: set[str] = field(default_factory=set)
+    """Those of ``texts`` that were given as the captions of an image."""
     _by_name: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
@@ -65,6 +67,13 @@ class ImageFiles:
         )
 
     @cached_property
+    def _texts_by_name(self) -> dict[str, list[str]]:
+        found = dict[str, list[str]]()
+        for path in sorted(self.texts):
+            found.setdefault(_plain(path).casefold(), []).append(path)
+        return found
+
+    @cached_property
     def _roots(self) -> tuple[str, ...]:
         return f"{self.folder.as_posix()}/", f"{self.folder.resolve().as_posix()}/", "./"
 
@@ -82,15 +91,38 @@ class ImageFiles:
         plain = _plain(_relative(said, self._roots))
         if plain.strip("/") == "":
             return []
-        for name in dict.fromkeys((f"path {plain}", f"path {plain.casefold()}", *_loose(plain))):
+        names = (f"path {_plain(said)}", f"path {plain}", f"path {plain.casefold()}", *_loose(plain))
+        for name in dict.fromkeys(names):
             if found := self._by_name.get(name):
                 exact = [path for path in found if path == said]
-                return exact or found
+                of_this_name = [path for path in found if _name(plain) in (_name(path), _name(path).rpartition(".")[0])]
+                return exact or of_this_name or found
         return []
+
+    def texts_beside(self, stem: str, language: str | None) -> Iterator[tuple[str, str | None]]:
+        """(File, its language) of the texts of an image without its extension; those of a json are named in it.
+
+        One of another Unicode form or capitals is that of the image where neither has a nearer one.
+        """
+        endings = [("txt", language), ("caption", language), ("json", None)]
+        for ending, code in (*endings, *((f"{code}.txt", code) for code in self.caption_codes)):
+            found = f"{stem}.{ending}"
+            if found not in self.texts:
+                found = self._text_spelled_otherwise(stem, ending)
+            if found:
+                self.used_texts.add(found)
+                yield found, code
+
+    def _text_spelled_otherwise(self, stem: str, ending: str) -> str:
+        folded = _plain(stem).casefold()
+        texts = self._texts_by_name.get(f"{folded}.{ending.casefold()}", [])
+        stems = {path.rpartition(".")[0] for path in self._by_name.get(f"stem {folded}", [])}
+        alike = [each for each in stems if _plain(each).casefold() == folded]
+        return texts[0] if len(texts) == len(alike) == 1 else ""
 
     def _add(self, path: str) -> None:
         name = path.rpartition("/")[2]
-        extension = name.rpartition(".")[2].lower() if "." in name else ""
+        extension = name.rpartition(".")[2].lower().strip() if "." in name else ""
         if name.startswith("._") or "__MACOSX" in path.split("/"):
             self.others["second halves of a Mac's files"] += 1
         elif name.startswith("."):
@@ -119,6 +151,10 @@ def _walk(folder: Path, others: Counter[str]) -> Iterator[str]:
 
 def _plain(path: str) -> str:
     return unicodedata.normalize("NFC", path)
+
+
+def _name(path: str) -> str:
+    return _plain(path).rpartition("/")[2]
 
 
 def _spellings(path: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from data_tools.corpus.image_bytes import Packed, UnusableImageError, packed_ima
 from data_tools.corpus.pack_items import Item, Problem
 from data_tools.corpus.part_writer import TarWriter, new_tar
 from pea.collect.overlap import map_in_threads
+from pea.corpus.rules import MAX_JSON_BYTES
 from pea.errors import CorpusError
 from pea.storage.durable import write_text
 
@@ -26,17 +27,19 @@ REASONS = {
     "image_not_named": "the row names no image",
     "file_missing": "no file of the folder is what the row names",
     "file_ambiguous": "several files of the folder may be what the row names",
-    "file_unreadable": "the file cannot be read: a broken link, or no permission",
+    "file_unreadable": "the file cannot be read: a broken link, no permission, or none of a disk",
     "file_too_large": "more than 1 GiB",
     "file_empty": "the image has no bytes",
     "image_missing": "no image beside the json",
     "image_ambiguous": "more than one image for one key",
     "image_unknown": "not an image of a kind that Pillow, as it is installed, can read",
     "image_undecodable": "the image is damaged",
+    "image_too_large": "more pixels than Pillow decodes",
     "caption_missing": "no caption in any language",
     "caption_not_text": "a caption is no text, or its file is not UTF-8, or says no language",
     "language_unknown": "nothing, or no language, where the row should say that of its caption",
     "json_unreadable": "the json is not one JSON object",
+    "json_too_large": "captions and columns are more than the 4 MiB of a json that the cache reads",
     "key_unusable": "the key occurs before in its tar, is too long, or is not UTF-8",
     "file_not_stored": "a link, a sparse file or a device in place of the file",
 }
@@ -178,22 +181,28 @@ def _prepared(options: PackOptions, keyed: tuple[str, Item]) -> tuple[str, Item,
 def _pack_item(writer: TarWriter, key: str, item: Item, image: Packed | Problem, counts: PackCounts) -> None:
     counts.seen += 1
     counts.changes.update(item.notes)
+    text = b"" if isinstance(image, Problem) else _json_of(item, image)
+    if len(text) > MAX_JSON_BYTES:
+        image = Problem("json_too_large", f"{len(text)} bytes")
     if isinstance(image, Problem):
         counts.dropped[image.reason] += 1
         if len(counts.named) < _MAX_NAMED:
             counts.named.append((item.where, image.reason, image.detail))
         return
+    writer.add(key, {image.extension: image.data, "json": text})
+    counts.packed += 1
+    counts.respelled += item.respelled
+    counts.changes.update(image.changes)
+    counts.captions.update(item.captions.keys())
+
+
+def _json_of(item: Item, image: Packed) -> bytes:
     document: dict[str, Any] = {**item.columns, "captions": item.captions}
     if item.file:
         document["file"] = item.file
     if image.original_size:
         document |= {"original_height": image.original_size[0], "original_width": image.original_size[1]}
-    text = _ENCODER.encode(document)
-    writer.add(key, {image.extension: image.data, "json": text.encode("utf-8", "backslashreplace")})
-    counts.packed += 1
-    counts.respelled += item.respelled
-    counts.changes.update(image.changes)
-    counts.captions.update(item.captions.keys())
+    return _ENCODER.encode(document).encode("utf-8", "backslashreplace")
 
 
 class _Fingerprint:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import os
+import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +19,13 @@ from typing import Any
 from data_tools.corpus.column_names import LANGUAGE, ColumnMapping
 from data_tools.corpus.image_bytes import MAX_FILE_BYTES, UnusableImageError
 from data_tools.corpus.image_files import ImageFiles
+from data_tools.corpus.other_columns import other_columns
 from pea.corpus.captions import read_captions, read_json
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import MAX_JSON_BYTES
 from pea.corpus.tables import BadRow, Row, Table
 
-_MAX_COLUMN_CHARACTERS = 100_000
+_NO_FILE = "a link to nothing, a pipe, a socket or a device"
 _ENCODER = json.JSONEncoder(default=repr)
 
 
@@ -81,7 +83,7 @@ def row_items(
             continue
         item = Item(where, 0, bytes)
         take_captions(item, row.get, mapping)
-        item.columns = other_columns(row.values, mapping)
+        item.columns = other_columns(row.values, mapping, item.notes)
         _take_image(item, row, mapping, images)
         if used is not None and item.file:
             used.add(item.file)
@@ -97,7 +99,7 @@ def folder_items(images: ImageFiles, language: str | None) -> Iterator[Item]:
         item = _file_item(images, path)
         item.where = path
         stem = path.rpartition(".")[0]
-        for name, said in _texts_beside(images, stem, language):
+        for name, said in images.texts_beside(stem, language):
             try:
                 _take_text(item, images.folder / name, said)
             except (OSError, ValueError) as error:
@@ -134,9 +136,21 @@ def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping)
         elif value.strip() in PLACEHOLDERS:
             item.notes.append("captions that are a placeholder (nan, NULL, N/A, #REF!, ...), taken for none")
         elif value.strip():
-            item.captions[language] = value
-            if "&" in value and html.unescape(value) != value:
-                item.notes.append("captions with HTML entities, which `pea data clean` mends")
+            _take_caption(item, language, value)
+
+
+def _take_caption(item: Item, language: str, text: str) -> None:
+    """Give an item a caption, unless it has nothing to be seen; what a person should know of it is noted."""
+    if not text.isprintable():
+        kinds = {unicodedata.category(char) for char in set(text) if not char.isspace()}
+        if all(kind[0] in "CZ" for kind in kinds):
+            item.notes.append("captions of control characters alone, taken for none")
+            return
+        if "Cc" in kinds:
+            item.notes.append("captions with control characters, which `pea data clean` mends")
+    item.captions[language] = text
+    if "&" in text and html.unescape(text) != text:
+        item.notes.append("captions with HTML entities, which `pea data clean` mends")
 
 
 def _take_image(item: Item, row: Row, mapping: ColumnMapping, images: ImageFiles | None) -> None:
@@ -168,9 +182,12 @@ def _take_image(item: Item, row: Row, mapping: ColumnMapping, images: ImageFiles
 def _file_item(images: ImageFiles, path: str) -> Item:
     place = f"{images.folder}/{path}"
     try:
-        size = os.stat(place).st_size
+        found = os.stat(place)
     except OSError as error:
         return Item(path, 0, bytes, file=path, problem=Problem("file_unreadable", f"{path}: {error.strerror}"))
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for a writer, and a device has no end
+        return Item(path, 0, bytes, file=path, problem=Problem("file_unreadable", f"{path}: {_NO_FILE}"))
+    size = found.st_size
     problem = Problem("file_too_large", f"{size} bytes") if size > MAX_FILE_BYTES else None
     return Item(path, size, lambda: _bytes_of(place), file=path, problem=problem)
 
@@ -183,18 +200,9 @@ def _bytes_of(place: str) -> bytes:
         raise UnusableImageError("file_unreadable", error.strerror) from None
 
 
-def _texts_beside(images: ImageFiles, stem: str, language: str | None) -> Iterator[tuple[str, str | None]]:
-    for extension in ("txt", "caption"):
-        if f"{stem}.{extension}" in images.texts:
-            yield f"{stem}.{extension}", language
-    if f"{stem}.json" in images.texts:
-        yield f"{stem}.json", None
-    for code in images.caption_codes:
-        if f"{stem}.{code}.txt" in images.texts:
-            yield f"{stem}.{code}.txt", code
-
-
 def _take_text(item: Item, path: Path, language: str | None) -> None:
+    if not path.is_file():
+        raise ValueError(_NO_FILE)
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ValueError(f"more than {MAX_JSON_BYTES} bytes")
     text = path.read_bytes()
@@ -204,23 +212,11 @@ def _take_text(item: Item, path: Path, language: str | None) -> None:
             item.captions |= read_captions(document, {"*": "captions"}, (), set())
         except BadSampleError as bad:
             raise ValueError(f"{bad.reason} {bad.detail}") from None
-        item.columns |= other_columns(document, ColumnMapping())
+        item.columns |= other_columns(document, ColumnMapping(), item.notes)
     elif text.strip():
         if language is None:
             raise ValueError("its language is not said (--language)")
-        item.captions[language] = text.decode("utf-8-sig").strip()
-
-
-def other_columns(values: Mapping[str, Any], mapping: ColumnMapping) -> dict[str, Any]:
-    """What else a row or a json knows, as far as it is numbers and texts."""
-    skipped = {mapping.image, *mapping.captions.values(), mapping.text}
-    return {name: value for name, value in values.items() if name not in skipped and _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) <= _MAX_COLUMN_CHARACTERS and _is_unicode(value)
-    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+        _take_caption(item, language, text.decode("utf-8-sig").strip())
 
 
 def _is_unicode(text: str) -> bool:

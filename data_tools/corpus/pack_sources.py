@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from data_tools.corpus.column_names import ColumnMapping, propose_mapping
 from data_tools.corpus.image_files import ImageFiles
@@ -77,7 +78,7 @@ def open_source(
         return _of_tars([str(each) for each in tars], given, language, captions)
     if not is_folder and TAR_ENDING.search(place):
         return _of_tars([place], given, language, captions)
-    if not is_folder or _is_dataset(location):
+    if not is_folder or (table is None and _is_dataset(location)):
         return _of_table(place, images or (place if is_folder else str(location.parent)), given, language, captions)
     folder = location.local_path
     table = table or _own_table(folder)
@@ -94,11 +95,12 @@ def _of_table(place: str, folder: str, given: ColumnMapping, language: str | Non
     if not rows:
         raise CorpusError("the table has no row that can be read", where=place)
     table.require(given.used())
-    embedded = _embedded(rows, given)
-    files = None if embedded or not Location.parse(folder).is_local else ImageFiles.find(Path(folder))
+    files = ImageFiles.find(Path(folder)) if Location.parse(folder).is_local else None
     mapping = propose_mapping(
         rows, given, lambda said: bool(files and files.match(said)), language=language, captions=captions
     )
+    embedded = any(_has_bytes(row.get(mapping.image or "")) for row in rows)
+    files = None if embedded else files
     about = f"a table ({table}) with images in it" if embedded else f"a table ({table}) and the images in {folder}"
     return Source(about, mapping, files, table, language=language, others=_others(rows, mapping))
 
@@ -114,20 +116,15 @@ def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None
     return Source(f"{len(tars)} tars", mapping, tars=tars, language=language)
 
 
+def _has_bytes(value: Any) -> bool:
+    """Whether it is an image itself, and not the name of one."""
+    return isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes))
+
+
 def _others(rows: Sequence[Row], mapping: ColumnMapping) -> list[str]:
     """Columns of which nothing is an image or a caption."""
     used = {name.split(".")[0] for name in mapping.used()} | set(mapping.used())
     return [name for name in dict.fromkeys(name for row in rows for name in row.values) if name not in used]
-
-
-def _embedded(rows: Sequence[Row], given: ColumnMapping) -> bool:
-    """Whether the images are in the table itself."""
-    for row in rows:
-        values = [row.get(given.image)] if given.image else list(row.values.values())
-        for value in values:
-            if isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes)):
-                return True
-    return False
 
 
 def _is_dataset(folder: Location) -> bool:

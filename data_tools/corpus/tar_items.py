@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any
 
 from data_tools.corpus.column_names import ColumnMapping
-from data_tools.corpus.pack_items import Item, Problem, other_columns, take_captions
+from data_tools.corpus.other_columns import other_columns
+from data_tools.corpus.pack_items import Item, Problem, take_captions
 from pea.corpus.archive import Member
 from pea.corpus.captions import read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key
@@ -64,7 +65,7 @@ def tar_items(tar: Tar, mapping: ColumnMapping) -> Iterator[tuple[str, Item]]:
         item.problem = sample.problem
         row = Row(str(tar), 0, sample.document)
         take_captions(item, row.get, mapping)
-        item.columns = other_columns(sample.document, mapping)
+        item.columns = other_columns(sample.document, mapping, item.notes)
         item.columns.pop("captions", None)
         yield sample.key, item
 

@@ -15,11 +15,10 @@ from torch import Tensor
 from data_tools.world.scenes import SMALL, Scene, Vocabulary, culture_scenes, general_scenes
 from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
 from data_tools.world.worlds import SMALL_WORLD, World
-from pea.models.loading import load_part
 
 
 def paint_all(scenes: list[Scene], world: World = SMALL_WORLD) -> np.ndarray:
-    """uint8 `[N, 64, 64, 3]`."""
+    """uint8 `[N, H, W, 3]`."""
     return np.stack([np.asarray(world.paint(scene)) for scene in scenes])
 
 
@@ -63,6 +62,17 @@ VAE_PHASES = (
 DECODER_STEPS = 2500
 
 
+@dataclass(frozen=True)
+class VaeShape:
+    """Channels of a VAE; each level but the last halves the resolution."""
+
+    block_out_channels: tuple[int, ...] = (16, 32, 48, 64)
+    latent_channels: int = 8
+
+
+SMALL_VAE = VaeShape()
+
+
 def train_vae(
     folder: Path,
     phases: Sequence[Phase],
@@ -70,19 +80,17 @@ def train_vae(
     seed: int,
     report: Report,
     world: World = SMALL_WORLD,
-    start: Path | None = None,
+    shape: VaeShape = SMALL_VAE,
 ) -> None:
-    """Train and save an `AutoencoderKL` with downsampling factor 8 and 8 latent channels, on every kind of scene.
+    """Train and save an `AutoencoderKL` on every kind of scene.
 
-    It starts from the VAE in the folder `start`, or from nothing. After `phases` its latents are standardised and the
-    encoder is done; `decoder_steps` more then teach the decoder to forgive latents that are a little wrong, as a
-    diffusion model's are.
+    After `phases` its latents are standardised and the encoder is done; `decoder_steps` more then teach the decoder to
+    forgive latents that are a little wrong, as a diffusion model's are.
     """
     torch.manual_seed(seed)
     num_per_concept = 120 if world is SMALL_WORLD else 40
     images = to_tensor(paint_all(every_scene(8_000, num_per_concept, seed, world.vocabulary), world))
-    vae = load_part(AutoencoderKL, start, torch.float32) if start else _new_vae(images.shape[-1])
-    vae = vae.to(memory_format=torch.channels_last)
+    vae = _new_vae(shape, world.image_size_px).to(memory_format=torch.channels_last)
     for number, phase in enumerate(phases):
         _train_phase(vae, images, phase, seed + number, report)
     standardise_latents(vae, images[:4096])
@@ -90,34 +98,28 @@ def train_vae(
     save_model(vae, folder)
 
 
-def sharpen_vae(folder: Path, start: Path, steps: int, seed: int, report: Report, world: World) -> None:
-    """Save the VAE in `start` with a decoder that was trained for `steps` more; its latents stay what they are."""
-    vae = load_part(AutoencoderKL, start, torch.float32).to(memory_format=torch.channels_last)
-    images = to_tensor(paint_all(every_scene(8_000, 40, seed, world.vocabulary), world))
-    train_decoder(vae, images, steps, seed, report)
-    save_model(vae, folder)
-
-
-def _new_vae(size_px: int) -> AutoencoderKL:
+def _new_vae(shape: VaeShape, size_px: int) -> AutoencoderKL:
+    levels = len(shape.block_out_channels)
     return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(16, 32, 48, 64),
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=shape.block_out_channels,
         layers_per_block=1,
         norm_num_groups=8,
-        latent_channels=8,
+        latent_channels=shape.latent_channels,
         sample_size=size_px,
         scaling_factor=1.0,
     )
 
 
 def _train_phase(vae: AutoencoderKL, images: Tensor, phase: Phase, seed: int, report: Report) -> None:
+    grid_px = 2 ** (len(vae.config.block_out_channels) - 1)
     ema = EMAModel(vae.parameters(), decay=0.995)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=phase.learning_rate, weight_decay=1e-4)
     schedule = cosine_schedule(optimizer, phase.steps)
     generator = torch.Generator().manual_seed(seed)
     for step, (batch,) in zip(range(phase.steps), minibatches((images,), phase.batch_size, seed), strict=False):
-        pixels = _crop(batch, phase.crop_px, generator).to(memory_format=torch.channels_last)
+        pixels = _crop(batch, phase.crop_px, grid_px, generator).to(memory_format=torch.channels_last)
         posterior = vae.encode(pixels).latent_dist
         rebuilt = vae.decode(posterior.sample()).sample
         loss = _reconstruction_loss(rebuilt, pixels) + phase.kl_weight * posterior.kl().mean()
@@ -166,15 +168,15 @@ def train_decoder(vae: AutoencoderKL, images: Tensor, steps: int, seed: int, rep
     ema.copy_to(decoder.parameters())
 
 
-def _crop(images: Tensor, size_px: int, generator: torch.Generator) -> Tensor:
-    """A square of each image around a random pixel of its object, on the latent grid of 8 px."""
+def _crop(images: Tensor, size_px: int, grid_px: int, generator: torch.Generator) -> Tensor:
+    """A square of each image around a random pixel of its object, on the grid of the latents."""
     if size_px == images.shape[-1]:
         return images
     away = (images - _median_colour(images)).abs().amax(1).flatten(1)
     chosen = torch.multinomial((away > 0.2).float() + 1e-4, 1, generator=generator)[:, 0]
-    last = (images.shape[-1] - size_px) // 8
-    tops = ((chosen // images.shape[-1] - size_px // 2) / 8).round().long().clamp(0, last) * 8
-    lefts = ((chosen % images.shape[-1] - size_px // 2) / 8).round().long().clamp(0, last) * 8
+    last = (images.shape[-1] - size_px) // grid_px
+    tops = ((chosen // images.shape[-1] - size_px // 2) / grid_px).round().long().clamp(0, last) * grid_px
+    lefts = ((chosen % images.shape[-1] - size_px // 2) / grid_px).round().long().clamp(0, last) * grid_px
     crops = [
         image[:, top : top + size_px, left : left + size_px]
         for image, top, left in zip(images, tops.tolist(), lefts.tolist(), strict=True)

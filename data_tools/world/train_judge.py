@@ -25,7 +25,8 @@ def train_judge(folder: Path, steps: int, seed: int, report: Report, world: Worl
     scenes = every_scene(16_000, num_per_concept, seed, world.vocabulary)
     images = torch.from_numpy(paint_all(scenes, world))
     labels = _labels(scenes, attributes)
-    judge = Judge(attributes=None if world is SMALL_WORLD else {name: list(v) for name, v in attributes.items()})
+    named = None if world is SMALL_WORLD else {name: list(values) for name, values in attributes.items()}
+    judge = Judge(attributes=named, image_size_px=world.image_size_px)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = cosine_schedule(optimizer, steps)
     generator = torch.Generator().manual_seed(seed)

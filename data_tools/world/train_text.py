@@ -38,40 +38,49 @@ from data_tools.world.worlds import SMALL_WORLD, World
 from pea.storage.durable import write_text
 
 _BATCH_SIZE = 96
-_VISION = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "image_size": 64,
-    "patch_size": 16,
-    "projection_dim": 128,
-}
-_PREPROCESSOR = {
-    "image_processor_type": "CLIPImageProcessor",
-    "do_resize": True,
-    "size": {"shortest_edge": 64},
-    "resample": 3,
-    "do_center_crop": True,
-    "crop_size": {"height": 64, "width": 64},
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5, 0.5, 0.5],
-    "image_std": [0.5, 0.5, 0.5],
-    "do_convert_rgb": True,
-}
-"""For users of the native CLIPs: what `to_tensor` does."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What an encoder learns from: so many general scenes, and of each culture concept so many."""
+    """What an encoder learns from: so many general scenes, and of each culture concept so many; and its eyes' width."""
 
     world: World = SMALL_WORLD
     num_general: int = 12_000
     english_per_concept: int = 200
     native_per_concept: int = 300
+    vision_width: int = 128
+
+    @property
+    def vision(self) -> dict[str, int]:
+        """Configuration of the vision tower: 16 patches of the world's images."""
+        return {
+            "hidden_size": self.vision_width,
+            "intermediate_size": 2 * self.vision_width,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": self.world.image_size_px,
+            "patch_size": self.world.image_size_px // 4,
+            "projection_dim": 128,
+        }
+
+    @property
+    def preprocessor(self) -> dict[str, Any]:
+        """For users of the native CLIPs: what `to_tensor` does."""
+        size_px = self.world.image_size_px
+        return {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_resize": True,
+            "size": {"shortest_edge": size_px},
+            "resample": 3,
+            "do_center_crop": True,
+            "crop_size": {"height": size_px, "width": size_px},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "do_convert_rgb": True,
+        }
 
 
 SMALL_CORPUS = Corpus()
@@ -98,7 +107,7 @@ def train_english(
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=_VISION, projection_dim=128))
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=corpus.vision, projection_dim=128))
     score = _train(model, tokenizer, paint_all(scenes, world), texts, steps, seed, report)
     projected = CLIPTextModelWithProjection(model.config.text_config)
     projected.text_model.load_state_dict(model.text_model.state_dict())
@@ -126,9 +135,8 @@ def train_chinese(
         "max_position_embeddings": MAX_TOKENS["chinese"],
         "pad_token_id": tokenizer.pad_token_id,
     }
-    model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=_VISION, projection_dim=128))
-    images = paint_all(scenes, corpus.world)
-    return _train_and_save(folder, model, tokenizer, images, texts, steps, seed, report)
+    model = ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=corpus.vision, projection_dim=128))
+    return _train_and_save(folder, model, tokenizer, scenes, texts, steps, seed, report, corpus)
 
 
 def train_multilingual(folder: Path, steps: int, seed: int, report: Report, corpus: Corpus = SMALL_CORPUS) -> float:
@@ -150,9 +158,8 @@ def train_multilingual(folder: Path, steps: int, seed: int, report: Report, corp
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    model = AltCLIPModel(AltCLIPConfig(text_config=text_config, vision_config=_VISION, projection_dim=128))
-    images = paint_all(scenes, corpus.world)
-    return _train_and_save(folder, model, tokenizer, images, texts, steps, seed, report)
+    model = AltCLIPModel(AltCLIPConfig(text_config=text_config, vision_config=corpus.vision, projection_dim=128))
+    return _train_and_save(folder, model, tokenizer, scenes, texts, steps, seed, report, corpus)
 
 
 def _scenes_with_caption(languages: Iterable[str], seed: int, corpus: Corpus) -> list[Scene]:
@@ -173,16 +180,17 @@ def _train_and_save(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    painted: np.ndarray,
+    scenes: list[Scene],
     texts: list[str],
     steps: int,
     seed: int,
     report: Report,
+    corpus: Corpus,
 ) -> float:
-    score = _train(model, tokenizer, painted, texts, steps, seed, report)
+    score = _train(model, tokenizer, paint_all(scenes, corpus.world), texts, steps, seed, report)
     save_model(model, folder)
     tokenizer.save_pretrained(folder)
-    write_text(folder / "preprocessor_config.json", json.dumps(_PREPROCESSOR, indent=2) + "\n")
+    write_text(folder / "preprocessor_config.json", json.dumps(corpus.preprocessor, indent=2) + "\n")
     return score
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -16,22 +18,19 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from data_tools.world.captions import caption
+from data_tools.world.teacher_text import English, condition_on, load_english
 from data_tools.world.train_images import paint_all, to_tensor, training_scenes
-from data_tools.world.training import Report, cosine_schedule, minibatches, save_model, update
+from data_tools.world.training import Report, cosine_schedule, minibatches, update
 from data_tools.world.worlds import SMALL_WORLD, World
-from pea.models.loading import load_part, load_tokenizer
+from pea.models.loading import load_part
 from pea.storage.durable import share_files
 
-_BATCH_SIZE = 64
 _CAPTION_DROP_RATE = 0.1
-_MAX_NOISE_WEIGHT = 20.0
-_TIME_IDS = (64, 64, 0, 0, 64, 64)
-"""Original height and width, crop top and left, target height and width: every image of the world is 64 px."""
+_MAX_NOISE_WEIGHT = 12.0
 
 SD15_UNET = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
@@ -50,18 +49,23 @@ SDXL_UNET = {
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """What a teacher learns from and what it predicts.
+    """What a teacher learns from, how, and what it predicts.
 
     v (arXiv 2202.00512) weighs the noisiest timesteps, where background and colour are decided, far more than the
-    noise's loss does, and a small UNet learns them in a tenth of the steps; real SD1.5 and SDXL predict the noise.
+    noise's loss does, and a small UNet learns them in a tenth of the steps. Real SD1.5 and SDXL predict the noise;
+    one of ours that does draws its timesteps as often as v's loss would weigh them.
     """
 
     world: World = SMALL_WORLD
     num_general: int = 15_000
     num_per_concept: int = 250
     prediction_type: str = "v_prediction"
-    start: Path | None = None
-    """A teacher of the same shapes whose UNet is the start; None starts from nothing."""
+    unet: Mapping[str, Any] | None = None
+    """Shape of the UNet; None: `SD15_UNET` with one English encoder, `SDXL_UNET` with two."""
+    train_text: bool = False
+    """Whether an SD1.5-shaped teacher's encoder learns along, as latent diffusion's first did (arXiv 2112.10752)."""
+    batch_size: int = 64
+    learning_rate: float = 1.5e-3
     save_every_steps: int | None = None
 
 
@@ -79,67 +83,66 @@ def train_teacher(
 ) -> None:
     """Train and save a whole pipeline: SDXL-shaped with two English encoders, SD1.5-shaped with one.
 
-    Every `save_every_steps` the averaged UNet is saved in `step-<n>/` as well.
+    Every `save_every_steps` the averaged pipeline is saved in `step-<n>/` as well.
     """
     torch.manual_seed(seed)
     vae = load_part(AutoencoderKL, vae_folder, torch.float32)
-    images, phrasings = _images_and_captions(vae, recipe, seed)
-    encoders = [_load_english(path, projected=row == 1) for row, path in enumerate(english_folders)]
+    (means, stds), phrasings = images_and_captions(vae, recipe.world, recipe.num_general, recipe.num_per_concept, seed)
+    encoders = [load_english(path, projected=row == 1) for row, path in enumerate(english_folders)]
     texts = sorted({"", *phrasings})  # the empty caption is row 0
-    hidden, pooled = _encode_texts(encoders, texts)
+    encode = condition_on(encoders, texts, recipe.world.image_size_px, train_text=recipe.train_text)
     numbers = {text: row for row, text in enumerate(texts)}
     rows = torch.tensor([numbers[text] for text in phrasings])
-    unet = _new_unet(hidden, pooled, vae.config.latent_channels)
-    if recipe.start:
-        unet.load_state_dict(load_part(UNet2DConditionModel, recipe.start / "unet", torch.float32).state_dict())
+    unet = _new_unet(encode(rows[:1]), means.shape[1:], recipe)
+    learned = nn.ModuleList([unet, encoders[0][1]] if recipe.train_text else [unet])
     scheduler = _new_scheduler(recipe.prediction_type)
-    ema = EMAModel(unet.parameters(), decay=0.998)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=1.5e-3, weight_decay=1e-2)
+    frequencies = _timestep_frequencies(scheduler)
+    ema = EMAModel(learned.parameters(), decay=0.998, foreach=True)
+    optimizer = torch.optim.AdamW(learned.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, fused=True)
     schedule = cosine_schedule(optimizer, steps)
-    for step, (mean, std, text) in zip(range(steps), minibatches((*images, rows), _BATCH_SIZE, seed), strict=False):
+    batches = minibatches((means, stds, rows), recipe.batch_size, seed)
+    for step, (mean, std, text) in zip(range(steps), batches, strict=False):
         latents = (mean + std * torch.randn_like(std)) * vae.config.scaling_factor
         noise = torch.randn_like(latents)
-        timesteps = torch.randint(0, scheduler.config.num_train_timesteps, (len(latents),))
+        timesteps = torch.multinomial(frequencies, len(latents), replacement=True)
         text = torch.where(torch.rand(len(text)) < _CAPTION_DROP_RATE, 0, text)
-        prediction = unet(
-            scheduler.add_noise(latents, noise, timesteps).to(memory_format=torch.channels_last),
-            timesteps,
-            encoder_hidden_states=hidden[text],
-            added_cond_kwargs=_added_conditions(pooled, text),
-        ).sample
-        loss = _loss(prediction, latents, noise, timesteps, scheduler)
-        update(unet, optimizer, schedule, loss)
-        ema.step(unet.parameters())
+        noisy = scheduler.add_noise(latents, noise, timesteps).to(memory_format=torch.channels_last)
+        prediction = unet(noisy, timesteps, **encode(text)).sample
+        loss = functional.mse_loss(prediction, _target(latents, noise, timesteps, scheduler))
+        update(learned, optimizer, schedule, loss)
+        ema.step(learned.parameters())
         report(step, steps, loss)
         if recipe.save_every_steps and (step + 1) % recipe.save_every_steps == 0:
-            _save_average(folder / f"step-{step + 1}", unet, ema)
-    ema.copy_to(unet.parameters())
+            ema.store(learned.parameters())
+            ema.copy_to(learned.parameters())
+            averages = copy.deepcopy((vae, unet, scheduler, encoders))  # saving turns them to float16
+            ema.restore(learned.parameters())
+            _save_pipeline(folder / f"step-{step + 1}", *averages)
+    ema.copy_to(learned.parameters())
     _save_pipeline(folder, vae, unet, scheduler, encoders)
 
 
-def _images_and_captions(
-    vae: AutoencoderKL, recipe: TeacherRecipe, seed: int
+def images_and_captions(
+    vae: AutoencoderKL, world: World, num_general: int, num_per_concept: int, seed: int
 ) -> tuple[tuple[Tensor, Tensor], list[str]]:
-    """The latents' mean and standard deviation, and an English caption for each."""
-    scenes = training_scenes(recipe.num_general, recipe.num_per_concept, seed, recipe.world.vocabulary)
-    moments = _encode_images(vae, to_tensor(paint_all(scenes, recipe.world)))
-    return moments, [caption(scene, "en", recipe.world.languages) for scene in scenes]
+    """The latents' mean and standard deviation, unscaled, `[N, C, H, W]` each, and an English caption for each."""
+    scenes = training_scenes(num_general, num_per_concept, seed, world.vocabulary)
+    moments = _encode_images(vae, to_tensor(paint_all(scenes, world)))
+    return moments, [caption(scene, "en", world.languages) for scene in scenes]
 
 
-def _save_average(folder: Path, unet: UNet2DConditionModel, ema: EMAModel) -> None:
-    average = copy.deepcopy(unet)
-    ema.copy_to(average.parameters())
-    save_model(average, folder)
-
-
-def _loss(prediction: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
-    """The mean square error of v; of the noise weighted by 1 / alpha, which makes it that of v, up to a limit."""
+def _timestep_frequencies(scheduler: DDIMScheduler) -> Tensor:
+    """How often each timestep is drawn, `[T]`: all alike for v; for the noise as 1 / alpha, v's weight, to a limit."""
+    alphas = scheduler.alphas_cumprod
     if scheduler.config.prediction_type == "v_prediction":
-        return functional.mse_loss(prediction, scheduler.get_velocity(latents, noise, timesteps))
-    weights = (1 / scheduler.alphas_cumprod).clamp(max=_MAX_NOISE_WEIGHT)
-    errors = (prediction - noise).square().mean((1, 2, 3))
-    weighted: Tensor = (errors * weights[timesteps]).mean() / weights.mean()
-    return weighted
+        return torch.ones_like(alphas)
+    return (1 / alphas).clamp(max=_MAX_NOISE_WEIGHT)
+
+
+def _target(latents: Tensor, noise: Tensor, timesteps: Tensor, scheduler: DDIMScheduler) -> Tensor:
+    if scheduler.config.prediction_type == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    return noise
 
 
 def _new_scheduler(prediction_type: str) -> DDIMScheduler:
@@ -154,59 +157,29 @@ def _new_scheduler(prediction_type: str) -> DDIMScheduler:
     )
 
 
-English = tuple[CLIPTokenizer, CLIPTextModel | CLIPTextModelWithProjection]
-
-
-def _load_english(folder: Path, *, projected: bool) -> English:
-    kind = CLIPTextModelWithProjection if projected else CLIPTextModel
-    name = "text_model_with_projection" if projected else "text_model"
-    model = load_part(kind, folder / name, torch.float32).eval()
-    return load_tokenizer(CLIPTokenizer, folder / "tokenizer"), model
-
-
-@torch.inference_mode()
-def _encode_texts(encoders: list[English], texts: list[str]) -> tuple[Tensor, Tensor | None]:
-    """As the pipelines do: SD1.5 last hidden state; SDXL penultimate ones of both, and a pooled embedding."""
-    sequences, pooled = [], None
-    for tokenizer, model in encoders:
-        tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        outputs = [model(ids, output_hidden_states=True) for ids in tokens.input_ids.split(256)]
-        if len(encoders) == 1:
-            sequences.append(torch.cat([output.last_hidden_state for output in outputs]))
-        else:
-            sequences.append(torch.cat([output.hidden_states[-2] for output in outputs]))
-            pooled = torch.cat([output[0] for output in outputs])
-    return torch.cat(sequences, dim=-1).clone(), None if pooled is None else pooled.clone()
-
-
 @torch.inference_mode()
 def _encode_images(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the latents, unscaled, `[N, 8, 8, 8]` each."""
     posteriors = [vae.encode(batch).latent_dist for batch in images.split(64)]
     return torch.cat([p.mean for p in posteriors]).clone(), torch.cat([p.std for p in posteriors]).clone()
 
 
-def _new_unet(hidden: Tensor, pooled: Tensor | None, latent_channels: int) -> UNet2DConditionModel:
-    shape: dict[str, object] = dict(SD15_UNET if pooled is None else SDXL_UNET)
-    if pooled is not None:
-        shape["projection_class_embeddings_input_dim"] = pooled.shape[-1] + 6 * 16
+def _new_unet(condition: dict[str, Any], latents: torch.Size, recipe: TeacherRecipe) -> UNet2DConditionModel:
+    """A UNet for such conditions and latents, `[C, H, W]`."""
+    added = condition.get("added_cond_kwargs")
+    shape = dict(recipe.unet or (SDXL_UNET if added else SD15_UNET))
+    if added:
+        shape["projection_class_embeddings_input_dim"] = added["text_embeds"].shape[-1] + 6 * 16
     unet = UNet2DConditionModel(
-        in_channels=latent_channels,
-        out_channels=latent_channels,
-        sample_size=8,
+        in_channels=latents[0],
+        out_channels=latents[0],
+        sample_size=latents[-1],
         layers_per_block=1,
         norm_num_groups=16,
         attention_head_dim=4,
-        cross_attention_dim=hidden.shape[-1],
+        cross_attention_dim=condition["encoder_hidden_states"].shape[-1],
         **shape,
     )
     return unet.to(memory_format=torch.channels_last)
-
-
-def _added_conditions(pooled: Tensor | None, text: Tensor) -> dict[str, Tensor] | None:
-    if pooled is None:
-        return None
-    return {"text_embeds": pooled[text], "time_ids": torch.tensor([_TIME_IDS]).expand(len(text), -1)}
 
 
 def _save_pipeline(

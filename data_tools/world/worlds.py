@@ -20,7 +20,8 @@ class World:
     languages: Mapping[str, Language]
     """Language code -> its words; English among them."""
     paint: Callable[[Scene], Image.Image]
-    """A scene as a 64 px RGB image."""
+    """A scene as a square RGB image of `image_size_px`."""
+    image_size_px: int = small_paint.IMAGE_SIZE_PX
 
 
 SMALL_WORLD = World(SMALL, LANGUAGES, small_paint.paint)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pea.cache.completion import read_summary
 from pea.cache.differences import check_same
-from pea.cache.garbage import clear_temporaries
+from pea.cache.garbage import clear_garbage, clear_temporaries
 from pea.cache.identity import Identity
 from pea.cache.manifest import Manifest, create_or_resume, read_manifest
 from pea.cache.part_plan import PartPlace, PartPlan, part_digest
@@ -173,14 +173,19 @@ class Cache:
         """Records in the complete shards."""
         return self.num_samples * self.draws_per_sample
 
-    def plan(self) -> list[PartPlan]:
-        """The parts that are not finished.
+    def plan(self, *, clear: bool = False) -> list[PartPlan]:
+        """The parts that are not finished. ``clear``: what ended writers left beside the others is deleted first.
 
         Raises:
             ShardDamagedError: a completion record is damaged.
             IdentityError: a shard was made from something else than the manifest says.
+            StorageError: the storage cannot be read, or what was left cannot be deleted.
         """
-        found = {plan for plan, _, _ in self._finished()}
+        names = self._names()
+        for tar in names if clear else ():
+            if len(names[tar]) > 2 * len(generations(names[tar])):  # more than a record and a store of each part
+                clear_garbage(self.shard_dir(tar))
+        found = {plan for plan, _, _ in self._finished(names)}
         return [plan for plan in self.manifest.parts if plan not in found]
 
     def unfinished(self) -> list[tuple[str, str]]:
@@ -214,12 +219,18 @@ class Cache:
         Raises:
             StorageError: the storage cannot be read.
         """
-        folders = {tar: self.shard_dir(tar) for tar in self._plans_by_tar}
-        names = self._map(lambda folder: generations(names_in(folder)), folders.values())
-        numbers = dict(zip(folders, names, strict=True))
+        return self._newest_records(self._names())
+
+    def _newest_records(self, names: Mapping[str, list[str]]) -> Iterator[tuple[PartPlan, Location | None]]:
+        numbers = {tar: generations(found) for tar, found in names.items()}
         for plan in self.manifest.parts:
             found = numbers[plan.tar].get(plan.part)
-            yield plan, folders[plan.tar] / generation_name(plan.part, found[-1]) if found else None
+            yield plan, self.shard_dir(plan.tar) / generation_name(plan.part, found[-1]) if found else None
+
+    def _names(self) -> dict[str, list[str]]:
+        """Tar -> what is in its folder."""
+        folders = {tar: self.shard_dir(tar) for tar in self._plans_by_tar}
+        return dict(zip(folders, self._map(names_in, folders.values()), strict=True))
 
     def part_plan(self, tar: str, part: str) -> PartPlan:
         """The plan of one part.
@@ -247,8 +258,11 @@ class Cache:
             plans.setdefault(plan.tar, []).append(plan)
         return plans
 
-    def _finished(self) -> Iterator[tuple[PartPlan, Location, dict[str, Any]]]:
-        found = ((plan, record) for plan, record in self.newest_records() if record is not None)
+    def _finished(
+        self, names: Mapping[str, list[str]] | None = None
+    ) -> Iterator[tuple[PartPlan, Location, dict[str, Any]]]:
+        newest_records = self._newest_records(self._names() if names is None else names)
+        found = ((plan, record) for plan, record in newest_records if record is not None)
         for plan, record, summary in self._map(lambda each: self._summary(*each), found):
             if summary is None:
                 continue

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from pea.corpus.table_rows import BadRow, Row, require_columns
-from pea.corpus.text_lines import TextFile, TextOptions
+from pea.corpus.text_lines import MAX_LINE_CHARACTERS, TextFile, TextOptions
 from pea.errors import CorpusError
 from pea.storage.location import Location
 
@@ -28,6 +28,7 @@ class _Dialect:
     quoted: bool
 
     def reader(self, lines: Iterator[str]) -> Any:
+        csv.field_size_limit(MAX_LINE_CHARACTERS)  # of the whole process, and never made smaller
         if self.quoted:
             return csv.reader(lines, delimiter=self.delimiter, strict=True)
         return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)

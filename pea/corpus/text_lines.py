@@ -16,7 +16,13 @@ from pea.storage.location import Location
 
 MAX_LINE_CHARACTERS = 16 << 20
 _START_CHARACTERS = 4096
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),  # begins as the next one does
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+    (b"\0\0\xfe\xff", "utf-32"),
+)
 
 
 @dataclass(frozen=True)

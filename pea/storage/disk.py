@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from pea.errors import ContentChangedError, LocationError
+from pea.errors import ContentChangedError, LocationError, StorageError
 from pea.storage.durable import (
     atomic_write,
     disk_full_as_error,
@@ -45,7 +47,7 @@ class DiskFile:
     def status(self) -> Status:
         """Size, version and time."""
         with translated("cannot read", self.path):
-            return _status(os.stat(self.path))
+            return _status(_no_pipe(self.path))
 
     def read(self, start: int, stop: int | None) -> bytes:
         """The bytes from ``start`` to before ``stop``."""
@@ -56,6 +58,7 @@ class DiskFile:
     def open_stream(self) -> BinaryIO:
         """A seekable stream that notices a change of the content."""
         with translated("cannot read", self.path):
+            _no_pipe(self.path)
             return io.BufferedReader(_UnchangedFile(self.path), _BUFFER_BYTES)
 
     def entries(self, recursive: bool) -> Iterator[Entry]:
@@ -165,6 +168,14 @@ def make_folder(path: Path) -> None:
     fsync_path(path.parent)
 
 
+def _no_pipe(path: Path) -> os.stat_result:
+    """What the system knows of a file or folder. Opening a pipe would wait for a writer, and a device has no end."""
+    found = os.stat(path)
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise StorageError("not a file", where=path, got="a pipe, a socket or a device")
+    return found
+
+
 def _status(found: os.stat_result) -> Status:
     version = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
     return Status(found.st_size, version, found.st_mtime_ns / 1e9)
@@ -185,5 +196,7 @@ def _walk(folder: Path, prefix: str, recursive: bool) -> Iterator[Entry]:
                 yield Entry(prefix + item.name, None)
             elif not item.is_symlink():
                 yield from _walk(Path(item.path), f"{prefix}{item.name}/", recursive)
-        except FileNotFoundError:
-            continue  # deleted meanwhile, or a link to nothing
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ELOOP):
+                raise
+            continue  # deleted meanwhile, or a link to nothing or to itself

@@ -221,7 +221,8 @@ class CorpusPlan:
             console.print("  the cache that was there held no sample; it is begun anew")
         places: dict[str, Location | TextPart] = {tar.name: tar.location for tar in self._tars}
         places |= {name: part for name, (part, _) in self._parts.items()}
-        jobs = [Job(part, places[part.tar], max_tries=self._config.cache.run.max_tries) for part in cache.plan()]
+        unfinished = cache.plan(clear=True)
+        jobs = [Job(part, places[part.tar], max_tries=self._config.cache.run.max_tries) for part in unfinished]
         num_finished = len(cache.manifest.parts) - len(jobs)
         if not jobs:
             console.print(f"  all {num_finished} shards are finished already")

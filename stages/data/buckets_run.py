@@ -21,9 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CorpusError: a tar is damaged, or there is no image.
     """
-    sizes = _sizes(arguments)
+    sizes, num_unusable = _sizes(arguments)
     if not sizes:
-        raise CorpusError("no image that can be read", where=" ".join(arguments.tars))
+        raise CorpusError("no image that can be read", where=" ".join(arguments.tars), got=f"{num_unusable} samples")
     buckets = propose_buckets(sizes, arguments.side**2, arguments.multiple, arguments.most)
     if not buckets:
         raise CorpusError(
@@ -49,17 +49,22 @@ def run(arguments: argparse.Namespace) -> int:
     lost = sum(each.lost * each.num_images for each in found) / total
     square = shares(sizes, [(arguments.side, arguments.side)])[0].lost
     say(f"{total} images; {lost:.1%} of them is cut off, {square:.1%} with the square alone")
+    if num_unusable:
+        say(f"{num_unusable} samples have no image of which the size can be read; `pea data check` names them")
     say("cache:\n  buckets: [" + ", ".join(f"[{height}, {width}]" for height, width in buckets) + "]")
     return 0
 
 
-def _sizes(arguments: argparse.Namespace) -> Counter[Size]:
-    sizes = Counter[Size]()
+def _sizes(arguments: argparse.Namespace) -> tuple[Counter[Size], int]:
+    """How often there is each size, and the number of samples without one."""
+    sizes, num_unusable = Counter[Size](), 0
     for tar in expand_tars(arguments.tars):
         for sample in tar_samples(tar):
             size = None if sample.problem else image_size(sample.image)
-            if size is not None:
+            if size is None:
+                num_unusable += 1
+            else:
                 sizes[size] += 1
             if sizes.total() >= arguments.samples:
-                return sizes
-    return sizes
+                return sizes, num_unusable
+    return sizes, num_unusable

@@ -82,7 +82,7 @@ class _Naming:
 
     def of_row(self, row: Row) -> str | None:
         """What a row calls its sample."""
-        parts = [row.text(name) for name in self.columns]
+        parts = [_name_in(row, column) for column in self.columns]
         return None if None in parts else "/".join(str(part) for part in parts)
 
     def of_samples(self, places: list[str], name: str, tar: Tar | None) -> Iterator[tuple[str, str | None]]:
@@ -90,10 +90,19 @@ class _Naming:
         if self.field is not None:
             assert tar is not None
             for key, row in sample_documents(tar):
-                yield key, row.text(self.field)
+                yield key, None if row is None else _name_in(row, self.field)
             return
         for key in sample_keys(places, name, tar):
             yield key, key if self.columns == ("key",) else sample_id(name, key)
+
+
+def _name_in(row: Row, column: str) -> str | None:
+    """What a row has in a column, as a name; None: nothing, or what no sample is called."""
+    value = row.get(column)
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return None
+    text = str(value)
+    return text if text.strip() and text.encode("utf-8", "ignore").decode() == text else None  # a lone surrogate
 
 
 def _own_naming(table: Table) -> tuple[str, ...]:
@@ -156,7 +165,8 @@ def _examples(names: list[str]) -> str:
 def _nothing_matches(
     arguments: argparse.Namespace, index: CaptionIndex, naming: _Naming, tars: list[tuple[str, Tar | None]]
 ) -> CorpusError:
-    there = [str(name) for tar in tars[:1] for _, name in islice(naming.of_samples(arguments.corpus, *tar), 3)]
+    named = (name for tar in tars[:1] for _, name in naming.of_samples(arguments.corpus, *tar) if name is not None)
+    there = list(islice(named, 3))
     return CorpusError(
         "not one caption is of a sample of the corpus",
         where=", ".join(arguments.table),

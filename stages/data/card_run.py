@@ -15,7 +15,7 @@ from stages.data.common import caption_fields
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read everything, and write the card; returns 1 where a tar is damaged.
+    """Read everything, and write the card; returns 1 where a tar is damaged, or there is no sample at all.
 
     Raises:
         CorpusError: there is no such tar, or two have one name.
@@ -30,4 +30,4 @@ def run(arguments: argparse.Namespace) -> int:
     for name, content in (("card.md", text), ("card.html", page), (FILE_NAME, carried)):
         write_text(arguments.out / name, content)
     say(f"{summary(facts)} {arguments.out / 'card.html'}")
-    return 1 if facts.damaged else 0
+    return 1 if facts.damaged or not facts.seen else 0

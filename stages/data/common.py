@@ -7,7 +7,7 @@ from collections import Counter
 
 from data_tools.corpus.captioned import ALL_CAPTIONS, units_of
 from data_tools.tables import say
-from pea.errors import ConfigError
+from pea.errors import ConfigError, CorpusError
 from stages.command.arguments import at_least_one
 from stages.data.part_work import Begin, UnitMaker
 
@@ -83,7 +83,7 @@ def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
 
     Raises:
         ConfigError: the folder holds something else.
-        CorpusError: a tar or a table is damaged, or, on a cluster, a part failed for good.
+        CorpusError: a tar or a table is damaged, there is no sample, or, on a cluster, a part failed for good.
     """
     check_spread_arguments(arguments)
     total = Counter[str]()
@@ -92,11 +92,13 @@ def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
 
         for counts, _ in spread_units(arguments, begin):
             total += counts
-        return total
-    maker = UnitMaker(arguments, begin)
-    for unit in units_of(arguments.corpus, arguments.rows_per_part):
-        counts, line = maker(unit)
-        total += counts
-        if line:
-            say(line)
+    else:
+        maker = UnitMaker(arguments, begin)
+        for unit in units_of(arguments.corpus, arguments.rows_per_part):
+            counts, line = maker(unit)
+            total += counts
+            if line:
+                say(line)
+    if not total:
+        raise CorpusError("the corpus has no samples", where=" ".join(arguments.corpus))
     return total

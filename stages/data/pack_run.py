@@ -91,6 +91,9 @@ def _account(source: Source, total: PackCounts, out: Path) -> None:
         say(f"left out: {where}: {reason}" + (f": {detail}" if detail else ""))
     for path in source.unnamed()[:_SHOWN]:
         say(f"no row names: {path}")
+    if source.table is None and source.images is not None:
+        for path in sorted(source.images.texts - source.images.used_texts)[:_SHOWN]:
+            say(f"of no image: {path}")
 
 
 def _files(source: Source) -> list[tuple[object, ...]]:
@@ -101,4 +104,6 @@ def _files(source: Source) -> list[tuple[object, ...]]:
         rows.append(("    that a row names", len(found.paths) - len(unnamed), ""))
         rows.append(("    that no row names", len(unnamed), ""))
     rows += [("  texts and jsons", len(found.texts), "")] if found.texts else []
+    if source.table is None and found.texts:
+        rows.append(("    of no image", len(found.texts) - len(found.used_texts), ""))
     return rows + [(f"  {kind}", count, "") for kind, count in sorted(found.others.items())]

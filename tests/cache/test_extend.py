@@ -22,8 +22,8 @@ LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block"
     "steps",
     [
         [{"tars": ("a", "b")}],
-        [{"draws": 5}],
-        [{"blocks": ("down_blocks.0", "mid_block")}],
+        pytest.param([{"draws": 5}], marks=pytest.mark.slow),
+        pytest.param([{"blocks": ("down_blocks.0", "mid_block")}], marks=pytest.mark.slow),
         [QUERIES],
         pytest.param([LARGE], marks=pytest.mark.slow),
         pytest.param(

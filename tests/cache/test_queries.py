@@ -17,6 +17,8 @@ from pea.errors import IdentityError, ShardDamagedError
 from tests.collect.test_collector import assert_same, collect, with_cache
 from tests.tiny_setup import make_setup
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
@@ -35,7 +37,6 @@ def cache(config: Config, tmp_path: Path) -> Cache:
     return Cache.open(tmp_path / "copy")
 
 
-@pytest.mark.slow
 def test_grown_by_tars_draws_and_blocks_it_equals_one_built_at_once(config: Config, tmp_path: Path) -> None:
     path = Path(config.corpora.parallel.tars[0]).parent / "parallel-1.tar"
     parallel = config.corpora.parallel.model_copy(update={"tars": (str(path),)})
@@ -49,7 +50,6 @@ def test_grown_by_tars_draws_and_blocks_it_equals_one_built_at_once(config: Conf
     assert audit(grown.directory).problems == []
 
 
-@pytest.mark.slow
 def test_added_to_a_cache_without_they_are_what_they_would_have_been(config: Config, tmp_path: Path) -> None:
     """The teacher reads the same tars again; nothing that was there is written again; every array is equal."""
     moved = config.model_copy(update={"run_dir": tmp_path})
@@ -93,7 +93,6 @@ def test_missing_queries_and_texts_are_no_zeros(cache: Cache) -> None:
     assert len(audit(cache.directory).problems) == 2
 
 
-@pytest.mark.slow
 def test_diff_names_the_array_that_differs(config: Config, cache: Cache, tmp_path: Path) -> None:
     assert list(differences(cache.directory, config.cache_dir("parallel"))) == []
     other = collect(

@@ -119,6 +119,20 @@ def test_temporary_files_of_dead_writers_go(make_cache: CacheMaker, cache: Cache
             path.unlink()
 
 
+def test_what_a_writer_left_that_ended_after_its_publication_goes(make_cache: CacheMaker, cache: Cache) -> None:
+    """Its lease, and what it took the place of; nothing of a living one, and nothing when the cache is only read."""
+    filled = make_cache.fill(cache.identity)
+    folder, whole = Path(cache.shard_dir("a")), names(cache)
+    dead, living = (folder / f"p000-{letter * 12}.zarr.0.lease" for letter in "ab")
+    for lease in (dead, living):
+        lease.write_text("{}")
+    os.utime(dead, (time.time() - 3600,) * 2)
+    (folder / "p000-cccccccccccc.zarr").mkdir()
+    assert filled.plan() == [] and len(names(cache)) == len(whole) + 3
+    make_cache.fill(cache.identity)
+    assert names(cache) == sorted([*whole, living.name])
+
+
 @pytest.mark.slow
 def test_a_look_at_the_clock_that_a_dead_process_left_is_garbage(make_cache: CacheMaker, cache: Cache) -> None:
     folder = Path(cache.shard_dir("a"))
@@ -269,7 +283,6 @@ CacheMaker(Path({str(make_cache.directory)!r})).fill(identity(["a"]))
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     cache = make_cache.fill(identity(["a"]))
     assert content(cache) == content(undisturbed)
-    repair(cache, audit(cache.directory))
     assert names(cache) == sorted(["p000.json", store_of(cache).name])
     assert audit(cache.directory).problems == []
 

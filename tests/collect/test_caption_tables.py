@@ -27,6 +27,8 @@ from stages.cluster.summary import describe, summarize
 from stages.command.console import Console
 from tests.tiny_setup import fill_cache, write_tar
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 TEXTS = {f"{number:04d}": f"a cat number {number}" for number in range(4)}
 
@@ -134,7 +136,6 @@ def test_verify_reads_the_table_too(cached: tuple[Config, Cache], tmp_path: Path
         verify(config.model_copy(update={"corpora": corpora}), "parallel", num_samples=2, threshold=1e-3)
 
 
-@pytest.mark.slow
 def test_takedown_reaches_captions_of_tables(tiny_sdxl: Config, tmp_path: Path) -> None:
     config = setup(tiny_sdxl, tmp_path, put(tmp_path / "texts", "t", english(TEXTS)))
     cache = fill_cache(config, "parallel", tmp_path)
@@ -147,7 +148,6 @@ def test_takedown_reaches_captions_of_tables(tiny_sdxl: Config, tmp_path: Path) 
     assert sum(len(bucket.captions("zh")) for bucket in read.shards[0].buckets.values()) == 3
 
 
-@pytest.mark.slow
 def test_planning_knows_tables_and_remembers_them(
     tiny_sdxl: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

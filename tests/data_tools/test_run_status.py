@@ -19,6 +19,8 @@ from stages.cli import main
 from stages.status import lines_of
 from tests.tiny_setup import make_setup
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
@@ -41,7 +43,6 @@ def test_finished_caches(config: Config) -> None:
     assert status["caches"]["culture"]["samples"] == 5
 
 
-@pytest.mark.slow
 def test_a_cache_that_is_being_filled(config: Config, tmp_path: Path) -> None:
     """One shard finished, one with a living writer: both are told; without the writer nothing is promised."""
     directory = _half(config, tmp_path)

@@ -33,6 +33,14 @@ def _in_place(path: Path) -> None:
     path.write_text(TEXT)
 
 
+def _in_halves(path: Path) -> None:
+    with path.open("w") as file:
+        for half in (TEXT[:20], TEXT[20:]):
+            file.write(half)
+            file.flush()
+            os.fsync(file.fileno())
+
+
 def _renamed(path: Path, *, sync_file: bool = True, sync_folder: bool = True) -> None:
     temporary = path.with_name("temporary")
     with temporary.open("w") as file:
@@ -75,6 +83,7 @@ def _leaves_more(folder: Path) -> int:
 
 CAREFUL = Scenario(_command(_renamed), _result, between=_between)
 IN_PLACE = Scenario(_command(_in_place), _result, between=_between)
+IN_HALVES = Scenario(_command(_in_halves), _result, between=_between)
 UNSYNCED = Scenario(_command(lambda path: _renamed(path, sync_file=False)), _result, between=_between)
 UNSYNCED_NAME = Scenario(_command(lambda path: _renamed(path, sync_folder=False)), _result, between=_between)
 UNGUARDED = Scenario(_unguarded, _result)

@@ -12,10 +12,12 @@ from tests.faults.__main__ import SCENARIOS, main
 from tests.faults.control import Fault, Kind, Op
 from tests.faults.example_scenarios import BROKEN, CAREFUL, TEXT
 from tests.faults.interposer import reason_to_skip
+from tests.faults.replay import REPLAYED, left_by
 from tests.faults.report import Report
-from tests.faults.runners import Subprocesses
+from tests.faults.runners import Forked, Subprocesses
 from tests.faults.scenario import find_scenario
-from tests.faults.walk import Walk, count, forked_walk, run_with_fault
+from tests.faults.tree import read_tree
+from tests.faults.walk import Walk, count, forked_walk, log_of, run_with_fault
 
 pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
@@ -67,6 +69,32 @@ def test_a_finding_says_what_was_struck_and_what_came_of_it() -> None:
     text = str(report)
     assert "different: kill at 2: write file (ended here): in place of what is to be written" in text
     assert text.startswith("2 of 2 steps over 2 operations")
+
+
+def test_what_leaves_the_same_bytes_is_judged_once_and_told_of_each() -> None:
+    """Before and after a file is made durable it holds the same."""
+    report = walked("IN_HALVES", "kill")
+    assert [(each.what, each.fault.at) for each in report.of("different")] == [("different", at) for at in (2, 3, 4)]
+    assert report.num_alike == 1 and len(report.of("between")) == 3
+
+
+def test_the_log_tells_what_an_ended_command_leaves(tmp_path: Path) -> None:
+    start, undisturbed = tmp_path / "start", tmp_path / "undisturbed"
+    start.mkdir()
+    with Forked(f"{EXAMPLES}:IN_HALVES", tmp_path / "server") as runner:
+        log = log_of(runner, start, undisturbed)
+        faults = [Fault(kind, at, part=77, cut="mixed") for at in range(1, len(log) + 1) for kind in REPLAYED]
+        for fault in (each for each in faults if each.can_hit(log[each.at - 1].op)):
+            outcome = run_with_fault(runner, start, tmp_path / "ended", fault)
+            tree, struck = left_by(fault, start, undisturbed / "folder", log)
+            assert (tree, str(struck)) == (read_tree(outcome.folder), str(outcome.hit)), fault
+
+
+def test_a_walk_by_the_log_finds_the_same() -> None:
+    with forked_walk(f"{EXAMPLES}:UNSYNCED", replay=True) as walk:
+        by_log = walk.run(walk.faults("kill", "tear", "power"))
+    found = walked("UNSYNCED", "kill", "tear", "power").findings
+    assert Counter(map(str, by_log.findings)) == Counter(map(str, found)) and found
 
 
 def test_a_sample_is_the_same_for_the_same_seed() -> None:

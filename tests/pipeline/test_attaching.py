@@ -19,6 +19,8 @@ from pea.pipeline import PEAPrompt
 from tests.pipeline.pipes import INPUTS, KINDS, draw, make_parts, make_pipe, use_lcm
 from tests.tiny_models import Shape, make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 class Setup:
     def __init__(self, folder: Path, shape: Shape) -> None:
@@ -58,7 +60,6 @@ def test_every_kind_of_pipeline(setup: Setup, kind: str) -> None:
     assert not np.array_equal(images, same(setup, pipe, "红球", "小", **INPUTS[kind]))
 
 
-@pytest.mark.slow
 def test_lists_and_several_images(setup: Setup) -> None:
     pipe, inputs = setup.pipe(), INPUTS["text"]
     assert len(same(setup, pipe, ["一只猫", "红球"], ["小", ""], **inputs)) == 2
@@ -164,7 +165,6 @@ def test_what_has_no_meaning_is_said(sdxl: Setup) -> None:
         sdxl.pea.detach()
 
 
-@pytest.mark.slow
 def test_a_lora_file_of_others(setup: Setup, tmp_path: Path) -> None:
     pipe = setup.pipe()
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_k", "to_q", "to_v", "to_out.0"], init_lora_weights=False))

@@ -15,6 +15,8 @@ from stages.cli import main
 from stages.command.console import Console
 from tests.pictures import size_of
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 
@@ -96,7 +98,6 @@ def alone(config: Config) -> list[str]:
     return ["--adapter", str(config.adapter_dir), "--base", str(config.teacher.checkpoint), "--steps", "1"]
 
 
-@pytest.mark.slow
 def test_generate_without_a_configuration(config: Config, alone: list[str], tmp_path: Path) -> None:
     path, out = tmp_path / "setup.yaml", tmp_path / "out"
     path.write_text(resolved_yaml(config), encoding="utf-8")
@@ -123,7 +124,6 @@ def test_generate_without_a_configuration(config: Config, alone: list[str], tmp_
         assert np.array_equal(np.asarray(image), pixels)
 
 
-@pytest.mark.slow
 def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = ["--out", str(tmp_path / "out"), "--guidance", "0"]
     long = "一只猫狗红球大小雪草"

@@ -21,6 +21,8 @@ from stages.pipeline.definition import Stage, load_pipeline
 from stages.run import Runner, StageFailedError
 from tests.cache_helpers import CacheMaker
 
+pytestmark = pytest.mark.slow
+
 STAGES = [
     {"name": "cache", "run": ["pea", "cache"], "uses": ["cache"], "writes": ["{cache_root}/parallel"]},
     {
@@ -134,7 +136,6 @@ def _lose_a_record(product: Product) -> None:
     Path(cache.record_path(cache.manifest.parts[0])).unlink()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lose", [_lose_all, _lose_the_cache, _lose_a_record])
 def test_lost_shards_are_made_again_and_equal_rows_train_nothing(
     product: Product, lose: Callable[[Product], None]
@@ -152,7 +153,6 @@ def _lose_a_chunk(product: Product) -> None:
     next(path for path in sorted(product.cache_dir.rglob("c/**/*")) if path.is_file()).unlink()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("harm", [_lose_a_store, _lose_a_chunk])
 def test_damage_that_caching_leaves_ends_the_run_with_its_remedy(
     product: Product, harm: Callable[[Product], None]

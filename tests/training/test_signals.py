@@ -36,7 +36,10 @@ class Pair:
         return self.cached if name == "cached" else self.live
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl", "v_prediction"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("sd15", marks=pytest.mark.slow), "sdxl", pytest.param("v_prediction", marks=pytest.mark.slow)],
+)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     prediction_type = "v_prediction" if request.param == "v_prediction" else "epsilon"
     shape = "sdxl" if request.param == "sdxl" else "sd15"

@@ -1,4 +1,4 @@
-"""Draw a scene of the world of things as a 64 px RGB image: pictographs of DejaVu Sans on the small world's grounds."""
+"""Draw a scene of the world of things as a 32 px RGB image: pictographs of DejaVu Sans on plain grounds."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_tools.world.paint import CANVAS_PX, COLOUR_RGB, IMAGE_SIZE_PX, jitter, paint_background
+from data_tools.world.paint import BACKGROUND_RGB, COLOUR_RGB, jitter
 from data_tools.world.pen import INK, Colour, Pen, arc
 from data_tools.world.scenes import Scene
 from data_tools.world.things.words import CULTURE_THINGS, GLYPHS
 from pea.errors import CorpusError, explain
 
-_CENTRES = {"centre": 0.5, "left": 0.28, "right": 0.72}
-_RADIUS = 0.28
-_CULTURE_RADIUS = 0.36
+IMAGE_SIZE_PX = 32
+_CANVAS_PX = 4 * IMAGE_SIZE_PX
+_CENTRES = {"centre": 0.5, "left": 0.375, "right": 0.625}
+_RADIUS = 0.36
+_CULTURE_RADIUS = 0.42
 _CULTURE_GLYPH = 0.72
 """Size of a culture thing's pictograph in radii of its vessel."""
 _FONT_PX = 400
 _TILE_PX = 128
-_BOLD_PX, _OUTLINE_PX = 8, 22
+_BOLD_PX, _OUTLINE_PX = 12, 38
 """Pictographs are drawn `_FONT_PX` high: how much their lines are thickened, and how far the ink reaches around."""
 _REMEDY = "pip install 'matplotlib>=3.9'"
 
@@ -60,37 +62,38 @@ VESSELS: dict[str, Callable[[Pen], None]] = {
 
 
 def paint(scene: Scene) -> Image.Image:
-    """The scene as a 64 px RGB image; the same scene and seed always give the same pixels."""
+    """The scene as a 32 px RGB image; the same scene and seed always give the same pixels."""
     rng = np.random.default_rng(scene.seed)
-    image = Image.new("RGB", (CANVAS_PX, CANVAS_PX))
-    draw = ImageDraw.Draw(image)
-    paint_background(draw, scene.background, rng)
-    radius = (_CULTURE_RADIUS if scene.is_culture else _RADIUS) * CANVAS_PX * rng.uniform(0.96, 1.04)
-    x, y = (CANVAS_PX * (c + rng.uniform(-0.02, 0.02)) for c in (_CENTRES[scene.position], 0.5))
-    angle = rng.uniform(-4, 4)
+    image = Image.new("RGB", (_CANVAS_PX, _CANVAS_PX), jitter(BACKGROUND_RGB[scene.background], rng))
+    radius = (_CULTURE_RADIUS if scene.is_culture else _RADIUS) * _CANVAS_PX * rng.uniform(0.98, 1.02)
+    x, y = (_CANVAS_PX * (c + rng.uniform(-0.01, 0.01)) for c in (_CENTRES[scene.position], 0.5))
     if scene.is_culture:
         thing = CULTURE_THINGS[scene.shape]
-        VESSELS[thing.vessel](Pen(draw, (x, y), radius, math.radians(angle)))
-        _stamp(image, thing.glyph, (x, y), radius * _CULTURE_GLYPH, -angle, jitter(FILL_RGB[thing.fill], rng))
+        VESSELS[thing.vessel](Pen(ImageDraw.Draw(image), (x, y), radius, 0))
+        _stamp(image, thing.glyph, (x, y), radius * _CULTURE_GLYPH, jitter(FILL_RGB[thing.fill], rng))
     else:
-        _stamp(image, GLYPHS[scene.shape], (x, y), radius, -angle, jitter(COLOUR_RGB[str(scene.colour)], rng))
+        _stamp(image, GLYPHS[scene.shape], (x, y), radius, jitter(COLOUR_RGB[str(scene.colour)], rng))
     return image.resize((IMAGE_SIZE_PX, IMAGE_SIZE_PX), Image.Resampling.BOX)
 
 
-def _stamp(
-    image: Image.Image, glyph: str, centre: tuple[float, float], radius: float, angle: float, colour: Colour
-) -> None:
+def _stamp(image: Image.Image, glyph: str, centre: tuple[float, float], radius: float, colour: Colour) -> None:
     """Paint a pictograph whose larger side is twice the radius, with an outline of ink."""
     size = round(2 * radius)
     corner = (round(centre[0] - size / 2), round(centre[1] - size / 2))
-    for mask, fill in zip(_masks(glyph), (INK, colour), strict=True):
-        turned = mask.rotate(angle, Image.Resampling.BILINEAR).resize((size, size), Image.Resampling.BILINEAR)
-        image.paste(fill, corner, turned)
+    for mask, fill in zip(_masks(glyph, size), (INK, colour), strict=True):
+        image.paste(fill, corner, mask)
 
 
 @cache
-def _masks(glyph: str) -> tuple[Image.Image, Image.Image]:
+def _masks(glyph: str, size_px: int) -> tuple[Image.Image, Image.Image]:
     """Outline and filling of a pictograph in the middle of a square tile, 8-bit masks."""
+    outline, filling = _large_masks(glyph)
+    size = (size_px, size_px)
+    return outline.resize(size, Image.Resampling.BILINEAR), filling.resize(size, Image.Resampling.BILINEAR)
+
+
+@cache
+def _large_masks(glyph: str) -> tuple[Image.Image, Image.Image]:
     font = _font()
     left, top, right, bottom = font.getbbox(glyph, stroke_width=_OUTLINE_PX)
     side = math.ceil(max(right - left, bottom - top))

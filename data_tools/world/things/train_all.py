@@ -2,9 +2,7 @@
 
     python -m data_tools.world.things.train_all
 
-The VAE and the UNet start from those of the small world's SD1.5-shaped teacher, which predicts v; this one predicts
-the noise. Takes over an hour of one core. Parts that are finished in `--work` are kept: to resume, run the
-same command. None ship: the teacher reads too little yet (docs/results/world_of_things.md).
+Parts that are finished in `--work` are kept: to resume, run the same command.
 """
 
 from __future__ import annotations
@@ -13,33 +11,48 @@ import sys
 from pathlib import Path
 
 from data_tools.world.things.world import THINGS
-from data_tools.world.train_all import CHECKPOINTS as SMALL_CHECKPOINTS
 from data_tools.world.train_all import Train, run_command
-from data_tools.world.train_images import Phase, sharpen_vae, train_vae
+from data_tools.world.train_images import Phase, VaeShape, train_vae
 from data_tools.world.train_judge import train_judge
-from data_tools.world.train_text import Corpus, train_chinese, train_english, train_multilingual
+from data_tools.world.train_latent_text import train_english_on_latents
+from data_tools.world.train_text import Corpus, train_chinese, train_multilingual
 from data_tools.world.train_unet import TeacherRecipe, train_teacher
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 PUBLISHED = ("judge", "chinese_clip", "alt_clip", "weak_japanese", "sd15")
-VAE_PHASES = (Phase(32, 16, 1300, 1.5e-3, 1e-6), Phase(64, 8, 200, 6e-4, 1e-6))
-CORPUS = Corpus(THINGS, english_per_concept=80, native_per_concept=120)
-SD15 = SMALL_CHECKPOINTS / "sd15"
-TEACHER = TeacherRecipe(THINGS, num_per_concept=80, prediction_type="epsilon", start=SD15, save_every_steps=500)
+VAE_PHASES = (Phase(32, 12, 1200, 2.5e-3, 1e-6),)
+VAE_SHAPE = VaeShape((16, 32, 48, 48), latent_channels=16)
+DECODER_STEPS = 400
+CORPUS = Corpus(THINGS, num_general=8_000, english_per_concept=40, native_per_concept=60, vision_width=64)
+MAX_ENGLISH_TOKENS = 24
+UNET = {
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "block_out_channels": (96, 128),
+}
+TEACHER = TeacherRecipe(
+    THINGS,
+    num_general=8_000,
+    num_per_concept=40,
+    prediction_type="epsilon",
+    unet=UNET,
+    train_text=True,
+    batch_size=32,
+    save_every_steps=250,
+)
 
 
 def plan(work: Path) -> dict[str, Train]:
     """Every part in order of need: name -> training into a folder."""
-    vae, english = work / "sharp_vae", (work / "english",)
+    vae, english = work / "vae", work / "english"
     return {
-        "judge": lambda out, report: train_judge(out, 900, 0, report, THINGS),
-        "vae": lambda out, report: train_vae(out, VAE_PHASES, 500, 0, report, THINGS, SD15 / "vae"),
-        "sharp_vae": lambda out, report: sharpen_vae(out, work / "vae", 1600, 7, report, THINGS),
-        "english": lambda out, report: train_english(out, 96, 900, 1, report, CORPUS),
-        "sd15": lambda out, report: train_teacher(out, vae, english, 4500, 6, report, TEACHER),
-        "chinese_clip": lambda out, report: train_chinese(out, 1000, 3, report, CORPUS),
-        "alt_clip": lambda out, report: train_multilingual(out, 1000, 4, report, CORPUS),
-        "weak_japanese": lambda out, report: train_chinese(out, 200, 5, report, CORPUS, "ja"),
+        "vae": lambda out, report: train_vae(out, VAE_PHASES, DECODER_STEPS, 0, report, THINGS, VAE_SHAPE),
+        "english": lambda out, report: train_english_on_latents(out, vae, 1200, 1, report, CORPUS, MAX_ENGLISH_TOKENS),
+        "sd15": lambda out, report: train_teacher(out, vae, (english,), 4000, 6, report, TEACHER),
+        "judge": lambda out, report: train_judge(out, 600, 0, report, THINGS),
+        "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report, CORPUS),
+        "alt_clip": lambda out, report: train_multilingual(out, 900, 4, report, CORPUS),
+        "weak_japanese": lambda out, report: train_chinese(out, 140, 5, report, CORPUS, "ja"),
     }
 
 

@@ -8,16 +8,18 @@ from pathlib import Path
 
 from data_tools.world.languages import LANGUAGES as SMALL_LANGUAGES
 from data_tools.world.languages import Language
-from data_tools.world.scenes import BACKGROUNDS, COLOURS, Vocabulary
+from data_tools.world.scenes import Vocabulary
 
-POSITIONS = ("centre", "left", "right")
+COLOURS = ("red", "yellow", "green", "pink", "white")
+POSITIONS = ("left", "right")
+BACKGROUNDS = ("snow", "sand", "sky", "night")
 _POSITION_WORDS = {
-    "en": ("in the centre", "on the left", "on the right"),
-    "zh": ("中间", "左边", "右边"),
-    "ja": ("真ん中", "左", "右"),
-    "ko": ("가운데", "왼쪽", "오른쪽"),
-    "ru": ("в центре", "слева", "справа"),
-    "it": ("al centro", "a sinistra", "a destra"),
+    "en": ("on the left", "on the right"),
+    "zh": ("左边", "右边"),
+    "ja": ("左", "右"),
+    "ko": ("왼쪽", "오른쪽"),
+    "ru": ("слева", "справа"),
+    "it": ("a sinistra", "a destra"),
 }
 _VESSEL_PHRASES = {
     "bowl": "in a bowl",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import unicodedata
 import zipfile
 from collections import Counter
@@ -15,6 +16,9 @@ import numpy as np
 from PIL import Image
 
 COLUMNS = ("file", "caption_zh", "caption_en", "watermark")
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
 
 
 def pixels(mode: str = "RGB", size: tuple[int, int] = (24, 16), seed: int = 0) -> Image.Image:
@@ -103,6 +107,29 @@ def _link(corpus: Corpus, name: str) -> None:
 def _broken_link(corpus: Corpus, name: str) -> None:
     (corpus.folder / f"{name}.jpg").symlink_to("nowhere.jpg")
     corpus.row("file_unreadable", f"{name}.jpg")
+
+
+def _loop(corpus: Corpus, name: str) -> None:
+    (corpus.folder / f"{name}.jpg").symlink_to(f"{name}.jpg")
+    corpus.row("file_unreadable", f"{name}.jpg")
+
+
+def _pipe(corpus: Corpus, name: str) -> None:
+    os.mkfifo(corpus.folder / f"{name}.jpg")
+    corpus.row("file_unreadable", f"{name}.jpg")
+
+
+def _device(corpus: Corpus, name: str) -> None:
+    (corpus.folder / f"{name}.jpg").symlink_to("/dev/zero")
+    corpus.row("file_unreadable", f"{name}.jpg")
+
+
+def _in_two_spellings(corpus: Corpus, name: str) -> None:
+    for form in ("NFC", "NFD"):
+        corpus.photo("packed", unicodedata.normalize(form, f"{name}é.jpg"), encoded("JPEG"))
+    for letters in (f"{name}A.jpg", f"{name}a.jpg"):
+        corpus.photo("packed", letters, encoded("JPEG"))
+    corpus.row("packed", f"D:\\photos\\{name}A.jpg")
 
 
 def _beside(corpus: Corpus, name: str) -> Path:
@@ -207,6 +234,24 @@ def _photo(outcome: str, ending: str, make: Callable[[], bytes]) -> Dirt:
     return lambda corpus, name: corpus.photo(outcome, f"{name}{ending}", make())
 
 
+def _nothing_to_see(corpus: Corpus, name: str) -> None:
+    corpus.file(f"{name}.jpg", encoded("JPEG"))
+    corpus.row("caption_missing", f"{name}.jpg", "\0\x07", "\ufeff\u202e")
+    corpus.row("packed", f"{name}.jpg", "a\0b", "")
+
+
+def _long_captions(corpus: Corpus, name: str) -> None:
+    corpus.file(f"{name}.jpg", encoded("JPEG"))
+    corpus.row("packed", f"{name}.jpg", "字" * 200_000, "")
+    corpus.row("json_too_large", f"{name}.jpg", "字" * 1_400_000, "")
+
+
+def _bomb() -> bytes:
+    data = bytearray(encoded("BMP"))
+    data[18:26] = (40_000).to_bytes(4, "little") * 2  # width and height in px
+    return bytes(data)
+
+
 def _rotated() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -236,6 +281,15 @@ KINDS: dict[str, Dirt] = {
     "truncated tiff": _photo("image_undecodable", ".tiff", lambda: encoded("TIFF")[:-500]),
     "link": _link,
     "broken link": _broken_link,
+    "link to itself": _loop,
+    "pipe": _pipe,
+    "device": _device,
+    "EPS in place of an image": _photo("image_unknown", ".jpg", lambda: EPS),
+    "more pixels than can be decoded": _photo("image_too_large", ".bmp", _bomb),
+    "names that differ by form or capitals": _in_two_spellings,
+    "spaces around the name": lambda corpus, name: corpus.photo("packed", f" {name}.jpg ", encoded("JPEG")),
+    "captions of control characters": _nothing_to_see,
+    "longest captions": _long_captions,
     "hidden files": _hidden,
     "other files": _others,
     "image that no row names": _unnamed,

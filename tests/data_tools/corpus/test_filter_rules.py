@@ -57,7 +57,7 @@ def test_sizes() -> None:
     assert _reason(size_rule(16, 1.5), sample) is None
     assert _reason(size_rule(17, None), sample) == "shorter side below 17 px"
     assert _reason(size_rule(None, 1.4), sample) == "longer than 1.4 times the shorter side"
-    assert _reason(size_rule(1, None), _sample(b"nothing")) == "no image"
+    assert _reason(size_rule(1, None), _sample(b"nothing")) == "no image of which the size can be read"
 
 
 def test_captions_go_one_by_one_and_the_sample_with_the_last() -> None:

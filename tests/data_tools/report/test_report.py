@@ -23,6 +23,8 @@ from stages import train_adapter
 from stages.command.console import Console
 from tests.tiny_setup import make_setup
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 _SETTINGS = {"num_prompts": 2, "num_inference_steps": 16, "guidance_scale": 2.0, "seed": 0}
 
@@ -138,7 +140,6 @@ def test_training_is_told_by_phase(config: Config, tmp_path: Path) -> None:
     assert "Terms are weighted as in the loss, and add up to the total." in said
 
 
-@pytest.mark.slow
 def test_ten_runs_of_other_people(config: Config, tmp_path: Path) -> None:
     """Nothing is said that is not so; each of them lacks what the demo has."""
     whole = _said(_page(config, tmp_path / "whole", details=_FULL))
@@ -194,7 +195,6 @@ def test_a_caption_from_right_to_left_is_shown_so(config: Config, tmp_path: Path
     assert 'lang="ar" dir="auto">قطة0</div>' in page
 
 
-@pytest.mark.slow
 def test_large_pictures_are_shown_smaller(config: Config, tmp_path: Path) -> None:
     page = _page(config, tmp_path / "run", size_px=1024)
     assert page.count("data:image/jpeg;base64,") == 6 and 'width="512" height="512"' in page

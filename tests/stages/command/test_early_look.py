@@ -19,6 +19,8 @@ from stages.command.preflight import find_corpus
 from tests.collect.test_drawn_texts import of_texts
 from tests.corpus.tar_files import GOOD, write_tar
 
+pytestmark = pytest.mark.slow
+
 QUIET = Console(quiet=True)
 
 

@@ -34,6 +34,18 @@ def _run(tmp_path: Path, table: str, *words: str) -> int:
     return main(["data", "captions", str(path), "--out", str(tmp_path / "out"), *places, *words])
 
 
+def test_rows_that_name_no_sample_are_counted_whatever_they_say(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ('"t0-0"', '["t0-1"]', '"\\ud800"', "null", "true", '" "', '"t1-1"')
+    path = tmp_path / "table.jsonl"
+    path.write_text("".join(f'{{"key": {name}, "de": "eine Katze"}}\n' for name in names))
+    words = ["--corpus", str(tars / "*.tar"), "--out", str(tmp_path / "out")]
+    assert main(["data", "captions", str(path), *words]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert {"rows of the table: 7", "with captions: 2, of 2 samples", "name no sample: 5"} <= set(lines)
+
+
 def test_rows_and_samples_add_up(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = "tar;key;caption_de\nt0;t0-1;eins\nt1;t1-0;null\nt1;t1-2;zwei\nt1;t1-2;nochmal\nt0;t0-9;fort\n"
     table += "t0;t0-0;\n;x;y\nt0;t0-2\n"

@@ -164,3 +164,22 @@ def test_a_damaged_tar_is_on_the_card(tars: Path, tmp_path: Path) -> None:
         file.truncate(9000)
     assert main(["data", "card", str(tars / "*.tar"), "--out", str(tmp_path), "--samples", "0"]) == 1
     assert "* damaged: " in (tmp_path / "card.md").read_text("utf-8")
+
+
+def test_samples_without_a_size_are_counted(tars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_tar(tars / "c.tar", [("0.png", b"none"), ("0.json", _document(0)), ("1.json", _document(1))])
+    assert main(["data", "buckets", str(tars / "*.tar"), "--side", "64"]) == 0
+    out = _out(capsys)
+    assert any(line.startswith("20 images;") for line in out)
+    assert "2 samples have no image of which the size can be read; `pea data check` names them" in out
+
+
+@pytest.mark.parametrize("words", [["clean", "--out"], ["route", "--out"], ["card", "--out"], ["check"]])
+def test_a_corpus_without_a_sample_is_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    (tmp_path / "empty.tar").write_bytes(bytes(10_240))
+    command, *out = words
+    code = main(["data", command, str(tmp_path / "empty.tar"), *out, *([str(tmp_path / "out")] if out else [])])
+    assert code == (2 if command in ("clean", "route") else 1)
+    assert code == 1 or "the corpus has no samples" in capsys.readouterr().err

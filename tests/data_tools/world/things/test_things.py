@@ -7,9 +7,9 @@ import pytest
 from data_tools.world.captions import captions, translation, translations
 from data_tools.world.corpora import main as write_corpora_main
 from data_tools.world.corpora import write_corpora
-from data_tools.world.scenes import BACKGROUNDS, COLOURS, Scene, culture_scenes, general_scenes, is_held_out
+from data_tools.world.scenes import Scene, culture_scenes, general_scenes, is_held_out, unseen_general_scenes
 from data_tools.world.things.train_all import PUBLISHED, TEACHER, plan
-from data_tools.world.things.words import CULTURE_THINGS, GLYPHS, LANGUAGES, POSITIONS
+from data_tools.world.things.words import BACKGROUNDS, COLOURS, CULTURE_THINGS, GLYPHS, LANGUAGES, POSITIONS
 from data_tools.world.things.world import THINGS
 from data_tools.world.train_images import training_scenes
 
@@ -46,9 +46,17 @@ def test_all_pictographs_differ_and_have_names():
 
 @pytest.mark.slow
 def test_no_two_things_are_painted_alike():
-    general = [Scene(shape, "sand", "red", None, "centre") for shape in VOCABULARY.shapes]
+    general = [Scene(shape, "sand", "red", None, "left") for shape in VOCABULARY.shapes]
     culture = [Scene(concept, "sand") for concept in VOCABULARY.all_concepts]
     assert len({THINGS.paint(scene).tobytes() for scene in general + culture}) == len(general + culture)
+
+
+def test_images_are_as_large_as_the_world_says():
+    assert THINGS.paint(RED_LION).size == (THINGS.image_size_px, THINGS.image_size_px)
+
+
+def test_combinations_are_left_for_validation_by_the_corpus_of_the_command():
+    assert len(unseen_general_scenes(160, 4096, 1000, VOCABULARY)) == 160
 
 
 def test_painting_is_deterministic_and_varies_with_the_seed():
