@@ -101,6 +101,7 @@ def test_scores_of_other_settings_do_not_stand_side_by_side(
     assert set(same["details"]) == set(everything["details"]), "equal settings: the other rows still compare"
     said = io.StringIO()
     other = _evaluated(config, tmp_path, Console(file=said), rows=("adapter",), num_inference_steps=2)
+    assert "Judge's accuracy, mean over attributes\n" in said.getvalue(), "and no scorers, of which there are none"
     assert set(other["details"]) == {"adapter.general", "adapter.culture"}
     assert set(other["drawings"]) == {"adapter/general", "adapter/culture"}
     assert "the former score teacher.general is dropped (num_inference_steps 1 -> 2)" in said.getvalue()
