@@ -113,7 +113,7 @@ def _without_image_layers(folder: Path) -> Any | None:
     They are up to three quarters of a dual encoder, and would be read to be thrown away.
     """
     config = load_part(AutoConfig, folder, None)
-    images = getattr(config, "vision_config", None)
+    images: Any = getattr(config, "vision_config", None)
     if not getattr(images, "num_hidden_layers", 0):
         return None
     images.num_hidden_layers = 0
