@@ -1,4 +1,4 @@
-"""Every exception that a user of PEA-Cache can meet.
+"""Every exception that a user of PEA-Cache can meet, and how one is warned.
 
 Each leaf also inherits the builtin that fits, so that ``except OSError`` keeps working.
 """
@@ -6,11 +6,15 @@ Each leaf also inherits the builtin that fits, so that ``except OSError`` keeps 
 from __future__ import annotations
 
 import errno
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from pea.foreign_text import visible
 
+_BETWEEN = ("pea", "diffusers", "torch")
+"""Packages whose code lies between a user's line and a warning of ours."""
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -145,6 +149,14 @@ class TrainingError(PeaError, RuntimeError):
 
 class EvaluationError(PeaError, RuntimeError):
     """An evaluation cannot be made or did not finish."""
+
+
+def warn(message: str) -> None:
+    """Warn whoever uses the library: the line of code that is shown is theirs, not one in here or in diffusers."""
+    frame, level = sys._getframe(1), 2  # noqa: SLF001  (skip_file_prefixes is of Python 3.12)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="diffusion model (may be repeated; default: what the first adapter names)",
     )
     parser.add_argument(
-        "--encoder", nargs="+", metavar=place, help="text encoder of the adapters (default: what they name)"
+        "--encoder",
+        action="append",
+        metavar=place,
+        help="text encoder of the adapters; twice for two (default: what they name)",
     )
     parser.add_argument("--steps", type=at_least_one, default=25, help="denoising steps to begin with (default: 25)")
     parser.add_argument("--guidance", type=zero_or_above, default=5.0, help="guidance scale to begin with (default: 5)")

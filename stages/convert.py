@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=local_path, required=True, metavar="FOLDER", help="adapter folder to write")
     parser.add_argument("--max-tokens", type=at_least_one, default=None, help="length that captions had in training")
     parser.add_argument(
-        "--encoder", nargs="+", metavar="FOLDER|org/name", help="text encoder, or two, that it was trained for"
+        "--encoder",
+        action="append",
+        metavar="FOLDER|org/name",
+        help="text encoder that it was trained for; twice for two",
     )
     parser.add_argument("--base", metavar="FOLDER|org/name", help="diffusion model that it was trained for")
     parser.add_argument("--language", action="append", metavar="CODE", help="language of its prompts")

@@ -88,7 +88,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     place = "FOLDER|org/name"
     parser.add_argument("--adapter", metavar=place, help="the adapter, in place of --config")
     parser.add_argument("--base", metavar=place, help="diffusion model (default: what the adapter names)")
-    parser.add_argument("--encoder", nargs="+", metavar=place, help="text encoder (default: what the adapter names)")
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        metavar=place,
+        help="text encoder; twice for two (default: what the adapter names)",
+    )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("adapter", type=local_path, metavar="FOLDER", help="the adapter's folder")
     parser.add_argument("repo", type=_repo, metavar="org/name", help="what it is to be called on the hub")
     parser.add_argument(
-        "--encoder", nargs="+", metavar="org/name", help="its text encoder, or two (default: as recorded)"
+        "--encoder", action="append", metavar="org/name", help="its text encoder; twice for two (default: as recorded)"
     )
     parser.add_argument("--base", metavar="org/name", help="its diffusion model (default: as recorded)")
     parser.add_argument("--licence", type=_licence, metavar="ID", help="such as apache-2.0 (default: its card's)")

@@ -74,9 +74,9 @@ class Scoring:
         if not self.means:
             console.print("neither a judge nor a CLIP nor another scorer is given: images only")
             return
-        table = Table(
-            "row", "score", "95 % interval", "n", title="Judge's accuracy, mean over attributes; scorers' means"
-        )
+        titles = ["judge's accuracy, mean over attributes"] if self.judge is not None else []
+        titles += ["means of the scorers"] if self.scorers else []
+        table = Table("row", "score", "95 % interval", "n", title="; ".join(titles).capitalize())
         for name, mean in self.means.items():
             interval = f"{mean.low:.3f} to {mean.high:.3f}" if math.isfinite(mean.low) else "unknown"
             table.add_row(name, f"{mean.accuracy:.3f}", interval, str(mean.n))

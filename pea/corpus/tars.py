@@ -147,14 +147,33 @@ def expected_samples(place: Place) -> int:
     Raises:
         CorpusError: the tar is missing or damaged between its members.
     """
+    counted = counted_samples(place)
+    return guessed_samples(place) if counted is None else counted
+
+
+def guessed_samples(place: Place) -> int:
+    """How many samples a tar of that size may have.
+
+    Raises:
+        CorpusError: the tar is missing.
+    """
+    location = location_of(place)
+    with read_errors(location):
+        return -(-location.status().size_bytes // _SAMPLE_BYTES)
+
+
+def counted_samples(place: Place) -> int | None:
+    """How many samples a tar has, as said beside it or counted; None where that would take reading all of it.
+
+    Raises:
+        CorpusError: the tar is missing or damaged between its members.
+    """
     location = location_of(place)
     for sidecar in _sidecars(location):
         if sidecar.num_samples is not None:
             return sidecar.num_samples
-    if location.is_local and location.suffix == ".tar":
-        return scan_tar(location).num_samples
-    with read_errors(location):
-        return -(-location.status().size_bytes // _SAMPLE_BYTES)
+    is_quick = location.is_local and location.suffix == ".tar"
+    return scan_tar(location).num_samples if is_quick else None
 
 
 def tar_keys(place: Place, reading: Mapping[str, Any] | None) -> list[str]:
@@ -204,9 +223,11 @@ __all__ = [
     "Tar",
     "TarContents",
     "TarIdentity",
+    "counted_samples",
     "expand_tars",
     "expected_samples",
     "first_dot_key",
+    "guessed_samples",
     "open_tar",
     "sample_id",
     "scan_tar",

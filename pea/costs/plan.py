@@ -9,7 +9,7 @@ from typing import Any
 from pea.collect.layout import layouts_of
 from pea.config import Config
 from pea.corpus.corpus_names import DISTILLED
-from pea.corpus.tars import expand_tars, expected_samples
+from pea.corpus.tars import counted_samples, expand_tars, guessed_samples
 from pea.corpus.texts import text_parts
 from pea.costs import caching
 from pea.costs.attention import attention_costs
@@ -60,6 +60,8 @@ class Plan:
     exact_fp16_bytes_per_record: int
     """All blocks whole in float16, uncompressed."""
     num_samples: int
+    samples_guessed: bool
+    """Whether some tars say no number, so that it is from their sizes."""
     num_draws: int
     num_records: int
     total_bytes: float
@@ -115,7 +117,7 @@ def make_plan(config: Config, asked: Asked) -> Plan:
         flops = replace(flops, vae=drawing.passes * flops.unet)  # the image is drawn, and not encoded
     size = caching.sizes(layout)
     num_draws = config.cache.draws_per_sample
-    num_samples, num_tars, largest_tar = corpus_size(config, asked.samples)
+    num_samples, num_tars, largest_tar, is_guessed = corpus_size(config, asked.samples)
     tflops, source = sustained_tflops(config, asked, flops.caching(num_draws))
     price, priced = _price(asked)
     rate = tflops * 1e12 / flops.caching(num_draws)
@@ -129,6 +131,7 @@ def make_plan(config: Config, asked: Asked) -> Plan:
         bytes_per_record=per_record,
         exact_fp16_bytes_per_record=sum(size.exact_fp16_blocks.values()),
         num_samples=num_samples,
+        samples_guessed=is_guessed,
         num_draws=num_draws,
         num_records=num_samples * num_draws,
         total_bytes=size.total(num_samples, num_draws, num_tars),
@@ -148,8 +151,8 @@ def make_plan(config: Config, asked: Asked) -> Plan:
     )
 
 
-def corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
-    """(samples, tars, samples of the largest tar): as given, or counted in the tars.
+def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]:
+    """(samples, tars, samples of the largest tar, whether that is guessed): as given, or as the tars have or say it.
 
     Raises:
         ConfigError: the tars are not there, and nothing is given.
@@ -157,19 +160,23 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int]:
     texts = config.corpora.parallel.text_source
     if given is not None:
         per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
-        return given, max(1, given // per_tar), min(given, per_tar)
+        return given, max(1, given // per_tar), min(given, per_tar), False
+    is_guessed = False
     try:
         counts = []
         for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
             if source.text_source is not None:
                 counts += [part.num_rows for part, _ in text_parts(source.text_source)]
             else:
-                counts += [expected_samples(tar) for tar in expand_tars(source.tars)]
+                for tar in expand_tars(source.tars):
+                    counted = counted_samples(tar)
+                    is_guessed |= counted is None
+                    counts.append(guessed_samples(tar) if counted is None else counted)
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
         ) from error
-    return sum(counts), len(counts), max(counts)
+    return sum(counts), len(counts), max(counts), is_guessed
 
 
 def sustained_tflops(config: Config, asked: Asked, flop_per_record: float) -> tuple[float, str]:

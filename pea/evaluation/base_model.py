@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 from pea.cache.model_digest import sha256_folder
+from pea.errors import warn
 from pea.models.adapter import PEA
 from pea.models.noise_schedule import schedule_fields
 from pea.models.tensor_files import digest_of
@@ -28,4 +28,4 @@ def check_base_model(adapter: PEA, checkpoint: Path) -> None:
     recorded, folder = base.get("unet"), checkpoint / "unet"
     if recorded is None or recorded in (digest_of(folder), sha256_folder(folder)):  # the latter of older caches
         return
-    warnings.warn(f"{model_name(checkpoint)}: {other_weights(base.get('name'))}", stacklevel=2)
+    warn(f"{model_name(checkpoint)}: {other_weights(base.get('name'))}")

@@ -6,7 +6,6 @@ so that those convert without renaming.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from diffusers.configuration_utils import FrozenDict, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, warn
 from pea.file_names import MODEL_CONFIG
 from pea.models.adapter_files import read_adapter_tensors
 from pea.models.conditioning import Conditioning
@@ -128,13 +127,18 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             CheckpointError: the folder is missing or holds no adapter.
         """
         if not (folder / MODEL_CONFIG).is_file():
-            raise CheckpointError("no adapter here", where=folder, remedy="Train one: pea train --config FILE.")
+            raise CheckpointError(
+                "no adapter here",
+                where=folder,
+                expected=f"a folder with {MODEL_CONFIG}, or org/name of the hub",
+                got="a folder without it" if folder.is_dir() else "no such folder",
+                remedy="Correct the name, or train one: pea train --config FILE.",
+            )
         adapter: PEA = load_part(cls, folder, torch.float32)
         if adapter.config.encoder is None:
-            warnings.warn(
+            warn(
                 f"{folder}: the adapter does not say which text encoder it was trained for; one of another kind but of "
-                f"width {adapter.config.input_dim} goes unnoticed",
-                stacklevel=2,
+                f"width {adapter.config.input_dim} goes unnoticed"
             )
         adapter.requires_grad_(False).eval()
         return adapter

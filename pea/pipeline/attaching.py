@@ -7,14 +7,13 @@ that guidance, several images a prompt, ControlNet, LoRA and schedulers stay the
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, warn
 from pea.models.adapter import PEA
 from pea.models.unet_values import told_apart
 
@@ -95,7 +94,7 @@ def _check(pipe: Any, adapter: PEA) -> None:
     adapter.check_base(unet.config, type(pipe).__name__, predicts)
     base = adapter.config.base_model or {}
     if said := told_apart(base.get("values") or {}, unet, base.get("name")):
-        warnings.warn(f"{type(pipe).__name__}: {said}", stacklevel=4)
+        warn(f"{type(pipe).__name__}: {said}")
 
 
 def _encode(pipe: Any, pea: Prompter, given: Mapping[str, Any], *, zero_negative: bool) -> tuple[Tensor | None, ...]:
@@ -127,7 +126,7 @@ def _check_words(given: Mapping[str, Any]) -> None:
             )
     for name in _WITHOUT_EFFECT:
         if given.get(name) is not None:
-            warnings.warn(f"{name} has no effect on native prompts", stacklevel=4)
+            warn(f"{name} has no effect on native prompts")
 
 
 def _on_device(

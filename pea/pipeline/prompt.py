@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, warn
 from pea.evaluation.drawing import prompt_arguments
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
@@ -165,7 +164,7 @@ class PEAPrompt:
                 "SD1.5 has no zero negative", where=self.folder, remedy="Leave zero_negative out; SDXL knows it."
             )
         for note in self.notes([*prompts, *negatives]):
-            warnings.warn(note, stacklevel=2)
+            warn(note)
         positive, negative = self.encode_both(prompts, negatives)
         arguments = prompt_arguments(positive, negative)
         if zeros:

@@ -64,5 +64,5 @@ def _run_jobs(config: Config, corpus: CorpusName, jobs: list[Job], actors: Actor
         failed = {job.name: job.error for job in jobs if job.error}
         seconds = time.monotonic() - started
         summary = summarize(config.cache_dir(corpus), len(jobs), failed, seconds, pool.stage_seconds)
-    console.print(f"  {describe(summary)}")
+    console.print(f"  {describe(summary, seconds)}")
     return summary

@@ -49,8 +49,8 @@ def summarize(
     return summary
 
 
-def describe(summary: Mapping[str, Any]) -> str:
-    """One line for a person."""
+def describe(summary: Mapping[str, Any], seconds: float) -> str:
+    """One line for a person, of a run that took so many seconds."""
     num_dropped = sum(summary["dropped"].values())
     reasons = ", ".join(f"{reason} {count}" for reason, count in summary["dropped"].items())
     dropped = f"; dropped {num_dropped} ({reasons})" if num_dropped else ""
@@ -59,9 +59,11 @@ def describe(summary: Mapping[str, Any]) -> str:
             f"; caption tables: {tables['of_samples']:,} of samples, {tables['missing']:,} samples that they lack, "
             f"{tables['of_no_sample']:,} of no sample"
         )
+    former = summary["seconds"] - seconds
+    all_runs = f" ({human_seconds(summary['seconds'])} with earlier runs)" if former > 1 else ""
     return (
         f"{summary['samples']:,} samples, {summary['records']:,} records, "
-        f"{summary['bytes'] / 1e6:,.1f} MB in {human_seconds(summary['seconds'])}{dropped}"
+        f"{summary['bytes'] / 1e6:,.1f} MB in {human_seconds(seconds)}{all_runs}{dropped}"
     )
 
 

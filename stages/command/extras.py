@@ -18,6 +18,7 @@ EXTRAS = {
     "zarr": "cache",
 }
 """Module -> the extra of `pyproject.toml` that installs it."""
+_NOT_IN_ALL = ("gradio",)
 
 
 def remedy_for(module: str | None) -> str | None:
@@ -25,4 +26,5 @@ def remedy_for(module: str | None) -> str | None:
     name = (module or "").split(".")[0]
     if name not in EXTRAS:
         return None
-    return f"{name} is not installed. pip install 'pea-cache[{EXTRAS[name]}]' brings it, or [all] everything."
+    everything = "" if name in _NOT_IN_ALL else ", or [all] everything"
+    return f"{name} is not installed. pip install 'pea-cache[{EXTRAS[name]}]' brings it{everything}."

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 
 from pea.errors import PeaError, is_disk_full
@@ -25,6 +26,7 @@ def guarded(action: Callable[[], int]) -> int:
     What the system refuses (a read-only folder, no room, no permission, a name too long) is such an error; anything
     else is ours, and keeps its traceback.
     """
+    format_of_libraries, warnings.formatwarning = warnings.formatwarning, _warning_line
     try:
         code = action()
         if sys.stdout is not None:
@@ -49,6 +51,13 @@ def guarded(action: Callable[[], int]) -> int:
     except Exception as error:  # noqa: BLE001  (nothing is hidden: it is shown whole)
         system_error = _system_error_in(error)
         return _bug() if system_error is None else _fail(_system_error(system_error), EXIT_ERROR)
+    finally:
+        warnings.formatwarning = format_of_libraries
+
+
+def _warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning as a person at a command line reads it: without a line of this program's code."""
+    return f"pea: warning: {visible(str(message))}\n"
 
 
 def _system_error_in(error: Exception) -> OSError | None:

@@ -68,6 +68,8 @@ def _number(value: float) -> str:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
+    if plan.samples_guessed:
+        yield "samples: guessed from the tars' sizes, which say no number; give it with --samples"
     counted = f"{plan.num_samples:,} samples x {plan.num_draws} draws = {plan.num_records:,} records"
     yield f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB"
     if plan.attention is not None:

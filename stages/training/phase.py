@@ -153,6 +153,23 @@ def out_of_time(accelerator: Accelerator, position: PhasePosition, seconds: floa
     return not true_in_all_processes(accelerator, in_time)
 
 
+def expected_steps(position: PhasePosition, done: int, steps: int, seconds: float) -> float:
+    """How many steps a phase will have made, at the pace so far, when they or `train.max_minutes` are over."""
+    limit = position.phase.train.max_minutes
+    if limit is None or not seconds:
+        return steps
+    left = max(0.0, 60 * limit - position.seconds - seconds)
+    return min(steps, done + done * left / seconds)
+
+
+def early_end(position: PhasePosition, done: int, steps: int, *, in_time: bool) -> str | None:
+    """What is to be said of a phase that made fewer steps than planned; None: it made them all."""
+    if done >= steps:
+        return None
+    why = "its validation loss no longer falls (train.patience)" if in_time else "train.max_minutes is over"
+    return f"{position.name}: ended after {done:,} of {steps:,} steps, {why}"
+
+
 def write_row(accelerator: Accelerator, log: TrainLog, row: Row) -> None:
     """A row for a log and the trackers."""
     if accelerator.is_main_process:

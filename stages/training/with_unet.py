@@ -26,7 +26,16 @@ from stages.command.progress import StageProgress
 from stages.training.checkpoints import Checkpoints, Parts
 from stages.training.losses import BatchLosses
 from stages.training.output import publish
-from stages.training.phase import PhaseDone, PhasePosition, out_of_time, true_in_all_processes, whole_summary, write_row
+from stages.training.phase import (
+    PhaseDone,
+    PhasePosition,
+    early_end,
+    expected_steps,
+    out_of_time,
+    true_in_all_processes,
+    whole_summary,
+    write_row,
+)
 from stages.training.pictures import Pictures
 from stages.training.setup import Setup
 from stages.training.step import OptimizerStep
@@ -102,7 +111,10 @@ class WithUnetPhase:
                 if not finished and self._has_stopped_falling():
                     finished = True
                     self.checkpoints.save(self.parts)
-                progress.update(done, steps, (done - start) * self.rows_per_step, note)
+                expected = expected_steps(self.position, done, steps, self.counters.seconds)
+                progress.update(done, expected, (done - start) * self.rows_per_step, note)
+        if said := early_end(self.position, self.counters.step, steps, in_time=self._has_stopped_falling()):
+            self._say(said)
         return self._finish(captions)
 
     def _say_what_is_not_held_out(self) -> None:

@@ -35,7 +35,15 @@ from stages.command.run_folder import publish_so_far
 from stages.training.caches import open_distilled
 from stages.training.fingerprints import differing_settings, fingerprint_without_unet
 from stages.training.output import LossMeter
-from stages.training.phase import PhaseDone, PhasePosition, out_of_time, states_folder, write_row
+from stages.training.phase import (
+    PhaseDone,
+    PhasePosition,
+    early_end,
+    expected_steps,
+    out_of_time,
+    states_folder,
+    write_row,
+)
 from stages.training.start import Start
 from stages.training.without_unet_setup import WithoutUnetSetup, prepare_without_unet
 
@@ -183,7 +191,10 @@ class WithoutUnetPhase:
                     self._log_row()
                 if finished or self.step % self.train.save_every_steps == 0:
                     self._save(states, fingerprint)
-                progress.update(self.step, steps, (self.step - first) * self.train.batch_size)
+                expected = expected_steps(self.position, self.step, steps, self.seconds)
+                progress.update(self.step, expected, (self.step - first) * self.train.batch_size)
+        if said := early_end(self.position, self.step, steps, in_time=False):
+            console.print(said)
 
     def _indices(self) -> Iterator[int]:
         """Indices of this process's batches, from the current step on."""

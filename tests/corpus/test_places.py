@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pea.corpus.samples import Sample, Tar, read_tar, sample_id, tar_identity, tar_name
-from pea.corpus.tars import expand_tars, expected_samples, scan_tar, tar_keys
+from pea.corpus.tars import counted_samples, expand_tars, expected_samples, scan_tar, tar_keys
 from pea.errors import CorpusError, LocationError
 from pea.storage import Location
 from pea.storage.streams import PIECE_BYTES, PIECES_AHEAD
@@ -95,6 +95,7 @@ def test_tars_in_a_bucket(bucket: Location, tmp_path: Path) -> None:
     assert read == expected
     assert scan_tar(found[0], digest=True).identity == identity
     assert len(tar_keys(found[0], None)) == 40 and expected_samples(found[0]) >= 1
+    assert counted_samples(found[0]) is None, "to count means to read it"
     (bucket / "laion/00001_stats.json").write_text(json.dumps({"successes": 41}))
     with pytest.raises(CorpusError, match=r"00001_stats\.json: .*expected samples: 41; got 40"):
         scan_tar(found[0])

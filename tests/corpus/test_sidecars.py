@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pea.corpus.sidecars import MAX_BYTES, sidecar_text
-from pea.corpus.tars import expected_samples, scan_tar, tar_identity
+from pea.corpus.tars import counted_samples, expected_samples, scan_tar, tar_identity
 from pea.errors import CorpusError
 from tests.corpus.tar_files import good_tar, kept, write_tar
 
@@ -23,7 +23,7 @@ def tar(tmp_path: Path) -> Path:
 def test_img2dataset_says_how_many(tar: Path, said: int) -> None:
     stats = tar.with_name("00000_stats.json")
     stats.write_text(json.dumps({"count": 9, "successes": 3, "failed_to_download": 6}))
-    assert len(kept(tar)) == scan_tar(tar).num_samples == expected_samples(tar) == 3
+    assert len(kept(tar)) == scan_tar(tar).num_samples == expected_samples(tar) == counted_samples(tar) == 3
     stats.write_text(json.dumps({"count": 9, "successes": said}))
     for attempt in (kept, scan_tar):
         with pytest.raises(CorpusError, match=rf"00000_stats\.json: .*expected samples: {said}; got 3.*delete"):

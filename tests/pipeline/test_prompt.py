@@ -122,8 +122,9 @@ def test_lost_and_unknown_text_is_said(setup: tuple[Any, PEAPrompt, Path]) -> No
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pea("一只猫", "小")
-    with pytest.warns(UserWarning, match="reads 10 tokens; lost of a prompt: '雪草'"):
+    with pytest.warns(UserWarning, match="reads 10 tokens; lost of a prompt: '雪草'") as warned:
         cut = pea("一只猫狗红球大小雪草")
+    assert {each.filename for each in warned} == {__file__}, "the line that is shown is the user's"
     assert torch.equal(cut["prompt_embeds"], pea("一只猫狗红球大小")["prompt_embeds"])
     [note] = pea.notes(["雪" * 5000])
     assert len(note) < 400 and "…'" in note

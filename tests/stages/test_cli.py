@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,17 @@ def test_what_is_misspelt_is_said_with_what_it_may_mean(
     assert stopped.value.code == 2 and f"(did you mean {meant}?)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["generate", "--adapter", "A"], ["push", "A"], ["convert", "--out", "O"]],
+    ids=lambda words: words[0],
+)
+def test_an_encoder_takes_no_word_that_follows(words: list[str]) -> None:
+    parsed = cli.parse([*words, "--encoder", "B", "--encoder", "C", "org/name"])
+    assert parsed.encoder == ["B", "C"]
+    assert "org/name" in str(parsed.words if words[0] == "generate" else vars(parsed))
+
+
 def test_only_an_option_of_that_command_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.parse(["inspect", "ls", "CACHE", "--repiar"])
@@ -206,6 +218,14 @@ def test_errors_become_one_line_and_a_code(
 ) -> None:
     assert common.guarded(lambda: _raise(error)) == code
     assert capsys.readouterr().err == shown
+
+
+def test_a_warning_is_one_line_without_our_code(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ("its UNet is\nanother", UserWarning, "pea/evaluation/base_model.py", 31)
+    former = warnings.formatwarning(*line)
+    assert common.guarded(lambda: print(warnings.formatwarning(*line), end="") or 0) == 0
+    assert capsys.readouterr().out == "pea: warning: its UNet is\\nanother\n"
+    assert warnings.formatwarning(*line) == former, "who uses the library sees warnings as ever"
 
 
 def test_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,8 @@ def test_every_extra_brings_what_an_error_promises_of_it() -> None:
     assert resolved("all") >= {*EXTRAS} - {"gradio"}
     assert {"cache", "train", "app", "all"} <= PROJECT["optional-dependencies"].keys()
     assert "'pea-cache[cache]'" in str(remedy_for("ray.util")) and remedy_for("somebody") is None
+    for module in EXTRAS:
+        assert ("[all]" in str(remedy_for(module))) == (module in resolved("all")), module
     assert '".[all,dev]"' in (ROOT / "Makefile").read_text("utf-8")
 
 

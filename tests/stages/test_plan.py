@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import shlex
@@ -88,6 +89,20 @@ def test_texts_are_planned_with_their_drawing(fresh_run: Config, tmp_path: Path,
     unet = unet_flops(read_models(config.teacher.folder).unet, (4, 8, 8)) / 1e12
     assert numbers["teacher_tflop_per_record"] > unet * (1 + 4 * 2 / 3), "four guided steps for three draws"
     assert numbers["teacher_tflop_per_record"] < unet * (1.5 + 4 * 2 / 3)
+
+
+@pytest.mark.slow
+def test_a_number_that_is_guessed_is_called_so(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
+    write_tar(tmp_path / "some.tar", range(48), ("en", "zh"))
+    (tmp_path / "some.tar.gz").write_bytes(gzip.compress((tmp_path / "some.tar").read_bytes()))
+    path = tmp_path / "plan.yaml"
+    path.write_text(resolved_yaml(fresh_run), encoding="utf-8")
+    for tar, guessed in (("some.tar", False), ("some.tar.gz", True)):
+        tars = f"corpora.parallel.tars=[{tmp_path / tar}]"
+        assert main(["plan", "--config", str(path), tars]) == 0
+        said = capsys.readouterr().out
+        assert ("samples: guessed from the tars' sizes" in said) == guessed, tar
+        assert "under 0.01" in said and "1 training costs " in said
 
 
 @pytest.mark.slow

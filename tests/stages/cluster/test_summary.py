@@ -8,7 +8,7 @@ import pytest
 
 from pea.config import CacheConfig
 from pea.errors import CacheError
-from stages.cluster.summary import check
+from stages.cluster.summary import check, describe
 
 CONFIG = CacheConfig(max_dropped_fraction=0.01)
 
@@ -26,3 +26,9 @@ def test_a_lost_tar_is_a_failure() -> None:
 
 def test_images_without_a_description_are_not_lost() -> None:
     check(Path("cache"), {"failed": {}, "samples": 1, "dropped": {"description_missing": 50}}, CONFIG)
+
+
+def test_the_time_of_a_run_is_its_own_and_earlier_ones_are_said() -> None:
+    summary = {"samples": 2, "records": 8, "bytes": 1e6, "dropped": {}, "seconds": 90.0}
+    assert describe(summary, 90.0) == "2 samples, 8 records, 1.0 MB in 1 min 30 s"
+    assert describe(summary, 30.0) == "2 samples, 8 records, 1.0 MB in 30 s (1 min 30 s with earlier runs)"

@@ -30,7 +30,9 @@ QUIET = Console(quiet=True)
 @pytest.mark.slow
 def test_a_run_ends_when_its_time_is_over_and_goes_on_with_more(tiny_sdxl: Config, tmp_path: Path) -> None:
     short = variant(tiny_sdxl, tmp_path / "short", steps=6, max_minutes=1e-9, save_every_steps=100)
-    summary = train_adapter.run(short, QUIET)
+    said = io.StringIO()
+    summary = train_adapter.run(short, Console(file=said, width=200))
+    assert "phase 1 (unet): ended after 1 of 6 steps, train.max_minutes is over\n" in said.getvalue()
     assert summary["steps"] == 1 and (short.adapter_dir / "config.json").exists()
     assert train_adapter.run(short, QUIET)["steps"] == 1, "its time is over already"
     longer = short.model_copy(update={"train": short.train.model_copy(update={"max_minutes": 60.0})})
@@ -55,7 +57,9 @@ def test_a_run_ends_when_the_validation_loss_no_longer_falls(
     monkeypatch.setattr(BatchLosses, "undisturbed", undisturbed)
     settings = {"validation_fraction": 0.3, "validate_every_steps": 1, "validation_batches": 1, "batch_size": 4}
     run = variant(tiny_sdxl, tmp_path, steps=6, patience=2, save_every_steps=100, **settings)
-    summary = train_adapter.run(run, QUIET)
+    said = io.StringIO()
+    summary = train_adapter.run(run, Console(file=said, width=200))
+    assert "ended after 5 of 6 steps, its validation loss no longer falls (train.patience)\n" in said.getvalue()
     assert (summary["steps"], summary["best_step"], summary["stopped_early"]) == (5, 3, True)
     before = weights(run)
     again = train_adapter.run(run, QUIET)  # measures nothing: no loss is left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -201,7 +202,9 @@ def test_time_may_be_over_in_any_phase(config: Config, tmp_path: Path) -> None:
     whole = variant(config, tmp_path / "whole", phases=(TEXT, UNET))
     train_adapter.run(whole, QUIET)
     short = variant(config, tmp_path / "short", phases=(TEXT, UNET), max_minutes=1e-9)
-    summary = train_adapter.run(short, QUIET)
+    said = io.StringIO()
+    summary = train_adapter.run(short, Console(file=said, width=200))
+    assert "phase 1 (text): ended after 1 of 3 steps, train.max_minutes is over\n" in said.getvalue()
     assert [phase["kind"] for phase in summary["phases"]] == ["text"] and summary["steps"] == 1
     assert PEA.load(short.adapter_dir).config.cache_identity
     longer = short.model_copy(update={"train": short.train.model_copy(update={"max_minutes": 60.0})})
