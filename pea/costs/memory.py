@@ -75,8 +75,8 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
         "drawing": encoder + adapter + _drawing(unet, vae, latent, tokens, models),
     }
     if layout.queries is not None:
-        first = adapter + sum(map(_text_numel, models.text)) * _bytes_of(dtype)  # who says what the empty caption is
-        needs["attention"] = encoder + _layer_weights(unet, precision) + max(first, _ADAM * adapter)
+        english = sum(map(_text_numel, models.text)) * _bytes_of(dtype)  # asked for the empty caption before the start
+        needs["attention"] = _layer_weights(unet, precision) + max(english, student)
     return needs
 
 
