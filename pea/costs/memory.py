@@ -144,10 +144,13 @@ def _vae_weights(vae: str, dtype: str) -> float:
 
 @cache
 def _layer_weights(unet: str, dtype: str) -> float:
-    """Of the frozen cross-attention layers."""
+    """Of the frozen cross-attention layers, but for the matrices of the queries, and of the pooled embedding's."""
     with _without_content(dtype):
         named = _unet(unet).named_parameters()
-        return float(sum(each.numel() * each.element_size() for name, each in named if ".attn2." in name))
+        read = [
+            each for name, each in named if (".attn2." in name and ".to_q." not in name) or "add_embedding." in name
+        ]
+        return float(sum(each.numel() * each.element_size() for each in read))
 
 
 @cache

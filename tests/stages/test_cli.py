@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from pea import __version__
 from pea.config import load_config
 from pea.errors import CacheError, PeaError
+from stages import __main__ as entry
 from stages import cache_teacher, cli, completion
 from stages.cli import COMMANDS, main
 from stages.command import common
@@ -218,6 +219,20 @@ def test_errors_become_one_line_and_a_code(
 ) -> None:
     assert common.guarded(lambda: _raise(error)) == code
     assert capsys.readouterr().err == shown
+
+
+def test_an_interruption_while_the_command_line_is_imported_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "stages.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "stages.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert entry.main() == 130
+    assert capsys.readouterr().err == "pea: interrupted\n"
 
 
 def test_a_warning_is_one_line_without_our_code(capsys: pytest.CaptureFixture[str]) -> None:
