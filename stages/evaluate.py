@@ -46,6 +46,7 @@ from pea.models.english import EnglishEncoder
 from pea.models.unet import unet_config
 from pea.pipeline import PEAPrompt
 from pea.storage import Location
+from pea.storage.temporaries import clear_old_temporaries
 from stages.command.common import stage_main
 from stages.command.console import Console
 from stages.command.device import pick_device
@@ -84,6 +85,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         raise EvaluationError(
             "nothing to evaluate", where="evaluate.prompts", expected="general: FILE.jsonl, ...", remedy=_NO_PROMPTS
         )
+    clear_old_temporaries(Location.parse(config.run_dir))
+    clear_old_temporaries(Location.parse(config.run_dir / "evaluate"), recursive=True)
     if evaluate.grid is not None:
         return run_grid(config, console)
     device = pick_device(evaluate.device)

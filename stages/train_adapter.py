@@ -23,6 +23,7 @@ from pea.config import Config
 from pea.file_names import TRAIN_LOG
 from pea.storage import Location
 from pea.storage.leases import Lease, take
+from pea.storage.temporaries import clear_old_temporaries
 from pea.training.train_log import TrainLog
 from stages.command.common import stage_main
 from stages.command.console import Console
@@ -83,6 +84,8 @@ def _owned(config: Config, accelerator: Accelerator) -> Iterator[Lease | None]:
     for folder in (config.adapter_dir, config.training_dir):
         folder.mkdir(parents=True, exist_ok=True)
     with take(Location.parse(config.adapter_dir) / "training", "pea train") as lease:
+        for folder in (config.adapter_dir, config.training_dir):
+            clear_old_temporaries(Location.parse(folder))
         yield lease
 
 

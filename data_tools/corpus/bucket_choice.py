@@ -55,7 +55,7 @@ def propose_buckets(sizes: Mapping[Size, int], area_px: int, multiple: int, most
     candidates, chosen = candidate_buckets(area_px, multiple), list[Size]()
     total = max(1, shapes.total())
     lost = dict.fromkeys(shapes, 1.0)
-    while len(chosen) < most:
+    while candidates and len(chosen) < most:
         best = min(
             candidates, key=lambda bucket: sum(min(lost[s], _lost(s, bucket)) * count for s, count in shapes.items())
         )

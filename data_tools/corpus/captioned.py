@@ -26,6 +26,7 @@ from pea.storage.location import Location
 
 IMAGES = extensions_of(tuple(EXTENSIONS))
 ALL_CAPTIONS = {"*": "captions"}
+_FIELD = "captions of these columns"
 
 
 @dataclass(frozen=True)
@@ -171,15 +172,22 @@ def _document(group: Group) -> dict[str, Any]:
 
 
 def _of_row(row: Row, fields: Mapping[str, str], scores: Sequence[str]) -> Captioned | Unusable:
-    wanted = {*(field for field in fields.values()), *scores, "provenance"}
-    document = dict(row.values) | {name: row.get(name) for name in wanted}
-    tar, key = row.text("tar") or "", row.text("key") or row.text("id") or ""
+    document = dict(row.values) | {name: row.get(name) for name in (*scores, "provenance")}
+    if "*" not in fields:  # a column may have dots in its name
+        document[_FIELD] = {language: row.get(name) for language, name in fields.items()}
+        fields = {"*": _FIELD}
+    try:
+        tar, key = row.text("tar") or "", row.text("key") or row.text("id") or ""
+    except CorpusError as error:
+        return Unusable(str(row), "row_unreadable", str(error))
     try:
         if tar and not key:
             raise BadSampleError("key_missing")
+        if problem := key_problem(key):
+            raise BadSampleError(problem)
         return _of_document(tar, key, document, fields, scores)
     except BadSampleError as bad:
-        return Unusable(f"{tar}/{key}" if key else str(row), bad.reason, bad.detail)
+        return Unusable(f"{tar}/{shown_key(key)}" if key else str(row), bad.reason, bad.detail)
 
 
 def _of_document(

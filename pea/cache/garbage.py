@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pea.cache.completion import read_summary
 from pea.cache.publication import generation_name, generations, names_in
 from pea.cache.removals import FOLDER
-from pea.errors import LocationMissingError, ShardDamagedError, ShardUnfinishedError
-from pea.storage.durable import TEMPORARY, is_temporary
+from pea.errors import ShardDamagedError, ShardUnfinishedError
+from pea.storage.durable import TEMPORARY
 from pea.storage.location import Location
+from pea.storage.temporaries import left_by_the_dead
 
 _OF_A_PART = re.compile(r"\.?(?P<part>p[0-9]{3,7})[.-].+")
-_DEAD_AFTER_S = 600.0
 _LEASE = re.compile(r"(?P<store>.+\.zarr)\.(0|[1-9][0-9]*)\.lease")
 
 
@@ -48,7 +47,7 @@ def garbage_in(folder: Location) -> list[str]:
         except ShardDamagedError:
             unknown.add(part)
     found = {name for name in before if _is_garbage(name, kept, unknown, owned, busy)}
-    return sorted(found.union(name for name in _left_by_the_dead(folder, before) if part_of(name) is None))
+    return sorted(found.union(name for name in left_by_the_dead(folder, before) if part_of(name) is None))
 
 
 def _is_garbage(name: str, kept: set[str], unknown: set[str], owned: Iterable[str], busy: set[str | None]) -> bool:
@@ -91,16 +90,5 @@ def clear_temporaries(directory: Location) -> None:
         StorageError: one cannot be deleted.
     """
     for folder in (directory, directory / FOLDER) if directory.is_local else ():
-        for name in _left_by_the_dead(folder, names_in(folder)):
+        for name in left_by_the_dead(folder, names_in(folder)):
             (folder / name).delete_tree()
-
-
-def _left_by_the_dead(folder: Location, names: Iterable[str]) -> Iterator[str]:
-    """Temporary files older than ``_DEAD_AFTER_S``: writing one takes a moment. Buckets have none."""
-    for name in filter(is_temporary, names if folder.is_local else ()):
-        try:
-            age_s = time.time() - (folder / name).status().modified_s
-        except LocationMissingError:
-            continue  # it was one of a living writer
-        if age_s > _DEAD_AFTER_S:
-            yield name

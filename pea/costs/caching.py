@@ -15,23 +15,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numcodecs.zstd import Zstd
 from torch.utils.flop_counter import FlopCounterMode
 
 from pea.cache.schema import NOISE_PRED, ArraySpec, block_of, gains_by_compression
 from pea.collect.layout import BucketLayout
 from pea.file_names import MODEL_CONFIG
-from pea.models.teacher_parts import pooled_dim_of
+from pea.models.teacher_parts import pooled_dim_of, text_config
 from pea.models.unet import unet_config
 from pea.models.unet_shapes import unet_on_meta
-from pea.models.vae import vae_config
+from pea.models.vae import vae_config, vae_on_meta
 
 NUM_TOKENS = 77
 _SAMPLE_BYTES = 256 << 10
 _BYTES_PER_ARRAY = 1100  # its zarr.json, the index of its zarr shard, checksums
 _BYTES_PER_CHUNK = 20  # its place in the index, and its checksum
 _FP16_BYTES = 2
+_TEXT_DEFAULTS = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12}
+"""Source: transformers `CLIPTextConfig`."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,16 @@ def flops(models: Models, layout: BucketLayout, bucket: tuple[int, int]) -> Flop
 
 
 def read_models(checkpoint: Path) -> Models:
-    """The configurations in a diffusers checkpoint folder; English encoders that are not there count nothing."""
-    texts = [checkpoint / name / MODEL_CONFIG for name in ("text_encoder", "text_encoder_2")]
-    text = [json.loads(path.read_text(encoding="utf-8")) for path in texts if path.is_file()]
-    return Models(unet_config(checkpoint), vae_config(checkpoint), text)
+    """The configurations in a diffusers checkpoint folder; English encoders that are not there count nothing.
+
+    Raises:
+        CheckpointError: one is missing, or describes no model that is supported.
+    """
+    texts = [checkpoint / name for name in ("text_encoder", "text_encoder_2")]
+    text = [_TEXT_DEFAULTS | text_config(folder) for folder in texts if (folder / MODEL_CONFIG).is_file()]
+    unet, vae = unet_config(checkpoint), vae_config(checkpoint)
+    unet_on_meta(unet), vae_on_meta(vae)
+    return Models(unet, vae, text)
 
 
 def _stored_bytes(spec: ArraySpec) -> float:
@@ -175,10 +182,9 @@ def _unet_flops(config_json: str, latent_shape: tuple[int, int, int], num_tokens
 
 @cache
 def _vae_flops(config_json: str, bucket: tuple[int, int]) -> float:
-    with torch.device("meta"), torch.no_grad():
-        vae = AutoencoderKL.from_config(json.loads(config_json))
-        with FlopCounterMode(display=False) as counter:
-            vae.encode(torch.zeros(1, 3, *bucket))
+    vae = vae_on_meta(json.loads(config_json))
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        vae.encode(torch.zeros(1, 3, *bucket))
     return float(counter.get_total_flops())
 
 

@@ -27,7 +27,7 @@ from pea.collect.layout import BucketLayout
 from pea.config import Config
 from pea.costs.caching import Models, sizes
 from pea.models.conditioning import Conditioning
-from pea.models.teacher_parts import pooled_dim_of, vae_dtype
+from pea.models.teacher_parts import own_size, pooled_dim_of, vae_dtype
 from pea.models.tensor_files import LEFT_OUT, stored_tensors
 from pea.models.unet import Teacher
 from pea.models.vae import images_per_pass
@@ -80,8 +80,7 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
 
 
 def _drawing(unet: str, vae: str, latent: tuple[int, int, int], tokens: int, models: Models) -> float:
-    side = int(models.unet.get("sample_size") or latent[1])
-    own = (latent[0], side, side)
+    own = (latent[0], *own_size(models.unet))
     passes = (2 * _forward_bytes(unet, own, tokens, "float32"), _decode_bytes(vae, own, "float32"))
     return _unet_weights(unet, "float32") + _vae_weights(vae, "float32") + max(passes)
 
@@ -145,10 +144,13 @@ def _vae_weights(vae: str, dtype: str) -> float:
 
 @cache
 def _layer_weights(unet: str, dtype: str) -> float:
-    """Of the frozen cross-attention layers."""
+    """Of the frozen cross-attention layers, but for the matrices of the queries, and of the pooled embedding's."""
     with _without_content(dtype):
         named = _unet(unet).named_parameters()
-        return float(sum(each.numel() * each.element_size() for name, each in named if ".attn2." in name))
+        read = [
+            each for name, each in named if (".attn2." in name and ".to_q." not in name) or "add_embedding." in name
+        ]
+        return float(sum(each.numel() * each.element_size() for each in read))
 
 
 @cache

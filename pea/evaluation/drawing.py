@@ -27,7 +27,7 @@ from pea.errors import CheckpointError, ConfigError
 from pea.evaluation.schedulers import make_scheduler
 from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
-from pea.models.teacher_parts import check_teacher
+from pea.models.teacher_parts import check_teacher, own_size
 from pea.models.trainable import LORA_FILE
 from pea.storage.location import Location
 
@@ -124,9 +124,7 @@ class Drawer:
         """
         pipe, unet = copy(self.pipe), self.pipe.unet
         pipe.scheduler = make_scheduler(self.scheduler, self.pipe.scheduler.config, self.num_inference_steps)
-        height, width = (
-            (side // self.pipe.vae_scale_factor for side in size_px) if size_px else (unet.config.sample_size,) * 2
-        )
+        height, width = (side // self.pipe.vae_scale_factor for side in size_px) if size_px else own_size(unet.config)
         noise = [torch.Generator().manual_seed(seed) for seed in seeds]  # a scheduler that adds noise goes on with it
         latents = torch.stack(
             [torch.randn(unet.config.in_channels, height, width, generator=generator) for generator in noise]

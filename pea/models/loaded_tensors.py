@@ -120,3 +120,12 @@ def fits(model: nn.Module, used: Sequence[str], folder: Path, left_out: re.Patte
     whole = {id(state[name]) for name in found if stored[found[name]].shape == tuple(state[name].shape)}
     rest = [name for name in set(stored) - set(found.values()) if left_out is None or not left_out.search(name)]
     return not rest and all(id(state[name]) in whole for name in used)
+
+
+def other_shapes(model: nn.Module, folder: Path) -> list[str]:
+    """`name (shape in the file), not (shape in the model)` of each tensor of another shape; only headers are read."""
+    stored, state = stored_tensors(folder), model.state_dict()
+    shapes = {
+        name: (stored[found].shape, tuple(state[name].shape)) for name, found in _by_name(list(state), stored).items()
+    }
+    return [f"{name} {file}, not {own}" for name, (file, own) in sorted(shapes.items()) if file != own]

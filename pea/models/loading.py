@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
-from pea.models.loaded_tensors import fits, put_back
+from pea.models.loaded_tensors import fits, other_shapes, put_back
 from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
 
 _POOLS = re.compile(r"(^|\.)(pooler|head)\.")
@@ -150,19 +150,19 @@ def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any
         if "trust_remote_code" in str(error) or "custom code" in got:
             got = "it needs code of its own (auto_map), and no code from a model's folder is run"
         elif "ignore_mismatched_sizes" in got:
-            got = _other_shapes(kind, folder, options)
+            got = _other_shapes(kind, folder)
         raise CheckpointError(
             f"cannot load this folder as {kind.__name__}", where=folder, got=got, remedy=_REMEDY
         ) from error
 
 
-def _other_shapes(kind: Any, folder: Path, options: Mapping[str, Any]) -> str:
+def _other_shapes(kind: Any, folder: Path) -> str:
     """Which tensors have another shape in the file than the configuration gives; the library says it in a log only."""
-    with quiet_loading():
-        again = {**options, "ignore_mismatched_sizes": True}
-        _, info = kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **again)
-    found = [f"{name} {tuple(file)}, not {tuple(model)}" for name, file, model in sorted(info["mismatched_keys"])]
-    return f"tensors of another shape than config.json says: {_some(found)}"
+    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
+    with quiet_loading(), torch.device("meta"):  # nothing is allocated: what the file says may be more than there is
+        model = _without_weights(kind, folder, is_diffusers=is_diffusers)
+    found = _some(other_shapes(model, folder))
+    return "tensors of another shape than config.json says" + (f": {found}" if found else "")
 
 
 def _check_folder(folder: Path) -> None:

@@ -43,6 +43,7 @@ DISCRETE: dict[str, Mapping[str, Any]] = {
 Source: diffusers 0.42, the signatures of these classes.
 """
 _BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+_MOST_STEPS = 1_000_000
 _PREDICTION_TYPES = ("epsilon", "v_prediction")
 _CONTINUOUS = ("use_flow_sigmas", "sigma_min", "sigma_max", "sigma_data")
 """Settings of schedulers that make other noise than their betas say."""
@@ -69,7 +70,7 @@ def used_fields(config: Any, where: object) -> dict[str, Any]:
         CheckpointError: it describes another kind of noise.
     """
     name = config.get("_class_name") if isinstance(config, dict) else None
-    if name not in DISCRETE:
+    if not isinstance(name, str) or name not in DISCRETE:
         expected = "a scheduler over discrete steps with betas, such as " + ", ".join(list(DISCRETE)[:6:2])
         raise CheckpointError("unsupported scheduler", where=where, expected=expected, got=name or "no _class_name")
     for key in _CONTINUOUS:
@@ -87,8 +88,8 @@ def _checked(defaults: Mapping[str, Any], config: Mapping[str, Any], where: obje
             "unsupported prediction type", where=where, expected="epsilon or v_prediction", got=prediction_type
         )
     steps, betas = config.get("num_train_timesteps", 1000), config.get("trained_betas")
-    if not isinstance(steps, int) or steps < 1:
-        raise _unsupported(where, "num_train_timesteps", "a positive number", steps)
+    if type(steps) is not int or not 1 <= steps <= _MOST_STEPS:
+        raise _unsupported(where, "num_train_timesteps", f"a whole number from 1 to {_MOST_STEPS:,}", steps)
     fields: dict[str, Any] = {"num_train_timesteps": steps, "prediction_type": prediction_type}
     if betas is not None:
         if not isinstance(betas, list) or len(betas) != steps or not all(map(_is_beta, betas)):

@@ -12,8 +12,10 @@ from typing import Any
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
+from pea.models.config_fields import COUNT, TEXT, UNET, VAE, Kind, check_fields
 from pea.models.noise_schedule import schedule_fields
 
+_POOLED = ("addition_time_embed_dim", "projection_class_embeddings_input_dim")
 _SIZES = 6
 """`time_ids` of SDXL: original height and width, crop's top and left, target height and width."""
 _OTHER_UNETS = {
@@ -68,6 +70,16 @@ def pooled_dim_of(unet: Mapping[str, Any]) -> int | None:
     return int(unet["projection_class_embeddings_input_dim"]) - _SIZES * int(unet["addition_time_embed_dim"])
 
 
+def own_size(unet: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the latents that a UNet draws where nothing else is asked for.
+
+    Source: diffusers, `StableDiffusionPipeline` and `StableDiffusionXLPipeline`, also where `sample_size` is absent.
+    """
+    size = unet.get("sample_size") or (64 if pooled_dim_of(unet) is None else 128)
+    height, width = (size, size) if isinstance(size, int) else size
+    return int(height), int(width)
+
+
 def check_unet(config: Mapping[str, Any], where: object) -> None:
     """Refuse a UNet that is no plain text-to-image one.
 
@@ -81,6 +93,14 @@ def check_unet(config: Mapping[str, Any], where: object) -> None:
     for key, what in _OTHER_UNETS.items():
         if config.get(key) is not None:
             raise CheckpointError(f"{what} is not supported", where=where, got=f"{key} {config[key]}", remedy=_BASE)
+    if isinstance(config.get("cross_attention_dim"), list | tuple):
+        raise CheckpointError(
+            "a UNet whose blocks read texts of several widths is not supported",
+            where=where,
+            expected="one cross_attention_dim",
+            got=config["cross_attention_dim"],
+        )
+    check_fields(config, UNET, where)
     channels = config.get("in_channels", 4)
     if channels in _INPUTS and channels != config.get("out_channels", 4):
         raise CheckpointError(f"{_INPUTS[channels]} is not supported", where=where, remedy=_BASE)
@@ -100,13 +120,10 @@ def check_unet(config: Mapping[str, Any], where: object) -> None:
             got=config["addition_embed_type"],
             remedy=_BASE,
         )
-    if not isinstance(config.get("cross_attention_dim", 1280), int):
-        raise CheckpointError(
-            "a UNet whose blocks read texts of several widths is not supported",
-            where=where,
-            expected="one cross_attention_dim",
-            got=config["cross_attention_dim"],
-        )
+    if config.get("addition_embed_type") == "text_time":
+        check_fields(dict.fromkeys(_POOLED) | dict(config), dict.fromkeys(_POOLED, COUNT), where)
+        pooled = Kind("a pooled embedding of width 1 or more beside six sizes", lambda width: width > 0)
+        check_fields({_POOLED[1]: pooled_dim_of(config)}, {_POOLED[1]: pooled}, where)
 
 
 def check_vae(config: Mapping[str, Any], where: object) -> None:
@@ -129,6 +146,7 @@ def check_vae(config: Mapping[str, Any], where: object) -> None:
             raise CheckpointError(
                 f"a VAE with {key} is not supported", where=where, expected="scaling_factor alone", got=config[key]
             )
+    check_fields(config, VAE, where)
 
 
 def vae_dtype(config: Mapping[str, Any], dtype: str) -> str:
@@ -161,9 +179,21 @@ def check_teacher(checkpoint: Path) -> None:
             expected=f"{unet.get('in_channels', 4)} latent channels",
             got=vae.get("latent_channels", 4),
         )
-    texts = [checkpoint / name for name in ("text_encoder", "text_encoder_2") if (checkpoint / name).is_dir()]
+    folders = [checkpoint / name for name in ("text_encoder", "text_encoder_2") if (checkpoint / name).is_dir()]
+    texts = [text_config(folder) for folder in folders]
     if texts:
-        _check_texts(unet, [read_config(folder, "text encoder") for folder in texts], checkpoint)
+        _check_texts(unet, texts, checkpoint)
+
+
+def text_config(folder: Path) -> dict[str, Any]:
+    """The configuration of an English encoder.
+
+    Raises:
+        CheckpointError: there is none, or it has values that it cannot have.
+    """
+    config = read_config(folder, "text encoder")
+    check_fields(config, TEXT, folder)
+    return config
 
 
 def _check_texts(unet: Mapping[str, Any], texts: list[dict[str, Any]], checkpoint: Path) -> None:

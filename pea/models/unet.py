@@ -232,12 +232,12 @@ def block_names(unet: UNet2DConditionModel, blocks: Blocks = "all") -> tuple[str
 
 
 def unet_config(folder: Path) -> dict[str, Any]:
-    """The configuration in `<folder>/unet`, without loading weights.
+    """The configuration in `<folder>/unet`, without loading weights; the class's defaults where it is silent.
 
     Raises:
         CheckpointError: there is none, or the UNet is of a kind that is not supported.
     """
-    config = read_config(folder / "unet", "UNet")
+    config = {"in_channels": 4, "cross_attention_dim": 1280} | read_config(folder / "unet", "UNet")
     check_unet(config, folder / "unet")
     return config
 

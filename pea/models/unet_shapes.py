@@ -11,7 +11,9 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
+from pea.models.config_fields import SHOWN
 from pea.models.teacher_parts import pooled_dim_of
 from pea.models.unet import Blocks, Teacher
 from pea.storage.digests import canonical_json
@@ -20,9 +22,17 @@ _NamedShapes = tuple[tuple[str, tuple[int, ...]], ...]
 
 
 def unet_on_meta(config: Mapping[str, Any]) -> UNet2DConditionModel:
-    """A UNet without data: its modules, and shapes of its tensors and passes."""
-    with torch.device("meta"):
-        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(config))
+    """A UNet without data: its modules, and shapes of its tensors and passes.
+
+    Raises:
+        CheckpointError: its configuration describes none.
+    """
+    try:
+        with torch.device("meta"):
+            unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(config))
+    except Exception as error:  # of many kinds: what the file says is put to constructors unchecked
+        got = str(error)[:SHOWN] or type(error).__name__
+        raise CheckpointError("the UNet's config.json describes no UNet", got=got) from error
     return unet
 
 
@@ -50,7 +60,12 @@ def _hashable(names: Blocks) -> Blocks:
 def _output_shapes(
     config_json: str, latent_hw: tuple[int, int], blocks: Blocks, layers: Blocks
 ) -> tuple[_NamedShapes, _NamedShapes]:
-    """Shapes of the features of blocks, and of all queries of layers; remembered, since each costs a whole pass."""
+    """Shapes of the features of blocks, and of all queries of layers; remembered, since each costs a whole pass.
+
+    Raises:
+        RuntimeError: a size does not fit the UNet.
+        CheckpointError: its configuration describes none that gives an answer.
+    """
     config = json.loads(config_json)
     unet = unet_on_meta(config)
     with torch.device("meta"):
@@ -61,8 +76,12 @@ def _output_shapes(
         )
         latents = torch.zeros(1, int(config["in_channels"]), *latent_hw)
         teacher = Teacher(unet, DDPMScheduler(), blocks, query_layers=layers)
-        with torch.no_grad():
-            output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), "all")
+        try:
+            with torch.no_grad():
+                output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), "all")
+        except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+            got = str(error)[:SHOWN] or type(error).__name__
+            raise CheckpointError("the UNet's config.json describes no UNet that gives an answer", got=got) from error
     return _shapes(output.features), _shapes(output.queries)
 
 

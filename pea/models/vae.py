@@ -5,7 +5,7 @@ Shapes: B batch, c,h,w latent channels and size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from pea.errors import CheckpointError
+from pea.models.config_fields import SHOWN
 from pea.models.loading import load_part
 from pea.models.teacher_parts import check_vae, read_config, vae_dtype
 
@@ -61,14 +63,29 @@ def images_per_pass(size_px: Sequence[int], *, on_cpu: bool) -> int:
 
 
 def vae_config(folder: Path) -> dict[str, Any]:
-    """The configuration in `<folder>/vae`, without loading weights.
+    """The configuration in `<folder>/vae`, without loading weights; the class's defaults where it is silent.
 
     Raises:
         CheckpointError: there is none, or the VAE is of a kind that is not supported.
     """
-    config = read_config(folder / "vae", "VAE")
+    config = {"latent_channels": 4, "block_out_channels": [64]} | read_config(folder / "vae", "VAE")
     check_vae(config, folder / "vae")
     return config
+
+
+def vae_on_meta(config: Mapping[str, Any]) -> AutoencoderKL:
+    """A VAE without data.
+
+    Raises:
+        CheckpointError: its configuration describes none.
+    """
+    try:
+        with torch.device("meta"):
+            vae: AutoencoderKL = AutoencoderKL.from_config(dict(config))
+    except Exception as error:  # of many kinds: what the file says is put to constructors unchecked
+        got = str(error)[:SHOWN] or type(error).__name__
+        raise CheckpointError("the VAE's config.json describes no VAE", got=got) from error
+    return vae
 
 
 def vae_scaling_factor(folder: Path) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.corpus.clean import CHINESE, RULES, Cleaner
 from data_tools.tables import say, table
+from pea.errors import CorpusError
 from stages.data.common import add_input_arguments, caption_fields, each_part
 from stages.data.part_work import PartWork
 
@@ -40,6 +41,13 @@ def begin(arguments: argparse.Namespace) -> PartWork:
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Clean every unit, and say what was changed."""
     total = each_part(arguments, begin)
+    if total["samples"] and not total["captions"]:
+        raise CorpusError(
+            "not one caption",
+            where=" ".join(arguments.corpus),
+            got=f"{total['samples']} samples without any in {', '.join(caption_fields(arguments).values())}",
+            remedy="Say where they are: --caption LANGUAGE=FIELD; and delete the folder of --out.",
+        )
     captions = [(f"{rule}", total[f"rule {rule}"]) for rule in (*RULES, CHINESE)]
     say(table(("rule", "captions changed"), captions))
     say(

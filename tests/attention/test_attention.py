@@ -109,7 +109,6 @@ def test_layer_weights_choose_layers(checkpoint: Path) -> None:
     torch.testing.assert_close(losses.layers, expected, atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.slow
 def test_records_with_a_few_layers_each_expect_the_loss_over_all(checkpoint: Path) -> None:
     text, other = english(checkpoint, "a cat", "red ball"), english(checkpoint, "snow", "green grass")
     queries, _ = ask(checkpoint, text)
@@ -158,7 +157,7 @@ def test_missing_weights(tmp_path: Path) -> None:
     tensors = load_file(file)
     del tensors[f"{layer}.attn2.to_v.weight"]
     save_file(tensors, file)
-    with pytest.raises(CheckpointError, match=r"the UNet lacks a tensor; expected mid_block.*attn2\.to_v\.weight"):
+    with pytest.raises(CheckpointError, match=r"the UNet lacks a tensor; expected mid_block\..*attn2\.to_v\.weight"):
         AttentionLayers.from_checkpoint(folder)
     file.unlink()
     with pytest.raises(CheckpointError, match="no safetensors weights"):
@@ -172,7 +171,7 @@ def test_the_files_read_are_those_of_the_whole_model(checkpoint: Path, tmp_path:
     file = tmp_path / "copy" / "unet" / "diffusion_pytorch_model.safetensors"
     unet = UNet2DConditionModel.from_pretrained(file.parent)
     file.unlink()
-    unet.save_pretrained(file.parent, max_shard_size="100KB")
+    unet.save_pretrained(file.parent, max_shard_size="20KB")
     assert len(list(file.parent.glob("*.safetensors"))) > 2
     save_file({"other": torch.zeros(1)}, file.with_name("other_model.safetensors"))
     for one, other in zip(

@@ -8,8 +8,9 @@ sampled; seconds, memory and bytes are set beside what `pea plan` says. Students
 Chinese-CLIP-H for the others. `--tiny` tries the script out.
 
 Memory is what the process holds of its own (anonymous and shared memory), beyond what it held before it loaded a model,
-sampled five times a second. Pages of mapped weight files are not counted: the system takes them back when it needs
-them. SDXL needs some 16 GB of it, and 15 GB of disk; what is written is deleted at the end.
+and the tensors that lie in mapped weight files. Other pages of these files are not counted: they were read to be
+converted, and the system takes them back when it needs them. SDXL needs some 16 GB of memory, and 15 GB of disk; what
+is written is deleted at the end.
 
 The file of results is written after each work, and what it holds of other works and teachers stays. So with `--keep`
 the models and the cache are found again, and `--works drawing` measures one work anew.
@@ -18,6 +19,7 @@ the models and the cache are found again, and `--works drawing` measures one wor
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shutil
 import subprocess
@@ -31,6 +33,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from pea.config import Config, PhaseConfig, resolved_yaml
 from stages.command.common import guarded
 from tests.benchmarks import harness
@@ -39,25 +43,42 @@ from tests.benchmarks.real_models import SIZES_PX, make_config, make_corpus, mak
 KINDS = ("caching", "attention", "training", "drawing")
 _STUDENTS = {"sd15": "L", "sdxl": "H", "ssd1b": "H", "tiny-sd15": "tiny", "tiny-sdxl": "tiny"}
 _SAMPLES, _DRAWS = 2, 2
-_EVERY_S = 0.2
+_EVERY_S = 0.5
 
 
-def held_bytes() -> int:
+def own_bytes() -> int:
     """This process's memory but for pages of mapped files; what is shared with others counts by its share."""
     lines = Path("/proc/self/smaps_rollup").read_text("utf-8").splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
+
+
+def mapped_bytes() -> int:
+    """Of this process's tensors whose values lie in mapped files of weights, as those do that need no conversion."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines()]
+    ranges = [line[0].split("-") for line in lines if line[-1].endswith(".safetensors")]
+    spans = [(int(first, 16), int(last, 16)) for first, last in ranges]
+    tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
+    found = {each.data_ptr(): each.nbytes for each in tensors if each.device.type == "cpu"}
+    return sum(size for place, size in found.items() if any(first <= place < last for first, last in spans))
 
 
 class Sampled:
     """The most memory held while something is done."""
 
     def __init__(self) -> None:
-        self.peak, self._over = held_bytes(), threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self.peak, self.mapped = own_bytes(), 0
+        """Of all, and of that what lay in mapped files then."""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._samples, daemon=True)
+
+    def _samples(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            self._sample()
 
     def _sample(self) -> None:
-        while not self._over.wait(_EVERY_S):
-            self.peak = max(self.peak, held_bytes())
+        own, mapped = own_bytes(), mapped_bytes()  # in this order: what is being converted is not counted twice
+        if own + mapped > self.peak:
+            self.peak, self.mapped = own + mapped, mapped
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -66,7 +87,7 @@ class Sampled:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self.peak = max(self.peak, held_bytes())
+        self._sample()
 
 
 def cache_it(config: Config) -> None:
@@ -92,8 +113,6 @@ def train_it(config: Config, kind: str) -> None:
 
 def draw_it(config: Config) -> None:
     """One image in two denoising steps, by the trained adapter."""
-    import torch
-
     from pea.evaluation.drawing import Drawer
     from pea.pipeline import PEAPrompt
 
@@ -123,12 +142,13 @@ def measure(config_file: Path, kind: str) -> dict[str, float]:
     from pea.config import load_config
 
     assert diffusers.models is not None
-    config, before = load_config([config_file], []), held_bytes()
+    config, before = load_config([config_file], []), own_bytes()
     started = time.perf_counter()
     with Sampled() as sampled:
         act(config, kind)
     seconds = time.perf_counter() - started
-    return {"seconds": seconds, "bytes": sampled.peak - before, "program_bytes": before}
+    found = {"bytes": sampled.peak - before, "mapped_bytes": sampled.mapped, "program_bytes": before}
+    return {"seconds": seconds, **found}
 
 
 def planned(config: Config) -> dict[str, Any]:
@@ -164,8 +184,8 @@ def rehearse(
     one_row = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})})
     found: dict[str, Any] = {"planned": planned(one_row), "measured": {}}
     for kind in works:
-        for left in [config.cache_root, config.run_dir] if kind == "caching" else [config.run_dir / kind]:
-            shutil.rmtree(left, ignore_errors=True)  # else an earlier run would be taken up
+        left = config.run_dir if kind == "caching" else config.run_dir / kind
+        shutil.rmtree(left, ignore_errors=True)  # else an earlier run would be taken up
         command = [sys.executable, "-m", "tests.benchmarks.rehearsal", "--measure", kind, str(folder / "setup.yaml")]
         load = harness.load()
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -8,9 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from stages.plan import PRESETS
 from tests.benchmarks import real_models, rehearsal
+
+
+def test_weights_that_lie_in_mapped_files_are_counted_once(tmp_path: Path) -> None:
+    size, before = 4 << 20, rehearsal.mapped_bytes()
+    save_file({"a": torch.ones(size // 4), "b": torch.ones(size // 4)}, tmp_path / "w.safetensors")
+    with safe_open(tmp_path / "w.safetensors", "pt") as file:
+        kept, converted = torch.nn.Parameter(file.get_tensor("a")), file.get_tensor("b").half()
+    again = kept.detach()
+    assert rehearsal.mapped_bytes() - before == size
+    del kept, again, converted
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from data_tools.corpus.gains import DescriptionGains
+from data_tools.inspect.verify import verify
 from pea.batches.dataset import BatchPlan, TrainingData
 from pea.batches.selection import Selection
 from pea.cache import Bucket, Cache
@@ -153,6 +154,14 @@ def task_of(config: Config, cache: Cache) -> Task:
     """The first part that is to be made."""
     assert config.corpora.culture is not None
     return Task(cache.plan()[0], Path(config.corpora.culture.tars[0]))
+
+
+def test_verify_reads_the_descriptions_that_were_cached(described: tuple[Config, Cache], tmp_path: Path) -> None:
+    config, _ = described
+    assert verify(config, "described", num_samples=1, threshold=1e-3).passed
+    other = describe(config, tmp_path / "other", {**TEXTS, "0100": "a dog"})
+    with pytest.raises(IdentityError, match="captions beside the tar are not those that were cached"):
+        verify(other, "described", num_samples=1, threshold=1e-3)
 
 
 def test_a_cache_whose_tables_have_one_digest_stays_what_it_is(described: tuple[Config, Cache], tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from tests.faults.runners import Call, Ended
 
 EXIT_ERROR = 2
 _ERROR_LINE = re.compile(r"^pea: error: .+$", re.MULTILINE)
-ALLOWED = re.compile(r"(.+/)?\.([^/]+\.(json|jsonl|html|png|md|safetensors)|(\.clock\.tmp-\*|clock))\.tmp-\*")
+ALLOWED = re.compile(r"(.+/)?\.([^/]+\.(json|jsonl|html|png|md|safetensors|lease)|(\.clock\.tmp-\*|clock))\.tmp-\*")
 """What may lie about when the same command was run again: single files that a dead process was writing, under names
 that nobody reads, and its looks at the store's clock, which are empty. They hold nothing that was taken down (scenarios
-look for it), and in a cache they go when they are ten minutes old."""
+look for it), and go when they are ten minutes old and a command works on that folder."""
 _UNIQUE = re.compile(r"(?=[0-9a-f]*[0-9])[0-9a-f]{8,}|(?<=tmp)\w{8}|(?<=\.publish-)\w+")
 
 

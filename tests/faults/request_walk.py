@@ -106,7 +106,7 @@ class RequestWalk:
         self.requests = list(proxy.requests)
         assert self.requests, "the command asks nothing of the server"
         result = self._run("result", place)
-        assert result.status == 0, result.output
+        assert result.status == 0, f"what it left cannot be read ({result.status}): {result.output}"
         self.expected, self._names = result.value, self._bucket.names(place)
 
     def faults(self, *kinds: RequestKind, sample: int | None = None, seed: int = 0) -> list[RequestFault]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from pea.config import Config, EvaluateConfig, ScorersConfig, load_config, resol
 from pea.errors import CheckpointError, EvaluationError
 from pea.evaluation.prompts import Prompt, read_prompts
 from pea.evaluation.scorers.clip_scorers import PickScore
+from pea.file_names import METRICS
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
 from pea.models.tensor_files import digest_of
 from pea.models.unet_values import unet_values
+from pea.storage.durable import temporary_sibling
 from stages import evaluate, generate, scoring
 from stages.command.console import Console
 from stages.score_settings import ScoreSettings
@@ -175,9 +179,15 @@ def test_without_a_judge_there_are_images_only(config: Config, tmp_path: Path) -
     (tmp_path / "adapter").symlink_to(config.adapter_dir)
     (tmp_path / "training").symlink_to(config.training_dir)
     settings = config.evaluate.model_copy(update={"judge": None, "max_prompts": 1, "num_inference_steps": 1})
+    left = [temporary_sibling(tmp_path / name) for name in (METRICS, "evaluate/teacher/general/grid.png")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (time.time() - 3600,) * 2)
     metrics = evaluate.run(config.model_copy(update={"run_dir": tmp_path, "evaluate": settings}), QUIET)
     assert set(metrics) == {"details", "seconds.train", "seconds.evaluate"} and metrics["details"] == {}
     assert (tmp_path / "evaluate/adapter/culture/p0.png").exists()
+    assert not any(path.exists() for path in left), "a dead process left them"
 
 
 @pytest.mark.slow

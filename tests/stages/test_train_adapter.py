@@ -22,6 +22,7 @@ from pea.errors import CacheError, ConfigError, DiskFullError, IdentityError, Le
 from pea.models.adapter import PEA
 from pea.pipeline import PEAPrompt
 from pea.storage import Location
+from pea.storage.durable import temporary_sibling
 from pea.storage.leases import take
 from pea.training import saved_state
 from stages import train_adapter
@@ -316,6 +317,11 @@ def test_a_killed_run_resumes_to_the_same_adapter(config: Config, tmp_path: Path
                 os.kill(process.pid, signal.SIGKILL)
                 kills += 1
     assert kills > 0
+    left = [temporary_sibling(folder / "x.json") for folder in (killed.adapter_dir, killed.training_dir)]
+    for path in left:
+        path.touch()
+        os.utime(path, (time.time() - 3600,) * 2)
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    assert not any(path.exists() for path in left)
     assert same(weights(whole), weights(killed))
     assert [row["loss"] for row in log_rows(whole)] == [row["loss"] for row in log_rows(killed)]

@@ -6,6 +6,7 @@ shows how one is added.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -158,12 +159,16 @@ def token_limit(config: Any, tokenizer: Any) -> int:
     """Most tokens that both the tokenizer and the position embeddings allow."""
     text = text_config(config)
     positions = getattr(text, "max_position_embeddings", None)
-    limit = int(tokenizer.model_max_length)
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not 1 <= limit < math.inf:  # as a file says it, unchecked
+        raise CheckpointError(
+            "the tokenizer's model_max_length is no number of tokens", expected="1 or more", got=f"{limit!r}"[:60]
+        )
     if positions is None:
-        return limit
+        return int(limit)
     if traits_of(config, tokenizer).positions_after_padding:
         positions -= 1 + int(text.pad_token_id or 0)
-    return min(int(positions), limit)
+    return int(min(int(positions), limit))
 
 
 def text_config(config: Any) -> Any:

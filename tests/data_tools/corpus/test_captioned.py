@@ -104,3 +104,26 @@ def test_a_folder_of_tables_and_what_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id;en\n1;cat\n")
     with pytest.raises(CorpusError, match="two tables have one name"):
         list(units_of([str(folder), str(tmp_path / "a.csv")], 10))
+
+
+def test_rows_that_no_name_can_be_read_of_are_unusable_and_the_others_are_not(tmp_path: Path) -> None:
+    rows = [
+        {"key": "a", "tar": "t", "captions": {"en": "a cat"}},
+        {"key": ["x"], "captions": {"en": "a cat"}},
+        {"tar": "t", "captions": {"en": "a cat"}},
+        {"key": "\ud800", "tar": "t", "captions": {"en": "a cat"}},
+        {"key": "l" * 2000, "captions": {"en": "a cat"}},
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    [unit] = units_of([str(tmp_path / "t.jsonl")], 10)
+    found = list(unit.rows(ALL_CAPTIONS))
+    assert found[0] == Captioned("t", "a", {"en": "a cat"})
+    assert [each.reason for each in found[1:] if isinstance(each, Unusable)] == [
+        "row_unreadable", "key_missing", "key_not_utf8", "key_too_long",
+    ]  # fmt: skip
+
+
+def test_a_column_may_have_dots_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,captions.en,zh\n1,a cat,猫\n")
+    [unit] = units_of([str(tmp_path / "t.csv")], 10)
+    assert list(unit.rows({"en": "captions.en", "zh": "zh"})) == [Captioned("", "1", {"en": "a cat", "zh": "猫"})]

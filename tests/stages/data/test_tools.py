@@ -183,3 +183,18 @@ def test_a_corpus_without_a_sample_is_no_success(
     code = main(["data", command, str(tmp_path / "empty.tar"), *out, *([str(tmp_path / "out")] if out else [])])
     assert code == (2 if command in ("clean", "route") else 1)
     assert code == 1 or "the corpus has no samples" in capsys.readouterr().err
+
+
+def test_buckets_that_no_side_allows_are_refused(tars: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "buckets", str(tars / "*.tar"), "--side", "64", "--multiple", "100"]) == 2
+    assert "--multiple: no bucket has such a side; expected at most 64; got 100" in capsys.readouterr().err
+
+
+def test_captions_that_are_looked_for_in_the_wrong_place_are_no_success(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text("id,text\n1,a cat\n")
+    words = ["data", "clean", str(tmp_path / "t.csv"), "--out"]
+    assert main([*words, str(tmp_path / "out")]) == 2
+    assert "not one caption; got 1 samples without any in captions" in capsys.readouterr().err
+    assert main([*words, str(tmp_path / "right"), "--caption", "en=text"]) == 0

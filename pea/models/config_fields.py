@@ -1,0 +1,90 @@
+"""Which values the fields of a model's configuration can have, where we read them; a file may say anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pea.errors import CheckpointError
+
+_MOST = 1_000_000
+_MOST_LAYERS = 1000
+
+
+class Kind(NamedTuple):
+    """Values that a field can have."""
+
+    expected: str
+    """In words."""
+    holds: Callable[[Any], bool]
+
+
+def _is_count(value: Any, most: int = _MOST) -> bool:
+    return type(value) is int and 0 < value <= most
+
+
+def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and all(map(holds, value))
+
+
+COUNT = Kind(f"a whole number from 1 to {_MOST:,}", _is_count)
+COUNT_OR_NONE = Kind(f"a whole number from 1 to {_MOST:,}, or null", lambda value: value is None or _is_count(value))
+LAYERS = Kind(f"a whole number from 1 to {_MOST_LAYERS:,}", lambda value: _is_count(value, _MOST_LAYERS))
+COUNTS = Kind(f"a list of whole numbers from 1 to {_MOST:,}", lambda value: _is_list(value, _is_count))
+LAYERS_EACH = Kind(
+    f"a whole number from 1 to {_MOST_LAYERS:,}, or a list of such",
+    lambda value: LAYERS.holds(value) or _is_list(value, LAYERS.holds),
+)
+NAMES = Kind("a list of names", lambda value: _is_list(value, lambda each: isinstance(each, str)))
+SIZE = Kind(
+    "a whole number, height and width, or null",
+    lambda value: value is None or _is_count(value) or (_is_list(value, _is_count) and len(value) == 2),
+)
+FACTOR = Kind(
+    "a number above 0",
+    lambda value: isinstance(value, int | float) and type(value) is not bool and math.isfinite(value) and value > 0,
+)
+SHOWN = 200
+"""Characters of what a library says of a configuration that it cannot use."""
+UNET = {
+    "in_channels": COUNT,
+    "out_channels": COUNT,
+    "cross_attention_dim": COUNT,
+    "block_out_channels": COUNTS,
+    "layers_per_block": LAYERS_EACH,
+    "down_block_types": NAMES,
+    "up_block_types": NAMES,
+    "sample_size": SIZE,
+    "addition_time_embed_dim": COUNT_OR_NONE,
+    "projection_class_embeddings_input_dim": COUNT_OR_NONE,
+}
+VAE = {
+    "latent_channels": COUNT,
+    "block_out_channels": COUNTS,
+    "layers_per_block": LAYERS,
+    "scaling_factor": FACTOR,
+}
+TEXT = {
+    "hidden_size": COUNT,
+    "intermediate_size": COUNT,
+    "num_hidden_layers": LAYERS,
+    "max_position_embeddings": COUNT,
+    "vocab_size": COUNT,
+    "projection_dim": COUNT,
+}
+
+
+def check_fields(config: Mapping[str, Any], kinds: Mapping[str, Kind], where: object) -> None:
+    """Refuse a configuration with a value that a field cannot have; one that is absent has the class's default.
+
+    Raises:
+        CheckpointError: names the field.
+    """
+    for name, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CheckpointError(f"config.json says an unusable {name}", where=where, expected="a number", got=value)
+    for name, kind in kinds.items():
+        if name in config and not kind.holds(config[name]):
+            got = f"{config[name]!r}"[:60]
+            raise CheckpointError(f"config.json says an unusable {name}", where=where, expected=kind.expected, got=got)
