@@ -75,7 +75,8 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
         "drawing": encoder + adapter + _drawing(unet, vae, latent, tokens, models),
     }
     if layout.queries is not None:
-        needs["attention"] = student + _layer_weights(unet, precision)
+        english = sum(map(_text_numel, models.text)) * _bytes_of(dtype)  # asked for the empty caption before the start
+        needs["attention"] = _layer_weights(unet, precision) + max(english, student)
     return needs
 
 

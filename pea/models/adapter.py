@@ -20,8 +20,9 @@ from pea.errors import CheckpointError, warn
 from pea.file_names import MODEL_CONFIG
 from pea.models.adapter_files import read_adapter_tensors
 from pea.models.conditioning import Conditioning
+from pea.models.config_fields import ADAPTER, check_fields
 from pea.models.loading import check_loading_info, load_part
-from pea.models.teacher_parts import pooled_dim_of
+from pea.models.teacher_parts import pooled_dim_of, read_config
 from pea.models.tensor_files import digest_of
 
 
@@ -134,6 +135,7 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 got="a folder without it" if folder.is_dir() else "no such folder",
                 remedy="Correct the name, or train one: pea train --config FILE.",
             )
+        check_fields(read_config(folder, "adapter"), ADAPTER, folder)
         adapter: PEA = load_part(cls, folder, torch.float32)
         if adapter.config.encoder is None:
             warn(

@@ -74,6 +74,25 @@ TEXT = {
     "projection_dim": COUNT,
 }
 
+RECORD = Kind("an object, or null", lambda value: value is None or isinstance(value, Mapping))
+WORD = Kind("a word, or null", lambda value: value is None or isinstance(value, str))
+ADAPTER = {
+    "input_dim": COUNT,
+    "cross_attention_dim": COUNT,
+    "pooled_dim": COUNT_OR_NONE,
+    "hidden_size": COUNT,
+    "num_layers": Kind(f"a whole number from 0 to {_MOST_LAYERS:,}", lambda value: value == 0 or LAYERS.holds(value)),
+    "pooling": Kind("all_tokens or unmasked_tokens", lambda value: value in ("all_tokens", "unmasked_tokens")),
+    "max_tokens": COUNT_OR_NONE,
+    "encoder": RECORD,
+    "base_model": RECORD,
+    "start": RECORD,
+    "prediction_type": WORD,
+    "weights": WORD,
+    "cache_identity": WORD,
+    "languages": Kind("a list of names, or null", lambda value: value is None or NAMES.holds(value)),
+}
+
 
 def check_fields(config: Mapping[str, Any], kinds: Mapping[str, Kind], where: object) -> None:
     """Refuse a configuration with a value that a field cannot have; one that is absent has the class's default.

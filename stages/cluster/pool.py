@@ -197,7 +197,8 @@ class Pool(JobPool[Job, StageProgress]):
         expected = sum(job.num_expected for job in counted)
         total = expected * sum(self._bytes.values()) / sum(self._bytes[job.name] for job in counted)
         records = sum(job.num_done * max(1, job.part.num_draws) for job in self._jobs)
-        progress.update(sum(job.num_done for job in self._jobs), total, records)
+        done = sum(job.num_done for job in self._jobs)
+        progress.update(done, total if done <= total else None, records)  # else too few were expected of a tar
 
 
 def _keep_traceback(path: Path, error: Exception) -> None:

@@ -19,7 +19,6 @@ the models and the cache are found again, and `--works drawing` measures one wor
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import shutil
 import subprocess
@@ -28,12 +27,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
+from weakref import WeakSet
 
 import torch
+from torch._subclasses.fake_tensor import is_fake
 
 from pea.config import Config, PhaseConfig, resolved_yaml
 from stages.command.common import guarded
@@ -44,6 +45,8 @@ KINDS = ("caching", "attention", "training", "drawing")
 _STUDENTS = {"sd15": "L", "sdxl": "H", "ssd1b": "H", "tiny-sd15": "tiny", "tiny-sdxl": "tiny"}
 _SAMPLES, _DRAWS = 2, 2
 _EVERY_S = 0.5
+_TRIES = 20
+_MODULES: WeakSet[torch.nn.Module] = WeakSet()
 
 
 def own_bytes() -> int:
@@ -52,13 +55,37 @@ def own_bytes() -> int:
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
+def watch_modules() -> None:
+    """Have every module that is made from now on known to `mapped_bytes`."""
+    before = torch.nn.Module.__init__
+
+    def init(module: torch.nn.Module, *args: Any, **options: Any) -> None:
+        before(module, *args, **options)
+        _MODULES.add(module)
+
+    torch.nn.Module.__init__ = init  # type: ignore[method-assign]
+
+
 def mapped_bytes() -> int:
-    """Of this process's tensors whose values lie in mapped files of weights, as those do that need no conversion."""
+    """Of the modules' tensors whose values lie in mapped files of weights, as those do that need no conversion."""
+    for _ in range(_TRIES):
+        with suppress(RuntimeError):  # modules are made in another thread
+            return _mapped_bytes()
+    return 0
+
+
+def _mapped_bytes() -> int:
     lines = [line.split() for line in Path("/proc/self/maps").read_text("utf-8").splitlines()]
     ranges = [line[0].split("-") for line in lines if line[-1].endswith(".safetensors")]
     spans = [(int(first, 16), int(last, 16)) for first, last in ranges]
-    tensors = [each for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
-    found = {each.data_ptr(): each.nbytes for each in tensors if each.device.type == "cpu"}
+    tensors = [
+        tensor
+        for module in list(_MODULES)
+        for own in (module._parameters, module._buffers)
+        for tensor in list(own.values())
+        if tensor is not None and tensor.device.type == "cpu" and not is_fake(tensor)
+    ]
+    found = {tensor.data_ptr(): tensor.nbytes for tensor in tensors}
     return sum(size for place, size in found.items() if any(first <= place < last for first, last in spans))
 
 
@@ -142,6 +169,7 @@ def measure(config_file: Path, kind: str) -> dict[str, float]:
     from pea.config import load_config
 
     assert diffusers.models is not None
+    watch_modules()
     config, before = load_config([config_file], []), own_bytes()
     started = time.perf_counter()
     with Sampled() as sampled:
@@ -185,7 +213,8 @@ def rehearse(
     found: dict[str, Any] = {"planned": planned(one_row), "measured": {}}
     for kind in works:
         left = config.run_dir if kind == "caching" else config.run_dir / kind
-        shutil.rmtree(left, ignore_errors=True)  # else an earlier run would be taken up
+        for each in (left, config.run_dir / "cache" / "text_states"):  # else an earlier run would be taken up
+            shutil.rmtree(each, ignore_errors=True)
         command = [sys.executable, "-m", "tests.benchmarks.rehearsal", "--measure", kind, str(folder / "setup.yaml")]
         load = harness.load()
         done = subprocess.run(command, capture_output=True, text=True, check=False)

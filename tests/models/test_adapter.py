@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -150,3 +151,19 @@ def test_weights_are_those_that_were_saved(tmp_path: Path) -> None:
         changed.layernorm.weight.add_(1)
     changed.save_pretrained(tmp_path)
     assert torch.equal(PEA.load(tmp_path).layernorm.weight, changed.layernorm.weight), "saved anew, it is whole again"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_layers", 10**12), ("num_layers", -1), ("input_dim", "absurd"), ("pooled_dim", []), ("pooling", "median"),
+        ("max_tokens", "absurd"), ("encoder", "absurd"), ("base_model", ["absurd"]), ("languages", "zh"),
+        ("weights", 7),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_means_nothing_is_refused(name: str, value: object, tmp_path: Path) -> None:
+    PEA(16, 32, None, 8).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(CheckpointError, match=f"an unusable {name}; expected .*; got "):
+        PEA.load(tmp_path)

@@ -116,6 +116,15 @@ def test_while_models_load_that_is_said(work: Callable[[Script], Any], monkeypat
     assert first == "  parallel: 0 records, the workers load their models"
 
 
+def test_more_samples_than_a_size_let_expect_are_not_called_all(
+    work: Callable[[Script], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress_module, "_LINE_EVERY_S", 0.0)
+    _, _, shown = work(one_after_the_other([Started(2), Done(1), Done(4), Finished(num_samples=5, stage_seconds={})]))
+    lines = [line.partition(" records")[0] for line in shown.splitlines()]
+    assert lines[:3] == ["  parallel: 0% 0", "  parallel: 50% 3", "  parallel: 15"]
+
+
 @pytest.mark.parametrize("error", [ActorDiedError(), OutOfMemoryError("killed")])
 def test_a_death_makes_careful_and_the_key_that_kills_is_left_out(work: Callable[[Script], Any], error: Any) -> None:
     def script(task: Task) -> list[Any]:
