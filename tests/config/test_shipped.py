@@ -122,13 +122,14 @@ def test_only_studies_of_what_a_cache_holds_fill_caches(path: Path) -> None:
     kept = {run.method for run in _planned(path).runs} - own
     if path.stem.startswith("sketches"):
         assert not kept
-    elif path.stem in ("phases", "methods", "unet_steps", "languages"):
+    elif path.stem in ("phases", "methods", "unet_steps", "languages", "recipe"):
         assert not own
     else:
         some = {
             "options": {"drop_hidden_states", "noise_offset"},
             "descriptions": {"perfect", "wrong"},
             "texts_alone": {"generated", "trajectory"},
+            "transfer": {"sd15", "quarter"},
         }
         assert some.get(path.stem, {"queries_4", "layers_3"}) <= own
         assert kept
@@ -152,5 +153,6 @@ def _layers(checkpoint: Path) -> set[str]:
 
 
 def test_the_demos_recipe_is_the_one_of_the_studies() -> None:
-    [run, *_] = (run for run in _planned(Path("configs/studies/phases.yaml")).runs if run.method == "attention_ukd")
-    assert run.config.train.phases == load_config(DEMO).train.phases
+    [run, *_] = (run for run in _planned(Path("configs/studies/recipe.yaml")).runs if run.method == "recipe")
+    found, expected = run.config.train, load_config(DEMO).train
+    assert (found.phases, found.ema_decay) == (expected.phases, expected.ema_decay)
