@@ -22,6 +22,8 @@ from pea.errors import CacheError, IdentityError, ShardUnfinishedError
 from pea.storage import Location
 from tests.cache_helpers import CacheMaker, content, identity, store_of
 
+pytestmark = pytest.mark.slow
+
 KEPT = {"num_queries": 3, "dtype": "float16"}
 Wanted = dict[str, Any] | None
 
@@ -63,7 +65,6 @@ def test_it_counts_as_one_that_had_them_from_the_start(grown: Cache, at_once: Ca
     assert status is not None and status["parts"] == {"finished": 4, "all": 4} and status["records"] == 24
 
 
-@pytest.mark.slow
 def test_parts_that_were_not_finished_before_get_none_when_they_are(make_cache: CacheMaker, at_once: Cache) -> None:
     cache = Cache.create_or_resume(make_cache.directory, with_queries(None))
     make_cache.write(cache, cache.part_plan("a", "p000"))
@@ -76,7 +77,6 @@ def test_parts_that_were_not_finished_before_get_none_when_they_are(make_cache: 
     assert content(make_cache.fill(with_queries())) == content(at_once)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["p000", "p001"])
 def test_a_damaged_part_is_found_and_made_again(make_cache: CacheMaker, grown: Cache, part: str) -> None:
     expected = content(grown)
@@ -88,7 +88,6 @@ def test_a_damaged_part_is_found_and_made_again(make_cache: CacheMaker, grown: C
     assert audit(grown.directory).problems == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_a_sample_that_was_taken_down_stays_out(make_cache: CacheMaker, before: bool) -> None:
     cache = make_cache.fill(with_queries(None))
@@ -103,7 +102,6 @@ def test_a_sample_that_was_taken_down_stays_out(make_cache: CacheMaker, before: 
     assert audit(cache.directory).problems == []
 
 
-@pytest.mark.slow
 def test_a_tar_is_replaced_with_its_queries(make_cache: CacheMaker, grown: Cache) -> None:
     other, expected = TarIdentity("a", 8, "c" * 8), content(grown)
     assert replace_tar(Location.parse(grown.directory), other) == 4
@@ -114,7 +112,6 @@ def test_a_tar_is_replaced_with_its_queries(make_cache: CacheMaker, grown: Cache
     assert content(make_cache.fill(wanted)) == expected
 
 
-@pytest.mark.slow
 def test_it_is_copied(grown: Cache, tmp_path: Path) -> None:
     copy_cache(Location.parse(grown.directory), Location.parse(tmp_path / "copy"))
     assert content(Cache.open(tmp_path / "copy")) == content(grown)

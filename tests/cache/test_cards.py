@@ -25,6 +25,8 @@ from stages.cluster.session import RaySession
 from stages.command.console import Console
 from tests.cache_helpers import CacheMaker, identity
 
+pytestmark = pytest.mark.slow
+
 CARD: dict[str, Any] = {
     "format": "pea-corpus-card",
     "format_version": 1,

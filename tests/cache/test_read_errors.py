@@ -38,6 +38,7 @@ def failing(pattern: str, number: int) -> Callable[[DiskFile, int, int | None], 
     return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
 @pytest.mark.parametrize("pattern", ["p000.json", "manifest.json", "noise_pred/zarr.json"])
 def test_a_read_error_is_not_damage(

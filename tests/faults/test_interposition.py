@@ -16,7 +16,7 @@ from tests.faults.interposer import library, reason_to_skip
 from tests.faults.native_programs import NATIVE
 from tests.faults.programs import run_program
 
-pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))]
 
 EVERYTHING = """
 import ctypes, mmap, os, shutil, subprocess, threading
@@ -138,7 +138,6 @@ m = mmap.mmap(f, 3); m[:] = b"abc"; os._exit(0)
     assert ran.tree == {"f": b"abc"} and ran.disk.now() == {"f": bytes(3)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
 def test_native_writers_are_seen(tmp_path: Path, sees_raw_calls: bool, name: str) -> None:
     """Libraries that write below Python: a replay of the log gives every byte that they wrote."""
@@ -153,7 +152,6 @@ def test_native_writers_are_seen(tmp_path: Path, sees_raw_calls: bool, name: str
     assert written >= sum(len(content) for content in ran.tree.values() if isinstance(content, bytes)) // 2
 
 
-@pytest.mark.slow
 def test_native_readers_are_seen(tmp_path: Path) -> None:
     pytest.importorskip("tensorstore")
     reading = """
@@ -190,7 +188,6 @@ OP_OF = {
 """Calls, without what tells their variants apart -> the operation."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
 def test_the_kernel_sees_no_more_than_the_log(tmp_path: Path, sees_raw_calls: bool, name: str) -> None:
     """As many calls of each kind below the folder as strace counts without the library, fsync included."""

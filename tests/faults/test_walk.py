@@ -19,7 +19,7 @@ from tests.faults.scenario import find_scenario
 from tests.faults.tree import read_tree
 from tests.faults.walk import Walk, count, forked_walk, log_of, run_with_fault
 
-pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))]
 
 EXAMPLES = "tests.faults.example_scenarios"
 WRITING = f"import pathlib, sys; pathlib.Path(sys.argv[1], 'file').write_text({TEXT!r})"
@@ -30,7 +30,6 @@ def walked(name: str, *kinds: Kind, sample: int | None = None) -> Report:
         return walk.run(walk.faults(*kinds, sample=sample))
 
 
-@pytest.mark.slow
 def test_a_careful_writer_loses_nothing() -> None:
     report = walked("CAREFUL", "kill", "fail", "tear", "short", "power", sample=30)
     assert report.findings == [], str(report)
@@ -38,7 +37,6 @@ def test_a_careful_writer_loses_nothing() -> None:
     assert report.num_unreached == 0 and not report.litter
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "wanted"),
     [
@@ -106,7 +104,6 @@ def test_a_sample_is_the_same_for_the_same_seed() -> None:
         assert walk.run(whole, seconds=0.0).num_steps < len(whole)
 
 
-@pytest.mark.slow
 def test_several_steps_at_a_time_find_the_same() -> None:
     with forked_walk(f"{EXAMPLES}:IN_PLACE", jobs=2) as walk:
         report = walk.run(walk.faults("kill", "tear"))
@@ -134,7 +131,6 @@ def test_what_cannot_be_walked_is_said() -> None:
     assert find_scenario(f"{EXAMPLES}:BROKEN") is BROKEN
 
 
-@pytest.mark.slow
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert set(capsys.readouterr().out.split()) == set(SCENARIOS)

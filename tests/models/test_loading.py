@@ -95,6 +95,7 @@ def change(folder: Path, how: Callable[[Tensors], Tensors], name: str = "model.s
     save_file(how(load_file(folder / name)), folder / name, metadata={"format": "pt"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PUBLISHED)
 def test_what_is_not_used_may_be_missing_or_beside(kind: str, tmp_path: Path) -> None:
     folder = published(tmp_path, kind)
@@ -102,6 +103,7 @@ def test_what_is_not_used_may_be_missing_or_beside(kind: str, tmp_path: Path) ->
     assert torch.equal(states, NativeEncoder.from_pretrained(folder).encode(["一只猫"])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OURS)
 @pytest.mark.parametrize("row", [0, 1])
 def test_rows_that_the_library_starts_anew_are_put_back(kind: str, row: int, tmp_path: Path) -> None:

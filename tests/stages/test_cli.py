@@ -277,6 +277,7 @@ def test_so_is_what_it_refuses_a_library_in_rust(text: str, said: str, capsys: p
     assert capsys.readouterr().err.startswith(f"pea: error: {said}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["/dev/full", "closed"])
 def test_output_that_cannot_be_written_is_an_error(output: str) -> None:
     script = "import sys; from stages.command.common import guarded\nsys.exit(guarded(lambda: print('x' * 100) or 0))"
@@ -318,6 +319,7 @@ def test_help_of_every_command_comes_without_heavy_libraries() -> None:
     assert done.returncode == 0 and done.stdout.endswith("light\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     script = (
         "import sys; from stages.command.common import guarded\n"

@@ -78,6 +78,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_models_are_known_at_once(setup: Config, fault: str, tmp_path: Path) -> None:
     how, said = FAULTS[fault]

@@ -112,6 +112,7 @@ def test_a_run_that_fails_does_not_end_the_others(
     assert "1 of 2 runs failed; got bad, seed 0" in said.err
 
 
+@pytest.mark.slow
 def test_a_result_is_kept_when_the_program_gets_new_settings(
     setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_result_is_kept_when_the_program_gets_new_settings(
         assert (run.result() is not None) == kept, change
 
 
+@pytest.mark.slow
 def test_a_result_of_other_rows_is_not_kept(
     setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_cache: CacheMaker
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_result_of_other_rows_is_not_kept(
     assert run.result() is None
 
 
+@pytest.mark.slow
 def test_a_method_without_training_is_scored_alone(
     setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +226,7 @@ def test_jobs_end_with_a_sweep_that_is_killed(setup: Path, tmp_path: Path) -> No
     assert not alive
 
 
+@pytest.mark.slow
 def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sweep", str(setup / "methods"), "--config", str(setup / "c.yaml"), "--seeds", "3", "--dry-run"]
     assert main([*words, "run_dir=elsewhere"]) == 0
@@ -233,6 +237,7 @@ def test_settings_may_follow_the_options(setup: Path, capsys: pytest.CaptureFixt
         assert f"unrecognized arguments: {wrong}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bad_requests(setup: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ["--config", str(setup / "c.yaml")]
 

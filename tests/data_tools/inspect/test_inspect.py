@@ -172,6 +172,7 @@ def test_show_writes_pictures(filled: Cache, capsys: Capture, tmp_path: Path) ->
         assert picture.size == (256, 192)
 
 
+@pytest.mark.slow
 def test_repair_clears_what_nobody_owns_where_nothing_else_is_wrong(filled: Cache, capsys: Capture) -> None:
     stray = Path(filled.shard_dir("a")) / "p000-0123456789ab.zarr"
     stray.mkdir()
@@ -196,6 +197,7 @@ def test_a_list_of_samples_is_taken_down(filled: Cache, tmp_path: Path, capsys: 
         assert main(["inspect", "remove", str(filled.directory), *map(str, words)]) == 2
 
 
+@pytest.mark.slow
 def test_check_and_repair(make_cache: CacheMaker, filled: Cache, capsys: Capture) -> None:
     healthy = inspect(capsys, "check", filled.directory)
     assert re.fullmatch(r"2 shards, 7 samples, \d+ files, [\d.]+ kB: no problems\n", healthy)
@@ -211,6 +213,7 @@ def test_check_and_repair(make_cache: CacheMaker, filled: Cache, capsys: Capture
     assert inspect(capsys, "check", filled.directory) == healthy
 
 
+@pytest.mark.slow
 def test_diff(make_cache: CacheMaker, filled: Cache, capsys: Capture, tmp_path: Path) -> None:
     other = CacheMaker(tmp_path / "other").fill(identity(["a", "b"]))
     assert inspect(capsys, "diff", filled.directory, filled.directory) == "no differences\n"
@@ -226,6 +229,7 @@ def test_diff(make_cache: CacheMaker, filled: Cache, capsys: Capture, tmp_path: 
     ]
 
 
+@pytest.mark.slow
 def test_diff_prints_what_differs_and_no_equal_values(capsys: Capture, tmp_path: Path) -> None:
     """A field that one of two caches lacks, and values deep inside of a field."""
     scheduler = {"num_train_timesteps": 1000, "steps_offset": 1}
@@ -252,6 +256,7 @@ def test_values_that_are_no_numbers_are_equal_to_themselves() -> None:
     assert _equal(one, other).tolist() == [[[True, False, True]]]
 
 
+@pytest.mark.slow
 def test_what_was_left_out_by_reason(make_cache: CacheMaker, capsys: Capture) -> None:
     make_cache.rejected = {
         ("a", "p000"): {"a-24x32-0"},
@@ -276,6 +281,7 @@ def test_what_was_left_out_by_reason(make_cache: CacheMaker, capsys: Capture) ->
     assert "no such reason; expected one of aspect_ratio, " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_diff_sees_through_parts_and_finds_changed_rows(
     make_cache: CacheMaker, capsys: Capture, tmp_path: Path
 ) -> None:
@@ -320,6 +326,7 @@ def test_a_run_folder_stands_for_its_parallel_cache(tmp_path: Path, capsys: Capt
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_inspector_starts_light(filled: Cache) -> None:
     code = (
         "import sys; from stages.cli import main;"

@@ -28,6 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: make_encoder(root / kind, kind) for kind in LENGTHS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LENGTHS)
 def test_states_are_those_of_the_model_called_by_hand(kind: str, folders: dict[str, Path]) -> None:
     folder = folders[kind]
@@ -50,6 +51,7 @@ def test_states_are_those_of_the_model_called_by_hand(kind: str, folders: dict[s
         torch.testing.assert_close(hidden[row, : ids.shape[1]], alone[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LANGUAGE_MODELS)
 def test_states_of_a_language_model_do_not_depend_on_the_padding(kind: str, folders: dict[str, Path]) -> None:
     right = NativeEncoder.from_pretrained(folders[kind], reading={"max_tokens": 12})

@@ -36,6 +36,8 @@ from tests.models.encoders.tiny import make_encoder, word_tokenizer
 from tests.models.imports.originals import original
 from tests.models.imports.tokenizer_folders import WORDS, write_vocabulary, write_yttm
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["一只猫", "a b c d e", ""]
 WIDE = {"hidden_size": 128, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 2}
 Reference = Callable[[Tensor, Tensor], Tensor]
@@ -300,7 +302,6 @@ def test_open_clips_own_text_tower(tmp_path: Path) -> None:
     assert config["hidden_act"] == "gelu" and config["num_attention_heads"] == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mt5", "umt5", "t5"])
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 def test_of_a_t5_the_encoder_comes_over_alone(kind: str, suffix: str, tmp_path: Path) -> None:
