@@ -93,7 +93,7 @@ def test_what_the_table_lacks_is_counted_and_said(cached: tuple[Config, Cache]) 
     assert "from table 4 captions of samples; 2 samples that the tables lack, 1 captions of no sample" in render(
         collect(cache.directory)
     )
-    said = describe(summarize(cache.directory, 1, {}, 1.0, {}))
+    said = describe(summarize(cache.directory, 1, {}, 1.0, {}), 1.0)
     assert said.endswith("caption tables: 4 of samples, 2 samples that they lack, 1 of no sample")
 
 

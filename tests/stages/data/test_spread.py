@@ -20,6 +20,7 @@ import ray
 from data_tools.corpus.captioned import units_of
 from pea.config.cache import CacheRunConfig
 from pea.errors import CorpusError
+from pea.storage.durable import is_temporary
 from stages.cli import main
 from stages.cluster import spreading
 from stages.cluster.node_trust import Node
@@ -46,8 +47,9 @@ def write_tars(folder: Path, count: int, num_samples: int = 5) -> str:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Name -> bytes of every file; of settings, all but the day."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Name -> bytes of every file that is published; of settings, all but the day."""
+    paths = sorted(path for path in folder.iterdir() if not is_temporary(path.name))
+    found: dict[str, Any] = {path.name: path.read_bytes() for path in paths}
     if "settings.json" in found:
         found["settings.json"] = {k: v for k, v in json.loads(found["settings.json"]).items() if k != "begun"}
     return found
