@@ -60,10 +60,7 @@ class Drawer:
         if unet is not None:
             self.pipe.vae.to(unet.dtype)
         self._loras: set[str] = set()
-        for model in (
-            self.pipe.unet,
-            self.pipe.vae,
-        ):  # a CPU's kernels copy tensors of another order, the VAE's largest
+        for model in (self.pipe.unet, self.pipe.vae):  # tensors of another order are copied by a CPU's kernels
             model.to(memory_format=torch.channels_last)
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:

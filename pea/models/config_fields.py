@@ -45,8 +45,6 @@ FACTOR = Kind(
     "a number above 0",
     lambda value: isinstance(value, int | float) and type(value) is not bool and math.isfinite(value) and value > 0,
 )
-SHOWN = 200
-"""Characters of what a library says of a configuration that it cannot use."""
 UNET = {
     "in_channels": COUNT,
     "out_channels": COUNT,

@@ -11,11 +11,10 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
-from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
-from pea.models.config_fields import SHOWN
 from pea.models.teacher_parts import pooled_dim_of
 from pea.models.unet import Blocks, Teacher
+from pea.models.without_data import describes_none, on_meta
 from pea.storage.digests import canonical_json
 
 _NamedShapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -27,12 +26,8 @@ def unet_on_meta(config: Mapping[str, Any]) -> UNet2DConditionModel:
     Raises:
         CheckpointError: its configuration describes none.
     """
-    try:
-        with torch.device("meta"):
-            unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(config))
-    except Exception as error:  # of many kinds: what the file says is put to constructors unchecked
-        got = str(error)[:SHOWN] or type(error).__name__
-        raise CheckpointError("the UNet's config.json describes no UNet", got=got) from error
+    with on_meta("UNet"):
+        unet: UNet2DConditionModel = UNet2DConditionModel.from_config(dict(config))
     return unet
 
 
@@ -80,8 +75,7 @@ def _output_shapes(
             with torch.no_grad():
                 output = teacher.forward(latents, torch.zeros(1), text, torch.zeros(1, 6), "all")
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-            got = str(error)[:SHOWN] or type(error).__name__
-            raise CheckpointError("the UNet's config.json describes no UNet that gives an answer", got=got) from error
+            raise describes_none("UNet", "UNet that gives an answer", error) from error
     return _shapes(output.features), _shapes(output.queries)
 
 

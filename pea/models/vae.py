@@ -13,10 +13,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from pea.errors import CheckpointError
-from pea.models.config_fields import SHOWN
 from pea.models.loading import load_part
 from pea.models.teacher_parts import check_vae, read_config, vae_dtype
+from pea.models.without_data import on_meta
 
 _VAE_PIXELS_PER_PASS = 4 << 20
 """On a GPU: bounds the memory of a batch of large images."""
@@ -79,12 +78,8 @@ def vae_on_meta(config: Mapping[str, Any]) -> AutoencoderKL:
     Raises:
         CheckpointError: its configuration describes none.
     """
-    try:
-        with torch.device("meta"):
-            vae: AutoencoderKL = AutoencoderKL.from_config(dict(config))
-    except Exception as error:  # of many kinds: what the file says is put to constructors unchecked
-        got = str(error)[:SHOWN] or type(error).__name__
-        raise CheckpointError("the VAE's config.json describes no VAE", got=got) from error
+    with on_meta("VAE"):
+        vae: AutoencoderKL = AutoencoderKL.from_config(dict(config))
     return vae
 
 
