@@ -15,11 +15,11 @@ from typing import Any
 from pea.corpus.archive import Member
 from pea.corpus.captions import read_captions, read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key
-from pea.corpus.places import Tar, expand_tars, location_of
+from pea.corpus.places import Tar, expand_tars
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import EXTENSIONS, JSON, MAX_JSON_BYTES, extensions_of
 from pea.corpus.tables import BadRow, Row, is_table, open_table
-from pea.corpus.tars import open_tar
+from pea.corpus.tars import open_tar, size_of
 from pea.errors import CorpusError
 from pea.foreign_text import file_name
 from pea.storage.location import Location
@@ -100,8 +100,7 @@ def units_of(places: Sequence[str], rows_per_part: int) -> Iterator[Unit]:
         )
     if not tables:
         for tar in expand_tars(places):
-            size_bytes = location_of(tar).status().size_bytes
-            yield Unit(file_name(tar.name), f"{tar}, {size_bytes} bytes", tar)
+            yield Unit(file_name(tar.name), f"{tar}, {size_of(tar)} bytes", tar)
         return
     files = open_table(tables).files
     stems = [Location.parse(file.where).name.partition(".")[0] for file in files]
