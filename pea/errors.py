@@ -35,7 +35,7 @@ def explain(
         parts.append(f"got {got}")
     line = "; ".join(parts)
     if remedy is not None:
-        line = f"{line}. {remedy}"
+        line = f"{line} {remedy}" if line.endswith((".", "…")) else f"{line}. {remedy}"
     return visible(" ".join(line.split()))
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from data_tools.corpus.column_names import ColumnMapping, propose_mapping
 from data_tools.corpus.image_files import ImageFiles
-from data_tools.corpus.pack_items import Item, folder_items, row_items
+from data_tools.corpus.item import Item
+from data_tools.corpus.pack_items import folder_items, row_items
 from data_tools.corpus.tar_items import TEXT_FIELD, first_rows
 from pea.corpus.damaged_tars import DamagedTars
 from pea.corpus.places import Tar, expand_tars
@@ -101,12 +102,16 @@ def _of_table(place: str, folder: str, given: ColumnMapping, language: str | Non
         raise CorpusError("the table has no row that can be read", where=place)
     table.require(given.used())
     files = ImageFiles.find(Path(folder)) if Location.parse(folder).is_local else None
+    _refuse_unnamed_columns(table, files)
     mapping = propose_mapping(
         rows, given, lambda said: bool(files and files.match(said)), language=language, captions=captions
     )
-    embedded = any(_has_bytes(row.get(mapping.image or "")) for row in rows)
-    files = None if embedded else files
-    about = f"a table ({table}) with images in it" if embedded else f"a table ({table}) and the images in {folder}"
+    said = [row.get(mapping.image or "") for row in rows]
+    embedded = any(map(_has_bytes, said))
+    if embedded and not any(_names_file(each, files) for each in said):
+        files = None
+    about = f"a table ({table})" + " with images in it" * embedded
+    about += f" and the images in {folder}" if files or not embedded else ""
     return Source(about, mapping, files, table, language=language, others=_others(rows, mapping))
 
 
@@ -150,6 +155,14 @@ def open_tars(
     return _of_tars(patterns, given, language, captions)
 
 
+def _refuse_unnamed_columns(table: Table, files: ImageFiles | None) -> None:
+    """A first line that names a file of the folder is a row: taken for names, it would be lost."""
+    said = next((name for name in table.columns if files and "." in name and files.match(name)), None)
+    if said is not None:
+        remedy = "Put a line with names above it, as `file,zh,en`."
+        raise CorpusError("the first line holds no names of columns", where=table, got=f"{said}, a file", remedy=remedy)
+
+
 def _refuse_unused(place: str, table: str | None, images: str | None, *, is_folder: bool) -> None:
     """Raises ConfigError where ``--table`` or ``--images`` would not be looked at."""
     if table is not None and not is_folder:
@@ -161,6 +174,12 @@ def _refuse_unused(place: str, table: str | None, images: str | None, *, is_fold
 def _has_bytes(value: Any) -> bool:
     """Whether it is an image itself, and not the name of one."""
     return isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes))
+
+
+def _names_file(value: Any, files: ImageFiles | None) -> bool:
+    """Whether it is the name of a file of the folder, in a column where others are images themselves."""
+    path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else value
+    return isinstance(path, str) and files is not None and bool(files.match(path))
 
 
 def _others(rows: Sequence[Row], mapping: ColumnMapping) -> list[str]:
