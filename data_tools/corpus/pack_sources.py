@@ -80,8 +80,8 @@ def open_source(
     location = Location.parse(place)
     is_folder = location.is_folder()
     _refuse_unused(place, table, images, is_folder=is_folder)
-    if is_folder and table is None and (tars := [each for each in location.list() if TAR_ENDING.search(each.name)]):
-        return _of_tars([str(each) for each in tars], given, language, captions)
+    if is_folder and table is None and any(TAR_ENDING.search(each.name) for each in location.list()):
+        return _of_tars([place], given, language, captions)
     if not is_folder and _means_tars(place):
         return _of_tars([place], given, language, captions)
     if not is_folder or (table is None and _is_dataset(location)):

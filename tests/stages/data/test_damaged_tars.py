@@ -12,13 +12,14 @@ from stages.cli import main
 from tests.corpus.tar_files import encoded, good_tar, write_tar
 from tests.data_tools.corpus.dirt import pixels
 
-DAMAGED = {"b": "the tar is truncated", "d": "the compressed tar is truncated", "e": "the tar is damaged, or is none"}
+DAMAGED = {"b": "the tar is truncated", "d": "the compressed tar is truncated", "g": "no such tar"}
+DAMAGED |= {"e": "the tar is damaged, or is none"}
 GOOD = ("a", "c", "f")
 
 
 @pytest.fixture(scope="module")
 def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six tars, of which three are damaged: the second, fourth and fifth."""
+    """Seven tars, of which four are damaged or not there."""
     folder = tmp_path_factory.mktemp("tars")
     for number, name in enumerate("abcf"):
         files = []
@@ -32,8 +33,10 @@ def tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "d.tar.gz").write_bytes(gzip.compress(whole.read_bytes())[:-700])
     (folder / "e.tar").write_bytes(b"no tar" * 1000)
     whole.unlink()
+    (folder / "g.tar").symlink_to("nowhere")
     rows = [{"url": f"u{name}{sample}", "de": "eine Katze"} for name in "abcf" for sample in range(5)]
-    (folder / "de.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "beside").mkdir()
+    (folder / "beside/de.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
@@ -56,8 +59,8 @@ def test_all_damaged_tars_are_named_in_one_run_and_the_others_are_done(
 ) -> None:
     words, result = COMMANDS[command]
     out = tmp_path / "out"
-    given = [word.format(out=out, table=tars / "de.jsonl") for word in words]
-    places = [str(tars / "*.tar*")]
+    given = [word.format(out=out, table=tars / "beside/de.jsonl") for word in words]
+    places = [str(tars / "*.tar*")] if command in ("pack", "clean") else [str(tars)]
     if command == "captions":
         given, places = [given[0], "--corpus", *places, *given[1:]], []
     assert main(["data", command, *places, *given]) in (1, 2)
@@ -113,18 +116,18 @@ def test_tars_may_be_given_one_by_one_as_a_shell_does(
     given = [str(tars / f"{name}.tar") for name in GOOD]
     assert main(["data", "pack", *given, "--out", str(tmp_path / "out")]) == 0
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.tar")) == list(GOOD)
-    assert main(["data", "pack", given[0], str(tars / "de.jsonl"), "--out", str(tmp_path / "mixed")]) == 2
+    assert main(["data", "pack", given[0], str(tars / "beside/de.jsonl"), "--out", str(tmp_path / "mixed")]) == 2
     assert "only if all are tars" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        (("{tars}/a.tar", "--table", "{tars}/de.jsonl"), "--table"),
-        (("{tars}/a.tar", "{tars}/c.tar", "--table", "{tars}/de.jsonl"), "--table"),
+        (("{tars}/a.tar", "--table", "{tars}/beside/de.jsonl"), "--table"),
+        (("{tars}/a.tar", "{tars}/c.tar", "--table", "{tars}/beside/de.jsonl"), "--table"),
         (("{tars}/a.tar", "--images", "{tars}"), "--images"),
         (("{tars}", "--images", "{tars}"), "--images"),
-        (("{tars}/de.jsonl", "--table", "{tars}/de.jsonl"), "--table"),
+        (("{tars}/beside/de.jsonl", "--table", "{tars}/beside/de.jsonl"), "--table"),
     ],
 )
 def test_a_table_or_folder_that_would_not_be_looked_at_is_refused(
@@ -132,3 +135,17 @@ def test_a_table_or_folder_that_would_not_be_looked_at_is_refused(
 ) -> None:
     assert main(["data", "pack", *(word.format(tars=tars) for word in words), "--out", str(tmp_path / "out")]) == 2
     assert f"{option}: " in capsys.readouterr().err
+
+
+def test_a_folder_of_tars_and_tables_is_not_taken_for_either(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "both"
+    folder.mkdir()
+    for name in ("a.tar", "beside/de.jsonl"):
+        (folder / Path(name).name).write_bytes((tars / name).read_bytes())
+    assert main(["data", "clean", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        f"tars and tables in one folder; got a.tar and de.jsonl. Say which are meant by a pattern: {folder}/*.tar"
+        in (capsys.readouterr().err)
+    )
