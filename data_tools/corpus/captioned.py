@@ -143,12 +143,9 @@ def _is_table(place: str) -> bool:
     names = [entry.name for entry in folder.entries()] if folder.is_folder() else []
     tables, tars = [name for name in names if is_table(name)], [name for name in names if TAR_ENDING.search(name)]
     if tables and tars:
-        raise CorpusError(
-            "tars and tables in one folder",
-            where=place,
-            got=f"{tars[0]} and {tables[0]}",
-            remedy=f"Say which are meant by a pattern: {place}/*{Path(tars[0]).suffix} or {place}/*{Path(tables[0]).suffix}.",
-        )
+        patterns = " or ".join(f"{place}/*{Path(found[0]).suffix}" for found in (tars, tables))
+        remedy = f"Say which are meant by a pattern: {patterns}."
+        raise CorpusError("tars and tables in one folder", where=place, got=f"{tars[0]} and {tables[0]}", remedy=remedy)
     return bool(tables)
 
 
