@@ -76,11 +76,11 @@ def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[
     language = config.corpora.source(corpus).source_language
     remedy = f"`pea data filter TARS --out FOLDER --need {language}` takes samples without a caption out beforehand"
     hint = f"{remedy}; or raise" if found.reasons["caption_missing"] else "Take them out, or raise"
-    return [
-        f"corpora.{corpus}: {found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left "
-        f"out ({reasons}); a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end. "
-        f"{hint} cache.max_dropped_fraction"
-    ]
+    said = (
+        f"{found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left out ({reasons})"
+    )
+    limit = f"a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end"
+    return [f"corpora.{corpus}: {said}; {limit}. {hint} cache.max_dropped_fraction"]
 
 
 def _no_caption_to_learn(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:

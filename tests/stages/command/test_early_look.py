@@ -148,7 +148,8 @@ def test_captions_of_tables_are_seen_before_ray(fresh_run: Config, tmp_path: Pat
     put(*(f"k{number}" for number in range(10)), "other")
     assert look_at_corpus(config, "parallel") == []
     put(*(f"k{number}" for number in range(7)))
-    [line] = look_at_corpus(config, "parallel")
+    line, too_many = look_at_corpus(config, "parallel")
+    assert "3 of the first 10 samples would be left out (caption_missing 3)" in too_many
     assert line.startswith("corpora.parallel.caption_tables: 3 of the first 10 samples have no en caption there; ")
     put("k1")
     with pytest.raises(CorpusError, match=rf"caption_missing 9.*looked up: captions\.en and {tables}; there are"):
