@@ -54,7 +54,7 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
     precision = PRECISIONS[train.precision]
     encoder, adapter = _encoder_weights(config.student.places), _adapter_bytes(config, models)
     student = encoder + _ADAM * adapter
-    step = step_bytes(unet, latent, tokens, precision, train.gradient_checkpointing)
+    step = step_bytes(unet, latent, tokens, precision, train.gradient_checkpointing, on_cpu=train.device == "cpu")
     needs = {
         "caching": _caching(config, models, layout, num_samples),
         "training": unet_weights(unet, precision) + student + train.batch_size * step,

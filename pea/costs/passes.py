@@ -63,21 +63,42 @@ def forward_bytes(unet: str, latent: tuple[int, int, int], num_tokens: int, dtyp
 
 
 @cache
-def step_bytes(unet: str, latent: tuple[int, int, int], num_tokens: int, dtype: str, checkpointing: bool) -> float:
-    """Of the student's pass over one row, and back to the text."""
+def step_bytes(
+    unet: str, latent: tuple[int, int, int], num_tokens: int, dtype: str, checkpointing: bool, on_cpu: bool
+) -> float:
+    """Of the student's pass over one row, and back to the text; under autocast where the type is not float32."""
     with _without_content(dtype):
         teacher = Teacher(_unet(unet), DDPMScheduler())
+        if dtype != "float32" and not on_cpu:
+            normalise_in_float32(teacher.unet)
         if checkpointing:
             teacher.recompute_activations()
         latents, timesteps, conditioning, time_ids = _arguments(json.loads(unet), latent, num_tokens)
         conditioning.encoder_hidden_states.requires_grad_(True)
 
         def act() -> None:
-            output = teacher.forward(latents, timesteps, conditioning, time_ids)
+            with torch.autocast("cpu", getattr(torch, dtype), enabled=dtype != "float32"):
+                output = teacher.forward(latents, timesteps, conditioning, time_ids)
             losses = [each.float().square().mean() for each in (output.noise_pred, *output.features.values())]
             torch.stack([each for each in losses if each.requires_grad]).sum().backward()  # type: ignore[no-untyped-call]
 
         return peak_bytes(act, teacher.unet)
+
+
+def normalise_in_float32(model: nn.Module) -> None:
+    """Let norms take and give float32, as autocast has them do on a GPU and not on a CPU.
+
+    Source: PyTorch, Automatic Mixed Precision, "CUDA Ops that can autocast to float32": group_norm, layer_norm.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            for name, own in list(module.named_parameters()):
+                setattr(module, name, nn.Parameter(own.detach().float(), requires_grad=False))
+            module.forward = _of_float32(module.forward)  # type: ignore[assignment]
+
+
+def _of_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda values: forward(values.float())
 
 
 @cache

@@ -41,7 +41,7 @@ def small_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "forward_bytes", lambda *_: 1e3)
     monkeypatch.setattr(memory, "encode_bytes", lambda _vae, _image, dtype: 2e7 if dtype == "float32" else 1e7)
     monkeypatch.setattr(memory, "decode_bytes", lambda *_: 0.0)
-    monkeypatch.setattr(memory, "step_bytes", lambda *_: 0.0)
+    monkeypatch.setattr(memory, "step_bytes", lambda *_, **__: 0.0)
 
 
 @pytest.mark.slow

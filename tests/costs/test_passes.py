@@ -46,3 +46,25 @@ def test_passes_without_content_hold_what_real_ones_hold(tiny_sdxl: Config) -> N
     with torch.no_grad():
         real = passes.peak_bytes(lambda: encoder.encode(pixels), encoder)
     assert passes.encode_bytes(vae, (16, 16), "float32") == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.slow
+def test_a_step_on_a_gpu_holds_its_norms_in_float32(tiny_sdxl: Config) -> None:
+    unet = json.dumps(dict(read_models(tiny_sdxl.teacher.checkpoint).unet))
+
+    def held(dtype: str, *, on_cpu: bool) -> float:
+        return passes.step_bytes(unet, (4, 8, 8), 12, dtype, False, on_cpu)
+
+    assert held("bfloat16", on_cpu=False) > 1.1 * held("bfloat16", on_cpu=True)
+    assert held("float32", on_cpu=False) == held("float32", on_cpu=True)
+
+
+def test_norms_alone_answer_in_float32() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4), nn.SiLU(), nn.Conv2d(4, 4, 1)).to(torch.bfloat16)
+    passes.normalise_in_float32(model)
+    found = []
+    for layer in model:
+        layer.register_forward_hook(lambda _layer, _inputs, output: found.append(output.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.zeros(1, 4, 2, 2, dtype=torch.bfloat16))
+    assert found == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
