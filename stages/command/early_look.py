@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -51,7 +51,51 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
         if found.num_kept and not found.languages[language]:
             has = _has(found)
             lines.append(f"corpora.{corpus}.captions: no {field} ({language}) in the first {found.num_kept}; {has}")
-    return lines
+    return lines + _too_many_dropped(config, corpus, found) + _no_caption_to_learn(config, corpus, found)
+
+
+def look_at_corpora(config: Config, said: Sequence[str] = ()) -> list[str]:
+    """What a look at the first samples of every corpus says, also where it is that most would be left out.
+
+    ``said``: lines whose message is known, as that tars are not there.
+    """
+    lines = list[str]()
+    for name in (name for name in config.corpora.names if name != "described"):
+        try:
+            lines += look_at_corpus(config, name)
+        except CorpusError as error:
+            lines.append(str(error))
+    return [line for line in lines if not any(line in each for each in said)]
+
+
+def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """With this share of its samples left out, a whole run would fail in the end."""
+    if found.dropped_share <= config.cache.max_dropped_fraction:
+        return []
+    reasons = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
+    language = config.corpora.source(corpus).source_language
+    remedy = f"`pea data filter TARS --out FOLDER --need {language}` takes samples without a caption out beforehand"
+    hint = f"{remedy}; or raise" if found.reasons["caption_missing"] else "Take them out, or raise"
+    return [
+        f"corpora.{corpus}: {found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left "
+        f"out ({reasons}); a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end. "
+        f"{hint} cache.max_dropped_fraction"
+    ]
+
+
+def _no_caption_to_learn(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """Captions may come later, in tables beside the tars; a language that is misspelt never does."""
+    source = config.corpora.source(corpus)
+    if not found.num_kept or source.caption_tables or corpus != "parallel":
+        return []
+    missing = [each for each in config.student.caption_languages if not found.languages[each]]
+    there = ", ".join(sorted(found.languages)) or "none"
+    return [
+        f"corpora.{corpus}: no caption in {language} (student.language) in the first {found.num_kept} samples, whose "
+        f"languages are {there}; training needs them, here or in corpora.{corpus}.caption_tables"
+        for language in missing
+        if language not in source.captions
+    ]
 
 
 def in_a_process(act: Callable[..., Result], *arguments: Any) -> Result | None:
