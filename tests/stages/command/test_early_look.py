@@ -93,6 +93,12 @@ def test_what_would_fail_the_run_in_the_end_is_said_before_it(fresh_run: Config,
     assert "no caption" not in "".join(_no_caption_to_learn(lenient, "parallel", FirstLook(num_kept=7)))
 
 
+def test_placeholders_are_no_captions_to_learn(fresh_run: Config, tmp_path: Path) -> None:
+    config = corpora(fresh_run, tmp_path, {"captions": {"en": "NULL", "zh": "一只猫"}, "licence": "N/A"})
+    [line] = look_at_corpus(config, "parallel")
+    assert "captions like nan, NULL or N/A among the first samples, as programs write for nothing: 10. " in line
+
+
 def test_other_reasons_say_what_they_are(fresh_run: Config, tmp_path: Path) -> None:
     broken = [(f"k{i}.{name}", b"" if name == "png" else data) for i in range(4) for name, data in _files({})]
     config = corpora(fresh_run, tmp_path, {})
