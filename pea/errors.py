@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from pea.copies import as_stored
 from pea.foreign_text import visible
 
 _BETWEEN = ("pea", "diffusers", "torch")
@@ -34,12 +35,15 @@ def explain(
         parts.append(f"got {got}")
     line = "; ".join(parts)
     if remedy is not None:
-        line = f"{line}. {remedy}"
+        line = f"{line} {remedy}" if line.endswith((".", "…")) else f"{line}. {remedy}"
     return visible(" ".join(line.split()))
 
 
 class PeaError(Exception):
-    """Base of every error that PEA-Cache raises on purpose; ``str()`` is always one line."""
+    """Base of every error that PEA-Cache raises on purpose; ``str()`` is always one line.
+
+    Of a copy of what lies in a store, it names the place in the store; what is wrong with a disk names that disk.
+    """
 
     def __init__(
         self,
@@ -50,7 +54,8 @@ class PeaError(Exception):
         got: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.message = explain(what, where=where, expected=expected, got=got, remedy=remedy)
+        message = explain(what, where=where, expected=expected, got=got, remedy=remedy)
+        self.message = message if isinstance(self, StorageError | DiskFullError) else as_stored(message)
         super().__init__(self.message)
 
     def __str__(self) -> str:
@@ -77,6 +82,10 @@ class ConfigError(PeaError, ValueError):
 
 class CorpusError(PeaError, ValueError):
     """A corpus tar is missing, truncated, or unusable as a whole."""
+
+
+class TarUnusableError(CorpusError):
+    """One tar is missing, damaged or unreadable; says nothing about the others of its corpus."""
 
 
 class CheckpointError(PeaError, OSError):
@@ -156,7 +165,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2  # noqa: SLF001  (skip_file_prefixes is of Python 3.12)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(as_stored(message), stacklevel=level)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -108,6 +108,10 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     console = Console()
     for line in unchecked + _costs(config, arguments, base, console):
         console.print(f"  unchecked: {line}", soft_wrap=True)
+    from stages.command.early_look import look_at_corpora  # loads Pillow, as above
+
+    for line in look_at_corpora(config, unchecked):
+        console.print(f"  look at this: {line}", soft_wrap=True)
     console.print(f"{arguments.out} is written; next: pea cache --config {arguments.out}", soft_wrap=True)
     return 0
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted((ROOT / folder).rglob("*.py"))]
 ROOMS = (
     *(
+        "pea.copies",
         "pea.foreign_text",
         "pea.foreign_json",
         "pea.file_names",

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_tools.corpus.column_names import ColumnMapping
-from data_tools.corpus.pack_items import Item, take_captions
+from data_tools.corpus.item import Item
+from data_tools.corpus.item_captions import take_captions
 from pea.corpus.tables import BadRow, Row, Table
 from pea.errors import CorpusError, DiskFullError
 

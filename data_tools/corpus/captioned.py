@@ -10,17 +10,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
+from pathlib import Path
 from typing import Any
 
 from pea.corpus.archive import Member
 from pea.corpus.captions import read_captions, read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key
-from pea.corpus.places import Tar, expand_tars, location_of
+from pea.corpus.places import Tar, expand_tars
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import EXTENSIONS, JSON, MAX_JSON_BYTES, extensions_of
+from pea.corpus.sidecars import TAR_ENDING
 from pea.corpus.tables import BadRow, Row, is_table, open_table
-from pea.corpus.tars import open_tar
-from pea.errors import CorpusError
+from pea.corpus.tars import open_tar, size_of
+from pea.errors import CorpusError, TarUnusableError
 from pea.foreign_text import file_name
 from pea.storage.location import Location
 
@@ -100,8 +102,7 @@ def units_of(places: Sequence[str], rows_per_part: int) -> Iterator[Unit]:
         )
     if not tables:
         for tar in expand_tars(places):
-            size_bytes = location_of(tar).status().size_bytes
-            yield Unit(file_name(tar.name), f"{tar}, {size_bytes} bytes", tar)
+            yield Unit(file_name(tar.name), f"{tar}, {_size_said(tar)}", tar)
         return
     files = open_table(tables).files
     stems = [Location.parse(file.where).name.partition(".")[0] for file in files]
@@ -110,6 +111,14 @@ def units_of(places: Sequence[str], rows_per_part: int) -> Iterator[Unit]:
     for stem, file in zip(stems, files, strict=True):
         size_bytes = Location.parse(file.where).status().size_bytes
         yield from _table_units(stem, f"{file.where}, {size_bytes} bytes", file.rows(()), rows_per_part)
+
+
+def _size_said(tar: Tar) -> str:
+    """The size of a tar; of one that cannot be looked at, reading it says what is wrong."""
+    try:
+        return f"{size_of(tar)} bytes"
+    except TarUnusableError:
+        return "unusable"
 
 
 def _table_units(stem: str, source: str, rows: Iterator[Row | BadRow], rows_per_part: int) -> Iterator[Unit]:
@@ -131,7 +140,13 @@ def _is_table(place: str) -> bool:
     if is_table(place):
         return True
     folder = Location.parse(place)
-    return folder.is_folder() and any(is_table(entry.name) for entry in folder.entries())
+    names = [entry.name for entry in folder.entries()] if folder.is_folder() else []
+    tables, tars = [name for name in names if is_table(name)], [name for name in names if TAR_ENDING.search(name)]
+    if tables and tars:
+        patterns = " or ".join(f"{place}/*{Path(found[0]).suffix}" for found in (tars, tables))
+        remedy = f"Say which are meant by a pattern: {patterns}."
+        raise CorpusError("tars and tables in one folder", where=place, got=f"{tars[0]} and {tables[0]}", remedy=remedy)
+    return bool(tables)
 
 
 def _tar_rows(tar: Tar, fields: Mapping[str, str], scores: Sequence[str]) -> Iterator[Captioned | Unusable]:

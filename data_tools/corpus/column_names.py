@@ -146,8 +146,14 @@ def propose_mapping(
         by_language.setdefault(language or _refuse_to_guess(generic, texts[generic]), generic)
     if not by_language:
         shown = ", ".join(values) or "none"
+        empty = ", ".join(name for name, found in values.items() if not found and language_of_column(name))
         remedy = "Name it: --map zh=COLUMN; or pack images alone: --no-captions."
-        raise CorpusError("no column looks like captions", expected=f"one of {shown}", remedy=remedy)
+        raise CorpusError(
+            "no column looks like captions",
+            expected=f"one of {shown}",
+            got=f"no text in the first rows of {empty}" if empty else None,
+            remedy=remedy,
+        )
     return ColumnMapping(image, by_language)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +14,7 @@ _JPEG_QUALITY = 95
 _PNG_MODES = {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"}
 _STARTS_PROGRAMS = ("EPS", "WMF")
 """Kinds that Pillow leaves to a program of the system (Ghostscript, Windows' own)."""
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 _plugins_sought = False
 
 
@@ -73,7 +75,7 @@ def packed_image(data: bytes, *, shorter_side_px: int | None = None, verify: boo
     except UnusableImageError:
         raise
     except UnidentifiedImageError:
-        raise UnusableImageError("image_unknown", f"begins with {data[:8]!r}") from None
+        raise UnusableImageError("image_unknown", f"begins with {data[:8]!r}{_missing_plugin(data)}") from None
     except Image.DecompressionBombError as error:
         raise UnusableImageError("image_too_large", error) from None
     except Exception as error:  # noqa: BLE001 (a decoder of damaged bytes may raise anything)
@@ -137,6 +139,17 @@ def _made_smaller(image: Image.Image, shorter_side_px: int, changes: list[str], 
         small.save(buffer, "JPEG", quality=_JPEG_QUALITY, subsampling=0, **info)
         extension = "jpg"
     return Packed(buffer.getvalue(), extension, (*changes, "made smaller"), (height, width))
+
+
+def _missing_plugin(data: bytes) -> str:
+    """What to install for an image that an optional package can read."""
+    is_heif = data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS
+    if is_heif and find_spec("pillow_heif") is None:
+        return ": a HEIC image; `pip install 'pea-cache[data]'` brings what reads it"
+    is_jxl = data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL "))
+    if is_jxl and find_spec("pillow_jxl") is None:
+        return ": a JPEG XL image; `pip install pillow-jxl-plugin` brings what reads it"
+    return ""
 
 
 def _register_plugins() -> None:

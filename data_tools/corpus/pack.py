@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.corpus.image_bytes import Packed, UnusableImageError, packed_image
-from data_tools.corpus.pack_items import Item, Problem
+from data_tools.corpus.item import Item, Problem
 from data_tools.corpus.part_writer import TarWriter, new_tar
 from pea.collect.overlap import map_in_threads
 from pea.corpus.rules import MAX_JSON_BYTES

@@ -6,69 +6,26 @@ is read before it is asked for.
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import stat
-import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from data_tools.corpus.column_names import LANGUAGE, ColumnMapping
+from data_tools.corpus.column_names import ColumnMapping
 from data_tools.corpus.image_bytes import MAX_FILE_BYTES, UnusableImageError
 from data_tools.corpus.image_files import ImageFiles
+from data_tools.corpus.item import Item, Problem
+from data_tools.corpus.item_captions import take_caption, take_captions
 from data_tools.corpus.other_columns import other_columns
 from pea.corpus.captions import read_captions, read_json
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import MAX_JSON_BYTES
 from pea.corpus.tables import BadRow, Row, Table
+from pea.corpus.text_lines import encoding_of
 
 _NO_FILE = "a link to nothing, a pipe, a socket or a device"
-_ENCODER = json.JSONEncoder(default=repr)
-
-
-PLACEHOLDERS = frozenset(
-    ("nan", "NaN", "NULL", "None", "N/A", "n/a", "<NA>")
-    + ("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
-)
-"""What programs write where a cell is empty or wrong. In other letters it may be a word: German "null" is zero."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why something is not packed."""
-
-    reason: str
-    detail: str = ""
-
-
-@dataclass
-class Item:
-    """One sample to be packed."""
-
-    where: str
-    """Table and line, or path of the image: for the one who looks for it."""
-    size: int
-    """Bytes of the image, as far as that is known without reading it."""
-    read: Callable[[], bytes]
-    """Gives the bytes of the image; raises UnusableImageError."""
-    captions: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, Any] = field(default_factory=dict)
-    """Everything else that is known of it, for the json."""
-    file: str = ""
-    """Path of the image in its folder, where it has one."""
-    problem: Problem | None = None
-    respelled: bool = False
-    """Whether the table spells the file's name otherwise than the disk."""
-    notes: list[str] = field(default_factory=list)
-    """What a person should know of its captions, each to be counted."""
-
-    def fingerprint(self) -> bytes:
-        """What it would be packed from, without its bytes."""
-        said = [self.where, self.size, self.file, self.captions, self.columns, self.problem and self.problem.reason]
-        return _ENCODER.encode(said).encode()
+_NO_FOLDER = ", and no folder of images was looked into"
+_START_BYTES = 4096
 
 
 def row_items(
@@ -116,43 +73,6 @@ def _all_rows(table: Table) -> Iterator[Row | BadRow]:
     yield from bad
 
 
-def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping) -> None:
-    """Give an item the captions that are in some columns, or say what is wrong with them."""
-    columns = dict(mapping.captions)
-    if mapping.text and mapping.language:
-        said = get(mapping.language)
-        code = str(said or "").strip()
-        if LANGUAGE.fullmatch(code):
-            columns[code] = mapping.text
-        elif get(mapping.text):
-            item.problem = Problem("language_unknown", f"{mapping.language}: {said!r}"[:200])
-    for language, column in columns.items():
-        value = get(column)
-        value = next((each for each in value if each), None) if isinstance(value, list) else value
-        if value is None:
-            continue
-        if not isinstance(value, str) or not _is_unicode(value):
-            item.problem = Problem("caption_not_text", f"{column}: {value!r}"[:200])
-        elif value.strip() in PLACEHOLDERS:
-            item.notes.append("captions that are a placeholder (nan, NULL, N/A, #REF!, ...), taken for none")
-        elif value.strip():
-            _take_caption(item, language, value)
-
-
-def _take_caption(item: Item, language: str, text: str) -> None:
-    """Give an item a caption, unless it has nothing to be seen; what a person should know of it is noted."""
-    if not text.isprintable():
-        kinds = {unicodedata.category(char) for char in set(text) if not char.isspace()}
-        if all(kind[0] in "CZ" for kind in kinds):
-            item.notes.append("captions of control characters alone, taken for none")
-            return
-        if "Cc" in kinds:
-            item.notes.append("captions with control characters, which `pea data clean` mends")
-    item.captions[language] = text
-    if "&" in text and html.unescape(text) != text:
-        item.notes.append("captions with HTML entities, which `pea data clean` mends")
-
-
 def _take_image(item: Item, row: Row, mapping: ColumnMapping, images: ImageFiles | None) -> None:
     value = row.get(mapping.image or "")
     if isinstance(value, Mapping):
@@ -169,7 +89,7 @@ def _take_image(item: Item, row: Row, mapping: ColumnMapping, images: ImageFiles
     found = images.match(str(value)) if images else []
     if len(found) != 1:
         reason = "file_ambiguous" if found else "file_missing"
-        detail = f"{value}: {', '.join(found[:3])}" if found else str(value)
+        detail = f"{value}: {', '.join(found[:3])}" if found else f"{value}{_NO_FOLDER if images is None else ''}"
         item.problem = Problem(reason, detail[:200])
         return
     assert images is not None
@@ -209,19 +129,12 @@ def _take_text(item: Item, path: Path, language: str | None) -> None:
     if path.suffix == ".json":
         try:
             document = read_json(text)
-            item.captions |= read_captions(document, {"*": "captions"}, (), set())
+            for each, caption in read_captions(document, {"*": "captions"}, (), set()).items():
+                take_caption(item, each, caption)
         except BadSampleError as bad:
             raise ValueError(f"{bad.reason} {bad.detail}") from None
         item.columns |= other_columns(document, ColumnMapping(), item.notes)
     elif text.strip():
         if language is None:
             raise ValueError("its language is not said (--language)")
-        _take_caption(item, language, text.decode("utf-8-sig").strip())
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True
+        take_caption(item, language, text.decode(encoding_of(text[:_START_BYTES])).strip())

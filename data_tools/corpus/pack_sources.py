@@ -10,14 +10,18 @@ from typing import Any
 
 from data_tools.corpus.column_names import ColumnMapping, propose_mapping
 from data_tools.corpus.image_files import ImageFiles
-from data_tools.corpus.pack_items import Item, folder_items, row_items
+from data_tools.corpus.item import Item
+from data_tools.corpus.pack_items import folder_items, row_items
 from data_tools.corpus.tar_items import TEXT_FIELD, first_rows
+from pea.corpus.damaged_tars import DamagedTars
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.sidecars import TAR_ENDING
 from pea.corpus.tables import Row, Table, is_table, open_table
-from pea.errors import CorpusError
+from pea.errors import ConfigError, CorpusError
 from pea.storage.location import Location
+from pea.storage.patterns import find, has_wildcards
 
+_ONE_TABLE = "Give a folder with --table TABLE, or a table with --images FOLDER."
 _LOOKED_AT = 200  # rows, to see which column is what
 
 
@@ -71,12 +75,17 @@ def open_source(
 
     Raises:
         CorpusError: there is nothing that can be packed, or it is not clear what it means.
+        ConfigError: ``table`` or ``images`` would not be looked at.
     """
     location = Location.parse(place)
     is_folder = location.is_folder()
-    if is_folder and table is None and (tars := [each for each in location.list() if TAR_ENDING.search(each.name)]):
-        return _of_tars([str(each) for each in tars], given, language, captions)
-    if not is_folder and TAR_ENDING.search(place):
+    if not is_folder and not _means_tars(place) and not is_table(place) and not location.exists():
+        remedy = "Correct the path; a pattern needs quotes."
+        raise CorpusError("neither a folder nor a table nor tars", where=place, got="nothing there", remedy=remedy)
+    _refuse_unused(place, table, images, is_folder=is_folder)
+    if is_folder and table is None and any(TAR_ENDING.search(each.name) for each in location.list()):
+        return _of_tars([place], given, language, captions)
+    if not is_folder and _means_tars(place):
         return _of_tars([place], given, language, captions)
     if not is_folder or (table is None and _is_dataset(location)):
         return _of_table(place, images or (place if is_folder else str(location.parent)), given, language, captions)
@@ -96,19 +105,28 @@ def _of_table(place: str, folder: str, given: ColumnMapping, language: str | Non
         raise CorpusError("the table has no row that can be read", where=place)
     table.require(given.used())
     files = ImageFiles.find(Path(folder)) if Location.parse(folder).is_local else None
+    _refuse_unnamed_columns(table, files)
     mapping = propose_mapping(
         rows, given, lambda said: bool(files and files.match(said)), language=language, captions=captions
     )
-    embedded = any(_has_bytes(row.get(mapping.image or "")) for row in rows)
-    files = None if embedded else files
-    about = f"a table ({table}) with images in it" if embedded else f"a table ({table}) and the images in {folder}"
+    said = [row.get(mapping.image or "") for row in rows]
+    embedded = any(map(_has_bytes, said))
+    if embedded and not any(_names_file(each, files) for each in said):
+        files = None
+    about = f"a table ({table})" + " with images in it" * embedded
+    about += f" and the images in {folder}" if files or not embedded else ""
     return Source(about, mapping, files, table, language=language, others=_others(rows, mapping))
 
 
 def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None, captions: bool) -> Source:
-    tars = expand_tars(patterns)
-    rows = next((found for tar in tars if (found := first_rows(tar, _LOOKED_AT))), [])
+    tars, rows, damaged = expand_tars(patterns), list[Row](), DamagedTars()
+    for tar in tars:
+        with damaged.noted():
+            rows = first_rows(tar, _LOOKED_AT)
+        if rows:
+            break
     if not rows:
+        damaged.refuse()
         raise CorpusError("no sample in these tars: no image beside a json or txt", where=", ".join(patterns))
     if not given.captions and not given.text and TEXT_FIELD in rows[0].values and language:
         given = ColumnMapping(None, {language: TEXT_FIELD})
@@ -116,9 +134,55 @@ def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None
     return Source(f"{len(tars)} tars", mapping, tars=tars, language=language)
 
 
+def _means_tars(place: str) -> bool:
+    """Whether it is called as a tar is, or is a pattern that means tars alone."""
+    if TAR_ENDING.search(place):
+        return True
+    if Location.parse(place).exists() or not has_wildcards(place):
+        return False
+    found = find(place)
+    return bool(found) and all(TAR_ENDING.search(each.name) for each in found)
+
+
+def open_tars(
+    patterns: Sequence[str], *, given: ColumnMapping, language: str | None = None, captions: bool = True
+) -> Source:
+    """Several sources, which are tars, as a shell makes of a pattern; the arguments are those of ``open_source``.
+
+    Raises:
+        CorpusError: they are something else, or there is nothing that can be packed.
+    """
+    if others := [place for place in patterns if not _means_tars(place)]:
+        remedy = "Give one folder or table at a time, each with an --out of its own."
+        raise CorpusError("several sources are packed together only if all are tars", got=others[0], remedy=remedy)
+    return _of_tars(patterns, given, language, captions)
+
+
+def _refuse_unnamed_columns(table: Table, files: ImageFiles | None) -> None:
+    """A first line that names a file of the folder is a row: taken for names, it would be lost."""
+    said = next((name for name in table.columns if files and "." in name and files.match(name)), None)
+    if said is not None:
+        remedy = "Put a line with names above it, as `file,zh,en`."
+        raise CorpusError("the first line holds no names of columns", where=table, got=f"{said}, a file", remedy=remedy)
+
+
+def _refuse_unused(place: str, table: str | None, images: str | None, *, is_folder: bool) -> None:
+    """Raises ConfigError where ``--table`` or ``--images`` would not be looked at."""
+    if table is not None and not is_folder:
+        raise ConfigError("the table of a folder, and this is none", where="--table", got=place, remedy=_ONE_TABLE)
+    if images is not None and (is_folder or _means_tars(place)):
+        raise ConfigError("the images of a table, and this is none", where="--images", got=place, remedy=_ONE_TABLE)
+
+
 def _has_bytes(value: Any) -> bool:
     """Whether it is an image itself, and not the name of one."""
     return isinstance(value, bytes) or (isinstance(value, dict) and isinstance(value.get("bytes"), bytes))
+
+
+def _names_file(value: Any, files: ImageFiles | None) -> bool:
+    """Whether it is the name of a file of the folder, in a column where others are images themselves."""
+    path = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else value
+    return isinstance(path, str) and files is not None and bool(files.match(path))
 
 
 def _others(rows: Sequence[Row], mapping: ColumnMapping) -> list[str]:

@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Any
 
 from data_tools.corpus.column_names import ColumnMapping
+from data_tools.corpus.item import Item, Problem
+from data_tools.corpus.item_captions import take_captions
 from data_tools.corpus.other_columns import other_columns
-from data_tools.corpus.pack_items import Item, Problem, take_captions
 from pea.corpus.archive import Member
 from pea.corpus.captions import read_json
 from pea.corpus.grouping import Content, Group, Unread, key_groups, key_problem, shown_key

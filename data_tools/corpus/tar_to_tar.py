@@ -13,6 +13,7 @@ from data_tools.corpus.part_writer import new_tar, sidecar_of
 from data_tools.corpus.tar_items import TarSample, tar_samples
 from pea.corpus.places import Tar
 from pea.corpus.rules import JSON
+from pea.corpus.tars import size_of
 from pea.errors import CorpusError
 from pea.foreign_text import file_name
 from pea.storage.durable import write_text
@@ -56,7 +57,7 @@ def rewrite_tar(tar: Tar, out: Path, settings: Mapping[str, Any], decide: Decide
     target, place = out / f"{name}.tar", out / f"{name}{RECORD_ENDING}"
     if tar.location.is_local and tar.location.local_path.resolve() == target.resolve():
         raise CorpusError("the tar would be written over itself", where=target, remedy="Choose another --out.")
-    made_of = {"settings": dict(settings), "source_bytes": tar.location.status().size_bytes}
+    made_of = {"settings": dict(settings), "source_bytes": size_of(tar)}
     if (found := _read(place, target, made_of)) is not None:
         return found, True
     record = PartRecord()

@@ -6,7 +6,6 @@ Every sentence is computed from the run, or absent: the page says the same kind 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from data_tools.pages import render_page
 from data_tools.report.answer import answers, headline
@@ -17,10 +16,12 @@ from data_tools.report.scores import score_plots
 from data_tools.report.training import loss_charts, training_note
 from data_tools.tables import human_seconds
 from pea.config import Config
+from pea.copies import as_stored
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import read_prompts
 from pea.evaluation.record import ScoreRecord
 from pea.file_names import METRICS, REPORT, TRAIN_LOG, TRAIN_SUMMARY
+from pea.storage import Location
 from pea.storage.durable import write_text
 from pea.training.train_log import TrainLog
 
@@ -68,11 +69,14 @@ def _snippet(config: Config) -> str:
         if (config.teacher.folder / "text_encoder_2").is_dir()
         else "StableDiffusionPipeline"
     )
-    places: Any = [str(place) for place in config.student.places]
+    places = [as_stored(str(config.adapter_dir)), *map(str, config.student.places)]
+    base, note = str(config.teacher.checkpoint), ""
+    if isinstance(config.teacher.checkpoint, Location):  # which diffusers does not read
+        base, note = config.teacher.checkpoint.name, f"  # a copy of {base}"
     return (
         f"from diffusers import {family}\n"
         "from pea.pipeline import PEAPrompt\n\n"
-        f'pipe = {family}.from_pretrained("{config.teacher.checkpoint}")\n'
-        f'pea = PEAPrompt.from_pretrained("{config.adapter_dir}", {", ".join(repr(place) for place in places)})\n'
+        f'pipe = {family}.from_pretrained("{base}"){note}\n'
+        f"pea = PEAPrompt.from_pretrained({', '.join(map(repr, places))})\n"
         'image = pipe(**pea("...")).images[0]\n'
     )

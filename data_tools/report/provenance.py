@@ -15,6 +15,7 @@ from data_tools.tables import human_seconds
 from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.cache.manifest import read_manifest
 from pea.config import Config
+from pea.copies import as_stored
 from pea.errors import PeaError
 from pea.file_names import CACHE_SUMMARY, MODEL_CONFIG, RUN_CONFIG
 from pea.storage import Location
@@ -45,7 +46,8 @@ def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping
 
 def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
     """Commit, versions, seeds, settings of the drawing and identities; versions are those that wrote the page."""
-    facts = [_fact("configuration", str(config.run_dir / RUN_CONFIG), "every setting, as it was resolved")]
+    place = as_stored(str(config.run_dir / RUN_CONFIG))
+    facts = [_fact("configuration", place, "every setting, as it was resolved")]
     commit = _commit()
     if commit:
         facts.append(_fact("commit", commit, "of the program that wrote this page"))

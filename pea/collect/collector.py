@@ -28,7 +28,14 @@ from pea.collect.decoded import BucketRows, Decoded
 from pea.collect.descriptions import descriptions_for
 from pea.collect.drawn_texts import drawn_samples
 from pea.collect.events import Done, Finished, ProgressEvent, Started, Task
-from pea.collect.overlap import WriteBehind, map_in_threads, read_ahead
+from pea.collect.overlap import (
+    BATCHES_BEHIND,
+    DECODED_AHEAD,
+    WriteBehind,
+    batches_at_once,
+    map_in_threads,
+    read_ahead,
+)
 from pea.collect.teacher_rows import FrozenModels
 from pea.config import Config
 from pea.corpus.caption_tables import CaptionsBeside
@@ -39,12 +46,8 @@ from pea.corpus.texts import TextPart
 from pea.cpu import shared_threads
 from pea.errors import CorpusError, IdentityError
 
-_DECODED_AHEAD = 64
 _FEWEST_CAPTIONS = 64
 """Of fewer, statistics say little of the corpus."""
-_BATCHES_BEHIND = 2
-_BATCHES_AT_ONCE = 2
-_CPU_BATCHES_AT_ONCE = 8
 
 
 class Collector:
@@ -88,8 +91,8 @@ class Collector:
             decoded = self._decode(task, tar, in_flight, beside)
             with (
                 shared_threads(at_once),
-                closing(decoded if task.careful else read_ahead(decoded, _DECODED_AHEAD)) as items,
-                WriteBehind(partial(self._write, writer, task.part), _BATCHES_BEHIND) as behind,
+                closing(decoded if task.careful else read_ahead(decoded, DECODED_AHEAD)) as items,
+                WriteBehind(partial(self._write, writer, task.part), BATCHES_BEHIND) as behind,
                 closing(
                     map_in_threads(
                         partial(self._answer, task, in_flight), self._batches(items), 1 if task.careful else at_once
@@ -193,10 +196,8 @@ class Collector:
             yield item
 
     def _batches_at_once(self, num_samples: int) -> int:
-        """Batches of a tar that are under way together."""
-        num_batches = -(-num_samples // self._cache_config.run.batch_size)
-        wanted = _BATCHES_AT_ONCE if self._device.type != "cpu" else min(_CPU_BATCHES_AT_ONCE, torch.get_num_threads())
-        return max(1, min(wanted, num_batches))
+        batch_size, on_cpu = self._cache_config.run.batch_size, self._device.type == "cpu"
+        return batches_at_once(num_samples, batch_size, torch.get_num_threads(), on_cpu=on_cpu)
 
     def _batches(self, items: Iterable[Decoded | Rejected]) -> Iterator[list[Decoded] | Rejected]:
         """Batches of one bucket, in the order in which they fill; rejected samples pass."""

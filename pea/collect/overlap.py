@@ -12,8 +12,20 @@ from typing import Any, Generic, Self, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+DECODED_AHEAD = 64
+"""Samples of a tar that are decoded before a batch asks for them."""
+BATCHES_BEHIND = 2
+"""Answered batches that wait to be written."""
+_BATCHES_AT_ONCE = 2
+_CPU_BATCHES_AT_ONCE = 8
 _END = object()
 _POLL_S = 0.1
+
+
+def batches_at_once(num_samples: int, batch_size: int, num_threads: int, *, on_cpu: bool) -> int:
+    """Batches of a tar that are under way together. ``num_threads``: of torch."""
+    wanted = min(_CPU_BATCHES_AT_ONCE, num_threads) if on_cpu else _BATCHES_AT_ONCE
+    return max(1, min(wanted, -(-num_samples // batch_size)))
 
 
 def read_ahead(items: Iterable[Item], size: int) -> Generator[Item, None, None]:

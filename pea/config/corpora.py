@@ -101,8 +101,9 @@ class CorpusConfig(Section):
     """Image-caption tars in WebDataset form: ``key.jpg`` or ``key.png`` beside ``key.json``; or texts alone."""
 
     tars: tuple[TarPattern, ...] = ()
-    """Paths and URLs of the tars, plain or with gzip; ``*`` and ``{00000..00099}`` stand for many. Tars are used by
-    name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its tars."""
+    """Paths and URLs of the tars, or of folders of them, plain or with gzip; ``*`` and ``{00000..00099}`` stand for
+    many. Tars are used by name, whatever their order; ``NAME::PATTERN`` puts ``NAME-`` before the names of its
+    tars."""
     texts: TarPattern | tuple[TarPattern, ...] | None = None
     """In place of tars, for the parallel corpus: tables of captions (CSV, TSV, JSONL, Parquet) whose images the teacher
     draws. ``captions`` then names columns; empty: those that are named by languages, or an object ``captions``."""

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pea.corpus.byte_streams import RESTORE, ByteStream
-from pea.errors import CorpusError
+from pea.errors import TarUnusableError
 
 BLOCK_BYTES = 512
 RECORD_BYTES = 10_240
@@ -157,14 +157,14 @@ class TarReader:
         rest = self._stream.read(end - self._offset + 1)
         first_other = len(rest) - len(rest.lstrip(b"\0"))
         if first_other < len(rest):
-            raise CorpusError(
+            raise TarUnusableError(
                 "bytes behind the tar's end mark: a hole in the file, or two tars joined",
                 where=self._where,
                 got=f"zeros from {mark} and other bytes at {self._offset + first_other}",
                 remedy=f"{RESTORE} Give joined tars one by one.",
             )
         if len(rest) > end - self._offset:
-            raise CorpusError(
+            raise TarUnusableError(
                 "more zeros at the end of the tar than padding explains: a hole in the file",
                 where=self._where,
                 expected=f"the end at {end} bytes or before, as zeros begin at {mark}",
@@ -173,12 +173,12 @@ class TarReader:
         if len(rest) < BLOCK_BYTES:
             raise self._truncated()
 
-    def _truncated(self) -> CorpusError:
+    def _truncated(self) -> TarUnusableError:
         got = f"the end of the file behind {self._offset} bytes"
-        return CorpusError("the tar is truncated: it has no end mark", where=self._where, got=got, remedy=RESTORE)
+        return TarUnusableError("the tar is truncated: it has no end mark", where=self._where, got=got, remedy=RESTORE)
 
-    def _damaged(self, what: str) -> CorpusError:
-        return CorpusError("the tar is damaged, or is none", where=self._where, got=what, remedy=RESTORE)
+    def _damaged(self, what: str) -> TarUnusableError:
+        return TarUnusableError("the tar is damaged, or is none", where=self._where, got=what, remedy=RESTORE)
 
 
 def _padded(size: int) -> int:

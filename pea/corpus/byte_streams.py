@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, Protocol
 
-from pea.errors import ContentChangedError, CorpusError, LocationMissingError, StorageError
+from pea.errors import ContentChangedError, LocationMissingError, StorageError, TarUnusableError
 
 _PIECE_BYTES = 1 << 20
 _GZIP_HEADER = 31  # zlib's word for: a gzip header and trailer, with checksum and length
@@ -35,13 +35,13 @@ def read_errors(where: object) -> Iterator[None]:
     try:
         yield
     except LocationMissingError as error:
-        raise CorpusError("no such tar", where=where) from error
+        raise TarUnusableError("no such tar", where=where) from error
     except ContentChangedError as error:
         remedy = "Let it be, and run again."
-        raise CorpusError("the tar changed while it was read", where=where, remedy=remedy) from error
+        raise TarUnusableError("the tar changed while it was read", where=where, remedy=remedy) from error
     except (StorageError, OSError) as error:
         got = error if isinstance(error, StorageError) else error.strerror or error
-        raise CorpusError("cannot read the tar", where=where, got=got) from error
+        raise TarUnusableError("cannot read the tar", where=where, got=got) from error
 
 
 class ByteStream(Protocol):
@@ -145,7 +145,7 @@ class GunzippedBytes:
                     return b""
                 self._unpack = zlib.decompressobj(_GZIP_HEADER)  # gzip files may follow each other: that is one file
             if not self._packed and not self._unpack.eof:
-                raise CorpusError("the compressed tar is truncated", where=self._where, remedy=RESTORE)
+                raise TarUnusableError("the compressed tar is truncated", where=self._where, remedy=RESTORE)
             piece = self._decompress(min(count, _PIECE_BYTES))
             if piece:
                 return piece
@@ -154,11 +154,13 @@ class GunzippedBytes:
         try:
             piece = self._unpack.decompress(self._packed, count)
         except zlib.error as error:
-            raise CorpusError("the compressed tar is damaged", where=self._where, got=error, remedy=RESTORE) from error
+            raise TarUnusableError(
+                "the compressed tar is damaged", where=self._where, got=error, remedy=RESTORE
+            ) from error
         self._packed = self._unpack.unused_data if self._unpack.eof else self._unpack.unconsumed_tail
         self._num_unpacked += len(piece)
         if self._num_unpacked > _BOMB_BYTES + _BOMB_RATIO * self._stored.num_read:
-            raise CorpusError(
+            raise TarUnusableError(
                 "the compressed tar unpacks to far more than images and captions can",
                 where=self._where,
                 got=f"{self._num_unpacked} bytes from {self._stored.num_read}",
@@ -182,7 +184,7 @@ def unpacked(stored: StoredBytes, where: object) -> ByteStream:
         return GunzippedBytes(stored, where)
     for magic, (name, command) in _REFUSED.items():
         if start.startswith(magic):
-            raise CorpusError(
+            raise TarUnusableError(
                 f"a tar with {name} is not read",
                 where=where,
                 expected="a tar, plain or with gzip",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pea.corpus.archive import Member
 from pea.corpus.rules import JSON, MAX_KEY_CHARACTERS
-from pea.errors import CorpusError
+from pea.errors import TarUnusableError
 
 
 class Unread(NamedTuple):
@@ -211,7 +211,7 @@ class SeenKeys:
             CorpusError: images and jsons are there, and nowhere side by side.
         """
         if self._num_apart and not self._num_complete:
-            raise CorpusError(
+            raise TarUnusableError(
                 "the files of a sample do not lie side by side",
                 where=self._where,
                 got=f"{self._num_apart} keys whose image and json are far apart",

@@ -12,6 +12,7 @@ from pea.errors import CorpusError, LocationMissingError
 from pea.storage.location import Location
 from pea.storage.patterns import find
 
+_CORRECT = "Correct the path or pattern (in a configuration: corpora.*.tars), or run the stage that writes them."
 _NAMED = 20
 """Missing tars that one error names."""
 _PREFIX = re.compile(r"([A-Za-z0-9_-]{1,64})::(.+)", re.DOTALL)
@@ -49,7 +50,7 @@ def sample_id(tar: str, key: str) -> str:
 
 
 def expand_tars(patterns: Sequence[str]) -> list[Tar]:
-    """The tars that paths, URLs and patterns name, sorted by name. What exists is never taken for a pattern.
+    """The tars that paths, folders, URLs and patterns name, sorted. What exists is never taken for a pattern.
 
     ``PREFIX::PATTERN`` puts ``PREFIX-`` before the names of its tars, so that two corpora whose tars are all called
     00000.tar, 00001.tar, ... can be one.
@@ -90,16 +91,27 @@ def _matches(pattern: str) -> tuple[str, list[Location]]:
     else:
         prefix = ""
     literal = Location.parse(pattern)
+    if literal.is_local and literal.is_folder():
+        return prefix, _in_folder(literal)
     try:
         found = [literal] if literal.is_local and literal.local_path.is_file() else find(pattern)
         missing = None
     except LocationMissingError as error:
         found, missing = [], error
+    if not found and not literal.is_local and literal.is_folder():  # asked last: not everybody may list a bucket
+        return prefix, _in_folder(literal)
     if not found:
-        raise CorpusError(
-            "no such tar",
-            where=pattern,
-            got=missing,
-            remedy="Correct corpora.*.tars, or run the stage that writes them.",
-        )
+        raise CorpusError("no such tar", where=pattern, got=missing, remedy=_CORRECT)
     return prefix, found
+
+
+def _in_folder(folder: Location) -> list[Location]:
+    """The tars that lie in a folder; hidden ones are none."""
+    if folder.is_local:  # a link to nothing is one of them, so that it is missed
+        files = [path.name for path in folder.local_path.iterdir() if not path.is_dir()]
+    else:
+        files = [entry.name for entry in folder.entries() if entry.status]
+    found = sorted(folder / name for name in files if TAR_ENDING.search(name) and not name.startswith("."))
+    if not found:
+        raise CorpusError("no tar in this folder", where=folder, remedy=_CORRECT)
+    return found

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pea.corpus.byte_streams import RESTORE
-from pea.errors import CorpusError
+from pea.errors import TarUnusableError
 
 FORMAT, FORMAT_VERSION = "pea-tar", 1
 MAX_BYTES = 1 << 20
@@ -53,7 +53,7 @@ class Sidecar:
 
     def _compare(self, what: str, said: object, found: object) -> None:
         if said is not None and said != found:
-            raise CorpusError(
+            raise TarUnusableError(
                 "the tar is not what is said beside it",
                 where=self.where,
                 expected=f"{what}: {said}",
@@ -118,8 +118,8 @@ def _count(where: str, value: object) -> int:
     return value
 
 
-def _unreadable(where: str, got: object) -> CorpusError:
-    return CorpusError(
+def _unreadable(where: str, got: object) -> TarUnusableError:
+    return TarUnusableError(
         "what is said beside the tar cannot be read",
         where=where,
         got=got,

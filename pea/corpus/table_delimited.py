@@ -149,5 +149,9 @@ def _checked_names(where: str, fields: Sequence[str]) -> tuple[str, ...]:
     names = tuple(field.strip() or f"column {place}" for place, field in enumerate(fields, 1))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise CorpusError(f"the name {', '.join(twice)} occurs twice in the first line", where=where)
+        raise CorpusError(
+            f"the name {', '.join(twice)} occurs twice in the first line",
+            where=where,
+            remedy="Name every column once, in the first line.",
+        )
     return names

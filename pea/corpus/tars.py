@@ -14,7 +14,7 @@ from pea.corpus.grouping import SeenKeys, Unread, key_groups
 from pea.corpus.places import Place, Tar, expand_tars, location_of, sample_id, tar_name
 from pea.corpus.rules import DEFAULT_FORMATS, extensions_of
 from pea.corpus.sidecars import MAX_BYTES, Sidecar, read_sidecars
-from pea.errors import AccessDeniedError, CorpusError, LocationMissingError
+from pea.errors import AccessDeniedError, LocationMissingError, TarUnusableError
 from pea.storage.location import Location
 
 _FIRST_DOT = re.compile(r"^((?:.*/|)[^.]+)[.][^/]*$")
@@ -89,7 +89,7 @@ class OpenTar:
             return
         found = self.identity()
         if (found.size_bytes, found.sha256) != (expect.size_bytes, expect.sha256):
-            raise CorpusError(
+            raise TarUnusableError(
                 "the tar has changed since the cache was begun",
                 where=self._tar,
                 expected=f"sha256 {expect.sha256[:12]}…",
@@ -141,6 +141,17 @@ def scan_tar(
     return TarContents(tuple(tar.seen.keys), tar.seen.num_samples, identity)
 
 
+def size_of(place: Place) -> int:
+    """How many bytes a tar has.
+
+    Raises:
+        CorpusError: the tar is missing, or cannot be looked at.
+    """
+    location = location_of(place)
+    with read_errors(location):
+        return location.status().size_bytes
+
+
 def expected_samples(place: Place) -> int:
     """How many samples a tar has, without reading much: as said beside it, or counted, or guessed from the size.
 
@@ -157,9 +168,7 @@ def guessed_samples(place: Place) -> int:
     Raises:
         CorpusError: the tar is missing.
     """
-    location = location_of(place)
-    with read_errors(location):
-        return -(-location.status().size_bytes // _SAMPLE_BYTES)
+    return -(-size_of(place) // _SAMPLE_BYTES)
 
 
 def counted_samples(place: Place) -> int | None:
@@ -204,7 +213,9 @@ def _sidecars(location: Location) -> list[Sidecar]:
         beside = location.with_name(name)
         try:
             if beside.status().size_bytes > MAX_BYTES:
-                raise CorpusError("too long for what is said beside a tar", where=beside, expected=f"{MAX_BYTES} bytes")
+                raise TarUnusableError(
+                    "too long for what is said beside a tar", where=beside, expected=f"{MAX_BYTES} bytes"
+                )
             return beside.read_bytes()
         except LocationMissingError:
             return None
@@ -231,6 +242,7 @@ __all__ = [
     "open_tar",
     "sample_id",
     "scan_tar",
+    "size_of",
     "tar_identity",
     "tar_keys",
     "tar_name",

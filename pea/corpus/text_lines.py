@@ -24,6 +24,14 @@ _MARKS = (
     (b"\0\0\xfe\xff", "utf-32"),
 )
 
+_NO_TEXT = {
+    b"PK\x03\x04": "Excel workbook, or a zip archive; save it as `CSV UTF-8`, or unpack it",
+    b"\xd0\xcf\x11\xe0": "Excel workbook of the old kind; save it as `CSV UTF-8`",
+    b"PAR1": "Apache Parquet file; give it a name that ends in .parquet",
+    b"ARROW1": "Apache Arrow file; give it a name that ends in .arrow",
+}
+"""How files begin that are no text, and what to do with them."""
+
 
 @dataclass(frozen=True)
 class TextOptions:
@@ -32,6 +40,17 @@ class TextOptions:
     delimiter: str | None = None
     encoding: str | None = None
     names: tuple[str, ...] | None = None
+
+
+def encoding_of(start: bytes) -> str:
+    """The encoding of a text, as far as its first bytes show it."""
+    for mark, encoding in _MARKS:
+        if start.startswith(mark):
+            return encoding
+    zeros = Counter(place % 2 for place, byte in enumerate(start) if not byte)
+    if sum(zeros.values()) * 4 > len(start):  # UTF-16 without its mark; Latin letters show which half comes first
+        return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+    return "utf-8"
 
 
 class TextFile:
@@ -104,13 +123,10 @@ class TextFile:
                 start = data.read(4096)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise CorpusError("the compressed table is damaged", where=self._location, got=error) from error
-        for mark, encoding in _MARKS:
+        for mark, kind in _NO_TEXT.items():
             if start.startswith(mark):
-                return encoding
-        zeros = Counter(place % 2 for place, byte in enumerate(start) if not byte)
-        if sum(zeros.values()) * 4 > len(start):  # UTF-16 without its mark; Latin letters show which half comes first
-            return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
-        return "utf-8"
+                raise CorpusError("no text, whatever it is called", where=self._location, got=f"an {kind}")
+        return encoding_of(start)
 
     @contextmanager
     def _bytes(self) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from pea.collect.layout import layouts_of
 from pea.config import Config
 from pea.corpus.corpus_names import DISTILLED
+from pea.corpus.damaged_tars import DamagedTars
 from pea.corpus.tars import counted_samples, expand_tars, guessed_samples
 from pea.corpus.texts import text_parts
 from pea.costs import caching
@@ -155,13 +156,13 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]
     """(samples, tars, samples of the largest tar, whether that is guessed): as given, or as the tars have or say it.
 
     Raises:
-        ConfigError: the tars are not there, and nothing is given.
+        ConfigError: the corpus is not there or empty, and nothing is given.
     """
     texts = config.corpora.parallel.text_source
     if given is not None:
         per_tar = _SAMPLES_PER_TAR if texts is None else texts.rows_per_part
         return given, max(1, given // per_tar), min(given, per_tar), False
-    is_guessed = False
+    is_guessed, damaged = False, DamagedTars()
     try:
         counts = []
         for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
@@ -169,12 +170,16 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]
                 counts += [part.num_rows for part, _ in text_parts(source.text_source)]
             else:
                 for tar in expand_tars(source.tars):
-                    counted = counted_samples(tar)
-                    is_guessed |= counted is None
-                    counts.append(guessed_samples(tar) if counted is None else counted)
+                    with damaged.noted():
+                        counted = counted_samples(tar)
+                        is_guessed |= counted is None
+                        counts.append(guessed_samples(tar) if counted is None else counted)
+        damaged.refuse()
+        if not sum(counts):
+            raise CorpusError("the corpus has no samples", got=f"{len(counts)} tars or parts of a table")
     except CorpusError as error:
         raise ConfigError(
-            "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
+            "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the corpus."
         ) from error
     return sum(counts), len(counts), max(counts), is_guessed
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pea.copies import note_copy
 from pea.file_names import METRICS, MODEL_CONFIG, REPORT, SAVED_STATE
 from pea.storage.digests import crc32_file
 from pea.storage.durable import is_temporary, write_text
@@ -47,6 +48,7 @@ class Mirror:
     def __init__(self, remote: Location, folder: Path, *, left_out: tuple[str, ...] = ()) -> None:
         """``left_out``: names in the folder that are read and written in the store itself, or not kept there."""
         self.remote, self.folder, self._left_out = remote, folder, left_out
+        note_copy(folder, remote)
         self._ledger = folder.with_name(f"{folder.name}.ledger.json")
 
     def fetch(self) -> int:

@@ -59,6 +59,11 @@ def find(pattern: str) -> list[Location]:
     return sorted(found)
 
 
+def has_wildcards(name: str) -> bool:
+    """Whether a path or URL may mean several."""
+    return bool(_MAGIC.search(name)) or len(expand(name)) > 1
+
+
 def _matches(pattern: str) -> list[Location]:
     place = Location.parse(pattern)
     if not _MAGIC.search(place.key):

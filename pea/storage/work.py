@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from pea.copies import note_copy
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import new_folder
 from pea.storage.location import Location
@@ -41,6 +42,7 @@ def fetched(place: Location) -> Path:
     found = _FETCHED.get((place, work_folder()))
     if found is None or not found.exists():
         found = _FETCHED[place, work_folder()] = _fetch(place)
+        note_copy(found, place)
     return found
 
 

@@ -17,6 +17,7 @@ from pea.cache.tar_changes import create_or_begin_anew, replace_tar, retire_tar
 from pea.config import Config
 from pea.corpus.corpus_names import DISTILLED
 from pea.corpus.corpus_names import CorpusName as Corpus
+from pea.corpus.damaged_tars import as_one_error
 from pea.corpus.places import Tar
 from pea.corpus.rules import TextSource
 from pea.corpus.tars import TarIdentity, expand_tars
@@ -26,7 +27,7 @@ from pea.storage import Location
 from stages.cluster.caption_facts import CaptionFacts
 from stages.cluster.retries import Job
 from stages.cluster.session import RaySession
-from stages.cluster.tar_facts import TarFacts, as_one_error
+from stages.cluster.tar_facts import TarFacts
 from stages.command.console import Console, bold
 from stages.command.progress import StageProgress
 

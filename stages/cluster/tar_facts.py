@@ -20,6 +20,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from pea.corpus.damaged_tars import as_one_error
 from pea.corpus.places import Tar
 from pea.corpus.tars import TarContents, TarIdentity, scan_tar
 from pea.errors import CorpusError, PeaError
@@ -35,8 +36,6 @@ _SAVE_EVERY_S = 10.0
 _POLL_S = 1.0
 _SETTLED_S = 2.0
 """A file that changed less than this before it was read may change again without showing it."""
-_NAMED = 20
-"""Damaged tars that one error names."""
 STRAGGLER_PATIENCE_S = 60.0
 """When nothing else is left to read, the driver reads what a worker does not answer about for so long."""
 
@@ -179,14 +178,6 @@ def scan(tar: Tar, image_extensions: Sequence[str]) -> Answer:
 @ray.remote(num_cpus=0, max_retries=1, scheduling_strategy="SPREAD")
 def _scan(tar: Tar, image_extensions: Sequence[str]) -> Answer:
     return scan(tar, image_extensions)
-
-
-def as_one_error(damaged: Sequence[CorpusError]) -> CorpusError:
-    """One error that names what several name."""
-    if len(damaged) == 1:
-        return damaged[0]
-    more = [f"and {len(damaged) - _NAMED} more"] if len(damaged) > _NAMED else []
-    return CorpusError(f"{len(damaged)} tars cannot be used", got=" | ".join([*map(str, damaged[:_NAMED]), *more]))
 
 
 def _key(tar: Tar) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class TeacherActor:
     def __init__(self, config: str, num_threads: int) -> None:
         self._config, self._num_threads = Config.model_validate_json(config), num_threads
         configure(self._config.storage_options())
-        self._collectors: dict[str, Any] = {}
+        self._held: tuple[str, Any] | None = None
+        """Corpus and its collector."""
 
     def place(self) -> tuple[str, ProcessName]:
         """Ray's id of the node that it runs on, and its process. Answers once the actor is placed and made."""
@@ -74,9 +76,7 @@ class TeacherActor:
             yield from self._collect(corpus, cache, task)
 
     def _collect(self, corpus: CorpusName, cache: Cache, task: Task) -> Iterator[ActorEvent]:
-        if corpus not in self._collectors:
-            self._collectors[corpus] = self._load(corpus)
-        collector = self._collectors[corpus]
+        collector = self._collector(corpus)
         try:
             if task.careful:
                 yield from with_keys(lambda in_flight: collector.collect(cache, task, in_flight))
@@ -86,6 +86,14 @@ class TeacherActor:
             if not is_finished(cache, task):
                 raise
             yield DoneByAnother()
+
+    def _collector(self, corpus: CorpusName) -> Any:
+        """That of a corpus. Corpora come one after the other: the former's models make room for the next one's."""
+        if self._held is None or self._held[0] != corpus:
+            self._held = None
+            gc.collect()  # a UNet and its hooks hold each other
+            self._held = corpus, self._load(corpus)
+        return self._held[1]
 
     def _load(self, corpus: CorpusName) -> Any:
         import torch

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console as RichConsole
 from rich.text import Text
 
+from pea.copies import as_stored
 from pea.foreign_text import visible
 
 _WITHOUT_TERMINAL = 1000
@@ -28,9 +29,9 @@ class Console(RichConsole):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed, or stands in a table, passes here."""
-        return super().render_str(visible(text, keep="\n\t"), **options | {"markup": False, "emoji": False})
+        return super().render_str(visible(as_stored(text), keep="\n\t"), **options | {"markup": False, "emoji": False})
 
 
 def bold(text: str, after: str = "") -> Text:
     """A line that begins with what is worth finding again."""
-    return Text.assemble((visible(text), "bold"), visible(after))
+    return Text.assemble((visible(as_stored(text)), "bold"), visible(as_stored(after)))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from pea.config import Config, CorpusConfig
+from pea.corpus.captions import PLACEHOLDERS
 from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts, proposed_mapping
 from pea.corpus.reasons import REASONS
@@ -51,7 +52,69 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
         if found.num_kept and not found.languages[language]:
             has = _has(found)
             lines.append(f"corpora.{corpus}.captions: no {field} ({language}) in the first {found.num_kept}; {has}")
+    for tell in (_too_many_dropped, _no_caption_to_learn, _placeholders):
+        lines += tell(config, corpus, found)
     return lines
+
+
+def look_at_corpora(config: Config, said: Sequence[str] = ()) -> list[str]:
+    """What a look at the first samples of every corpus says, also where it is that most would be left out.
+
+    ``said``: lines whose message is known, as that tars are not there.
+    """
+    lines = list[str]()
+    for name in (name for name in config.corpora.names if name != "described"):
+        try:
+            lines += look_at_corpus(config, name)
+        except CorpusError as error:
+            lines.append(str(error))
+    return [line for line in lines if not any(line in each for each in said)]
+
+
+def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """With this share of its samples left out, a whole run would fail in the end."""
+    if found.dropped_share <= config.cache.max_dropped_fraction:
+        return []
+    reasons = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
+    source, hint = config.corpora.source(corpus), "Take them out, or raise"
+    if found.reasons["caption_missing"] and source.text_source is None:
+        command = f"pea data filter TARS --out FOLDER --need {source.source_language}"
+        hint = f"`{command}` takes those without a caption out; or raise"
+    said = (
+        f"{found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left out ({reasons})"
+    )
+    limit = f"a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end"
+    return [f"corpora.{corpus}: {said}; {limit}. {hint} cache.max_dropped_fraction"]
+
+
+def _placeholders(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """What a program has written where a cell was empty would be learnt as a caption."""
+    fields = tuple(text_fields_of(config.corpora.source(corpus)).values())
+    texts = (
+        text.strip()
+        for name, some in found.texts.items()
+        if any(name == field or name.startswith(f"{field}.") for field in fields)
+        for text in some
+    )
+    count = sum(text in PLACEHOLDERS for text in texts)
+    remedy = "Leave them empty, or make the tars by `pea data pack`, which takes them for none"
+    said = f"captions like nan, NULL or N/A among the first samples, as programs write for nothing: {count}"
+    return [f"corpora.{corpus}: {said}. {remedy}"] if count else []
+
+
+def _no_caption_to_learn(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """Captions may come later, in tables beside the tars; a language that is misspelt never does."""
+    source = config.corpora.source(corpus)
+    if not found.num_kept or source.caption_tables or corpus != "parallel":
+        return []
+    missing = [each for each in config.student.caption_languages if not found.languages[each]]
+    there = ", ".join(sorted(found.languages)) or "none"
+    return [
+        f"corpora.{corpus}: no caption in {language} (student.language) in the first {found.num_kept} samples, whose "
+        f"languages are {there}; training needs them, here or in corpora.{corpus}.caption_tables"
+        for language in missing
+        if language not in source.captions
+    ]
 
 
 def in_a_process(act: Callable[..., Result], *arguments: Any) -> Result | None:

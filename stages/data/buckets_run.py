@@ -9,6 +9,7 @@ from data_tools.corpus.bucket_choice import Size, propose_buckets, shares
 from data_tools.corpus.filter_rules import image_size
 from data_tools.corpus.tar_items import tar_samples
 from data_tools.tables import say, table
+from pea.corpus.damaged_tars import DamagedTars
 from pea.corpus.places import expand_tars
 from pea.errors import CorpusError
 
@@ -21,8 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         CorpusError: a tar is damaged, or there is no image.
     """
-    sizes, num_unusable = _sizes(arguments)
+    damaged = DamagedTars()
+    sizes, num_unusable = _sizes(arguments, damaged)
     if not sizes:
+        damaged.refuse()
         raise CorpusError("no image that can be read", where=" ".join(arguments.tars), got=f"{num_unusable} samples")
     buckets = propose_buckets(sizes, arguments.side**2, arguments.multiple, arguments.most)
     if not buckets:
@@ -52,19 +55,21 @@ def run(arguments: argparse.Namespace) -> int:
     if num_unusable:
         say(f"{num_unusable} samples have no image of which the size can be read; `pea data check` names them")
     say("cache:\n  buckets: [" + ", ".join(f"[{height}, {width}]" for height, width in buckets) + "]")
+    damaged.refuse("What was read before the damage is counted above.")
     return 0
 
 
-def _sizes(arguments: argparse.Namespace) -> tuple[Counter[Size], int]:
+def _sizes(arguments: argparse.Namespace, damaged: DamagedTars) -> tuple[Counter[Size], int]:
     """How often there is each size, and the number of samples without one."""
     sizes, num_unusable = Counter[Size](), 0
     for tar in expand_tars(arguments.tars):
-        for sample in tar_samples(tar):
-            size = None if sample.problem else image_size(sample.image)
-            if size is None:
-                num_unusable += 1
-            else:
-                sizes[size] += 1
-            if sizes.total() >= arguments.samples:
-                return sizes, num_unusable
+        with damaged.noted():
+            for sample in tar_samples(tar):
+                size = None if sample.problem else image_size(sample.image)
+                if size is None:
+                    num_unusable += 1
+                else:
+                    sizes[size] += 1
+                if sizes.total() >= arguments.samples:
+                    return sizes, num_unusable
     return sizes, num_unusable

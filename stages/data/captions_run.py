@@ -13,6 +13,7 @@ from data_tools.corpus.column_names import ColumnMapping, parse_mapping, propose
 from data_tools.corpus.corpus_keys import corpus_tars, require_cache_or_tars, sample_documents, sample_keys
 from data_tools.corpus.parts import PartFolder
 from data_tools.tables import say
+from pea.corpus.damaged_tars import FINISHED_IS_KEPT, DamagedTars
 from pea.corpus.places import Tar
 from pea.corpus.samples import sample_id
 from pea.corpus.tables import Row, Table, open_table
@@ -27,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Match, write, and account for every row and sample.
 
     Raises:
-        CorpusError: a table or a tar is damaged, or not one caption is of a sample.
+        CorpusError: a table or tars are damaged, or not one caption is of a sample.
     """
     require_cache_or_tars(arguments.corpus, arguments.by)
     table, tars = open_table(arguments.table), corpus_tars(arguments.corpus)
@@ -40,11 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     folder = PartFolder(Location.parse(arguments.out), settings | {"sample": str(naming)}, arguments.format)
     with caption_index(arguments.out / ".index.sqlite") as index:
         index.fill(table, naming.of_row, mapping)
-        total = Counter[str]()
+        total, damaged = Counter[str](), DamagedTars()
         for name, tar in tars:
-            total += _one_tar(arguments, folder, index, naming, name, tar)
+            with damaged.noted():
+                total += _one_tar(arguments, folder, index, naming, name, tar)
         _refuse_ambiguous(index, naming)
         _account(index, total)
+        damaged.refuse(FINISHED_IS_KEPT)
         if not total["matched"]:
             raise _nothing_matches(arguments, index, naming, tars)
     return 0

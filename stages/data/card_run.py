@@ -30,4 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
     for name, content in (("card.md", text), ("card.html", page), (FILE_NAME, carried)):
         write_text(arguments.out / name, content)
     say(f"{summary(facts)} {arguments.out / 'card.html'}")
+    for line in facts.damaged:
+        say(f"damaged: {line}")
     return 1 if facts.damaged or not facts.seen else 0

@@ -40,7 +40,11 @@ def begin(arguments: argparse.Namespace) -> PartWork:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Clean every unit, and say what was changed."""
-    total = each_part(arguments, begin)
+    each_part(arguments, begin, lambda total: _report(arguments, total))
+    return 0
+
+
+def _report(arguments: argparse.Namespace, total: Counter[str]) -> None:
     if total["samples"] and not total["captions"]:
         raise CorpusError(
             "not one caption",
@@ -54,7 +58,6 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         f"{total['samples']} samples with {total['captions']} captions: {total['unchanged']} captions unchanged, "
         f"{total['changed']} changed, {total['emptied']} with nothing left; {total['unusable']} samples unusable"
     )
-    return 0
 
 
 def clean_unit(unit: Unit, fields: dict[str, str], cleaner: Cleaner) -> tuple[list[dict[str, Any]], Counter[str]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Callable
 
 from data_tools.corpus.captioned import ALL_CAPTIONS, units_of
 from data_tools.tables import say
+from pea.corpus.damaged_tars import FINISHED_IS_KEPT, DamagedTars
 from pea.errors import ConfigError, CorpusError
 from stages.command.arguments import at_least_one
 from stages.data.part_work import Begin, UnitMaker
@@ -78,15 +80,17 @@ def caption_fields(arguments: argparse.Namespace) -> dict[str, str]:
     return fields or dict(ALL_CAPTIONS)
 
 
-def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
-    """Make the part of every unit that is not there yet, here or on a Ray cluster; returns the counts of all.
+def each_part(arguments: argparse.Namespace, begin: Begin, report: Callable[[Counter[str]], object]) -> None:
+    """Make the part of every unit that is not there yet, here or on a Ray cluster; ``report`` is told all counts.
+
+    Damaged tars are passed over, and named in the end.
 
     Raises:
         ConfigError: the folder holds something else.
-        CorpusError: a tar or a table is damaged, there is no sample, or, on a cluster, a part failed for good.
+        CorpusError: tars or a table are damaged, there is no sample, or, on a cluster, a part failed for good.
     """
     check_spread_arguments(arguments)
-    total = Counter[str]()
+    total, damaged = Counter[str](), DamagedTars()
     if arguments.ray is not None:
         from stages.data.spread import spread_units  # it brings Ray, which is slow to import
 
@@ -95,10 +99,13 @@ def each_part(arguments: argparse.Namespace, begin: Begin) -> Counter[str]:
     else:
         maker = UnitMaker(arguments, begin)
         for unit in units_of(arguments.corpus, arguments.rows_per_part):
-            counts, line = maker(unit)
-            total += counts
-            if line:
-                say(line)
+            with damaged.noted():
+                counts, line = maker(unit)
+                total += counts
+                if line:
+                    say(line)
+    if total:
+        report(total)
+    damaged.refuse(FINISHED_IS_KEPT)
     if not total:
         raise CorpusError("the corpus has no samples", where=" ".join(arguments.corpus))
-    return total

@@ -84,12 +84,15 @@ def begin(arguments: argparse.Namespace) -> PartWork:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Describe the images of every tar that is not finished, and say what became of them."""
-    total = each_part(arguments, begin)
+    each_part(arguments, begin, _report)
+    return 0
+
+
+def _report(total: Counter[str]) -> None:
     say(
         f"{total['samples']} images: {total['described']} described, {total['present']} with an English caption "
         f"already, {total['empty']} to which the model said nothing; {total['unusable']} samples unusable"
     )
-    return 0
 
 
 def describe_unit(unit: Unit, fields: dict[str, str], describer: Describer, *, again: bool) -> Made:

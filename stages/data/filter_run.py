@@ -13,7 +13,9 @@ from data_tools.corpus.languages import require_identifier
 from data_tools.corpus.tar_items import TarSample
 from data_tools.corpus.tar_to_tar import PartRecord, rewrite_tar
 from data_tools.tables import say, table
+from pea.corpus.damaged_tars import FINISHED_IS_KEPT, DamagedTars
 from pea.corpus.places import Tar, expand_tars
+from pea.corpus.tars import scan_tar
 from pea.errors import ConfigError, CorpusError
 from pea.evaluation.prompts import read_prompts
 from stages.data.common import check_spread_arguments
@@ -30,12 +32,14 @@ def run(arguments: argparse.Namespace) -> int:
         CorpusError: a tar is damaged, or nothing is left.
     """
     check_spread_arguments(arguments)
-    total = PartRecord()
-    for _, record, _ in _spread(arguments) if arguments.ray is not None else _one_after_the_other(arguments):
+    total, damaged = PartRecord(), DamagedTars()
+    found = _spread(arguments) if arguments.ray is not None else _one_after_the_other(arguments, damaged)
+    for _, record, _ in found:
         total.add(record)
     say(funnel(total))
     for change, count in sorted(total.changes.items()):
         say(f"taken out: {count} {change}")
+    damaged.refuse(FINISHED_IS_KEPT)
     if not total.kept:
         raise CorpusError("no sample is left", where=" ".join(arguments.tars), got=f"{total.seen} samples before")
     return 0
@@ -62,12 +66,17 @@ def begin(arguments: argparse.Namespace) -> Callable[[Tar], Filtered]:
     return work
 
 
-def _one_after_the_other(arguments: argparse.Namespace) -> Iterator[Filtered]:
+def _one_after_the_other(arguments: argparse.Namespace, damaged: DamagedTars) -> Iterator[Filtered]:
     work = begin(arguments)
     for tar in expand_tars(arguments.tars):
-        found = work(tar)
-        _tell(found)
-        yield found
+        with damaged.noted():
+            if damaged and arguments.duplicates:  # what stays depends on the samples of the tars before
+                scan_tar(tar)
+                say(f"{tar.name}: waits for the damaged tars before it")
+                continue
+            found = work(tar)
+            _tell(found)
+            yield found
 
 
 def _spread(arguments: argparse.Namespace) -> Sequence[Filtered]:

@@ -15,7 +15,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea data pack``."""
-    parser.add_argument("source", metavar="SOURCE", help="folder, table or tars: a path or a pattern")
+    parser.add_argument("source", nargs="+", metavar="SOURCE", help="folder, table or tars: a path or a pattern")
     parser.add_argument("--out", type=local_path, required=True, metavar="FOLDER", help="where the tars go")
     parser.add_argument("--table", metavar="FILE", help="table of a folder of images, where it does not lie in it")
     parser.add_argument("--images", metavar="FOLDER", help="images of a table (default: the table's folder)")

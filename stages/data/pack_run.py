@@ -9,10 +9,12 @@ from pathlib import Path
 
 from data_tools.corpus.column_names import parse_mapping
 from data_tools.corpus.pack import REASONS, PackCounts, PackedPart, PackOptions, pack_part, pack_rows
-from data_tools.corpus.pack_sources import Source, open_source
+from data_tools.corpus.pack_sources import Source, open_source, open_tars
 from data_tools.corpus.tar_items import tar_items
 from data_tools.tables import human_bytes, say
-from pea.errors import CorpusError
+from pea.corpus.damaged_tars import FINISHED_IS_KEPT, DamagedTars
+from pea.corpus.tars import size_of
+from pea.errors import ConfigError, CorpusError
 
 _SHOWN = 10
 
@@ -21,32 +23,26 @@ def run(arguments: argparse.Namespace) -> int:
     """Pack, and account for everything that was seen.
 
     Raises:
-        CorpusError: the source cannot be used, or nothing of it can be packed.
+        CorpusError: the source cannot be used, tars are damaged, or nothing can be packed.
     """
-    source = open_source(
-        arguments.source,
-        table=arguments.table,
-        images=arguments.images,
-        given=parse_mapping(arguments.map),
-        language=arguments.language,
-        captions=not arguments.no_captions,
-    )
+    source = _source(arguments)
     say(f"source: {source.about}")
     for line in source.lines():
         say(f"  {line}")
     if arguments.dry_run:
         return 0
-    total = PackCounts()
-    for part in _parts(source, arguments):
+    total, damaged = PackCounts(), DamagedTars()
+    for part in _parts(source, arguments, damaged):
         total.add(part.counts)
         there = "there already, " if part.was_there else ""
         say(f"{arguments.out / part.name}.tar: {there}{part.counts.packed} of {part.counts.seen} packed")
-    _account(source, total, arguments.out)
+    _account(source, total, arguments.out, len(damaged))
+    damaged.refuse(FINISHED_IS_KEPT)
     if not total.packed:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in total.dropped.most_common())
         raise CorpusError(
             "nothing could be packed",
-            where=arguments.source,
+            where=" ".join(arguments.source),
             got=reasons or "an empty source",
             remedy="Say where captions are: --table FILE, --map zh=COLUMN, --language CODE for texts beside images; "
             "or pack images alone: --no-captions.",
@@ -54,13 +50,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parts(source: Source, arguments: argparse.Namespace) -> Iterator[PackedPart]:
+def _source(arguments: argparse.Namespace) -> Source:
+    given, language, captions = parse_mapping(arguments.map), arguments.language, not arguments.no_captions
+    if len(arguments.source) > 1:
+        for option in ("table", "images"):
+            if getattr(arguments, option) is not None:
+                raise ConfigError("of one folder or table, and not of several", where=f"--{option}")
+        return open_tars(arguments.source, given=given, language=language, captions=captions)
+    return open_source(
+        arguments.source[0],
+        table=arguments.table,
+        images=arguments.images,
+        given=given,
+        language=language,
+        captions=captions,
+    )
+
+
+def _parts(source: Source, arguments: argparse.Namespace, damaged: DamagedTars) -> Iterator[PackedPart]:
     options = PackOptions(arguments.resize, arguments.verify, not arguments.no_captions)
     if source.tars:
         _refuse_own_folder(source, arguments.out)
         for tar in source.tars:
-            made_of = f"{tar.location.status().size_bytes} bytes, {source.mapping}"
-            yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options, made_of)
+            with damaged.noted():
+                made_of = f"{size_of(tar)} bytes, {source.mapping}"
+                yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options, made_of)
         return
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", arguments.out.resolve().name).strip("-") or "part"
     yield from pack_rows(source.items(), arguments.out, name, arguments.rows_per_tar, options)
@@ -72,7 +86,7 @@ def _refuse_own_folder(source: Source, out: Path) -> None:
             raise CorpusError("the tars would be written over themselves", where=out, remedy="Choose another --out.")
 
 
-def _account(source: Source, total: PackCounts, out: Path) -> None:
+def _account(source: Source, total: PackCounts, out: Path, num_damaged: int) -> None:
     """What became of everything; the numbers add up."""
     rows: list[tuple[object, ...]] = [("seen", total.seen, ""), ("packed", total.packed, human_bytes(total.num_bytes))]
     rows += [(f"  in {language}", count, "") for language, count in sorted(total.captions.items())]
@@ -83,6 +97,8 @@ def _account(source: Source, total: PackCounts, out: Path) -> None:
     rows += [(f"  {reason}", count, REASONS[reason]) for reason, count in total.dropped.most_common()]
     if source.images is not None:
         rows += _files(source)
+    if num_damaged:
+        rows.append(("tars that cannot be used", num_damaged, "nothing of them is packed or counted here"))
     width = max(len(str(row[1])) for row in rows)
     label = max(len(str(row[0])) for row in rows)
     for name, count, remark in rows:

@@ -133,7 +133,7 @@ def begin(arguments: argparse.Namespace) -> PartWork:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Route every unit, and say what went where."""
-    _report(each_part(arguments, begin))
+    each_part(arguments, begin, _report)
     if not known_languages():
         say("languages were told apart by their scripts alone: py3langid is not installed")
     return 0

@@ -76,14 +76,17 @@ def begin(arguments: argparse.Namespace) -> PartWork:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Translate every unit that is not finished, and say how many captions of which kind there are."""
+    each_part(arguments, begin, lambda total: _report(arguments, total))
+    return 0
+
+
+def _report(arguments: argparse.Namespace, total: Counter[str]) -> None:
     source, target = _side(arguments.source, "--from"), _side(arguments.target, "--to")
-    total = each_part(arguments, begin)
     say(
         f"{total['samples']} samples: {total['translated']} translated ({total['cut']} of them cut to what the model "
         f"reads), {total['present']} with a caption in {target.language} already, {total['no source']} without one in "
         f"{source.language}, {total['empty']} to which the model said nothing; {total['unusable']} unusable"
     )
-    return 0
 
 
 def _side(text: str, option: str) -> Side:

@@ -69,6 +69,24 @@ def test_a_prefix_tells_two_corpora_apart(tmp_path: Path) -> None:
     assert names(odd / "z.tar") == ["z"], "a path is a path"
 
 
+def test_a_folder_stands_for_the_tars_in_it(tmp_path: Path, bucket: Location) -> None:
+    """A link to nothing is one of them, so that it is missed; hidden files and folders are none."""
+    folder = tmp_path / "all [of] them"
+    (folder / "folder.tar").mkdir(parents=True)
+    for name in ("b.tar", "a.tar.gz", ".hidden.tar", "a.tar.json", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    (folder / "gone.tar").symlink_to("nowhere")
+    assert names(folder) == ["a", "b", "gone"]
+    assert names(f"laion::{folder}") == ["laion-a", "laion-b", "laion-gone"]
+    for name in ("b.tar", "a.tgz", "below/c.tar", "a.json"):
+        (bucket / "tars" / name).write_bytes(b"x")
+    assert names(bucket / "tars") == ["a", "b"]
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "empty", bucket / "tars/nothing"):
+        with pytest.raises(CorpusError, match=r"no (such tar|tar in this folder).*Correct the path or pattern"):
+            names(wrong)
+
+
 def test_places_that_cannot_be(tmp_path: Path) -> None:
     for pattern, message in (("ftp://x/a.tar", "unknown scheme"), ("pipe:cat a.tar", "runs a shell command")):
         with pytest.raises(LocationError, match=message):

@@ -139,6 +139,8 @@ def test_the_whole_pipeline(
     shutil.rmtree(tmp_path / "work")  # another machine goes on
     said = _done("run", "pipeline.yaml", folder=folder)
     assert "resumed at step" in said
+    assert f"adapter in {run}/adapter: " in said and f"report: {run}/report.html" in said
+    _names_no_copy(said, run, tmp_path)
     for name in (
         "adapter/config.json",
         "metrics.json",
@@ -176,6 +178,17 @@ def test_two_drivers_at_once_fill_one_cache_and_both_end_well(
         cache = Cache.open(bucket / "runs/one/cache" / corpus)
         assert_same(cache, Cache.open(local.cache_dir(corpus)))
         assert audit(cache.directory).problems == [], "no store, record or lease of the one that was second is left"
+
+
+def _names_no_copy(said: str, run: Location, tmp_path: Path) -> None:
+    """Neither what was said nor a text that was published knows of the copy on this machine."""
+    texts = {"stdout": said}
+    for entry in run.entries(recursive=True):
+        if entry.name.endswith((".json", ".jsonl", ".md", ".html", ".yaml", ".txt")):
+            texts[entry.name] = (run / entry.name).read_text()
+    assert len(texts) > 10
+    assert f"# a copy of {run.parent.parent}/inputs/teacher" in texts["report.html"]
+    assert [name for name, text in texts.items() if str(tmp_path / "work") in text] == []
 
 
 def _kill_training(run: Location, folder: Path) -> None:

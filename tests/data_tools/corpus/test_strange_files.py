@@ -176,3 +176,91 @@ def test_samples_whose_json_cannot_be_read_are_samples_too(tmp_path: Path) -> No
     write_tar(tmp_path / "t.tar", files)
     found = dict(sample_documents(Tar("t", Location.parse(tmp_path / "t.tar"))))
     assert found["a"] is not None and {key: row for key, row in found.items() if key != "a"} == {"b": None, "c": None}
+
+
+def _notes(source: Source, out: Path) -> dict[str, int]:
+    return dict(_pack(source, out).changes)
+
+
+def test_of_several_captions_the_first_that_says_something_is_taken_and_the_others_are_counted(tmp_path: Path) -> None:
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(encoded("JPEG"))
+    lists: list[list[str]] = [["one", "two"], ["nan", " ", "\u200b", "three"], ["four"], []]
+    rows = [json.dumps({"file": f"{number}.jpg", "en": each}) for number, each in enumerate(lists)]
+    (tmp_path / "t.jsonl").write_text("\n".join(rows) + "\n")
+    source = open_source(str(tmp_path))
+    items = list(source.items())
+    assert [item.captions.get("en") for item in items] == ["one", "three", "four", None]
+    counts = _pack(source, tmp_path / "out")
+    assert counts.changes == {"lists of several captions, of which the first is taken": 1}
+    assert counts.dropped == {"caption_missing": 1}
+
+
+def test_texts_beside_images_are_read_as_tables_are(tmp_path: Path) -> None:
+    """In UTF-16 as well, placeholders are none, and what a second text says in the same language is counted."""
+    texts = {"a.txt": "红狐".encode("utf-16"), "b.txt": b"N/A", "c.txt": "猫".encode(), "c.caption": "狗".encode()}
+    texts |= {"d.json": captions(zh="NULL", en="a cat"), "e.json": captions(zh="\u200b")}
+    for name, data in texts.items():
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).with_suffix(".jpg").write_bytes(encoded("JPEG"))
+    source = open_source(str(tmp_path), language="zh")
+    assert {item.where: item.captions for item in source.items()} == {
+        "a.jpg": {"zh": "红狐"},
+        "b.jpg": {},
+        "c.jpg": {"zh": "猫"},
+        "d.jpg": {"en": "a cat"},
+        "e.jpg": {},
+    }
+    said = _notes(source, tmp_path / "out")
+    assert said["further captions in a language that the image has one in, left out"] == 1
+    assert sum(count for note, count in said.items() if "placeholder" in note) == 2
+    assert sum(count for note, count in said.items() if "control characters alone" in note) == 1
+
+
+def test_a_column_of_images_and_of_names_is_both(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(encoded("JPEG"))
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    said = [{"bytes": encoded("PNG"), "path": None}, {"bytes": None, "path": "b.jpg"}, {"bytes": None, "path": "c.jpg"}]
+    pq.write_table(pa.table({"image": pa.array(said, kind), "zh": ["一", "二", "三"]}), tmp_path / "t.parquet")
+    counts = _pack(open_source(str(tmp_path)), tmp_path / "out")
+    assert (counts.packed, counts.dropped) == (2, {"file_missing": 1})
+    (tmp_path / "b.jpg").unlink()
+    counts = _pack(open_source(str(tmp_path)), tmp_path / "without")
+    assert counts.dropped == {"file_missing": 2}
+    assert all("no folder of images was looked into" in detail for _, _, detail in counts.named)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"a.jpg,one\nb.jpg,two\n", "the first line holds no names of columns; got a.jpg, a file"),
+        (b"PK\3\4\x14\0" + bytes(100), "Excel workbook"),
+        (b"\xd0\xcf\x11\xe0" + bytes(100), "Excel workbook of the old kind"),
+        (b"PAR1" + bytes(100), "a name that ends in .parquet"),
+        (b"file,zh\na.jpg,\nb.jpg,\n", "no text in the first rows of zh"),
+        (b"file,zh,zh\na.jpg,x,y\n", "Name every column once"),
+    ],
+)
+def test_what_is_no_table_of_captions_says_what_it_is(tmp_path: Path, text: bytes, message: str) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").write_bytes(encoded("JPEG"))
+    (tmp_path / "t.csv").write_bytes(text)
+    with pytest.raises(CorpusError, match=message):
+        open_source(str(tmp_path))
+
+
+def test_what_reads_an_image_is_named_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    heic, jxl = b"\0\0\0\x18ftypheic" + bytes(64), b"\xff\x0a" + bytes(64)
+    monkeypatch.setattr("data_tools.corpus.image_bytes.find_spec", lambda _: None)
+    for data, remedy in ((heic, "pip install 'pea-cache\\[data\\]'"), (jxl, "pip install pillow-jxl-plugin")):
+        with pytest.raises(UnusableImageError) as caught:
+            packed_image(data)
+        assert remedy.replace("\\", "") in caught.value.detail
+    monkeypatch.setattr("data_tools.corpus.image_bytes.find_spec", lambda _: object())
+    with pytest.raises(UnusableImageError) as caught:
+        packed_image(heic)
+    assert "pip" not in caught.value.detail
+
+
+def test_a_sentence_does_not_end_twice() -> None:
+    assert str(CorpusError("damaged", got="no footer.", remedy="Restore it.")) == "damaged; got no footer. Restore it."

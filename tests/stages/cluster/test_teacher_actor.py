@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +12,7 @@ from pea.collect.events import Done, ProgressEvent, Started, Task
 from pea.storage import Location
 from pea.storage.leases import take
 from pea.storage.processes import this_process
-from stages.cluster.teacher_actor import InFlight, is_finished, owner_elsewhere, with_keys
+from stages.cluster.teacher_actor import InFlight, TeacherActor, is_finished, owner_elsewhere, with_keys
 from tests.cache_helpers import CacheMaker, identity
 
 
@@ -71,3 +72,30 @@ def test_an_error_comes_after_the_events_before_it() -> None:
     assert [next(events), next(events)] == [InFlight("k"), Started(1)]
     with pytest.raises(ValueError, match="of the work"):
         next(events)
+
+
+class Models:
+    """Hold themselves, as a UNet does by its hooks."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_the_models_of_one_corpus_are_given_up_before_those_of_the_next_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = TeacherActor.__ray_metadata__.modified_class
+    loaded, alive = list[weakref.ref[Models]](), list[int]()
+
+    def load(_self: object, _corpus: str) -> Models:
+        alive.append(sum(each() is not None for each in loaded))
+        models = Models()
+        loaded.append(weakref.ref(models))
+        return models
+
+    monkeypatch.setattr(plain, "_load", load)
+    actor = plain.__new__(plain)
+    actor._held = None
+    for corpus in ("parallel", "parallel", "culture", "culture", "parallel"):
+        assert actor._collector(corpus) is loaded[-1]()
+    assert alive == [0, 0, 0]

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from pea.config import Config
+from pea.corpus.first_look import FirstLook
 from pea.errors import CorpusError
 from stages.cluster.actors import Actors
 from stages.cluster.filling import fill_caches
 from stages.command.console import Console
-from stages.command.early_look import in_a_process, look_at_corpus
+from stages.command.early_look import _no_caption_to_learn, in_a_process, look_at_corpus
 from stages.command.preflight import find_corpus
 from tests.collect.test_drawn_texts import of_texts
 from tests.corpus.tar_files import GOOD, write_tar
@@ -73,6 +74,31 @@ def test_a_language_that_nobody_has_is_said(fresh_run: Config, tmp_path: Path) -
     assert look_at_corpus(config, "parallel", {"a"}) == []
 
 
+def test_what_would_fail_the_run_in_the_end_is_said_before_it(fresh_run: Config, tmp_path: Path) -> None:
+    """Three of ten samples have no English, and nobody has a caption in the language that is to be learnt."""
+    config = corpora(fresh_run, tmp_path, {"captions": {"en": "a cat", "zh": "一只猫"}})
+    files = [(f"k{i}.{name}", data) for i in range(7) for name, data in _files({"captions": {"en": "a", "it": "un"}})]
+    files += [(f"m{i}.{name}", data) for i in range(3) for name, data in _files({"captions": {"it": "un gatto"}})]
+    write_tar(tmp_path / "a.tar", files)
+    strict = config.model_copy(update={"cache": config.cache.model_copy(update={"max_dropped_fraction": 0.01})})
+    too_many, nobody = look_at_corpus(strict, "parallel")
+    assert "3 of the first 10 samples would be left out (caption_missing 3); a run that leaves out more than 1.00%" in (
+        too_many
+    )
+    assert "--need en" in too_many and too_many.endswith("or raise cache.max_dropped_fraction")
+    assert "no caption in zh (student.language) in the first 7 samples, whose languages are en, it" in nobody
+    tables = strict.corpora.parallel.model_copy(update={"caption_tables": ("zh",)})
+    later = strict.model_copy(update={"corpora": strict.corpora.model_copy(update={"parallel": tables})})
+    lenient = later.model_copy(update={"cache": config.cache.model_copy(update={"max_dropped_fraction": 0.5})})
+    assert "no caption" not in "".join(_no_caption_to_learn(lenient, "parallel", FirstLook(num_kept=7)))
+
+
+def test_placeholders_are_no_captions_to_learn(fresh_run: Config, tmp_path: Path) -> None:
+    config = corpora(fresh_run, tmp_path, {"captions": {"en": "NULL", "zh": "一只猫"}, "licence": "N/A"})
+    [line] = look_at_corpus(config, "parallel")
+    assert "captions like nan, NULL or N/A among the first samples, as programs write for nothing: 10. " in line
+
+
 def test_other_reasons_say_what_they_are(fresh_run: Config, tmp_path: Path) -> None:
     broken = [(f"k{i}.{name}", b"" if name == "png" else data) for i in range(4) for name, data in _files({})]
     config = corpora(fresh_run, tmp_path, {})
@@ -128,7 +154,8 @@ def test_captions_of_tables_are_seen_before_ray(fresh_run: Config, tmp_path: Pat
     put(*(f"k{number}" for number in range(10)), "other")
     assert look_at_corpus(config, "parallel") == []
     put(*(f"k{number}" for number in range(7)))
-    [line] = look_at_corpus(config, "parallel")
+    line, too_many = look_at_corpus(config, "parallel")
+    assert "3 of the first 10 samples would be left out (caption_missing 3)" in too_many
     assert line.startswith("corpora.parallel.caption_tables: 3 of the first 10 samples have no en caption there; ")
     put("k1")
     with pytest.raises(CorpusError, match=rf"caption_missing 9.*looked up: captions\.en and {tables}; there are"):

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from pea.config import Config, load_config
-from pea.errors import ConfigError, LeaseHeldError
+from pea.errors import ConfigError, DiskFullError, LeaseHeldError, warn
 from pea.storage import Location
 from pea.storage.leases import take
+from pea.storage.work import fetched
 from stages.cli import main
+from stages.command.console import Console, bold
 from stages.command.run_folder import publish_so_far, working
 
 Capture = pytest.CaptureFixture[str]
@@ -65,6 +67,27 @@ def test_in_a_bucket_it_is_a_copy_that_is_published(setup: Path, bucket: Locatio
     assert (bucket / "run/log.txt").read_text() == "2"
     with take(bucket / "run/run", "another machine"), pytest.raises(LeaseHeldError, match="another machine"):
         working(config, "a test").__enter__()
+
+
+def test_what_is_said_of_the_copy_names_the_bucket(
+    setup: Path, bucket: Location, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines, errors and warnings alike; of a copy that cannot be written, the disk is named."""
+    config = load_config(setup, [f"run_dir={bucket}/run"])
+    with working(config, "a test") as here:
+        Console().print(f"adapter in {here.adapter_dir}: done")
+        Console().print(bold("a line", f" of {here.run_dir}"))
+        assert f"{bucket}/run/adapter: no adapter" in str(ConfigError("no adapter", where=here.adapter_dir))
+        assert f"Look into {bucket}/run." in str(ConfigError("none", remedy=f"Look into {here.run_dir}."))
+        assert str(here.run_dir) in str(DiskFullError("full", where=here.run_dir))
+        with pytest.warns(UserWarning, match=f"{bucket}/run/adapter is old"):
+            warn(f"{here.adapter_dir} is old")
+        beside = here.run_dir.with_name(f"{here.run_dir.name}-2")
+        assert str(beside) in str(ConfigError("another folder", where=beside))
+        (bucket / "zh/model.json").write_text("x")
+        assert str(ConfigError("no encoder", where=fetched(bucket / "zh"))).startswith(f"{bucket}/zh: no encoder")
+    said = capsys.readouterr().out
+    assert said == f"adapter in {bucket}/run/adapter: done\na line of {bucket}/run\n"
 
 
 def test_only_the_first_process_of_a_training_publishes(
