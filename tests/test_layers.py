@@ -17,6 +17,7 @@ ROOMS = (
     *(
         "pea.copies",
         "pea.foreign_text",
+        "pea.foreign_json",
         "pea.file_names",
         "pea.errors",
         "pea.cpu",

@@ -37,6 +37,8 @@ from transformers import (
 Shape = Literal["sd15", "sdxl"]
 LATENT_HW = (8, 8)
 IMAGE_HW = (16, 16)
+ENCODER_RECORD = {"name": "zh", "tensors": "1" * 64, "tokenizer": "2" * 64}
+"""What an adapter says of its text encoder, where a test never loads that."""
 _TEXT = {
     "hidden_size": 16,
     "intermediate_size": 32,

@@ -8,6 +8,7 @@ Source: docs.comfy.org/custom-nodes/backend (`NODE_CLASS_MAPPINGS`, `INPUT_TYPES
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Conditioning = list[list[Any]]
 """CONDITIONING: `[[states float32 [B, L, D], {"pooled_output": float32 [B, P] or None}]]`."""
 _CATEGORY = "conditioning/PEA"
+_WEIGHT = re.compile(r"\([^()]{1,60}:\s*\d*\.?\d+\s*\)")
+"""`(cat:1.2)`"""
 
 
 class PEALoader:
@@ -78,11 +81,12 @@ class PEATextEncode:
     def encode(self, pea: PEAPrompt, text: str) -> tuple[Conditioning]:
         """States float32 `[1, L, D]` and, of SDXL, the pooled embedding, on the CPU, as ComfyUI's own encoders do.
 
-        Text that is not read is said in ComfyUI's log.
+        Text that is not read is said in ComfyUI's log, and weights in brackets, which ComfyUI's own nodes obey.
         """
         import logging
 
-        for note in pea.notes([text]):
+        weights = [f"{found[0]} is read as text: a prompt here has no weights" for found in _WEIGHT.finditer(text)]
+        for note in [*pea.notes([text]), *weights[:1]]:
             logging.getLogger(__name__).warning("PEA: %s", note)
         home = pea.device
         try:

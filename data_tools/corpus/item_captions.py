@@ -9,12 +9,7 @@ from typing import Any
 
 from data_tools.corpus.column_names import LANGUAGE, ColumnMapping
 from data_tools.corpus.item import Item, Problem
-
-PLACEHOLDERS = frozenset(
-    ("nan", "NaN", "NULL", "None", "N/A", "n/a", "<NA>")
-    + ("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
-)
-"""What programs write where a cell is empty or wrong. In other letters it may be a word: German "null" is zero."""
+from pea.corpus.captions import PLACEHOLDERS
 
 
 def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping) -> None:

@@ -79,6 +79,9 @@ def open_source(
     """
     location = Location.parse(place)
     is_folder = location.is_folder()
+    if not is_folder and not _means_tars(place) and not is_table(place) and not location.exists():
+        remedy = "Correct the path; a pattern needs quotes."
+        raise CorpusError("neither a folder nor a table nor tars", where=place, got="nothing there", remedy=remedy)
     _refuse_unused(place, table, images, is_folder=is_folder)
     if is_folder and table is None and any(TAR_ENDING.search(each.name) for each in location.list()):
         return _of_tars([place], given, language, captions)

@@ -10,6 +10,11 @@ from typing import Any
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import MAX_JSON_DEPTH, MAX_LANGUAGES
 
+PLACEHOLDERS = frozenset(
+    ("nan", "NaN", "NULL", "None", "N/A", "n/a", "<NA>")
+    + ("#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!")
+)
+"""What programs write where a cell is empty or wrong. In other letters it may be a word: German "null" is zero."""
 _LANGUAGE = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]|[\]}]', re.DOTALL)
 _MAX_SIDE_PX = 1_000_000

@@ -145,7 +145,7 @@ def proposed_mapping(texts: Mapping[str, Sequence[str]], languages: Sequence[str
     general = []
     for name in sorted(texts, key=lambda name: (-len(texts[name]), len(name), name)):
         code = _CODE.search(name.lower())
-        if code and code[1] in LANGUAGES:
+        if code and code[1] in LANGUAGES and (code[1] != "id" or "id" in languages):  # else a field of ids
             found.setdefault(code[1], name)
         elif name.rpartition(".")[2].lower() in _GENERAL:
             general.append(name)

@@ -156,7 +156,7 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]
     """(samples, tars, samples of the largest tar, whether that is guessed): as given, or as the tars have or say it.
 
     Raises:
-        ConfigError: the tars are not there, and nothing is given.
+        ConfigError: the corpus is not there or empty, and nothing is given.
     """
     texts = config.corpora.parallel.text_source
     if given is not None:
@@ -175,9 +175,11 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]
                         is_guessed |= counted is None
                         counts.append(guessed_samples(tar) if counted is None else counted)
         damaged.refuse()
+        if not sum(counts):
+            raise CorpusError("the corpus has no samples", got=f"{len(counts)} tars or parts of a table")
     except CorpusError as error:
         raise ConfigError(
-            "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the tars."
+            "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the corpus."
         ) from error
     return sum(counts), len(counts), max(counts), is_guessed
 

@@ -20,7 +20,8 @@ from pea.errors import CheckpointError, warn
 from pea.file_names import MODEL_CONFIG
 from pea.models.adapter_files import read_adapter_tensors
 from pea.models.conditioning import Conditioning
-from pea.models.config_fields import ADAPTER, check_fields
+from pea.models.config_fields import ADAPTER, BASE, ENCODER, NEEDED, check_fields
+from pea.models.config_limits import check_limits
 from pea.models.loading import check_loading_info, load_part
 from pea.models.teacher_parts import pooled_dim_of, read_config
 from pea.models.tensor_files import digest_of
@@ -93,7 +94,13 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return Conditioning(self.fc(functional.gelu(projected)), pooled)
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
-        """As of any diffusers model, as safetensors; `config.json` comes last and holds the weights' digest."""
+        """As of any diffusers model, as safetensors; `config.json` comes last and holds the weights' digest.
+
+        Raises:
+            CheckpointError: something else than a folder is there.
+        """
+        if Path(folder).exists() and not Path(folder).is_dir():
+            raise CheckpointError("not a folder", where=folder, remedy="Give the name of one.")
         own = {name: value for name, value in self.config.items() if name != "_name_or_path"}
         self._internal_dict = FrozenDict(own)  # without the folder that it was loaded from
         push, _ = options.pop("push_to_hub", False), options.pop("safe_serialization", True)
@@ -135,7 +142,12 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 got="a folder without it" if folder.is_dir() else "no such folder",
                 remedy="Correct the name, or train one: pea train --config FILE.",
             )
-        check_fields(read_config(folder, "adapter"), ADAPTER, folder)
+        config = read_config(folder, "adapter")
+        check_fields(config, ADAPTER, folder)
+        check_limits(config, folder)
+        check_fields(config.get("base_model") or {}, BASE, f"{folder}, base_model")
+        if config.get("encoder") is not None:  # and it must be enough to tell its encoder from others
+            check_fields(dict.fromkeys(NEEDED) | dict(config["encoder"]), ENCODER, f"{folder}, encoder")
         adapter: PEA = load_part(cls, folder, torch.float32)
         if adapter.config.encoder is None:
             warn(

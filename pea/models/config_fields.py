@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from pea.errors import CheckpointError
 
 _MOST = 1_000_000
 _MOST_LAYERS = 1000
+_MOST_SIDE = 4096
+"""Of latents: eight times as many pixels."""
 
 
 class Kind(NamedTuple):
@@ -22,6 +25,10 @@ class Kind(NamedTuple):
 
 def _is_count(value: Any, most: int = _MOST) -> bool:
     return type(value) is int and 0 < value <= most
+
+
+def _is_side(value: Any) -> bool:
+    return _is_count(value, _MOST_SIDE)
 
 
 def _is_list(value: Any, holds: Callable[[Any], bool]) -> bool:
@@ -38,8 +45,8 @@ LAYERS_EACH = Kind(
 )
 NAMES = Kind("a list of names", lambda value: _is_list(value, lambda each: isinstance(each, str)))
 SIZE = Kind(
-    "a whole number, height and width, or null",
-    lambda value: value is None or _is_count(value) or (_is_list(value, _is_count) and len(value) == 2),
+    f"a whole number up to {_MOST_SIDE:,}, height and width, or null",
+    lambda value: value is None or _is_side(value) or (_is_list(value, _is_side) and len(value) == 2),
 )
 FACTOR = Kind(
     "a number above 0",
@@ -72,8 +79,49 @@ TEXT = {
     "projection_dim": COUNT,
 }
 
+TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
+READING = {
+    "max_tokens": Kind("a whole number", lambda value: type(value) is int),
+    "hidden_state": Kind("last, or a whole number", lambda value: value == "last" or type(value) is int),
+    "attention_mask": TRUTH,
+    "padding_side": Kind("right or left", lambda value: value in ("right", "left")),
+}
+"""How a text encoder is read, where a file says so."""
+
+
+def one_or_two(kind: Kind) -> Kind:
+    """What an adapter records of its encoder, or in a list of each of two."""
+    return Kind(
+        f"{kind.expected}, or a list of two such",
+        lambda value: (
+            kind.holds(value) or (isinstance(value, list | tuple) and len(value) == 2 and all(map(kind.holds, value)))
+        ),
+    )
+
+
+_DIGEST = Kind("a sha256", lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None)
+_NAME = Kind("a name", lambda value: isinstance(value, str) and bool(value) and value.isprintable())
+
+
+def _is_place(value: Any) -> bool:
+    """What names the same folder, URL, or model of the hub, from any working directory."""
+    return isinstance(value, str) and (value.startswith("/") or "://" in value or "@" in value)
+
+
+ENCODER = {
+    "name": _NAME,
+    "class": one_or_two(_NAME),
+    "tensors": one_or_two(_DIGEST),
+    "tokenizer": one_or_two(_DIGEST),
+    "places": Kind("a list of whole paths or URLs, or null", lambda value: value is None or _is_list(value, _is_place)),
+} | {name: one_or_two(kind) for name, kind in READING.items()}
+"""An adapter's record of its text encoder; `NEEDED` of it are never absent."""
+NEEDED = ("name", "tensors", "tokenizer")
+
 RECORD = Kind("an object, or null", lambda value: value is None or isinstance(value, Mapping))
 WORD = Kind("a word, or null", lambda value: value is None or isinstance(value, str))
+BASE = {"name": WORD, "unet": WORD, "values": RECORD}
+"""An adapter's record of the diffusion model that it is for."""
 ADAPTER = {
     "input_dim": COUNT,
     "cross_attention_dim": COUNT,

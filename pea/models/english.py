@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from pea.errors import CheckpointError
 from pea.models.conditioning import Conditioning
-from pea.models.loading import load_part, load_tokenizer
+from pea.models.loading import check_vocabulary, load_part, load_tokenizer
+from pea.models.teacher_parts import text_config
 
 
 class EnglishEncoder:
@@ -37,6 +39,7 @@ class EnglishEncoder:
         parts = []
         for suffix, kind in kinds:
             tokenizer = load_tokenizer(CLIPTokenizer, folder / f"tokenizer{suffix}")
+            check_english(tokenizer, folder / f"text_encoder{suffix}")
             parts.append((tokenizer, load_part(kind, folder / f"text_encoder{suffix}", dtype).to(device)))
         return cls(parts)
 
@@ -58,3 +61,25 @@ class EnglishEncoder:
         with self._lock:
             tokens = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
         return model(tokens.input_ids.to(model.device), output_hidden_states=True)
+
+
+def check_english(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Refuse a tokenizer that is not the one of the CLIP text encoder in ``folder``.
+
+    A CLIP reads its pooled embedding where the token of the end is, and elsewhere if its configuration names another;
+    2 stands for the highest number. Source: transformers `CLIPTextTransformer.forward`.
+
+    Raises:
+        CheckpointError: it has more tokens, or another end.
+    """
+    config = text_config(folder)
+    check_vocabulary(tokenizer, int(config.get("vocab_size", 49408)), folder)
+    end, own = config.get("eos_token_id", 49407), tokenizer.eos_token_id
+    if end not in (2, own):
+        raise CheckpointError(
+            "tokenizer and text encoder differ in the token that ends a text",
+            where=folder,
+            expected=f"eos_token_id {own}, or 2",
+            got=str(end),
+            remedy="Correct eos_token_id in config.json.",
+        )

@@ -14,7 +14,10 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pea.errors import CheckpointError
-from pea.models.tensor_files import stored_tensors, weight_files
+from pea.models.tensor_files import StoredTensor, stored_tensors, weight_files
+
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_STORED_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 @torch.no_grad()
@@ -42,11 +45,15 @@ def put_back(model: nn.Module, used: Sequence[str], folder: Path, *, may_be_conv
             tensor = stored[stored_name].get_tensor(stored_name)
             if tensor.shape != state[name].shape:
                 del found[name]
-            elif not torch.equal(state[name], wanted := tensor.to(state[name].dtype)):
+                continue
+            check_numbers(name, tensor, state[name], folder)
+            if not torch.equal(state[name], wanted := tensor.to(state[name].dtype)):
                 state[name].copy_(wanted)
         rest = [name for name in used if name not in found]
         if rest:
             found |= _by_value({name: state[name] for name in rest}, stored)
+            for name in rest:
+                check_numbers(name, state[name], state[name], folder)
     changed = [name for name in used if name not in found]
     if changed and not may_be_converted:
         raise CheckpointError(
@@ -56,6 +63,35 @@ def put_back(model: nn.Module, used: Sequence[str], folder: Path, *, may_be_conv
             got=", ".join(changed[:3]) + (", ..." if len(changed) > 3 else ""),
         )
     return found
+
+
+def check_numbers(name: str, stored: Tensor, wanted: Tensor, where: object) -> None:
+    """Refuse a tensor whose numbers cannot be those of a trained model.
+
+    `stored`: as in the file. `wanted`: as it is used.
+
+    Raises:
+        CheckpointError: they are whole numbers or 8 bits where others are used (quantized, without their scales), or
+            infinite, or none, in the file or in the type that is used.
+    """
+    if not wanted.is_floating_point():
+        return
+    if stored.dtype not in _FLOATS:
+        raise CheckpointError(
+            "quantized weights are not supported",
+            where=where,
+            expected="weights in 16 or 32 bits",
+            got=f"{name} in {str(stored.dtype).removeprefix('torch.')}",
+            remedy="Give the model that they were made from.",
+        )
+    if not bool(torch.isfinite(stored.to(wanted.dtype)).all()):
+        in_type = str(wanted.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            "weights that are no finite numbers",
+            where=where,
+            got=f"{name}, in {in_type}",
+            remedy="Load it in another type." if bool(torch.isfinite(stored).all()) else "Get the model again.",
+        )
 
 
 def _by_name(used: Sequence[str], stored: Mapping[str, Any]) -> dict[str, str]:
@@ -117,9 +153,14 @@ def fits(model: nn.Module, used: Sequence[str], folder: Path, left_out: re.Patte
     """
     stored, state = stored_tensors(folder), model.state_dict(keep_vars=True)
     found = _by_name(list(state), stored)
-    whole = {id(state[name]) for name in found if stored[found[name]].shape == tuple(state[name].shape)}
+    whole = {id(state[name]) for name in found if _is_alike(stored[found[name]], state[name])}
     rest = [name for name in set(stored) - set(found.values()) if left_out is None or not left_out.search(name)]
     return not rest and all(id(state[name]) in whole for name in used)
+
+
+def _is_alike(stored: StoredTensor, wanted: Tensor) -> bool:
+    is_usual = stored.dtype in _STORED_FLOATS or not wanted.is_floating_point()
+    return stored.shape == tuple(wanted.shape) and is_usual
 
 
 def other_shapes(model: nn.Module, folder: Path) -> list[str]:

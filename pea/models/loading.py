@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from pea.errors import CheckpointError
+from pea.errors import CheckpointError, PeaError
 from pea.file_names import MODEL_CONFIG
+from pea.foreign_json import POINTER, json_object, pointers_in
+from pea.models.config_limits import check_limits, check_size
 from pea.models.loaded_tensors import fits, other_shapes, put_back
 from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
 
@@ -76,6 +77,7 @@ def load_model(
         options["variant"] = variant
     if tower is not None and (config := _without_image_layers(folder)) is not None:
         options["config"] = config
+    _check_size(kind, folder, options.get("config"))
     model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
@@ -130,9 +132,27 @@ def _unknown(kind: Any, folder: Path, names: Collection[str]) -> list[str]:
     return [name for name in rest if name not in whole]
 
 
-def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool) -> Any:
+def _check_size(kind: Any, folder: Path, config: Any) -> None:
+    """Refuse, before anything is allocated, what is far larger than its files."""
+    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
+    try:
+        with quiet_loading(), torch.device("meta"):
+            model = _without_weights(kind, folder, is_diffusers=is_diffusers, config=config)
+    except Exception:  # noqa: BLE001 - the loader says what is wrong, and in whose words
+        return
+    check_size(model, folder)
+
+
+def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool, config: Any = None) -> Any:
     if is_diffusers:
-        return kind.from_config(json.loads((folder / MODEL_CONFIG).read_text("utf-8")))
+        verbosity = diffusers_logging.get_verbosity()
+        diffusers_logging.set_verbosity_error()  # fields that it does not know are told on loading, once
+        try:
+            return kind.from_config(json_object((folder / MODEL_CONFIG).read_bytes()))
+        finally:
+            diffusers_logging.set_verbosity(verbosity)
+    if config is not None and hasattr(kind, "from_config"):
+        return kind.from_config(config, trust_remote_code=False)
     config_kind = getattr(kind, "config_class", None) or AutoConfig
     config = config_kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     if hasattr(kind, "from_config"):
@@ -144,9 +164,11 @@ def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any
     try:
         with quiet_loading():
             return kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, **options)
+    except PeaError:
+        raise
     except Exception as error:  # of many kinds: what the file holds is put to constructors unchecked
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        got = lines[0]
+        got = " ".join(lines[: 2 if lines[0].rstrip().endswith(":") else 1]).rstrip(".")
         if "trust_remote_code" in str(error) or "custom code" in got:
             got = "it needs code of its own (auto_map), and no code from a model's folder is run"
         elif "ignore_mismatched_sizes" in got:
@@ -168,21 +190,23 @@ def _other_shapes(kind: Any, folder: Path) -> str:
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise CheckpointError("no such model folder", where=folder, remedy="Check the path in the configuration.")
+    if pointers := pointers_in(folder):
+        raise CheckpointError("a file is not here yet", where=pointers[0], got=POINTER)
 
 
 def _check_class(kind: Any, folder: Path) -> None:
     """Refuse a configuration that names another class; where it names none, the tensors tell."""
     try:
-        config = json.loads((folder / MODEL_CONFIG).read_text("utf-8"))
-    except (OSError, ValueError):
-        config = None
-    if not isinstance(config, dict):
+        config = json_object((folder / MODEL_CONFIG).read_bytes())
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise CheckpointError(
             f"cannot load this folder as {kind.__name__}",
             where=folder,
-            got="no config.json that can be read",
+            got=f"no config.json that can be read: {why}",
             remedy=_REMEDY,
-        )
+        ) from None
+    check_limits(config, folder)
     if isinstance(kind, type) and issubclass(kind, ModelMixin):
         expected: str | None = kind.__name__
         got = config.get("_class_name")
@@ -243,6 +267,24 @@ def quiet_loading() -> Iterator[None]:
         if shown:
             transformers_logging.enable_progress_bar()
             diffusers_logging.enable_progress_bar()
+
+
+def check_vocabulary(tokenizer: Any, rows: int, folder: Path) -> None:
+    """Refuse a tokenizer that knows tokens beyond the embedding's rows: one would end the first pass that meets it.
+
+    Special ones may be beyond, as Gemma 3's token for images in its models of text, but for those that stand around a
+    text or pad it.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    special = set(tokenizer.all_special_tokens)
+    around = [*tokenizer("")["input_ids"], tokenizer.pad_token_id or 0]
+    beyond = any(index >= rows and token not in special for token, index in tokenizer.get_vocab().items())
+    if beyond or max(around) >= rows:
+        raise CheckpointError(
+            "the tokenizer knows more tokens than the text encoder", where=folder, expected=rows, got=len(tokenizer)
+        )
 
 
 def load_tokenizer(kind: Any, folder: Path) -> Any:

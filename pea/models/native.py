@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
 
 from pea.errors import CheckpointError
+from pea.models.config_limits import check_limits
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.traits import Reading, reading_of
-from pea.models.loading import check_weights, load_model, load_part, load_tokenizer
+from pea.models.loading import check_vocabulary, check_weights, load_model, load_part, load_tokenizer
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import LEFT_OUT, digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
@@ -60,12 +61,10 @@ class NativeEncoder:
             CheckpointError: the folder is missing, holds no text model, or can't be read so.
         """
         with _naming_import(folder):
-            config = load_part(AutoConfig, folder, None)
+            config = _configuration(folder)
             model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
             tokenizer = load_tokenizer(AutoTokenizer, folder)
-        _check_vocabulary(tokenizer, model, folder)
-        if tokenizer.pad_token is None:  # as most language models are published
-            tokenizer.pad_token = tokenizer.eos_token
+        _prepare(tokenizer, model, folder)
         source = Source(folder, tuple(stored_names.values()))
         return cls(model.to(device), tokenizer, reading_of(config, tokenizer, reading), source)
 
@@ -152,10 +151,10 @@ def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None
         return towers[-1]
 
     with _naming_import(folder):
-        config = load_part(AutoConfig, folder, None)
+        config = _configuration(folder)
         check_weights(_kind(config), folder, tower)
         tokenizer = load_tokenizer(AutoTokenizer, folder)
-    _check_vocabulary(tokenizer, towers[-1], folder)
+    _prepare(tokenizer, towers[-1], folder)
     reading_of(config, tokenizer, reading)
 
 
@@ -194,19 +193,38 @@ def _kind(config: Any) -> Any:
     return AutoModelForTextEncoding if has_decoder else AutoModel
 
 
-def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
-    """A token beyond the embedding's rows would end the first pass that meets it.
+def _configuration(folder: Path) -> Any:
+    """What transformers makes of `config.json`, after a look at what that says itself."""
+    if folder.is_dir():
+        said = read_config(folder, "text encoder")
+        check_limits(said, folder)
+        if not isinstance(said.get("model_type"), str):
+            other = said.get("_class_name")
+            raise CheckpointError(
+                "not a folder of transformers",
+                where=folder,
+                expected="config.json with a model_type",
+                got=f"one of diffusers' {other}" if isinstance(other, str) else "none",
+            )
+    return load_part(AutoConfig, folder, None)
 
-    Special ones may be, as Gemma 3's token for images in its models of text.
-    """
-    rows, special = len(model.get_input_embeddings().weight), set(tokenizer.all_special_tokens)
-    if any(index >= rows and token not in special for token, index in tokenizer.get_vocab().items()):
+
+def _prepare(tokenizer: Any, model: Any, folder: Path) -> None:
+    """Give a tokenizer something to pad with, and refuse one that is not this model's."""
+    if tokenizer.pad_token is None:  # as most language models are published
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
         raise CheckpointError(
-            "the tokenizer knows more tokens than the text encoder", where=folder, expected=rows, got=len(tokenizer)
+            "the tokenizer has nothing to pad with",
+            where=folder,
+            expected="a pad_token or an eos_token",
+            remedy="Add one to tokenizer_config.json.",
         )
+    check_vocabulary(tokenizer, len(model.get_input_embeddings().weight), folder)
 
 
-_COMPARED = ("tensors", "tokenizer", "hidden_state", "attention_mask", "padding_side", "max_tokens")
+_CONTENT = ("tensors", "tokenizer")
+_COMPARED = (*_CONTENT, "hidden_state", "attention_mask", "padding_side", "max_tokens")
 
 
 def check_encoder(recorded: Mapping[str, Any] | None, encoder: TextEncoder) -> None:
@@ -218,7 +236,8 @@ def check_encoder(recorded: Mapping[str, Any] | None, encoder: TextEncoder) -> N
     if recorded is None:
         return
     found = encoder.record
-    differing = [name for name in _COMPARED if name in recorded and recorded[name] != found[name]]
+    known = [name for name in _COMPARED if name in recorded or name in _CONTENT]
+    differing = [name for name in known if recorded.get(name) != found[name]]
     if differing:
         raise CheckpointError(
             "the adapter was trained for another text encoder",
@@ -230,7 +249,7 @@ def check_encoder(recorded: Mapping[str, Any] | None, encoder: TextEncoder) -> N
 
 
 def _described(record: Mapping[str, Any], names: Sequence[str]) -> str:
-    return ", ".join(f"{name} {str(record[name])[:12]}" for name in names)
+    return ", ".join(f"{name} {str(record.get(name))[:12]}" for name in names)
 
 
 def _text_tower(model: nn.Module, folder: Path) -> nn.Module:

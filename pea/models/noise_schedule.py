@@ -6,13 +6,13 @@ caching and training read.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
+from pea.foreign_json import json_object
 
 _LOW = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 _HIGH = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
@@ -57,7 +57,7 @@ def schedule_fields(folder: Path) -> dict[str, Any]:
     """
     path = folder / "scheduler_config.json"
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = json_object(path.read_bytes())
     except (OSError, ValueError) as error:
         raise CheckpointError("no scheduler configuration", where=path, got=error) from None
     return used_fields(config, path)

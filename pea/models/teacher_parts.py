@@ -5,13 +5,13 @@ Light to import: identity, plan and preflight ask here before any weight is read
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
+from pea.foreign_json import json_object
 from pea.models.config_fields import COUNT, TEXT, UNET, VAE, Kind, check_fields
 from pea.models.noise_schedule import schedule_fields
 
@@ -41,13 +41,12 @@ def read_config(folder: Path, what: str) -> dict[str, Any]:
         CheckpointError: there is none.
     """
     try:
-        config = json.loads((folder / MODEL_CONFIG).read_text("utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("not a JSON object")
+        return json_object((folder / MODEL_CONFIG).read_bytes())
     except (OSError, ValueError) as error:
         got = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise CheckpointError(f"no {what} configuration", where=folder / MODEL_CONFIG, got=got) from None
-    return config
+        below = sorted(path.parent.name for path in folder.glob(f"*/{MODEL_CONFIG}"))[:4]
+        remedy = f"There is one in {', '.join(below)}: give the folder itself." if below else None
+        raise CheckpointError(f"no {what} configuration", where=folder / MODEL_CONFIG, got=got, remedy=remedy) from None
 
 
 def unet_blocks(config: Mapping[str, Any]) -> tuple[str, ...]:
@@ -167,6 +166,7 @@ def check_teacher(checkpoint: Path) -> None:
         raise CheckpointError(
             "no such model folder", where=checkpoint, remedy="Point teacher.checkpoint at a diffusers pipeline folder."
         )
+    _check_level(checkpoint)
     _check_not_refiner(checkpoint)
     unet, vae = read_config(checkpoint / "unet", "UNet"), read_config(checkpoint / "vae", "VAE")
     check_unet(unet, checkpoint / "unet")
@@ -183,6 +183,21 @@ def check_teacher(checkpoint: Path) -> None:
     texts = [text_config(folder) for folder in folders]
     if texts:
         _check_texts(unet, texts, checkpoint)
+
+
+def _check_level(checkpoint: Path) -> None:
+    """Say which folder was meant, where it is one too high or too low."""
+    if (checkpoint / "unet").is_dir():
+        return
+    below = sorted(path.parent.name for path in checkpoint.glob("*/unet") if path.is_dir())[:4]
+    remedy = "Give a diffusers pipeline folder."
+    if (checkpoint.parent / "unet").is_dir():
+        remedy = f"Give the folder above: {checkpoint.parent}."
+    elif below:
+        remedy = f"Give the folder itself: {', '.join(below)}."
+    raise CheckpointError(
+        "no diffusers pipeline here", where=checkpoint, expected="unet, vae, scheduler", got="no unet", remedy=remedy
+    )
 
 
 def text_config(folder: Path) -> dict[str, Any]:

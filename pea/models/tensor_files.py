@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,10 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pea.errors import CheckpointError
+from pea.foreign_json import POINTER, is_pointer, json_object
 from pea.storage.digests import canonical_json, sha256_text
 
 _STEMS = ("model", "diffusion_pytorch_model")
 """Of weight files: transformers', diffusers'."""
+_OTHER_ENDINGS = (".bin", ".pt", ".pth", ".ckpt", ".safetensors", ".gguf", ".msgpack", ".h5", ".onnx", ".incomplete")
 _BLOCK_BYTES = 1 << 22
 _MAX_HEADER_BYTES = 100_000_000  # what the safetensors format allows
 _REMEDY = "Give a complete folder with safetensors weights."
@@ -56,9 +57,16 @@ def weight_files(folder: Path) -> tuple[list[Path], str | None]:
             found = [path for path in ([single, *index] if stem == "model" else [*index, single]) if path.is_file()]
             if found:
                 return ([found[0]] if found[0] == single else _shards(found[0])), variant
+    names = " or ".join(f"{stem}.safetensors" for stem in _STEMS)
     raise CheckpointError(
-        "no safetensors weights", where=folder, expected="model.safetensors or shards", remedy=_REMEDY
+        "no safetensors weights", where=folder, expected=f"{names}, or shards", got=_others(folder), remedy=_REMEDY
     )
+
+
+def _others(folder: Path) -> str:
+    """What looks like weights in a folder that has none of the right name."""
+    found = sorted(path.name for path in folder.glob("*") if path.suffix in _OTHER_ENDINGS)
+    return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "") if found else "none"
 
 
 def _names(folder: Path, stem: str, variant: str | None) -> tuple[Path, list[Path]]:
@@ -71,10 +79,19 @@ def _names(folder: Path, stem: str, variant: str | None) -> tuple[Path, list[Pat
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = json.loads(index.read_text("utf-8"))["weight_map"].values()
-        return sorted(index.parent / Path(name).name for name in set(names))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        weight_map = json_object(index.read_bytes()).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError("no weight_map")
+        names = set(map(str, weight_map.values()))
+        if outside := [name for name in names if name != Path(name).name]:
+            raise ValueError(f"{min(outside)!r}, which is not in this folder")
+    except (OSError, ValueError) as error:
         raise CheckpointError("cannot read the index of the weights", where=index, got=error, remedy=_REMEDY) from None
+    if absent := sorted(name for name in names if not (index.parent / name).is_file()):
+        raise CheckpointError(
+            "a file of weights is missing", where=index, expected=absent[0], got=_others(index.parent), remedy=_REMEDY
+        )
+    return sorted(index.parent / name for name in names)
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
@@ -83,7 +100,18 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: a file is missing or is no safetensors file.
     """
-    return {name: tensor for path in weight_files(folder)[0] for name, tensor in tensors_in(path)}
+    found: dict[str, StoredTensor] = {}
+    for path in weight_files(folder)[0]:
+        for name, tensor in tensors_in(path):
+            if name in found:
+                raise CheckpointError(
+                    "a tensor is in two files",
+                    where=folder,
+                    got=f"{name} in {found[name].file.name} and {path.name}",
+                    remedy=_REMEDY,
+                )
+            found[name] = tensor
+    return found
 
 
 def tensors_in(path: Path) -> Iterator[tuple[str, StoredTensor]]:
@@ -94,10 +122,16 @@ def tensors_in(path: Path) -> Iterator[tuple[str, StoredTensor]]:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
+            head = file.read(64)
+            if is_pointer(head):
+                raise ValueError(POINTER)
+            if size < 8:
+                raise ValueError(f"{size} bytes")
+            (length,) = struct.unpack("<Q", head[:8])
             if length > min(size, _MAX_HEADER_BYTES):
-                raise ValueError("the header is longer than the file")
-            header: dict[str, Any] = json.loads(file.read(length))
+                raise ValueError("the header is longer than the file: cut short, or another kind of file")
+            file.seek(8)
+            header = json_object(file.read(length))
         start = 8 + length
         found = [
             (
@@ -109,7 +143,7 @@ def tensors_in(path: Path) -> Iterator[tuple[str, StoredTensor]]:
         ]
         if any(not start <= each.begin <= each.end <= size for _, each in found):
             raise ValueError("it is cut short")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             "not a whole safetensors file", where=path, got=str(error) or type(error).__name__, remedy=_REMEDY
         ) from None

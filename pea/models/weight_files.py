@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pea.errors import CheckpointError
+from pea.models.loaded_tensors import check_numbers
 from pea.models.tensor_files import stored_tensors
 
 
@@ -34,7 +35,9 @@ class WeightFiles:
                 raise CheckpointError("the UNet lacks a tensor", where=self.folder, expected=f"{module}.{name}")
             try:
                 with safe_open(path, "pt") as file:
-                    taken[name] = file.get_tensor(f"{module}.{name}").to(self.device, self.dtype)
+                    stored = file.get_tensor(f"{module}.{name}")
+                    taken[name] = stored.to(self.device, self.dtype)
+                    check_numbers(f"{module}.{name}", stored, taken[name], path)
             except (OSError, SafetensorError) as error:
                 raise CheckpointError("cannot read the UNet's weights", where=path, got=error) from error
         return taken

@@ -104,6 +104,7 @@ def _encode(pipe: Any, pea: Prompter, given: Mapping[str, Any], *, zero_negative
     negative = given["negative_prompt"] if guided else None
     device = torch.device(given.get("device") or pipe._execution_device)  # noqa: SLF001 - as in every pipeline of diffusers
     found = _on_device(pipe, pea, device, given["prompt"], negative, zero_negative=zero_negative and guided)
+    _check_negative(given.get("negative_prompt_embeds"), found["prompt_embeds"])
     dtype, count = pipe.unet.dtype, given["num_images_per_prompt"]
 
     def row_for_each_image(name: str) -> Tensor | None:
@@ -120,13 +121,24 @@ def _check_words(given: Mapping[str, Any]) -> None:
     """An adapter has one conditioning: a second prompt for the second English encoder has no place in it."""
     for name in ("prompt", "negative_prompt"):
         second = given.get(f"{name}_2")
-        if second is not None and second != given[name]:
+        if second and second != given[name]:  # as in the pipelines, an empty one is none
             raise CheckpointError(
                 f"{name}_2 has no meaning with an adapter", got=second, remedy=f"Put everything into {name}."
             )
     for name in _WITHOUT_EFFECT:
         if given.get(name) is not None:
             warn(f"{name} has no effect on native prompts")
+
+
+def _check_negative(negative: Tensor | None, prompt: Tensor) -> None:
+    """Negative embeddings that are given by hand, English ones perhaps, must stand beside native ones."""
+    if negative is not None and negative.shape != prompt.shape:
+        raise CheckpointError(
+            "negative_prompt_embeds of another shape than the prompt's embeddings",
+            expected=list(prompt.shape),
+            got=list(negative.shape),
+            remedy="Give negative_prompt, or embeddings of the same adapter: pea(negative)['prompt_embeds'].",
+        )
 
 
 def _on_device(

@@ -86,10 +86,12 @@ class PEAPrompt:
         Raises:
             CheckpointError: a folder is missing or unusable, or they do not belong together.
         """
+        if torch_dtype is not None and not (isinstance(torch_dtype, torch.dtype) and torch_dtype.is_floating_point):
+            raise CheckpointError("not a torch_dtype", expected="torch.float16 or another float", got=repr(torch_dtype))
         place = with_revision(adapter, revision)
         folder = local_folder(place)
         pea = PEA.load(folder)
-        given = [encoder] if isinstance(encoder, str | Path) else encoder
+        given = encoder if encoder is None or isinstance(encoder, list | tuple) else [encoder]
         places = recorded_encoder(pea.config.encoder, place) if given is None else map(with_revision, given)
         folders = [local_folder(each) for each in places]
         dtype = torch_dtype or torch.float32
@@ -125,7 +127,7 @@ class PEAPrompt:
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Conditioning:
         """Prompts -> conditioning float32 `[B, L, D]` and, for SDXL, `[B, P]`; too long ones are cut, unsaid."""
-        hidden, mask = self.encoder.encode(prompts)
+        hidden, mask = self.encoder.encode(_listed(prompts))
         conditioning: Conditioning = self.adapter(hidden.to(self.adapter.dtype), mask)
         return conditioning
 
@@ -153,7 +155,7 @@ class PEAPrompt:
 
         Raises:
             CheckpointError: zeros are asked for of an adapter for SD1.5; or numbers left the range of half precision.
-            ValueError: another number of negative prompts than of prompts.
+            ValueError: no prompt, what is no text, or another number of negative prompts than of prompts.
         """
         prompts, negatives = _listed(prompt), _listed("" if negative_prompt is None else negative_prompt)
         if len(negatives) not in (1, len(prompts)):
@@ -246,4 +248,10 @@ class PEAPrompt:
 
 
 def _listed(texts: Texts) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts)
+    each = [texts] if isinstance(texts, str) else texts
+    if not isinstance(each, list | tuple) or not each or not all(isinstance(text, str) for text in each):
+        raise ValueError(f"a prompt is a text, or a list of texts; got {texts!r:.60}")
+    for text in each:
+        if text.encode(errors="replace").decode() != text:
+            raise ValueError(f"half a character in a prompt (a lone surrogate): {text!r:.60}")
+    return list(each)

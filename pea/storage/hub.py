@@ -43,6 +43,8 @@ def with_revision(place: str | Path, revision: str | None = None) -> str | Path:
     Raises:
         CheckpointError: a revision is given for a folder, or twice.
     """
+    if not isinstance(place, str | Path):
+        raise CheckpointError("neither a folder nor a name", expected="a path, or org/name of the hub", got=repr(place))
     if revision is None and is_hub_id(place):
         return place
     if _BARE_ID.fullmatch(str(place)) and not Path(place).exists():

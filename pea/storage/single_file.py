@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
+from pea.foreign_json import json_object
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import new_folder
 
@@ -31,6 +32,7 @@ _CLIP_XL, _OPEN_CLIP_XL = "conditioner.embedders.0.transformer.", "conditioner.e
 _REFINER = "conditioner.embedders.0.model."
 _OWN_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"
 """Tensors by which files of SDXL say that they predict v, and with zero terminal SNR. Source: ComfyUI, NoobAI-XL."""
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
@@ -104,10 +106,20 @@ def _names(file: Path) -> frozenset[str]:
 
     try:
         with safe_open(file, "pt") as opened:
-            return frozenset(opened.keys())
+            names = frozenset(opened.keys())
+            types = {name: opened.get_slice(name).get_dtype() for name in names if name.startswith((_UNET, *_VAES))}
     except (OSError, SafetensorError) as error:
         remedy = "Give a single .safetensors file, or a folder in diffusers' layout."
         raise CheckpointError("not a whole safetensors file", where=file, got=error, remedy=remedy) from None
+    if packed := sorted(name for name, each in types.items() if each not in _FLOATS):
+        raise CheckpointError(
+            "quantized weights are not supported",
+            where=file,
+            expected="weights in 16 or 32 bits",
+            got=f"{packed[0]} in {types[packed[0]]}",
+            remedy="Give the model that they were made from.",
+        )
+    return names
 
 
 def _kind(file: Path, names: Collection[str]) -> Kind:
@@ -173,9 +185,17 @@ def _follow_file(folder: Path, names: Collection[str]) -> None:
     if _OWN_PREDICTION not in names:
         return
     place = folder / "scheduler" / "scheduler_config.json"
-    settings = json.loads(place.read_text("utf-8"))
+    settings = _read(place)
     settings |= {"prediction_type": "v_prediction", "rescale_betas_zero_snr": _ZERO_SNR in names}
     place.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json_object(path.read_bytes())
+    except ValueError as error:
+        what = f"the configuration {path.parent.name}/{path.name} that was lent to this file is none"
+        raise CheckpointError(what, where=path.parent.parent, got=error, remedy="Correct teacher.config.") from None
 
 
 def _convert(file: Path, kind: Kind, names: Collection[str], folder: Path) -> None:
@@ -192,7 +212,7 @@ def _convert(file: Path, kind: Kind, names: Collection[str], folder: Path) -> No
         convert[part] = (prefix, (_clip if prefix in (_CLIP, _CLIP_XL) else _open_clip)(prefix))
     for part, (prefix, function) in convert.items():
         given = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        config = json.loads((folder / part / MODEL_CONFIG).read_text("utf-8"))
+        config = _read(folder / part / MODEL_CONFIG)
         try:
             made = function(given, config)
         except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:

@@ -61,6 +61,14 @@ def zero_or_above(text: str) -> float:
     return value
 
 
+def share_above_zero(text: str) -> float:
+    """A number above 0 and up to 1, as the type of an argument."""
+    value = above_zero(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share: a number above 0 and up to 1")
+    return value
+
+
 def share(text: str) -> float:
     """A number from 0 to 1, as the type of an argument."""
     value = _number(text)

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from pea.config import Config, CorpusConfig
+from pea.corpus.captions import PLACEHOLDERS
 from pea.corpus.corpus_names import CorpusName as Corpus
 from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts, proposed_mapping
 from pea.corpus.reasons import REASONS
@@ -51,7 +52,9 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
         if found.num_kept and not found.languages[language]:
             has = _has(found)
             lines.append(f"corpora.{corpus}.captions: no {field} ({language}) in the first {found.num_kept}; {has}")
-    return lines + _too_many_dropped(config, corpus, found) + _no_caption_to_learn(config, corpus, found)
+    for tell in (_too_many_dropped, _no_caption_to_learn, _placeholders):
+        lines += tell(config, corpus, found)
+    return lines
 
 
 def look_at_corpora(config: Config, said: Sequence[str] = ()) -> list[str]:
@@ -73,14 +76,30 @@ def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[
     if found.dropped_share <= config.cache.max_dropped_fraction:
         return []
     reasons = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
-    language = config.corpora.source(corpus).source_language
-    remedy = f"`pea data filter TARS --out FOLDER --need {language}` takes samples without a caption out beforehand"
-    hint = f"{remedy}; or raise" if found.reasons["caption_missing"] else "Take them out, or raise"
-    return [
-        f"corpora.{corpus}: {found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left "
-        f"out ({reasons}); a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end. "
-        f"{hint} cache.max_dropped_fraction"
-    ]
+    source, hint = config.corpora.source(corpus), "Take them out, or raise"
+    if found.reasons["caption_missing"] and source.text_source is None:
+        command = f"pea data filter TARS --out FOLDER --need {source.source_language}"
+        hint = f"`{command}` takes those without a caption out; or raise"
+    said = (
+        f"{found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left out ({reasons})"
+    )
+    limit = f"a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end"
+    return [f"corpora.{corpus}: {said}; {limit}. {hint} cache.max_dropped_fraction"]
+
+
+def _placeholders(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """What a program has written where a cell was empty would be learnt as a caption."""
+    fields = tuple(text_fields_of(config.corpora.source(corpus)).values())
+    texts = (
+        text.strip()
+        for name, some in found.texts.items()
+        if any(name == field or name.startswith(f"{field}.") for field in fields)
+        for text in some
+    )
+    count = sum(text in PLACEHOLDERS for text in texts)
+    remedy = "Leave them empty, or make the tars by `pea data pack`, which takes them for none"
+    said = f"captions like nan, NULL or N/A among the first samples, as programs write for nothing: {count}"
+    return [f"corpora.{corpus}: {said}. {remedy}"] if count else []
 
 
 def _no_caption_to_learn(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:

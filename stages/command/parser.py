@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
+
+_REQUIRED = "the following arguments are required"
 
 
 class CommandParser(argparse.ArgumentParser):
     """An ``ArgumentParser`` with "did you mean"; the parsers of its subcommands are such ones too."""
+
+    _words: Sequence[str] = ()
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices and (near := _nearest(value, action.choices)):
             given = f"invalid choice: {value!r} (did you mean {near}?)"
             raise argparse.ArgumentError(action, f"{given}; there are {', '.join(map(str, action.choices))}")
         super()._check_value(action, value)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of ``ArgumentParser``; the words are kept for what is said of an error."""
+        self._words = [str(word) for word in (sys.argv[1:] if args is None else args)]
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """As of ``ArgumentParser``; a misspelt option is why a required one seems to be missing."""
+        if _REQUIRED in message:
+            message += self._misspelt(message)
+        super().error(message)
+
+    def _misspelt(self, message: str) -> str:
+        options, words = list(_options(self, self._words)), self._words
+        names = [word.partition("=")[0] for word in words if word.startswith("--")]
+        unknown = [name for name in names if not any(option.startswith(name) for option in options)]
+        hints = [f"{name} (did you mean {near}?)" for name in unknown if (near := _nearest(name, options))]
+        if hints:
+            return f"; not known: {', '.join(hints)}"
+        files = [word for word in words if word.endswith((".yaml", ".yml"))]
+        return f" (did you mean --config {files[0]}?)" if files and "--config" in message else ""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As of ``ArgumentParser``; what is not known ends the program with the nearest that is."""

@@ -149,11 +149,13 @@ def _check_length(checkpoint: Path, suffix: str) -> int:
     """A tokenizer must pad to as many tokens as its encoder has positions: so long are the stored text states."""
     from transformers import CLIPTokenizer
 
+    from pea.models.english import check_english
     from pea.models.loading import load_tokenizer
     from pea.models.teacher_parts import read_config
 
     folder = checkpoint / f"tokenizer{suffix}"
     tokenizer = load_tokenizer(CLIPTokenizer, folder)
+    check_english(tokenizer, checkpoint / f"text_encoder{suffix}")
     positions = int(
         read_config(checkpoint / f"text_encoder{suffix}", "text encoder").get("max_position_embeddings", 77)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stages.command.arguments import above_zero, local_path
+from stages.command.arguments import local_path, share_above_zero
 
 DESCRIPTION = (
     "Write tars with a small share of the samples, for a trial run: the same ones every time, chosen by their keys, "
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tars", nargs="+", metavar="TARS", help="tars: paths, patterns, URLs")
     parser.add_argument("--out", type=local_path, required=True, metavar="FOLDER", help="where the new tars go")
     parser.add_argument(
-        "--share", type=above_zero, default=0.01, metavar="X", help="share of the samples (default: 0.01)"
+        "--share", type=share_above_zero, default=0.01, metavar="X", help="share of the samples (default: 0.01)"
     )
 
 

@@ -70,7 +70,9 @@ def load_pipeline(path: Path) -> Pipeline:
         return Pipeline.model_validate(read_yaml(path, "pipeline"))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-        raise ConfigError("not a pipeline", where=path, got=" | ".join(problems), problems=problems) from None
+        remedy = "Give a file as pipeline.yaml is, whose `config` names the configuration."
+        got = " | ".join(problems)
+        raise ConfigError("not a pipeline", where=path, got=got, remedy=remedy, problems=problems) from None
 
 
 class Words:

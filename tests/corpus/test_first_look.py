@@ -54,6 +54,8 @@ def test_what_is_damaged_is_left_to_who_reads_it_whole(tmp_path: Path) -> None:
         ({"caption": ["a cat"], "text_zh": ["猫"]}, ("zh",), {"zh": "text_zh", "en": "caption"}),
         ({"prompt": ["ねこ が 猫"]}, ("en",), {"ja": "prompt"}),
         ({"sha256": ["ab"], "status": ["success"], "key": ["0001"]}, ("en",), {}),
+        ({"id": ["a1"], "en": ["a"]}, ("en", "zh"), {"en": "en"}),
+        ({"id": ["kucing"], "en": ["a"]}, ("en", "id"), {"en": "en", "id": "id"}),
     ],
 )
 def test_mappings(texts: dict[str, list[str]], languages: tuple[str, ...], mapping: dict[str, str]) -> None:

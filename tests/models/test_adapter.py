@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA, convert_official, new_adapter
+from tests.tiny_models import ENCODER_RECORD
 
 
 def test_published_sizes() -> None:
@@ -57,11 +58,11 @@ def test_a_seed_is_the_weights_and_leaves_the_global_generator_alone() -> None:
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
-    adapter = PEA(8, 6, 4, hidden_size=8, max_tokens=10, cache_identity="abc", encoder={"name": "zh"}, languages=["zh"])
+    adapter = PEA(8, 6, 4, hidden_size=8, max_tokens=10, cache_identity="abc", encoder=ENCODER_RECORD, languages=["zh"])
     adapter.save_pretrained(tmp_path)
     loaded = PEA.load(tmp_path)
     assert loaded.config.cache_identity == "abc" and loaded.config.max_tokens == 10
-    assert loaded.config.encoder == {"name": "zh"} and loaded.config.languages == ["zh"]
+    assert loaded.config.encoder == ENCODER_RECORD and loaded.config.languages == ["zh"]
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     hidden = torch.randn(1, 3, 8)
     assert torch.equal(loaded(hidden)[0], adapter(hidden)[0])
@@ -99,7 +100,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_an_adapter_of_other_tensors_is_refused(
     how: Callable[[dict[str, torch.Tensor]], object], said: str, tmp_path: Path
 ) -> None:
-    PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"}).save_pretrained(tmp_path)
+    PEA(8, 6, 4, hidden_size=8, encoder=ENCODER_RECORD).save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
     how(tensors)
     save_file(tensors, tmp_path / "diffusion_pytorch_model.safetensors")
@@ -111,7 +112,7 @@ def test_an_adapter_of_other_tensors_is_refused(
 
 
 def test_a_pickled_adapter_is_not_opened(tmp_path: Path) -> None:
-    adapter = PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"})
+    adapter = PEA(8, 6, 4, hidden_size=8, encoder=ENCODER_RECORD)
     adapter.save_pretrained(tmp_path)
     (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
     torch.save(adapter.state_dict(), tmp_path / "diffusion_pytorch_model.bin")
@@ -138,7 +139,7 @@ def test_a_diffusion_model_that_predicts_something_else_is_refused() -> None:
 
 
 def test_weights_are_those_that_were_saved(tmp_path: Path) -> None:
-    PEA(8, 6, 4, hidden_size=8, encoder={"name": "zh"}).save_pretrained(tmp_path)
+    PEA(8, 6, 4, hidden_size=8, encoder=ENCODER_RECORD).save_pretrained(tmp_path)
     path = tmp_path / "diffusion_pytorch_model.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
@@ -166,4 +167,52 @@ def test_a_configuration_that_means_nothing_is_refused(name: str, value: object,
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(CheckpointError, match=f"an unusable {name}; expected .*; got "):
+        PEA.load(tmp_path)
+
+
+NO_PLACE = ("x", 5, [], {}, ["zh"], ["../zh"], [5], True)
+NO_DIGEST = ("x", 5, -1, None, [], {}, True, ["1" * 64], ["1" * 64] * 3, "1" * 63)
+RECORDS: dict[str, tuple[object, ...]] = {
+    "name": (5, -1, None, [], ["a", "b"], {}, "", "a\nb", "\x1b[31mred"),
+    "class": (5, None, {}, ["a"]),
+    "tensors": NO_DIGEST,
+    "tokenizer": NO_DIGEST,
+    "hidden_state": ("x", "1", {}, [], 1.5, None, True, float("nan"), [1, "x"]),
+    "attention_mask": ("false", 0, 1, None, {}),
+    "padding_side": ("up", 5, None, ["left", "up"]),
+    "max_tokens": ("7", 1.5, None, True, {}),
+    "places": NO_PLACE,
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_of_the_encoder_that_tells_nothing_is_refused(name: str, tmp_path: Path) -> None:
+    PEA(8, 6, 4, hidden_size=8, encoder=ENCODER_RECORD).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for value in RECORDS[name]:
+        changed = config | {"encoder": ENCODER_RECORD | {name: value}}
+        (tmp_path / "config.json").write_text(json.dumps(changed))
+        with pytest.raises(CheckpointError, match=rf"says an unusable (encoder\.)?{name}; expected") as caught:
+            PEA.load(tmp_path)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    needed = {key: value for key, value in ENCODER_RECORD.items() if key != name}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"encoder": needed}))
+    if name in ENCODER_RECORD:  # without it, any encoder of that width would do
+        with pytest.raises(CheckpointError, match=f"an unusable {name}"):
+            PEA.load(tmp_path)
+    else:
+        assert PEA.load(tmp_path).config.encoder == needed
+
+
+def test_a_record_of_two_encoders_is_taken(tmp_path: Path) -> None:
+    both = {name: [value, value] for name, value in ENCODER_RECORD.items()} | {"name": "zh + en", "max_tokens": 64}
+    both |= {"hidden_state": ["last", -2], "attention_mask": [True, False], "places": ["/zh", "s3://bucket/en"]}
+    PEA(8, 6, 4, hidden_size=8, encoder=both).save_pretrained(tmp_path)
+    assert PEA.load(tmp_path).config.encoder == both
+
+
+@pytest.mark.parametrize("base", [{"name": 5}, {"unet": []}, {"values": "x"}, {"name": ["a"]}])
+def test_a_record_of_the_base_model_that_says_nothing_is_refused(base: dict[str, object], tmp_path: Path) -> None:
+    PEA(8, 6, 4, hidden_size=8, encoder=ENCODER_RECORD, base_model=base).save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"base_model: .* says an unusable"):
         PEA.load(tmp_path)

@@ -208,3 +208,23 @@ def test_blocks_are_those_of_the_model(middle: dict[str, Any], sdxl: Path) -> No
         unet = UNet2DConditionModel.from_config(config | middle)
     named = {name for name, _ in unet.named_children()} & {"mid_block"} if unet.mid_block is not None else set()
     assert {name for name in unet_blocks(config | middle) if name == "mid_block"} == named
+
+
+def test_a_folder_too_high_or_too_low_is_said(sdxl: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/sdxl").symlink_to(sdxl)
+    for place, said in (
+        (tmp_path / "models", "no diffusers pipeline here; .*Give the folder itself: sdxl"),
+        (sdxl / "unet", f"no diffusers pipeline here; .*Give the folder above: {sdxl}"),
+        (tmp_path, r"no diffusers pipeline here; .*Give a diffusers pipeline folder"),
+    ):
+        with pytest.raises(CheckpointError, match=said):
+            check_teacher(place)
+    with pytest.raises(CheckpointError, match=r"no text encoder configuration; .*There is one in text_encoder, .*unet"):
+        read_config(sdxl, "text encoder")
+
+
+def test_a_size_that_fills_no_memory_is_refused(checkpoint: Path) -> None:
+    change(checkpoint / "unet/config.json", sample_size=10**6)
+    with pytest.raises(CheckpointError, match="an unusable sample_size; expected a whole number up to 4,096"):
+        check_teacher(checkpoint)

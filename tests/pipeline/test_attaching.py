@@ -159,6 +159,7 @@ def test_what_has_no_meaning_is_said(sdxl: Setup) -> None:
             draw(pipe, "一只猫", prompt_2="红球", **inputs)
         with pytest.raises(CheckpointError, match="negative_prompt_2 has no meaning"):
             draw(pipe, "一只猫", negative_prompt_2="红球", **inputs)
+        assert np.array_equal(draw(pipe, "一只猫", prompt_2="", **inputs), draw(pipe, "一只猫", **inputs))
         with pytest.warns(UserWarning, match="clip_skip has no effect"):
             draw(pipe, "一只猫", clip_skip=1, **inputs)
     finally:

@@ -216,3 +216,67 @@ def test_an_adapter_from_before_the_record_is_taken_and_said(
         for _ in range(3):
             PEA.load(tmp_path / "old")
     assert len(caught) == 1
+
+
+@pytest.mark.parametrize("prompt", [None, 5, [], [None], ["猫", 5], b"x", [["猫"]], {"猫": 1}, "猫\ud800"])
+def test_what_is_no_prompt_is_said_in_one_line(setup: tuple[Any, PEAPrompt, Path], prompt: Any) -> None:
+    _, pea, _ = setup
+    for ask in (pea, lambda words: pea("猫", [words]), pea.encode):
+        with pytest.raises(ValueError, match=r"a prompt is a text, or a list|half a character in a prompt") as caught:
+            ask(prompt)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_one_text_is_one_prompt(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    _, pea, _ = setup
+    assert torch.equal(pea.encode("一只猫").encoder_hidden_states, pea.encode(["一只猫"]).encoder_hidden_states)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        ((None,), {}, "neither a folder nor a name.*got None"),
+        ((5,), {}, "neither a folder nor a name"),
+        (([],), {}, "neither a folder nor a name"),
+        (("adapter", 5), {}, "neither a folder nor a name"),
+        (("adapter", [None]), {}, "neither a folder nor a name"),
+        (("adapter",), {"torch_dtype": "float16"}, "not a torch_dtype.*got 'float16'"),
+        (("adapter",), {"torch_dtype": torch.int8}, "not a torch_dtype.*got torch.int8"),
+    ],
+)
+def test_arguments_of_other_kinds_are_refused(
+    setup: tuple[Any, PEAPrompt, Path], arguments: Any, options: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(setup[2])
+    with pytest.raises(CheckpointError, match=said) as caught:
+        PEAPrompt.from_pretrained(*arguments, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_that_an_adapter_of_the_hub_names_are_not_looked_for(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    record = {"name": "zh", "places": [str(setup[2] / "zh")]}
+    assert recorded_encoder(record, setup[2] / "adapter") == [setup[2] / "zh"]
+    with pytest.raises(CheckpointError, match="is not here; expected zh; got a name without a place"):
+        recorded_encoder(record, "org/adapter@main")
+
+
+def test_nothing_is_saved_over_a_file(setup: tuple[Any, PEAPrompt, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CheckpointError, match="not a folder"):
+        setup[1].save_pretrained(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_negative_embeddings_of_another_length_are_refused(setup: tuple[Any, PEAPrompt, Path]) -> None:
+    """English ones, of 77 tokens, beside native ones of 52."""
+    pipe, pea, _ = setup
+    own = pea("小")
+    given = {f"negative_{name}": own[name] for name in own if not name.startswith("negative_")}
+    pea.attach(pipe)
+    try:
+        assert _draw(pipe, prompt="一只猫", **given).shape == (1, 16, 16, 3)
+        for other in (own["prompt_embeds"][:, :-1], own["prompt_embeds"].repeat(2, 1, 1)):
+            with pytest.raises(CheckpointError, match="negative_prompt_embeds of another shape than the prompt's"):
+                _draw(pipe, prompt="一只猫", **given | {"negative_prompt_embeds": other})
+    finally:
+        pea.detach(pipe)

@@ -21,7 +21,7 @@ from pea.pipeline.card import CardFacts, model_card, read_front_matter, read_sco
 from pea.pipeline.publishing import prepare
 from tests.loopback_hub import SHA
 from tests.pipeline.pipes import make_parts
-from tests.tiny_models import make_native_encoder
+from tests.tiny_models import ENCODER_RECORD, make_native_encoder
 
 LICENCE = {"licence": "apache-2.0"}
 
@@ -124,7 +124,7 @@ def test_what_it_was_made_from_stays_on_the_card(known: Path, tmp_path: Path) ->
         ({}, {}, "nobody said the adapter's licence.*--licence apache-2.0"),
         ({"languages": None}, LICENCE, "nobody said the adapter's languages.*--language zh"),
         (
-            {"encoder": {"name": "zh"}},
+            {"encoder": ENCODER_RECORD},
             LICENCE,
             "cannot find the adapter's text encoder.*got zh. Name it with --encoder",
         ),

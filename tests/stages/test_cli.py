@@ -132,6 +132,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "chek", "CACHE"], "check"),
         (["inspect", "check", "CACHE", "--repiar"], "--repair"),
         (["plan", "--config", CONFIG, "--preset", "sdlx"], "sdxl"),
+        (["train", "--confg", CONFIG], "--config"),
+        (["train", CONFIG, "train.steps=3"], f"--config {CONFIG}"),
+        (["data", "pack", "photos", "--ot", "corpora"], "--out"),
+        (["data", "captions", "a.csv", "--out", "o", "--corpora", "c"], "--corpus"),
     ],
 )
 def test_what_is_misspelt_is_said_with_what_it_may_mean(

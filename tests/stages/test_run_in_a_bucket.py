@@ -187,6 +187,7 @@ def _names_no_copy(said: str, run: Location, tmp_path: Path) -> None:
         if entry.name.endswith((".json", ".jsonl", ".md", ".html", ".yaml", ".txt")):
             texts[entry.name] = (run / entry.name).read_text()
     assert len(texts) > 10
+    assert f"# a copy of {run.parent.parent}/inputs/teacher" in texts["report.html"]
     assert [name for name, text in texts.items() if str(tmp_path / "work") in text] == []
 
 

@@ -137,3 +137,29 @@ def test_a_configuration_of_other_sizes_is_refused_before_anything_is_spent(mode
     folder = folder_of_single_file(models / "sd15.safetensors", config)
     with pytest.raises(CheckpointError):
         check_weights(UNet2DConditionModel, folder / "unet")
+
+
+@pytest.mark.parametrize(("name", "text"), [("unet/config.json", "[]"), ("vae/config.json", "[" * 100_000)])
+def test_a_lent_configuration_that_is_none_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "sd", "sd15")
+    file = write_single_file(folder, tmp_path / "sd.safetensors")
+    (folder / name).write_text(text)
+    with pytest.raises(CheckpointError, match=f"the configuration {name} that was lent to this file is none") as caught:
+        folder_of_single_file(file, folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_a_quantized_file_is_refused_before_it_is_copied(
+    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = make_checkpoint(tmp_path / "sd", "sd15")
+    file = write_single_file(folder, tmp_path / "sd.safetensors")
+    packed = {
+        name: tensor.to(dtype) if name.startswith("model.") else tensor for name, tensor in load_file(file).items()
+    }
+    save_file(packed, tmp_path / "packed.safetensors")
+    with pytest.raises(CheckpointError, match="quantized weights are not supported"):
+        folder_of_single_file(tmp_path / "packed.safetensors", folder)
+    assert not (tmp_path / "cache").exists()

@@ -38,6 +38,8 @@ def without_places(record: Mapping[str, Any]) -> dict[str, Any]:
 def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[str | Path | Location]:
     """Folders, URLs, or `org/name@revision`, of the encoder (or two) that `adapter` was trained with.
 
+    Folders and URLs in a record that comes from the hub are somebody else's, and are not looked for.
+
     Raises:
         CheckpointError: it does not say, or names a folder that is not here.
     """
@@ -46,7 +48,7 @@ def recorded_encoder(record: Mapping[str, Any] | None, adapter: object) -> list[
     names = _names(record)
     if all(map(is_hub_id, names)):
         return list(names)
-    named = [str(place) for place in record.get(PLACES) or []]
+    named = [] if is_hub_id(str(adapter)) else [str(place) for place in record.get(PLACES) or []]
     places = [place if is_hub_id(place) else Location.parse(place) for place in named]
     missing = [place for place in places if isinstance(place, Location) and not place.exists()]
     if missing or not places:

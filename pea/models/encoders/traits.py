@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pea.errors import CheckpointError
+from pea.models.config_fields import READING as READING_KINDS
+from pea.models.config_fields import check_fields
 
 HiddenState = int | Literal["last"]
 """Index into `hidden_states`, or `last`: what the model gives as its answer, after its last layer norm."""
@@ -92,6 +94,10 @@ PAIR_TOKENS = 64
 """Tokens of two encoders side by side. Source: train_sdxl_zh.py, `context_length=64`."""
 
 
+_MOST_TOKENS = 4096
+"""Where neither the encoder nor its tokenizer has an end: far more than a prompt needs, and its states fit a memory."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """How one encoder is read: its traits, within its limits, with what was asked for in their place."""
@@ -122,6 +128,11 @@ def reading_of(config: Any, tokenizer: Any, wanted: Mapping[str, Any] | None = N
     """
     traits, limit = traits_of(config, tokenizer), token_limit(config, tokenizer)
     if published := getattr(config, READING, None):
+        if not isinstance(published, Mapping) or published.keys() - READING_KINDS.keys():
+            raise CheckpointError(
+                f"config.json says an unusable {READING}", expected=", ".join(READING_KINDS), got=f"{published!r}"[:60]
+            )
+        check_fields(published, READING_KINDS, READING)
         traits = replace(traits, **published)
     chosen = {name: value for name, value in (wanted or {}).items() if value is not None}
     reading = Reading(
@@ -164,6 +175,7 @@ def token_limit(config: Any, tokenizer: Any) -> int:
         raise CheckpointError(
             "the tokenizer's model_max_length is no number of tokens", expected="1 or more", got=f"{limit!r}"[:60]
         )
+    limit = min(limit, _MOST_TOKENS)
     if positions is None:
         return int(limit)
     if traits_of(config, tokenizer).positions_after_padding:

@@ -138,6 +138,18 @@ def test_an_encoder_may_be_given_and_long_prompts_read_in_pieces(
         conditioning(nodes, parts, "", adapter=str(parts / "teacher"))
 
 
+def test_weights_in_brackets_are_said_to_be_text(
+    nodes: types.ModuleType, parts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        conditioning(nodes, parts, "一只(猫:1.2)")
+    assert "(猫:1.2) is read as text: a prompt here has no weights" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        conditioning(nodes, parts, "一只(猫)")
+    assert "has no weights" not in caplog.text
+
+
 def test_in_comfyui_its_device_is_taken_and_given_back(
     nodes: types.ModuleType, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

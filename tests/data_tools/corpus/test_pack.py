@@ -334,7 +334,7 @@ def test_a_sidecar_proves_what_was_packed(tmp_path: Path) -> None:
     ("make", "message"),
     [
         (lambda folder: folder.mkdir(), "no images in the folder"),
-        (lambda folder: None, "no such table"),
+        (lambda folder: None, "neither a folder nor a table nor tars"),
         (
             lambda folder: (folder.mkdir(), *((folder / f"{n}.csv").write_text("a,b\n1,2\n") for n in "ab")),
             "several tables",

@@ -93,6 +93,12 @@ def test_what_would_fail_the_run_in_the_end_is_said_before_it(fresh_run: Config,
     assert "no caption" not in "".join(_no_caption_to_learn(lenient, "parallel", FirstLook(num_kept=7)))
 
 
+def test_placeholders_are_no_captions_to_learn(fresh_run: Config, tmp_path: Path) -> None:
+    config = corpora(fresh_run, tmp_path, {"captions": {"en": "NULL", "zh": "一只猫"}, "licence": "N/A"})
+    [line] = look_at_corpus(config, "parallel")
+    assert "captions like nan, NULL or N/A among the first samples, as programs write for nothing: 10. " in line
+
+
 def test_other_reasons_say_what_they_are(fresh_run: Config, tmp_path: Path) -> None:
     broken = [(f"k{i}.{name}", b"" if name == "png" else data) for i in range(4) for name, data in _files({})]
     config = corpora(fresh_run, tmp_path, {})
@@ -148,7 +154,8 @@ def test_captions_of_tables_are_seen_before_ray(fresh_run: Config, tmp_path: Pat
     put(*(f"k{number}" for number in range(10)), "other")
     assert look_at_corpus(config, "parallel") == []
     put(*(f"k{number}" for number in range(7)))
-    [line] = look_at_corpus(config, "parallel")
+    line, too_many = look_at_corpus(config, "parallel")
+    assert "3 of the first 10 samples would be left out (caption_missing 3)" in too_many
     assert line.startswith("corpora.parallel.caption_tables: 3 of the first 10 samples have no en caption there; ")
     put("k1")
     with pytest.raises(CorpusError, match=rf"caption_missing 9.*looked up: captions\.en and {tables}; there are"):

@@ -120,6 +120,13 @@ def test_tars_may_be_given_one_by_one_as_a_shell_does(
     assert "only if all are tars" in capsys.readouterr().err
 
 
+def test_a_source_that_is_not_there_is_called_by_all_that_it_could_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "pack", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]) == 2
+    assert "nowhere: neither a folder nor a table nor tars; got nothing there." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [

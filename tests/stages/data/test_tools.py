@@ -107,6 +107,8 @@ def test_a_sample_is_the_same_every_time_and_a_part_of_a_larger_one(tars: Path, 
     assert chosen["0.3"] < chosen["0.6"]
     assert abs(sum(is_chosen(f"t/{n}", 0.01) for n in range(100_000)) - 1000) < 120
     assert main(["data", "sample", str(tars / "*.tar"), "--out", str(tmp_path / "none"), "--share", "0.0001"]) == 2
+    with pytest.raises(SystemExit):  # 50 %, as some would write it
+        main(["data", "sample", str(tars / "*.tar"), "--out", str(tmp_path / "all"), "--share", "50"])
 
 
 def test_buckets(tars: Path, capsys: pytest.CaptureFixture[str]) -> None:
