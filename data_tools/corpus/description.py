@@ -21,10 +21,11 @@ from transformers import (
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
-from pea.models.loading import load_model, load_part, quiet_loading
+from pea.models.loading import load_model, load_part
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
+from pea.models.unfilled import quiet_loading
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.hub import local_folder, model_name
 

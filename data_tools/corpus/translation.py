@@ -18,10 +18,11 @@ from transformers import M2M100ForConditionalGeneration, M2M100Tokenizer, Marian
 
 from pea.errors import CheckpointError, ConfigError
 from pea.file_names import MODEL_CONFIG
-from pea.models.loading import load_model, load_tokenizer, quiet_loading
+from pea.models.loading import load_model, load_tokenizer
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
+from pea.models.unfilled import quiet_loading
 from pea.storage.hub import local_folder, model_name
 
 _POSITIONS = re.compile(r"embed_positions\.weights?$")

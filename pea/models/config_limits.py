@@ -1,23 +1,17 @@
-"""What a configuration may ask of this machine before a weight is read: layers without number, sizes, strange forms."""
+"""What a configuration may ask of this machine before a weight is read: layers without number, strange forms."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from pea.errors import CheckpointError
-from pea.models.tensor_files import stored_tensors
 
 _MOST_LAYERS = 1000
 _LAYERS = re.compile(r"layers?(_per_block)?$|^n_layer|^depths?$")
 _HEADS = re.compile(r"(^|_)heads?$")
-_NUMBERS_BESIDE = 20_000_000
-"""Numbers that a model may have without a file for them: a pooler, a head, tables that are computed."""
 
 
 def check_limits(config: Mapping[str, Any], where: object) -> None:
@@ -43,24 +37,6 @@ def check_limits(config: Mapping[str, Any], where: object) -> None:
             raise _unusable(where, name, f"at most {_MOST_LAYERS:,} layers", value)
         if _HEADS.search(last) and value < 1:
             raise _unusable(where, name, "1 or more", value)
-
-
-def check_size(model: nn.Module, folder: Path) -> None:
-    """Refuse a model, on the meta device, that is far larger than the files that are to fill it.
-
-    Raises:
-        CheckpointError: it is; or a file is missing or is no safetensors file.
-    """
-    stored = sum(math.prod(each.shape) for each in stored_tensors(folder).values())
-    needed = sum(each.numel() for each in (*model.parameters(), *model.buffers()))
-    if needed > 2 * stored + _NUMBERS_BESIDE:
-        raise CheckpointError(
-            "config.json describes a far larger model than the weights are",
-            where=folder,
-            expected=f"about {stored:,} numbers, as in the files",
-            got=f"{needed:,}",
-            remedy="Give config.json and weights of one model.",
-        )
 
 
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, int | float]]:

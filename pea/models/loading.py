@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import ModelMixin
-from diffusers.utils import logging as diffusers_logging
 from torch import nn
 from transformers import AutoConfig
-from transformers.utils import logging as transformers_logging
 
 from pea.errors import CheckpointError, PeaError
 from pea.file_names import MODEL_CONFIG
 from pea.foreign_json import POINTER, json_object, pointers_in
-from pea.models.config_limits import check_limits, check_size
+from pea.models.config_limits import check_limits
 from pea.models.loaded_tensors import fits, other_shapes, put_back
 from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
+from pea.models.unfilled import check_size, is_of_diffusers, quiet_loading, unfilled
 
 _POOLS = re.compile(r"(^|\.)(pooler|head)\.")
 """Parts of a text tower that make one vector of its states; nobody here reads that."""
@@ -67,7 +64,7 @@ def load_model(
     """
     _check_folder(folder)
     _check_class(kind, folder)
-    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
+    is_diffusers = is_of_diffusers(kind)
     variant = weight_files(folder)[1]
     stored_tensors(folder)  # whole files, or one line that names the one that is not
     options: dict[str, Any] = {"torch_dtype" if is_diffusers else "dtype": dtype, "use_safetensors": True}
@@ -77,7 +74,7 @@ def load_model(
         options["variant"] = variant
     if tower is not None and (config := _without_image_layers(folder)) is not None:
         options["config"] = config
-    _check_size(kind, folder, options.get("config"))
+    check_size(kind, folder, options.get("config"))
     model, info = _from_pretrained(kind, folder, options | {"output_loading_info": True})
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
@@ -96,13 +93,11 @@ def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | N
     """
     _check_folder(folder)
     _check_class(kind, folder)
-    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
     try:
-        with quiet_loading(), torch.device("meta"):
-            model = _without_weights(kind, folder, is_diffusers=is_diffusers)
+        model = unfilled(kind, folder)
         part = model if tower is None else tower(model)
         used = list(model.state_dict()) if tower is None else _read_names(model, part)
-        if fits(model, used, folder, None if is_diffusers else LEFT_OUT):
+        if fits(model, used, folder, None if is_of_diffusers(kind) else LEFT_OUT):
             return
     except Exception:  # noqa: BLE001, S110 - the loader says what is wrong, and in whose words
         pass
@@ -127,37 +122,8 @@ def _unknown(kind: Any, folder: Path, names: Collection[str]) -> list[str]:
     rest = [name for name in names if not LEFT_OUT.search(name)]
     if not rest:
         return []
-    with quiet_loading(), torch.device("meta"):
-        whole = set(_without_weights(kind, folder, is_diffusers=False).state_dict())
+    whole = set(unfilled(kind, folder).state_dict())
     return [name for name in rest if name not in whole]
-
-
-def _check_size(kind: Any, folder: Path, config: Any) -> None:
-    """Refuse, before anything is allocated, what is far larger than its files."""
-    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
-    try:
-        with quiet_loading(), torch.device("meta"):
-            model = _without_weights(kind, folder, is_diffusers=is_diffusers, config=config)
-    except Exception:  # noqa: BLE001 - the loader says what is wrong, and in whose words
-        return
-    check_size(model, folder)
-
-
-def _without_weights(kind: Any, folder: Path, *, is_diffusers: bool, config: Any = None) -> Any:
-    if is_diffusers:
-        verbosity = diffusers_logging.get_verbosity()
-        diffusers_logging.set_verbosity_error()  # fields that it does not know are told on loading, once
-        try:
-            return kind.from_config(json_object((folder / MODEL_CONFIG).read_bytes()))
-        finally:
-            diffusers_logging.set_verbosity(verbosity)
-    if config is not None and hasattr(kind, "from_config"):
-        return kind.from_config(config, trust_remote_code=False)
-    config_kind = getattr(kind, "config_class", None) or AutoConfig
-    config = config_kind.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    if hasattr(kind, "from_config"):
-        return kind.from_config(config, trust_remote_code=False)
-    return kind(config)
 
 
 def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any:
@@ -180,10 +146,7 @@ def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any
 
 def _other_shapes(kind: Any, folder: Path) -> str:
     """Which tensors have another shape in the file than the configuration gives; the library says it in a log only."""
-    is_diffusers = isinstance(kind, type) and issubclass(kind, ModelMixin)
-    with quiet_loading(), torch.device("meta"):  # nothing is allocated: what the file says may be more than there is
-        model = _without_weights(kind, folder, is_diffusers=is_diffusers)
-    found = _some(other_shapes(model, folder))
+    found = _some(other_shapes(unfilled(kind, folder), folder))
     return "tensors of another shape than config.json says" + (f": {found}" if found else "")
 
 
@@ -207,7 +170,7 @@ def _check_class(kind: Any, folder: Path) -> None:
             remedy=_REMEDY,
         ) from None
     check_limits(config, folder)
-    if isinstance(kind, type) and issubclass(kind, ModelMixin):
+    if is_of_diffusers(kind):
         expected: str | None = kind.__name__
         got = config.get("_class_name")
     else:
@@ -251,22 +214,6 @@ def check_loading_info(
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep transformers and diffusers from drawing bars, and from hinting at packages that are not needed here."""
-    shown, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
-    transformers_logging.disable_progress_bar()
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shown:
-            transformers_logging.enable_progress_bar()
-            diffusers_logging.enable_progress_bar()
 
 
 def check_vocabulary(tokenizer: Any, rows: int, folder: Path) -> None:

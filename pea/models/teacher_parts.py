@@ -31,6 +31,7 @@ _INPUTS = {
     7: "an upscaler (7 input channels)",
     5: "a depth-conditioned UNet (5 input channels)",
 }
+_PIPELINE = "Give a diffusers pipeline folder, or org/name@revision of the hub."
 _BASE = "Use the text-to-image model that it was made from."
 
 
@@ -188,11 +189,11 @@ def check_level(checkpoint: Path) -> None:
         CheckpointError: it is none.
     """
     if not checkpoint.is_dir():
-        raise CheckpointError("no such model folder", where=checkpoint, remedy="Give a diffusers pipeline folder.")
+        raise CheckpointError("no such model folder", where=checkpoint, remedy=_PIPELINE)
     if (checkpoint / "unet").is_dir():
         return
     below = sorted(path.parent.name for path in checkpoint.glob("*/unet") if path.is_dir())[:4]
-    remedy = "Give a diffusers pipeline folder."
+    remedy = _PIPELINE
     if (checkpoint.parent / "unet").is_dir():
         remedy = f"Give the folder above: {checkpoint.parent}."
     elif below:

@@ -16,7 +16,7 @@ from pea.errors import CheckpointError
 from pea.storage.location import Location
 from pea.storage.work import fetched
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@[\w./-]+")
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*@(?!.*\.\.)[\w.-][\w./-]*")
 _CHECK = "Check its name, revision and the network; HF_HUB_OFFLINE=1 uses what was downloaded before."
 _BARE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _CACHED = re.compile(r"models--(.+)")

@@ -19,6 +19,8 @@ from tests.models.encoders.tiny import make_encoder
 from tests.models.original_layout import write_single_file
 from tests.tiny_models import make_checkpoint
 
+CLIMBING = ("org/name@../x", "org/name@a/../../x", "org/name@/x")
+"""Revisions that no git has, and that huggingface_hub would keep outside of its cache."""
 READ = """
 import sys, torch
 from pathlib import Path
@@ -119,7 +121,7 @@ def test_import_fetches_every_form(encoder: Path, tmp_path: Path) -> None:
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert is_hub_id("org/name@main") and is_hub_id(Path("org/name@refs/pr/1"))
-    for other in ("org/name", "/org/name@main", "a/b/c@main", "../name@main", "name@main", "org/name@"):
+    for other in ("org/name", "/org/name@main", "a/b/c@main", "../name@main", "name@main", "org/name@", *CLIMBING):
         assert not is_hub_id(other) and local_folder(other) == Path(other)
     (tmp_path / "org/name@main").mkdir(parents=True)
     assert not is_hub_id("org/name@main")
