@@ -47,6 +47,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     """
     from pea.errors import CheckpointError
     from pea.models.adapter import convert_official
+    from pea.models.config_fields import ADAPTER, check_fields
     from pea.pipeline.publishing import write_folder
     from pea.storage.durable import new_folder
 
@@ -54,6 +55,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         raise CheckpointError("there is something here already", where=arguments.out, remedy="Choose another --out.")
     adapter = convert_official(arguments.checkpoint)
     adapter.register_to_config(**records(adapter, arguments))
+    check_fields(adapter.config, ADAPTER, arguments.out)
     with new_folder(arguments.out) as temporary:
         made = f"Converted from `{arguments.checkpoint.name}` by `pea convert`."
         write_folder(adapter, temporary, None, place=arguments.out, base=arguments.base, made=made)
@@ -89,19 +91,20 @@ def records(adapter: PEA, arguments: argparse.Namespace) -> dict[str, Any]:
 def _base_record(adapter: PEA, base: str) -> dict[str, Any]:
     """Name and digest of the diffusion model; of one of the hub, which need not be fetched, the name alone."""
     from pea.models.noise_schedule import schedule_fields
+    from pea.models.teacher_parts import check_level
     from pea.models.tensor_files import digest_of
     from pea.models.unet import unet_config
     from pea.models.unet_values import unet_values
     from pea.storage.hub import is_hub_id, with_revision
 
     place, folder = with_revision(base), Path(base)
-    name = str(place) if is_hub_id(place) else folder.name
-    if not folder.is_dir():
-        return {"base_model": {"name": name, "unet": None}}
+    if is_hub_id(place):
+        return {"base_model": {"name": str(place), "unet": None}}
+    check_level(folder)
     adapter.check_base(unet_config(folder), folder)
     prediction_type = schedule_fields(folder / "scheduler")["prediction_type"]
     unet = folder / "unet"
-    record = {"name": name, "unet": digest_of(unet), "values": unet_values(unet)}
+    record = {"name": folder.name, "unet": digest_of(unet), "values": unet_values(unet)}
     return {"base_model": record, "prediction_type": prediction_type}
 
 

@@ -27,6 +27,7 @@ from data_tools.world.training import Report
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 _DONE = "trained"
+_UNPUBLISHED = shutil.ignore_patterns(_DONE, "step-*")
 
 Train = Callable[[Path, Report], object]
 Plan = Callable[[Path], dict[str, Train]]
@@ -60,7 +61,7 @@ def train_all(out: Path, work: Path, plan: Plan = plan, shipped: Sequence[str] =
                 result = train(work / name, _reporter(progress, name))
                 (work / name / _DONE).write_text(f"{result}\n")
     for name in shipped:
-        shutil.copytree(work / name, out / name, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_DONE))
+        shutil.copytree(work / name, out / name, dirs_exist_ok=True, ignore=_UNPUBLISHED)
     write_checksums(out)
 
 

@@ -76,17 +76,19 @@ def _caching(config: Config, models: Models, layout: BucketLayout, num_samples: 
     unet = json.dumps(dict(models.unet))
     row = forward_bytes(unet, layout.latent_shape, models.num_tokens, config.teacher.dtype)
     widest = max((_numel(shape) for shape in layout.feature_shapes.values()), default=0) * 2 * _FLOAT32_BYTES
-    largest, ahead = batch * (row + widest), 0.0
+    teacher, ahead = batch * (row + widest), 0.0
+    passes = at_once * teacher
     if (vae_type := _vae_type(config, models)) is None:  # texts are drawn in the thread that reads ahead
         with_guidance = 1 if config.corpora.parallel.drawing.guidance == 1 else 2
         ahead = min(DRAWN_TOGETHER, num_samples) * with_guidance * row
     else:
         image = _image(models, layout)
         images = min(batch, images_per_pass(image, on_cpu=on_cpu))
-        largest = max(largest, images * encode_bytes(json.dumps(dict(models.vae)), image, vae_type))
+        encoded = images * encode_bytes(json.dumps(dict(models.vae)), image, vae_type)
+        passes = max(passes, at_once * encoded if on_cpu else encoded + (at_once - 1) * teacher)
         if on_cpu:
             ahead = min(num_samples, DECODED_AHEAD + at_once * batch) * _FLOAT32_BYTES * 3 * _numel(image)
-    return frozen_weights(config, models) + at_once * largest + ahead + _BATCHES_KEPT * rows
+    return frozen_weights(config, models) + passes + ahead + _BATCHES_KEPT * rows
 
 
 def frozen_weights(config: Config, models: Models) -> float:

@@ -8,6 +8,7 @@ from pea.cache.model_digest import sha256_folder
 from pea.errors import warn
 from pea.models.adapter import PEA
 from pea.models.noise_schedule import schedule_fields
+from pea.models.teacher_parts import check_level
 from pea.models.tensor_files import digest_of
 from pea.models.unet import unet_config
 from pea.models.unet_values import other_weights
@@ -22,6 +23,7 @@ def check_base_model(adapter: PEA, checkpoint: Path) -> None:
     Raises:
         CheckpointError: it is of another kind.
     """
+    check_level(checkpoint)
     schedule = schedule_fields(checkpoint / "scheduler")
     adapter.check_base(unet_config(checkpoint), checkpoint, schedule["prediction_type"])
     base = adapter.config.base_model or {}

@@ -23,10 +23,11 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from pea.errors import CheckpointError, ConfigError
+from pea.errors import CheckpointError, ConfigError, EvaluationError
 from pea.evaluation.schedulers import make_scheduler
 from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part
+from pea.models.lora_files import check_lora
 from pea.models.teacher_parts import check_teacher, own_size
 from pea.models.trainable import LORA_FILE
 from pea.storage.location import Location
@@ -55,6 +56,7 @@ class Drawer:
         Raises:
             CheckpointError: the folder is missing or is no pipeline.
         """
+        self.where = checkpoint
         self.num_inference_steps, self.guidance_scale, self.scheduler = num_inference_steps, guidance_scale, scheduler
         self.pipe = load_pipeline(checkpoint, without_text=True, unet=unet).to(device)
         if unet is not None:
@@ -89,6 +91,7 @@ class Drawer:
         Raises:
             CheckpointError: it is none, or of another UNet.
         """
+        check_lora(file)
         options = {"weight_name": file.name, "adapter_name": name, "local_files_only": True, "use_safetensors": True}
         try:
             with warnings.catch_warnings():
@@ -118,6 +121,9 @@ class Drawer:
         """One image for each row of the conditioning: uint8 `[B, H, W, 3]`. `empty`: of the empty caption, one row.
 
         Threads may draw at the same time: each call has a schedule of its own.
+
+        Raises:
+            EvaluationError: an image has no finite numbers; as a picture it would be black.
         """
         pipe, unet = copy(self.pipe), self.pipe.unet
         pipe.scheduler = make_scheduler(self.scheduler, self.pipe.scheduler.config, self.num_inference_steps)
@@ -137,6 +143,13 @@ class Drawer:
                 guidance_scale=self.guidance_scale,
                 output_type="np",
             ).images
+        if not np.isfinite(images).all():
+            raise EvaluationError(
+                "an image came out that is no finite numbers",
+                where=self.where,
+                got=f"guidance {self.guidance_scale}, {self.num_inference_steps} steps",
+                remedy="Check the weights of the UNet, of a LoRA and of the adapter; half precision may be too narrow.",
+            )
         pixels: Images = (images * 255).round().clip(0, 255).astype(np.uint8)
         return pixels
 

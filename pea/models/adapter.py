@@ -234,12 +234,14 @@ def convert_official(path: Path) -> PEA:
             num_layers=len(linears) - 1,
         )
         adapter.load_state_dict(tensors)
+    except CheckpointError:
+        raise
     except Exception as error:  # torch.load raises anything from UnpicklingError to zipfile errors
         raise CheckpointError(
             "not an official PEA checkpoint",
             where=path,
             expected="tensors named layernorm.*, projector.*, fc.*",
-            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            got=" ".join(str(error).split())[:200] or type(error).__name__,
         ) from error
     adapter.requires_grad_(False).eval()
     return adapter

@@ -1,6 +1,6 @@
 """The tensors of an adapter in the files that trainers leave: plain, DDP, Lightning, DeepSpeed.
 
-Files are read as plain tensors (`torch.load(weights_only=True)`); nothing in them is executed.
+Files are read as plain tensors; nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
+
+from pea.models.loaded_tensors import check_numbers
+from pea.models.plain_files import read_plain
 
 _WRAPPERS = ("state_dict", "module", "model_state_dict", "model")
 """Keys that hold the model beside optimizer, step and so on: Lightning's, DeepSpeed's, and what many write by hand."""
@@ -27,6 +28,7 @@ def read_adapter_tensors(path: Path) -> dict[str, Tensor]:
 
     Raises:
         ValueError: no adapter, or several, are in it.
+        CheckpointError: its numbers are not finite, or quantized.
     """
     state = _state(path)
     firsts = [name for name in state if name.endswith("projector.0.weight")]
@@ -38,14 +40,14 @@ def read_adapter_tensors(path: Path) -> dict[str, Tensor]:
     found = {name.removeprefix(prefixes[0]): each for name, each in state.items() if name.startswith(prefixes[0])}
     if prefixes[0]:  # the adapter itself has nothing else
         found = {name: each for name, each in found.items() if _OWN.match(name)}
+    for name, each in found.items():
+        check_numbers(name, each, each if each.is_floating_point() else each.float(), path)
     return {name: each.float() for name, each in found.items()}
 
 
 def _state(path: Path) -> dict[str, Tensor]:
     file = _file(path)
-    if file.suffix == ".safetensors":
-        return load_file(file)
-    content = torch.load(file, map_location="cpu", weights_only=True)
+    content = read_plain(file)
     while not _is_state(content):
         wrapper = next((name for name in _WRAPPERS if isinstance(content, dict) and name in content), None)
         if wrapper is None:
@@ -63,7 +65,9 @@ def _file(path: Path) -> Path:
     if path.is_file():
         return path
     latest = path / "latest"
-    step = path / latest.read_text("utf-8").strip() if latest.is_file() else path
+    if not path.is_dir():
+        raise ValueError("no such file or folder")
+    step = path / Path(latest.read_text("utf-8").strip()).name if latest.is_file() else path
     for name in (_MODEL_STATES, "pytorch_model.bin", "model.safetensors"):
         if (step / name).is_file():
             return step / name

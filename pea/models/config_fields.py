@@ -108,6 +108,10 @@ def _is_place(value: Any) -> bool:
     return isinstance(value, str) and (value.startswith("/") or "://" in value or "@" in value)
 
 
+def _is_code(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w{1,35}(-\w{1,35})*", value) is not None
+
+
 ENCODER = {
     "name": _NAME,
     "class": one_or_two(_NAME),
@@ -136,7 +140,7 @@ ADAPTER = {
     "prediction_type": WORD,
     "weights": WORD,
     "cache_identity": WORD,
-    "languages": Kind("a list of names, or null", lambda value: value is None or NAMES.holds(value)),
+    "languages": Kind("a list of codes such as zh, or null", lambda value: value is None or _is_list(value, _is_code)),
 }
 
 

@@ -162,11 +162,7 @@ def check_teacher(checkpoint: Path) -> None:
     Raises:
         CheckpointError: names the part and what is wrong with it.
     """
-    if not checkpoint.is_dir():
-        raise CheckpointError(
-            "no such model folder", where=checkpoint, remedy="Point teacher.checkpoint at a diffusers pipeline folder."
-        )
-    _check_level(checkpoint)
+    check_level(checkpoint)
     _check_not_refiner(checkpoint)
     unet, vae = read_config(checkpoint / "unet", "UNet"), read_config(checkpoint / "vae", "VAE")
     check_unet(unet, checkpoint / "unet")
@@ -185,8 +181,14 @@ def check_teacher(checkpoint: Path) -> None:
         _check_texts(unet, texts, checkpoint)
 
 
-def _check_level(checkpoint: Path) -> None:
-    """Say which folder was meant, where it is one too high or too low."""
+def check_level(checkpoint: Path) -> None:
+    """Refuse what is no pipeline's folder, and say which was meant, where it is one too high or too low.
+
+    Raises:
+        CheckpointError: it is none.
+    """
+    if not checkpoint.is_dir():
+        raise CheckpointError("no such model folder", where=checkpoint, remedy="Give a diffusers pipeline folder.")
     if (checkpoint / "unet").is_dir():
         return
     below = sorted(path.parent.name for path in checkpoint.glob("*/unet") if path.is_dir())[:4]

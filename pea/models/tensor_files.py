@@ -56,7 +56,7 @@ def weight_files(folder: Path) -> tuple[list[Path], str | None]:
             single, index = _names(folder, stem, variant)
             found = [path for path in ([single, *index] if stem == "model" else [*index, single]) if path.is_file()]
             if found:
-                return ([found[0]] if found[0] == single else _shards(found[0])), variant
+                return ([found[0]] if found[0] == single else shards(found[0])), variant
     names = " or ".join(f"{stem}.safetensors" for stem in _STEMS)
     raise CheckpointError(
         "no safetensors weights", where=folder, expected=f"{names}, or shards", got=_others(folder), remedy=_REMEDY
@@ -77,7 +77,12 @@ def _names(folder: Path, stem: str, variant: str | None) -> tuple[Path, list[Pat
     return folder / f"{stem}.{variant}.safetensors", [folder / name for name in indices]
 
 
-def _shards(index: Path) -> list[Path]:
+def shards(index: Path) -> list[Path]:
+    """The files that an index names, which lie beside it.
+
+    Raises:
+        CheckpointError: it is none, names others, or one is missing.
+    """
     try:
         weight_map = json_object(index.read_bytes()).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:

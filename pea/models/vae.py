@@ -5,7 +5,9 @@ Shapes: B batch, c,h,w latent channels and size.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ class VaeEncoder:
     def __init__(self, vae: AutoencoderKL) -> None:
         self.vae = vae.requires_grad_(False).eval().to(memory_format=torch.channels_last)
         self.scaling_factor = float(vae.config.scaling_factor)
+        self._turn = nullcontext() if vae.device.type == "cpu" else threading.Lock()
+        """A device does one thread's work after the other's: held one at a time, passes take as long and half the room.
+        On a CPU they are small, and quicker side by side."""
 
     @classmethod
     def from_checkpoint(
@@ -47,7 +52,8 @@ class VaeEncoder:
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Images float `[B, 3, H, W]` in [-1, 1] -> float32 mean and standard deviation `[B, c, h, w]`, unscaled."""
         at_once = images_per_pass(pixels.shape[2:], on_cpu=self.vae.device.type == "cpu")
-        means, stds = zip(*map(self._encode, torch.split(pixels, at_once)), strict=True)
+        with self._turn:
+            means, stds = zip(*map(self._encode, torch.split(pixels, at_once)), strict=True)
         return torch.cat(means), torch.cat(stds)
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:

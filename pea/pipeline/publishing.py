@@ -16,6 +16,7 @@ from pea.models.adapter import PEA
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.places import without_places
 from pea.models.encoders.traits import recorded_reading
+from pea.models.lora_files import check_lora
 from pea.models.native import check_encoder
 from pea.models.trainable import LORA_FILE
 from pea.pipeline.card import CardFacts, is_own, model_card, read_front_matter, read_scores, sections_made
@@ -55,13 +56,15 @@ def prepare(
     record = _encoder_record(adapter, encoders, source)
     base_model = _base_record(adapter, base, source)
     spoken = list(languages or adapter.config.languages or [])
-    card = (source / CARD).read_text("utf-8") if (source / CARD).is_file() else ""
+    card = _card(source)
     kept, body = read_front_matter(card)
     licence = licence or kept.get("license")
     for value, name, option in ((licence, "licence", "--licence apache-2.0"), (spoken, "languages", "--language zh")):
         if not value:
             remedy = f"For example {option}."
             raise CheckpointError(f"nobody said the adapter's {name}, and the hub asks", where=source, remedy=remedy)
+    if (source / LORA_FILE).is_file():
+        check_lora(source / LORA_FILE)
     own = is_own(card, adapter.config.languages or [])
     adapter.register_to_config(encoder=record, base_model=base_model, languages=spoken)
     adapter.save_pretrained(out)
@@ -100,7 +103,7 @@ def write_folder(
     adapter.save_pretrained(out)
     has_lora = source is not None and _copied(source / LORA_FILE, out / LORA_FILE)
     known = str((adapter.config.base_model or {}).get("name") or "the base model")
-    card = (source / CARD).read_text("utf-8") if source is not None and (source / CARD).is_file() else ""
+    card = "" if source is None else _card(source)
     facts = CardFacts(str(place or out), base or known, has_lora=has_lora, made=sections_made(card) or made)
     (out / CARD).write_text(model_card(adapter.config, facts), "utf-8")
 
@@ -178,11 +181,37 @@ def _pictures(source: Path) -> list[Path]:
     ]
 
 
+def _card(source: Path) -> str:
+    """The card in an adapter's folder; empty where there is none."""
+    card = source / CARD
+    if not card.is_file():
+        return ""
+    _check_inside(card)
+    try:
+        return card.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError("not a text in UTF-8", where=card, got=error) from None
+
+
 def _copied(source: Path, target: Path) -> bool:
     if source.is_file() and not target.exists():
+        _check_inside(source)
         shutil.copyfile(source, target)
         return True
     return False
+
+
+def _check_inside(file: Path) -> None:
+    """Refuse a link that leads out of its folder, as somebody's adapter may have to a file of whoever publishes it.
+
+    In the hub's cache, files are links to the model's own `blobs`.
+    """
+    folder, real = file.parent.resolve(), file.resolve()
+    blobs = [folder.parent.parent / "blobs"] if folder.parent.name == "snapshots" else []
+    if not any(real.is_relative_to(place) for place in (folder, *blobs)):
+        raise CheckpointError(
+            "a link out of the folder is not followed", where=file, got=real, remedy="Put the file itself there."
+        )
 
 
 def _with_front_matter(head: dict[str, object], body: str) -> str:

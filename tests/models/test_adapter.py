@@ -84,8 +84,30 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.bin")
     (tmp_path / "text.bin").write_text("hello")
     for name in ("other.bin", "text.bin", "absent.bin"):
-        with pytest.raises(CheckpointError, match="not an official PEA checkpoint"):
+        with pytest.raises(
+            CheckpointError, match=r"not an official PEA checkpoint|cannot read the weights|more than plain"
+        ):
             convert_official(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tensor: tensor * float("nan"), "no finite numbers"),
+        (lambda tensor: (100 * tensor).to(torch.int8), "quantized weights"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "quantized weights"),
+        (lambda tensor: tensor > 0, "quantized weights"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".bin", ".safetensors"])
+def test_an_official_checkpoint_of_no_numbers_is_refused(
+    ending: str, change: Callable[[torch.Tensor], torch.Tensor], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"pea{ending}"
+    changed = {name: change(tensor) for name, tensor in PEA(8, 6, 4, hidden_size=8).state_dict().items()}
+    save_file(changed, path) if ending == ".safetensors" else torch.save(changed, path)
+    with pytest.raises(CheckpointError, match=said):
+        convert_official(path)
 
 
 @pytest.mark.slow

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE
 from pea.pipeline import PEAPrompt
 from pea.pipeline.card import CardFacts, model_card, read_front_matter, read_scores
-from pea.pipeline.publishing import prepare
+from pea.pipeline.publishing import CARD, PICTURE, prepare
 from tests.loopback_hub import SHA
 from tests.pipeline.pipes import make_parts
 from tests.tiny_models import ENCODER_RECORD, make_native_encoder
@@ -84,10 +85,10 @@ def test_scores_pictures_and_lora(known: Path, tmp_path: Path) -> None:
     grid = known.parent / "evaluate/adapter/general/grid.png"
     grid.parent.mkdir(parents=True)
     grid.write_bytes(b"picture")
-    (known / LORA_FILE).write_bytes(b"lora")
+    save_file({"unet.a.lora_A.weight": torch.ones(1, 2)}, known / LORA_FILE)
     prepare(known, tmp_path / "out", "org/sd-zh", **LICENCE)
     assert (tmp_path / "out/samples.png").read_bytes() == b"picture"
-    assert (tmp_path / "out" / LORA_FILE).read_bytes() == b"lora"
+    assert (tmp_path / "out" / LORA_FILE).read_bytes() == (known / LORA_FILE).read_bytes()
     card = (tmp_path / "out/README.md").read_text("utf-8")
     head, body = read_front_matter(card)
     assert "lora" in head["tags"] and 'pipe.load_lora_weights("org/sd-zh")' in body and "](samples.png)" in body
@@ -169,3 +170,44 @@ def test_saved_again_it_is_the_same_and_its_card_runs(parts: Path, tmp_path: Pat
     drawn = run_snippet(card)
     assert np.asarray(drawn).shape == (16, 16, 3)
     assert (tmp_path / "copy/README.md").read_text("utf-8").startswith("---\nlibrary_name: diffusers\n")
+
+
+@pytest.mark.parametrize("name", [CARD, PICTURE, LORA_FILE])
+def test_a_link_to_a_file_of_whoever_publishes_is_not_followed(
+    name: str, known: Path, parts: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    save_file({"unet.a.lora_A.weight": torch.ones(1, 2)}, secret)
+    if name == CARD:
+        secret.write_text("a key")
+    (known / name).unlink(missing_ok=True)
+    (known / name).symlink_to(secret)
+    with pytest.raises(CheckpointError, match=f"{name}: a link out of the folder is not followed") as caught:
+        prepare(known, tmp_path / "out", "org/sd-zh", **LICENCE)
+    assert "\n" not in str(caught.value)
+    pea = PEAPrompt.from_pretrained(known, parts / "zh")
+    if name != PICTURE:
+        with pytest.raises(CheckpointError, match="a link out of the folder"):
+            pea.save_pretrained(tmp_path / "saved")
+
+
+def test_links_inside_the_hubs_cache_are_its_files(known: Path, tmp_path: Path) -> None:
+    model = tmp_path / "models--org--sd-zh"
+    snapshot = model / "snapshots" / SHA
+    shutil.copytree(known, snapshot)
+    (model / "blobs").mkdir()
+    (snapshot / CARD).unlink(missing_ok=True)
+    (model / "blobs/1").write_text("---\nlicense: mit\n---\nmine\n")
+    (snapshot / CARD).symlink_to("../../blobs/1")
+    prepare(snapshot, tmp_path / "out", "org/sd-zh", languages=["zh"])
+    assert "mine" in (tmp_path / "out" / CARD).read_text()
+
+
+def test_a_card_that_is_no_text_and_a_lora_that_is_none_are_refused(known: Path, tmp_path: Path) -> None:
+    (known / CARD).write_bytes(b"\xff\xfe\0bad")
+    with pytest.raises(CheckpointError, match="not a text in UTF-8"):
+        prepare(known, tmp_path / "out", "org/sd-zh", **LICENCE)
+    (known / CARD).unlink()
+    (known / LORA_FILE).write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        prepare(known, tmp_path / "out", "org/sd-zh", **LICENCE)

@@ -42,7 +42,8 @@ def test_code_in_the_file_is_not_executed(tmp_path: Path, capsys: pytest.Capture
     torch.save({"layernorm.weight": Trap()}, tmp_path / "pytorch_model.bin")
     assert convert.main([str(tmp_path / "pytorch_model.bin"), "--out", str(tmp_path / "adapter")]) == 2
     error = capsys.readouterr().err
-    assert "not an official PEA checkpoint" in error and error.count("\n") == 1
+    assert "more than plain tensors, and nothing in it is run; got " in error
+    assert error.count("\n") == 1
     assert not (tmp_path / "executed").exists() and not (tmp_path / "adapter").exists()
 
 
@@ -151,3 +152,24 @@ def test_the_files_are_for_the_group_as_the_umask_says(tmp_path: Path) -> None:
         os.umask(former)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "adapter").iterdir()}
     assert set(modes.values()) == {0o640} and "diffusion_pytorch_model.safetensors" in modes
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--base", "absent"], "absent: no such model folder"),
+        (["--base", "pea.bin"], "pea.bin: no such model folder"),
+        (["--base", "."], "no diffusers pipeline here"),
+        (["--language", "x\ny"], "an unusable languages; expected a list of codes such as zh"),
+        (["--max-tokens", "1000000000"], "an unusable max_tokens"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_before_anything_is_written(
+    options: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(PEA(16, 32, 12, hidden_size=16).state_dict(), tmp_path / "pea.bin")
+    assert convert.main(["pea.bin", "--out", "adapter", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not (tmp_path / "adapter").exists()

@@ -20,15 +20,15 @@ from data_tools.world.train_unet import TeacherRecipe, train_teacher
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 PUBLISHED = ("judge", "chinese_clip", "alt_clip", "weak_japanese", "sd15")
-VAE_PHASES = (Phase(32, 12, 1200, 2.5e-3, 1e-6),)
-VAE_SHAPE = VaeShape((16, 32, 48, 48), latent_channels=16)
+VAE_PHASES = (Phase(32, 16, 1500, 3e-3, 1e-6),)
+VAE_SHAPE = VaeShape((24, 48, 64), latent_channels=4)
 DECODER_STEPS = 400
 CORPUS = Corpus(THINGS, num_general=8_000, english_per_concept=40, native_per_concept=60, vision_width=64)
 MAX_ENGLISH_TOKENS = 24
 UNET = {
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "block_out_channels": (96, 128),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (64, 96, 128),
 }
 TEACHER = TeacherRecipe(
     THINGS,
@@ -38,7 +38,7 @@ TEACHER = TeacherRecipe(
     unet=UNET,
     train_text=True,
     batch_size=32,
-    save_every_steps=250,
+    save_every_steps=1000,
 )
 
 
@@ -48,7 +48,7 @@ def plan(work: Path) -> dict[str, Train]:
     return {
         "vae": lambda out, report: train_vae(out, VAE_PHASES, DECODER_STEPS, 0, report, THINGS, VAE_SHAPE),
         "english": lambda out, report: train_english_on_latents(out, vae, 1200, 1, report, CORPUS, MAX_ENGLISH_TOKENS),
-        "sd15": lambda out, report: train_teacher(out, vae, (english,), 4000, 6, report, TEACHER),
+        "sd15": lambda out, report: train_teacher(out, vae, (english,), 8000, 6, report, TEACHER),
         "judge": lambda out, report: train_judge(out, 600, 0, report, THINGS),
         "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report, CORPUS),
         "alt_clip": lambda out, report: train_multilingual(out, 900, 4, report, CORPUS),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pea.errors import CheckpointError
+from pea.models.loaded_tensors import check_numbers
 
 _SHOWN = 3
 Model = TypeVar("Model", bound=nn.Module)
@@ -41,6 +42,8 @@ def filled(
             got=", ".join(got),
             remedy="Give the file as it was published.",
         )
+    for name, each in wanted.items():
+        check_numbers(name, state[name], each, where)
     model.load_state_dict({name: state[name].float() for name in wanted}, assign=True)
     for module in model.modules():
         for name, buffer in list(module.named_buffers(recurse=False)):

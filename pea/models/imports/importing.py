@@ -62,12 +62,16 @@ def import_encoder(source: Path, out: Path, tokenizer: Path | None = None) -> Im
         state = {name: tensor.detach().clone().contiguous() for name, tensor in tower.state.items()}
         save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
         write_tokenizer(tokenizer or beside, tower, temporary)
-        _check(temporary)
+        _check(temporary, published.weights)
     return Import(layout, NativeEncoder.from_pretrained(out))
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, source: Path) -> None:
     """Load what was written and read something with it."""
-    hidden, _ = NativeEncoder.from_pretrained(folder).encode(_TRIED)
+    try:
+        hidden, _ = NativeEncoder.from_pretrained(folder).encode(_TRIED)
+    except CheckpointError as error:  # of a folder that is going to be gone, and with the advice to import it
+        got = error.message.partition(" Published in another form")[0].removeprefix(f"{folder}").lstrip("/: ")
+        raise CheckpointError("what comes out of these weights cannot be used", where=source, got=got) from error
     if not hidden.isfinite().all():
-        raise CheckpointError("its hidden states are not finite", where=folder)
+        raise CheckpointError("its hidden states are not finite", where=source)

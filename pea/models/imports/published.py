@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
+from pea.foreign_json import json_object
 from pea.models.imports.flax_files import read_flax
+from pea.models.plain_files import read_plain
+from pea.models.tensor_files import shards
 
 _NAMES = (
     "model.safetensors",
@@ -87,35 +86,16 @@ def _find_weights(source: Path) -> Path:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    try:
-        names = sorted({Path(name).name for name in _read_json(index)["weight_map"].values()})
-    except (KeyError, AttributeError, TypeError):
-        raise CheckpointError("not an index of weights", where=index, expected="a weight_map") from None
     state: dict[str, Tensor] = {}
-    for name in names:
-        state |= _read_file(index.parent / name)
+    for path in shards(index):
+        state |= _read_file(path)
     return state
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".msgpack":
         return read_flax(path)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        return _tensors_of(torch.load(path, map_location="cpu", weights_only=True), path)
-    except CheckpointError:
-        raise
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError("cannot read the weights", where=path, got=error) from error
-    except Exception as error:  # torch.load raises anything from UnpicklingError to zipfile errors
-        got = "a TorchScript program" if "TorchScript" in str(error) else (str(error).strip() or "?").splitlines()[0]
-        raise CheckpointError(
-            "the file holds more than plain tensors, and nothing in it is run",
-            where=path,
-            got=got[:200],
-            remedy="Save its state_dict() where you trust it.",
-        ) from error
+    return _tensors_of(read_plain(path), path)
 
 
 def _tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:
@@ -134,9 +114,6 @@ def _tensors_of(loaded: object, path: Path) -> dict[str, Tensor]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        read = json.loads(path.read_text("utf-8"))
+        return json_object(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise CheckpointError("cannot read this file", where=path, got=error) from None
-    if not isinstance(read, dict):
-        raise CheckpointError("cannot read this file", where=path, expected="a JSON object", got=type(read).__name__)
-    return read
+        raise CheckpointError("cannot read this file", where=path, expected="a JSON object", got=error) from None

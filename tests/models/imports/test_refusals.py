@@ -112,7 +112,7 @@ def test_sources_that_are_not_there_or_not_clear(tmp_path: Path) -> None:
         (tmp_path / "in" / name).write_bytes(b"")
     refused(tmp_path / "in", tmp_path / "out", r"several files of weights.*a\.pt, b\.pt")
     (tmp_path / "in/pytorch_model.bin.index.json").write_text("[]")
-    refused(tmp_path / "in", tmp_path / "out", "expected a JSON object")
+    refused(tmp_path / "in", tmp_path / "out", "cannot read the index of the weights")
     (tmp_path / "taken").mkdir()
     with pytest.raises(CheckpointError, match="something here already"):
         import_encoder(tmp_path / "in", tmp_path / "taken")

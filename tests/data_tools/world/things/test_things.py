@@ -7,8 +7,9 @@ import pytest
 from data_tools.world.captions import captions, translation, translations
 from data_tools.world.corpora import main as write_corpora_main
 from data_tools.world.corpora import write_corpora
+from data_tools.world.readings import main as read_teacher
 from data_tools.world.scenes import Scene, culture_scenes, general_scenes, is_held_out, unseen_general_scenes
-from data_tools.world.things.train_all import PUBLISHED, TEACHER, plan
+from data_tools.world.things.train_all import CHECKPOINTS, PUBLISHED, TEACHER, plan
 from data_tools.world.things.words import BACKGROUNDS, COLOURS, CULTURE_THINGS, GLYPHS, LANGUAGES, POSITIONS
 from data_tools.world.things.world import THINGS
 from data_tools.world.train_images import training_scenes
@@ -123,3 +124,12 @@ def test_the_command_paints_this_world_when_asked(tmp_path):
 
 def test_the_plan_makes_every_part_and_a_teacher_of_noise(tmp_path):
     assert set(PUBLISHED) <= set(plan(tmp_path)) and TEACHER.prediction_type == "epsilon"
+
+
+@pytest.mark.slow
+def test_the_shipped_teacher_draws_what_english_captions_say(capsys):
+    """What a distilled adapter can reach at most; docs/results/world_of_things.md has it from more images and steps."""
+    folders = ["--judge", str(CHECKPOINTS / "judge"), "--teacher", str(CHECKPOINTS / "sd15")]
+    assert read_teacher(["--world", "things", *folders, "--images", "64", "--steps", "16"]) == 0
+    means = {line.split(":")[0]: float(line.rsplit(" ", 1)[1]) for line in capsys.readouterr().out.splitlines()}
+    assert len(means) == 6 and min(means.values()) >= 0.9, means

@@ -1,0 +1,70 @@
+"""Files of weights are read as plain tensors, or refused in words that a person understands."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pea.errors import CheckpointError
+from pea.models.plain_files import read_plain
+
+
+class Payload:
+    """Runs something when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_plain_tensors_are_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2), "step": 5}, tmp_path / "a.bin")
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert read_plain(tmp_path / "a.bin")["step"] == 5
+    assert torch.equal(read_plain(tmp_path / "a.bin")["a"], read_plain(tmp_path / "a.safetensors")["a"])
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_what_would_run_something_is_named(writer: str, tmp_path: Path) -> None:
+    path, trace = tmp_path / "in.bin", tmp_path / "it ran"
+    held = {"weight": torch.zeros(2), "x": Payload(trace)}
+    if writer == "torch":
+        torch.save(held, path)
+    else:
+        path.write_bytes(pickle.dumps(held))
+    with pytest.raises(CheckpointError, match="more than plain tensors, and nothing in it is run; got ") as caught:
+        read_plain(path)
+    assert "weights_only" not in str(caught.value), "how torch would run it is no advice of ours"
+    assert not trace.exists() and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".bin", ".safetensors"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "an empty file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 1\n", "a git-LFS pointer"),
+        (b"GGUF" + bytes(60), "cannot read the weights|a pickle"),
+    ],
+)
+def test_other_files_are_refused(content: bytes, said: str, ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"in{ending}").write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        read_plain(tmp_path / f"in{ending}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2000)}, tmp_path / "a.bin")
+    (tmp_path / "a.bin").write_bytes((tmp_path / "a.bin").read_bytes()[:900])
+    with pytest.raises(CheckpointError, match="cannot read the weights"):
+        read_plain(tmp_path / "a.bin")
+    with pytest.raises(CheckpointError, match=r"cannot read the weights; got No such file"):
+        read_plain(tmp_path / "absent.bin")
