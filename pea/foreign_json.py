@@ -8,7 +8,7 @@ from typing import Any
 
 _POINTER = b"version https://git-lfs.github.com/"
 _POINTER_BYTES = 1024
-"""More than any pointer has. Source: git-lfs, docs/spec.md."""
+"""More than any pointer has. Source: the specification of git-lfs."""
 POINTER = "a git-LFS pointer in place of the file; `git lfs pull` in its folder fetches that"
 
 
