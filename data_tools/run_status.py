@@ -146,6 +146,7 @@ def _last_row(path: Location) -> Facts | None:
 
 
 def _scores(path: Location) -> Facts | None:
+    """The adapter's scores; empty where images were drawn and nothing has scored them, None where none were drawn."""
     if not path.exists():
         return None
     try:
@@ -155,4 +156,4 @@ def _scores(path: Location) -> Facts | None:
     found = {
         name: value for name, value in content.items() if name.startswith("adapter") and not isinstance(value, dict)
     }
-    return found or None
+    return found if found or content.get("drawings") else None

@@ -44,6 +44,8 @@ def lines_of(status: dict[str, Any]) -> list[str]:
     lines += ["training    not begun"] if training is None else _of_training(training)
     scores = status["evaluation"]
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items()) if scores else "not done"
+    if scores == {}:
+        told = "images drawn, and not scored"
     return [*lines, f"evaluation  {told}"]
 
 

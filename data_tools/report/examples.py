@@ -42,11 +42,16 @@ def _group(config: Config, name: str, prompts: Sequence[Prompt], drawings: Mappi
     return {
         "title": f"{name} prompts",
         "count": len(there),
-        "num_images": sum(len(pictures) for pictures in drawn.values()),
+        "num_images": sum(len(_pictures(folder / row / name, prompts)) for row in _rows_of(name, drawings)),
         "columns": [{"label": label(row), "style": style(row)} for row in rows],
         "rows": [_example(config, prompt, rows, drawn) for prompt in chosen],
         "failures": [_example(config, prompt, rows, drawn) for prompt in behind],
     }
+
+
+def _rows_of(name: str, drawings: Mapping[str, Settings]) -> list[str]:
+    """Every row that was drawn on a prompt set, also those that the page does not show side by side."""
+    return [each.removesuffix(f"/{name}") for each in drawings if each.endswith(f"/{name}")]
 
 
 def _example(

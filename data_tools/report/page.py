@@ -21,7 +21,7 @@ from pea.errors import EvaluationError
 from pea.evaluation.prompts import read_prompts
 from pea.evaluation.record import ScoreRecord
 from pea.file_names import METRICS, REPORT, TRAIN_LOG, TRAIN_SUMMARY
-from pea.storage import Location
+from pea.pipeline.card import pipeline_call
 from pea.storage.durable import write_text
 from pea.training.train_log import TrainLog
 
@@ -69,14 +69,11 @@ def _snippet(config: Config) -> str:
         if (config.teacher.folder / "text_encoder_2").is_dir()
         else "StableDiffusionPipeline"
     )
-    places = [as_stored(str(config.adapter_dir)), *map(str, config.student.places)]
-    base, note = str(config.teacher.checkpoint), ""
-    if isinstance(config.teacher.checkpoint, Location):  # which diffusers does not read
-        base, note = config.teacher.checkpoint.name, f"  # a copy of {base}"
+    places = [f'"{place}"' for place in (as_stored(str(config.adapter_dir)), *config.student.places)]
     return (
         f"from diffusers import {family}\n"
         "from pea.pipeline import PEAPrompt\n\n"
-        f'pipe = {family}.from_pretrained("{base}"){note}\n'
-        f"pea = PEAPrompt.from_pretrained({', '.join(map(repr, places))})\n"
+        f"pipe = {pipeline_call(family, str(config.teacher.checkpoint))}\n"
+        f"pea = PEAPrompt.from_pretrained({', '.join(places)})\n"
         'image = pipe(**pea("...")).images[0]\n'
     )

@@ -190,6 +190,7 @@ class FrozenModels:
                 drawn |= kept_rows(output, drawn["record_id"], layout, part.blocks, self.config.cache)
                 if queries is not None and layout.queries is not None:
                     drawn |= layout.queries.rows(output.queries, queries)
+            del output  # else its features would be held during the next draw's pass
             for name, rows in drawn.items():
                 columns[name].append(rows)
         healthy: Mask = np.all(np.stack(columns.pop("healthy"), axis=1), axis=1)

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from pea.config.yaml_text import parse_yaml
+from pea.copies import as_stored
 from pea.errors import ConfigError
 from pea.file_names import METRICS
 from pea.storage.hub import is_hub_id
@@ -80,7 +81,7 @@ def model_card(config: Any, facts: CardFacts) -> str:
     spoken = ", ".join(languages) or "other"
     shape = "SD1.5" if config.pooled_dim is None else "SDXL"
     encoder = str((config.encoder or {}).get("name") or f"of width {config.input_dim}").replace(" + ", "` and `")
-    base = str((config.base_model or {}).get("name") or facts.base)
+    base = str((config.base_model or {}).get("name") or as_stored(facts.base))
     parts = [
         _FENCE + yaml.safe_dump(front_matter(config, facts), sort_keys=False, allow_unicode=True) + _FENCE,
         f"# PEA adapter: {spoken} prompts for an {shape}-shaped diffusion model\n",
@@ -122,15 +123,28 @@ def snippet(config: Any, facts: CardFacts) -> str:
     name, _, revision = facts.base.partition("@") if is_hub_id(facts.base) else (facts.base, "", "")
     pinned = f', revision="{revision}"' if revision not in ("", "main") else ""
     prompt = _EXAMPLES.get((config.languages or [""])[0], "...")
-    lora = f'pipe.load_lora_weights("{facts.place}")\n' if facts.has_lora else ""
+    place = as_stored(facts.place)
+    lora = (
+        "pipe.load_lora_weights({})\n".format("pea.folder" if "://" in place else f'"{place}"')
+        if facts.has_lora
+        else ""
+    )
     return (
         f"from diffusers import {kind}\n"
         "from pea.pipeline import PEAPrompt\n\n"
-        f'pipe = {kind}.from_pretrained("{name}"{pinned})\n{lora}'
-        f'pea = PEAPrompt.from_pretrained("{facts.place}")\n'
+        f"pipe = {pipeline_call(kind, name, pinned)}\n"
+        f'pea = PEAPrompt.from_pretrained("{place}")\n{lora}'
         "pea.attach(pipe)\n"
         f'image = pipe("{prompt}").images[0]\n'
     )
+
+
+def pipeline_call(kind: str, base: str, pinned: str = "") -> str:
+    """The Python that loads a base model; diffusers reads no URL, so that of a copy of one, which is said behind it."""
+    place = as_stored(base)
+    if "://" in place:
+        return f'{kind}.from_pretrained("{place.rpartition("/")[2]}")  # a copy of {place}'
+    return f'{kind}.from_pretrained("{place}"{pinned})'
 
 
 def read_scores(run_dir: Path) -> dict[str, float]:

@@ -96,6 +96,9 @@ def test_training_and_scores(config: Config, tmp_path: Path, capsys: pytest.Capt
     (run.training_dir / "train_log.jsonl").write_text(
         "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "lo'
     )
+    for content, said in (("{}", "not done"), ('{"drawings": {"adapter/g": {}}}', "images drawn, and not scored")):
+        (run.run_dir / METRICS).write_text(content)
+        assert lines_of(run_status(run))[-1] == f"evaluation  {said}"
     (run.run_dir / METRICS).write_text('{"adapter.general": 0.5, "teacher.general": 0.75}')
     with take(Location.parse(run.adapter_dir) / "training", "pea train"):
         status = run_status(run)

@@ -160,6 +160,24 @@ def test_the_whole_pipeline(
 
 
 @pytest.mark.slow
+def test_training_drawing_and_report_name_the_bucket_alone(
+    bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same without Ray: caches that were filled here are carried into the bucket."""
+    local, run = _make_inputs(tmp_path / "made", bucket), bucket / "runs/one"
+    upload_folder(local.cache_dir("parallel").parent, run / "cache")
+    prompt = {"id": "p", "captions": {"en": "a cat", "zh": "一只猫"}, "attributes": {}}
+    (run / "corpora/prompts/general.jsonl").write_text(json.dumps(prompt) + "\n")
+    (tmp_path / "setup.yaml").write_text(yaml.safe_dump(_settings(bucket)), encoding="utf-8")
+    monkeypatch.setenv("PEA_WORK_DIR", str(tmp_path / "work"))
+    for command in ("train", "eval", "report", "status"):
+        assert main([command, "--config", str(tmp_path / "setup.yaml"), "train.steps=4"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert f"adapter in {run}/adapter: " in said and f"report: {run}/report.html" in said
+    _names_no_copy(said, run, tmp_path)
+
+
+@pytest.mark.slow
 def test_two_drivers_at_once_fill_one_cache_and_both_end_well(
     bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
