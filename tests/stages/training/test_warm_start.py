@@ -20,7 +20,7 @@ from stages import train_adapter
 from stages.command.console import Console
 from stages.command.preflight import preflight, preflight_plan
 from stages.training.fingerprints import differing_settings, fingerprint_with_unet, fingerprint_without_unet
-from tests.tiny_models import ENCODER_RECORD, make_checkpoint, make_native_encoder
+from tests.tiny_models import make_checkpoint, make_native_encoder
 from tests.train_runs import same, variant, weights
 
 pytestmark = pytest.mark.slow
@@ -77,11 +77,12 @@ def changed(folder: Path, place: Path, **settings: Any) -> Path:
 
 def test_another_adapter_is_refused_before_anything_is_spent(first: Config, tmp_path: Path) -> None:
     own = first.adapter_dir
-    sizes = PEA(16, 32, 12, hidden_size=24, num_layers=3, encoder=ENCODER_RECORD)
+    record = PEA.load(own).config.encoder
+    sizes = PEA(16, 32, 12, hidden_size=24, num_layers=3, encoder=record)
     sizes.save_pretrained(tmp_path / "sizes")
-    narrow = PEA(24, 32, 12, hidden_size=16, encoder=ENCODER_RECORD)
+    narrow = PEA(24, 32, 12, hidden_size=16, encoder=record)
     narrow.save_pretrained(tmp_path / "narrow")
-    shape = PEA(16, 16, None, hidden_size=16, encoder=ENCODER_RECORD)
+    shape = PEA(16, 16, None, hidden_size=16, encoder=record)
     shape.save_pretrained(tmp_path / "shape")
     lora = changed(own, tmp_path / "lora")
     (lora / "pytorch_lora_weights.safetensors").write_bytes(b"")
