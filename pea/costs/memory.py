@@ -45,8 +45,9 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
     """Kind of work -> most bytes held at a time: ``caching``, ``training`` (a UNet step), ``attention``, ``drawing``.
 
     ``layout``: of the bucket that stands for all; ``num_samples``: of one tar, where that is less than a batch.
-    ``attention`` is there where the cache keeps queries. Weights of the student's encoder count where its folder is
-    there. Drawing is of one image at the UNet's own size, with guidance, in float32.
+    ``attention`` is there where the cache keeps queries, ``text`` where a phase of that kind is planned. Weights of the
+    student's encoder count where its folder is there. Drawing is of one image at the UNet's own size, with guidance, in
+    float32.
     """
     unet, vae = json.dumps(dict(models.unet)), json.dumps(dict(models.vae))
     latent, tokens = layout.latent_shape, models.num_tokens
@@ -60,9 +61,11 @@ def memory_needs(config: Config, models: Models, layout: BucketLayout, num_sampl
         "training": unet_weights(unet, precision) + student + train.batch_size * step,
         "drawing": encoder + adapter + _drawing(unet, vae, latent, tokens, models),
     }
+    beside = max(_text_weights(models, config.teacher.dtype), student)  # English is encoded before the student learns
     if layout.queries is not None:
-        english = _text_weights(models, config.teacher.dtype)  # asked for the empty caption before the start
-        needs["attention"] = layer_weights(unet, precision) + max(english, student)
+        needs["attention"] = layer_weights(unet, precision) + beside
+    if any(phase.kind == "text" for phase in config.train.all_phases):
+        needs["text"] = beside
     return needs
 
 

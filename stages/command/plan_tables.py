@@ -128,9 +128,15 @@ def show_changes(plan: Plan, changed: Sequence[Change], console: Console) -> Non
             _number(plan.hours(flop)),
             "?" if usd is None else _number(usd),
             f"{(plan.total_bytes - each.plan.total_bytes) / _GB:,.1f}",
-            f"{each.plan.memory['training' if each.plan.work.online else 'attention'] / _GB:,.1f} GB",
+            f"{_training_memory(each.plan) / _GB:,.1f} GB",
         )
     console.print(table)
+
+
+def _training_memory(plan: Plan) -> float:
+    """Bytes that the largest phase of a training needs."""
+    kinds = {phase.kind for phase in plan.work.phases}
+    return max(plan.memory["training" if kind == "unet" else kind] for kind in kinds)
 
 
 def verdict(plan: Plan, changed: Sequence[Change]) -> str:
