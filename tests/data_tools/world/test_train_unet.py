@@ -19,7 +19,7 @@ RECIPE = TeacherRecipe(
     num_general=60,
     num_per_concept=1,
     prediction_type="epsilon",
-    unet=UNET | {"block_out_channels": (16, 16)},
+    unet=UNET | {"block_out_channels": (16, 16, 16)},
     train_text=True,
     batch_size=4,
     save_every_steps=2,
@@ -55,7 +55,7 @@ def test_the_pipeline_predicts_noise_in_latents_of_the_vaes_shape(trained):
     pipe = StableDiffusionPipeline.from_pretrained(trained[0] / "sd15", dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     assert pipe.scheduler.config.prediction_type == "epsilon"
-    assert (pipe.unet.config.in_channels, pipe.unet.config.sample_size) == (VAE_SHAPE.latent_channels, 4)
+    assert (pipe.unet.config.in_channels, pipe.unet.config.sample_size) == (VAE_SHAPE.latent_channels, 8)
     image = pipe("a red lion on the left on snow", num_inference_steps=2).images[0]
     assert image.size == (THINGS.image_size_px, THINGS.image_size_px)
 
