@@ -52,7 +52,7 @@ def test_what_it_writes_passes_the_check_and_the_plan(tiny_sdxl: Config, tmp_pat
     family = family_settings("sdxl")
     assert config.train.patience == family["train"]["patience"], "the rest is the family's"
     assert "16 samples x 4 draws = 64 records" in said, "as many as the tars hold"
-    assert "steps: 40 (unet); in passes of the UNet, each record is used 7.50 times" in said
+    assert "steps: 40 (text) + 40 (unet); in passes of the UNet, each record is used 7.50 times" in said
     assert re.search(r"training, unet +│ 640 ", said) and "unchecked" not in said
     assert f"pea cache --config {out}" in said
     capsys.readouterr()
