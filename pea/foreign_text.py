@@ -29,6 +29,15 @@ def _is_obeyed(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _BIDI_CONTROLS
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8: one with a lone half of a surrogate pair can't."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def file_name(text: str) -> str:
     """A name of one path component for any text: itself where it is harmless, else words and a digest.
 

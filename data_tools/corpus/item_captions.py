@@ -10,6 +10,7 @@ from typing import Any
 from data_tools.corpus.column_names import LANGUAGE, ColumnMapping
 from data_tools.corpus.item import Item, Problem
 from pea.corpus.captions import PLACEHOLDERS
+from pea.foreign_text import is_unicode
 
 
 def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping) -> None:
@@ -27,7 +28,7 @@ def take_captions(item: Item, get: Callable[[str], Any], mapping: ColumnMapping)
         value = _first_of(item, value) if isinstance(value, list) else value
         if value is None:
             continue
-        if not isinstance(value, str) or not _is_unicode(value):
+        if not isinstance(value, str) or not is_unicode(value):
             item.problem = Problem("caption_not_text", f"{column}: {value!r}"[:200])
         elif value.strip():
             take_caption(item, language, value)
@@ -70,11 +71,3 @@ def take_caption(item: Item, language: str, text: str) -> None:
     item.captions[language] = text
     if "&" in text and html.unescape(text) != text:
         item.notes.append("captions with HTML entities, which `pea data clean` mends")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from pea.foreign_text import is_unicode
 from pea.storage.location import Location
 
 Check = Callable[[Any, str], None]
@@ -91,15 +92,7 @@ def is_plain_name(value: object) -> bool:
     """Whether a text is the name of something in a folder, and never of anything outside of it."""
     if type(value) is not str or not value or value.startswith(".") or _CONTROL.search(value):
         return False
-    return len(value.encode("utf-8", "replace")) <= _MAX_NAME_BYTES and (value.isascii() or _is_unicode(value))
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return len(value.encode("utf-8", "replace")) <= _MAX_NAME_BYTES and is_unicode(value)
 
 
 def plain_name(value: Any, place: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import MAX_JSON_DEPTH, MAX_LANGUAGES
+from pea.foreign_text import is_unicode
 
 PLACEHOLDERS = frozenset(
     ("nan", "NaN", "NULL", "None", "N/A", "n/a", "<NA>")
@@ -82,7 +83,7 @@ def read_captions(
         for each, text in found.items():
             if each == "*" or text is None or each in beside:
                 continue
-            if not isinstance(text, str) or not _LANGUAGE.fullmatch(each) or not _is_unicode(text):
+            if not isinstance(text, str) or not _LANGUAGE.fullmatch(each) or not is_unicode(text):
                 raise BadSampleError("caption_not_text", f"{each!a}: {text!a}"[:200])
             if text.strip():
                 texts[each] = text
@@ -100,14 +101,6 @@ def _lookup(document: Any, field: str) -> Any:
     for part in field.split("."):
         document = document.get(part) if isinstance(document, dict) else None
     return document
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # a lone surrogate
-        return False
-    return True
 
 
 def original_size(document: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,16 +10,7 @@ from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
 from pea.models.plain_files import read_plain
-
-
-class Payload:
-    """Runs something when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
+from tests.hostile_pickles import WRITERS, write_hostile
 
 
 def test_plain_tensors_are_read(tmp_path: Path) -> None:
@@ -31,14 +20,10 @@ def test_plain_tensors_are_read(tmp_path: Path) -> None:
     assert torch.equal(read_plain(tmp_path / "a.bin")["a"], read_plain(tmp_path / "a.safetensors")["a"])
 
 
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
+@pytest.mark.parametrize("writer", WRITERS)
 def test_what_would_run_something_is_named(writer: str, tmp_path: Path) -> None:
     path, trace = tmp_path / "in.bin", tmp_path / "it ran"
-    held = {"weight": torch.zeros(2), "x": Payload(trace)}
-    if writer == "torch":
-        torch.save(held, path)
-    else:
-        path.write_bytes(pickle.dumps(held))
+    write_hostile(path, trace, writer)
     with pytest.raises(CheckpointError, match="more than plain tensors, and nothing in it is run; got ") as caught:
         read_plain(path)
     assert "weights_only" not in str(caught.value), "how torch would run it is no advice of ours"

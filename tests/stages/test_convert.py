@@ -14,6 +14,7 @@ from pea.models.adapter import PEA
 from pea.models.unet_values import unet_values
 from pea.pipeline import PEAPrompt
 from stages import convert
+from tests.hostile_pickles import Payload
 from tests.pipeline.test_publishing import run_snippet
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
@@ -35,11 +36,7 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_code_in_the_file_is_not_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Trap:
-        def __reduce__(self):  # type: ignore[no-untyped-def]
-            return (Path.touch, (tmp_path / "executed",))
-
-    torch.save({"layernorm.weight": Trap()}, tmp_path / "pytorch_model.bin")
+    torch.save({"layernorm.weight": Payload(tmp_path / "executed")}, tmp_path / "pytorch_model.bin")
     assert convert.main([str(tmp_path / "pytorch_model.bin"), "--out", str(tmp_path / "adapter")]) == 2
     error = capsys.readouterr().err
     assert "more than plain tensors, and nothing in it is run; got " in error

@@ -24,6 +24,7 @@ from tests.evaluation.scorers.published_files import (
     open_clip_state,
     write_hps,
 )
+from tests.hostile_pickles import Payload
 from tests.models.imports.originals import original
 from tests.tiny_models import clip_tokenizer
 
@@ -141,13 +142,10 @@ def test_another_models_tokenizer_is_refused(clip: tuple[Path, CLIPModel], tmp_p
 
 
 def test_a_pickle_that_runs_something_is_not_opened(tmp_path: Path) -> None:
-    class Runs:
-        def __reduce__(self) -> Any:
-            return (print, ("run",))
-
-    torch.save({"state_dict": Runs()}, tmp_path / "HPS_v2_compressed.pt")
+    torch.save({"state_dict": Payload(tmp_path / "it ran")}, tmp_path / "HPS_v2_compressed.pt")
     with pytest.raises(CheckpointError, match="the file holds more than plain tensors, and nothing in it is run"):
         HumanPreferenceScore.load(tmp_path)
+    assert not (tmp_path / "it ran").exists()
 
 
 def test_hps_v2_as_open_clip_reads_it(tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,18 +11,9 @@ import torch
 from pea.errors import CheckpointError
 from pea.models.imports.importing import import_encoder
 from pea.models.imports.layouts import LAYOUTS
+from tests.hostile_pickles import WRITERS, write_hostile
 from tests.models.imports.test_imports import bert, renamed, ruclip_state
 from tests.models.imports.tokenizer_folders import write_vocabulary
-
-
-class Payload:
-    """Runs something when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self.path,)
 
 
 def refused(source: Path, out: Path, words: str, tokenizer: Path | None = None) -> str:
@@ -34,14 +23,10 @@ def refused(source: Path, out: Path, words: str, tokenizer: Path | None = None) 
     return str(caught.value)
 
 
-@pytest.mark.parametrize("writer", ["torch", "pickle"])
+@pytest.mark.parametrize("writer", WRITERS)
 def test_a_file_that_would_run_something_is_refused(writer: str, tmp_path: Path) -> None:
     path, trace = tmp_path / "in.bin", tmp_path / "it ran"
-    held = {"bert.embeddings.word_embeddings.weight": torch.zeros(2), "x": Payload(trace)}
-    if writer == "torch":
-        torch.save(held, path)
-    else:
-        path.write_bytes(pickle.dumps(held))
+    write_hostile(path, trace, writer, "bert.embeddings.word_embeddings.weight")
     refused(path, tmp_path / "out", "more than plain tensors")
     assert not trace.exists()
 
