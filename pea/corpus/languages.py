@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _CODES = (
     "af ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko"
@@ -64,6 +65,9 @@ _OWN_NAMES = {
     "русский": "ru", "английский": "en", "العربية": "ar", "الإنجليزية": "en", "हिन्दी": "hi",
     "ไทย": "th", "українська": "uk",
 }  # fmt: skip
+_OF_COUNTRIES = {"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "ua": "uk", "vn": "vi"}
+"""Codes of countries, where that of the language was meant."""
+_OF_NO_LANGUAGE = frozenset(("mis", "mul", "none", "null", "other", "und", "unknown", "xx", "zxx"))
 _WORDS = re.compile(r"[\W_]+")
 
 
@@ -76,3 +80,18 @@ def language_named(name: str) -> str | None:
     codes = [word if word in LANGUAGES else _BY_LONG_CODE.get(word) for word in words[-2:]]
     by_name = (LANGUAGE_NAMES.get(word) or _OWN_NAMES.get(word) for word in words)
     return next((code for code in (*codes, *by_name) if code), None)
+
+
+def remarks_on(codes: Iterable[str]) -> list[str]:
+    """What a person should know of the codes that captions are filed under, which are read as they stand."""
+    remarks, spellings = [], dict[str, list[str]]()
+    for code in sorted(codes):
+        first = _WORDS.split(code.lower())[0]
+        meant = _OF_COUNTRIES.get(first) or LANGUAGE_NAMES.get(first) or _OWN_NAMES.get(first)
+        if first in _OF_NO_LANGUAGE:
+            remarks.append(f"{code} is no language: its captions are learnt under that name, or not at all")
+        elif meant is not None:
+            remarks.append(f"{code} is not the usual code of a language; {meant}, if that is meant, is another here")
+        spellings.setdefault(_BY_LONG_CODE.get(first, first), []).append(code)
+    alike = [", ".join(each) for each in spellings.values() if len(each) > 1]
+    return remarks + [f"{each} are languages apart; student.language names the ones to learn" for each in alike]
