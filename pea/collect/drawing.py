@@ -87,7 +87,7 @@ class TextDrawer:
         answer = self._guided(latents, timestep, conditioning, time_ids)
         alpha = float(self._teacher.scheduler.alphas_cumprod[timestep])
         signal, spread = alpha**0.5, (1 - alpha) ** 0.5
-        if self._teacher.scheduler.config.prediction_type == "epsilon":
+        if self._teacher.prediction_type == "epsilon":
             return (latents - spread * answer) / signal, answer
         return signal * latents - spread * answer, signal * answer + spread * latents
 

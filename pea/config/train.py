@@ -77,6 +77,10 @@ class TrainConfig(Section):
     of large values drowns neither the others nor the other losses; ``raw`` is the paper's sum."""
     diffusion_weight: NonNegativeFloat = 1.0
     """Weight of the ordinary diffusion loss."""
+    diffusion_error: Literal["velocity", "prediction"] = "velocity"
+    """What the diffusion loss measures: the error of the velocity, whatever the UNet predicts, or that of its
+    prediction, as in the paper. They differ where it predicts the noise: at noisy timesteps, where the caption decides
+    what an image shows, a wrong image hardly counts as wrong noise."""
     text_weight: NonNegativeFloat = 0.0
     """Weight of the distance between the adapter's text states and the teacher's English ones (text-encoder
     distillation); 0 needs no English encoder."""

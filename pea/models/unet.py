@@ -153,9 +153,14 @@ class Teacher:
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the UNet was trained to predict, `[B, c, h, w]`: the noise, or the velocity for v-prediction."""
-        if self.scheduler.config.prediction_type == "epsilon":
+        if self.prediction_type == "epsilon":
             return noise
         return cast("Tensor", self.scheduler.get_velocity(latents, noise, timesteps))
+
+    @property
+    def prediction_type(self) -> str:
+        """``epsilon`` or ``v_prediction``."""
+        return str(self.scheduler.config.prediction_type)
 
     def snr(self, timesteps: Tensor) -> Tensor:
         """Signal-to-noise ratio float `[B]` at timesteps int64 `[B]`."""

@@ -144,3 +144,13 @@ def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
     """
     divisor = snr + 1 if prediction_type == "v_prediction" else snr
     return snr.clamp(max=gamma) / divisor.clamp(min=1e-12)
+
+
+def velocity_weights(snr: Tensor, prediction_type: str) -> Tensor:
+    """Factors float `[B]` that make of a squared error of the prediction that of the velocity.
+
+    An error e of the noise is one of `e / sqrt(ᾱ)` in `v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0`, and `1 / ᾱ = 1 + 1 / snr`.
+
+    Source: arXiv 2202.00512, appendix D, for v.
+    """
+    return torch.ones_like(snr) if prediction_type == "v_prediction" else 1 + 1 / snr.clamp(min=1e-6)

@@ -13,7 +13,7 @@ from pea.attention.layers import AttentionLayers, Powers
 from pea.batches.batch import Batch
 from pea.models.conditioning import Conditioning
 from pea.models.unet import Teacher
-from pea.training.losses import Losses, LossWeights, combine, min_snr_weights, row_mse, text_distance
+from pea.training.losses import Losses, LossWeights, combine, min_snr_weights, row_mse, text_distance, velocity_weights
 from pea.training.signals import SignalSource
 
 
@@ -52,6 +52,7 @@ def student_losses(
     min_snr_gamma: float | None = None,
     *,
     diffusion_on_all: bool = False,
+    diffusion_of_velocity: bool = False,
     english: Conditioning | None = None,
     attention: AttentionLoss | None = None,
     pooled_from: tuple[Tensor, Tensor | None] | None = None,
@@ -69,6 +70,8 @@ def student_losses(
         weights: factors of the terms.
         min_snr_gamma: γ of min-SNR weights of the rows; None weights all alike.
         diffusion_on_all: put the diffusion loss on every row, not on the culture rows alone.
+        diffusion_of_velocity: the diffusion loss measures the error of the velocity, whatever the UNet predicts. With
+            min-SNR weights it does not matter: they are those of the error of the image either way.
         english: the teacher's conditioning of the parallel rows, for the distance between the text states.
         attention: for the loss on queries.
         pooled_from: states and mask that the pooled embedding is made of, where they are others: a dropped caption
@@ -99,16 +102,15 @@ def student_losses(
     target = teacher.target(shown.latents, shown.noise, shown.timesteps)
     start = 0 if diffusion_on_all else shown.num_parallel
     diffusion = row_mse(output.noise_pred[start:], target[start:])
-    row_weights = _row_weights(batch, teacher, min_snr_gamma)
+    if diffusion_of_velocity and min_snr_gamma is None:
+        diffusion = diffusion * velocity_weights(teacher.snr(shown.timesteps[start:]), teacher.prediction_type)
+    row_weights = None if min_snr_gamma is None else _min_snr_weights(batch, teacher, min_snr_gamma)
     return combine(errors.noise_pred, errors.blocks, diffusion, len(batch), weights, row_weights, text, asked)
 
 
-def _row_weights(batch: Batch, teacher: Teacher, min_snr_gamma: float | None) -> Tensor | None:
-    """Min-SNR weights of the rows, float `[B]`, where they are wanted."""
-    if min_snr_gamma is None:
-        return None
-    kind = str(teacher.scheduler.config.prediction_type)
-    return min_snr_weights(teacher.snr(batch.timesteps), min_snr_gamma, kind)
+def _min_snr_weights(batch: Batch, teacher: Teacher, gamma: float) -> Tensor:
+    """Of all rows, float `[B]`."""
+    return min_snr_weights(teacher.snr(batch.timesteps), gamma, teacher.prediction_type)
 
 
 def disturbed(conditioning: Conditioning, length: float, seed: int) -> Conditioning:

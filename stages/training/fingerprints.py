@@ -29,6 +29,8 @@ _LIGHT = {
 """Settings that decide the result of a phase without the UNet."""
 _FOLDER = "encoder_folder"
 """Digest of all files of the encoder's folder, which was all that older states knew of it."""
+_FORMER = {"diffusion_error": "prediction"}
+"""What older states have that lack a setting, where it is not the default of today."""
 _OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
 
 
@@ -92,7 +94,7 @@ def _beside(*caches: Cache) -> dict[str, Any]:
 
 def differing_settings(saved: dict[str, Any], current: dict[str, Any]) -> list[str]:
     """Dotted names at which the fingerprint of a saved state differs; what is newer than it had its default then."""
-    defaults = TrainConfig().model_dump(mode="json")
+    defaults = TrainConfig().model_dump(mode="json") | _FORMER
     saved, current = dict(saved), dict(current)
     saved["student"], current["student"] = _comparable_students(saved.get("student", {}), current.get("student", {}))
 

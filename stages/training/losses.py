@@ -65,6 +65,7 @@ class BatchLosses:
                 weights,
                 self.train.min_snr_gamma,
                 diffusion_on_all=self.train.diffusion_rows == "all",
+                diffusion_of_velocity=self.train.diffusion_error == "velocity",
                 english=None if english is None else english_conditioning(english, batch, device),
                 attention=self.setup.attention,
                 pooled_from=None if pooled is None else self._states(pooled),

@@ -73,11 +73,15 @@ def test_the_originals_settings_are_said_and_not_left_to_defaults(path: Path, fa
     per_step = train.batch_size * train.gradient_accumulation_steps
     assert train.steps and train.steps * per_step == pytest.approx(22.4e6, rel=1e-4)
     assert (train.init, train.feature_scale, train.phases, train.method) == ("torch", "raw", (), "adapter")
+    assert train.diffusion_error == "prediction"
     assert (train.noise_pred_weight, train.feature_weight, train.diffusion_weight) == (1.0, 0.1, 1.0)
     assert (train.learning_rate, train.warmup_steps, train.weight_decay, train.max_grad_norm) == (1e-5, 100, 0.0, None)
     assert (train.adam_beta2, train.precision, config.teacher.dtype) == (0.999, "fp16", "float16")
     assert (config.teacher.vae_dtype, config.student.max_tokens, cache.caption_drop_rate) == ("float32", 52, 0.1)
-    assert {f"train.{name}" for name in ("init", "feature_scale", "phases", "max_grad_norm", "weight_decay")} <= said
+    assert {
+        f"train.{name}"
+        for name in ("init", "feature_scale", "diffusion_error", "phases", "max_grad_norm", "weight_decay")
+    } <= said
     if path.stem == "sdxl":
         assert (cache.noise_offset, cache.crop, cache.caption_drop) == (0.5, "random", "hidden_states")
         assert len(cache.buckets) == 9 and all(abs(h * w - 640**2) < 0.1 * 640**2 for h, w in cache.buckets)

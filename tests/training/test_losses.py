@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
 
 from pea.models.conditioning import Conditioning
-from pea.training.losses import LossWeights, combine, min_snr_weights, row_mse, text_distance
+from pea.training.losses import LossWeights, combine, min_snr_weights, row_mse, text_distance, velocity_weights
 
 
 def test_terms_are_means_over_the_whole_batch() -> None:
@@ -54,6 +55,20 @@ def test_min_snr() -> None:
     snr = torch.tensor([0.5, 5.0, 50.0])
     torch.testing.assert_close(min_snr_weights(snr, 5.0, "epsilon"), torch.tensor([1.0, 1.0, 0.1]))
     torch.testing.assert_close(min_snr_weights(snr, 5.0, "v_prediction"), torch.tensor([0.5 / 1.5, 5 / 6, 5 / 51]))
+
+
+def test_an_error_of_the_noise_weighs_as_the_velocity_that_it_makes_wrong() -> None:
+    schedule = DDPMScheduler(prediction_type="epsilon")
+    timesteps = torch.tensor([0, 300, 700, 999])
+    signal = schedule.alphas_cumprod[timesteps].sqrt()[:, None].double()
+    spread = (1 - signal**2).sqrt()
+    image, noise, answer = torch.randn(3, 4, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seen_in_it = (signal * image + spread * noise - spread * answer) / signal
+    velocity, wrong_velocity = signal * noise - spread * image, signal * answer - spread * seen_in_it
+    weights = velocity_weights(signal[:, 0] ** 2 / spread[:, 0] ** 2, "epsilon")
+    torch.testing.assert_close(row_mse(answer, noise) * weights, row_mse(wrong_velocity, velocity).double())
+    assert weights[-1] > 200 * weights[0]
+    assert velocity_weights(torch.tensor([0.0, 2.0]), "v_prediction").tolist() == [1.0, 1.0]
 
 
 def test_text_states_are_compared_by_their_means_over_tokens() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,10 +56,10 @@ def _live(config: Config) -> Config:
     return _with_train(config, targets="live")
 
 
-def _losses(setup: Setup, batch: Batch) -> Losses:
+def _losses(setup: Setup, batch: Batch, **options: Any) -> Losses:
     hidden, mask = setup.native_states(batch.native_captions)
     assert hidden is not None
-    return student_losses(batch, hidden, mask, setup.adapter, setup.teacher, setup.source, LossWeights())
+    return student_losses(batch, hidden, mask, setup.adapter, setup.teacher, setup.source, LossWeights(), **options)
 
 
 def _gradients(setup: Setup, losses: Losses) -> dict[str, Tensor]:
@@ -94,6 +95,34 @@ def test_the_same_losses_and_gradients(pair: Pair) -> None:
         assert ours.keys() == theirs.keys()
         for name in theirs:
             assert _relative(ours[name], theirs[name]) <= TOLERANCE, name
+
+
+def test_the_diffusion_loss_of_the_velocity_weighs_each_culture_row_by_its_own_noise(pair: Pair) -> None:
+    setup, batch = pair.cached, pair.cached.data.batch(0)
+    culture = batch.culture_alone()
+    assert 0 < len(culture) < len(batch)
+    snr = setup.teacher.snr(culture.timesteps)
+    factors = 1 + 1 / snr if setup.teacher.prediction_type == "epsilon" else torch.ones_like(snr)
+    of_prediction, of_velocity = (_losses(setup, batch, diffusion_of_velocity=each) for each in (False, True))
+    alone = [_row_error(setup, culture, row) for row in range(len(culture))]
+    assert _relative(of_prediction.diffusion, torch.stack(alone).sum() / len(batch)) <= TOLERANCE
+    assert _relative(of_velocity.diffusion, (torch.stack(alone) * factors).sum() / len(batch)) <= TOLERANCE
+    assert of_velocity.noise_pred == of_prediction.noise_pred
+    both = [
+        _losses(setup, batch, min_snr_gamma=5.0, diffusion_of_velocity=each).diffusion.item() for each in (False, True)
+    ]
+    assert both[0] == both[1]  # these weights are those of the image's error in either form
+
+
+def _row_error(setup: Setup, culture: Batch, row: int) -> Tensor:
+    """The squared error of the prediction in one culture row."""
+    hidden, mask = setup.native_states(culture.native_captions)
+    assert hidden is not None
+    with torch.no_grad():
+        noisy = setup.teacher.add_noise(culture.latents, culture.noise, culture.timesteps)
+        output = setup.teacher.forward(noisy, culture.timesteps, setup.adapter(hidden, mask), culture.time_ids)
+    target = setup.teacher.target(culture.latents, culture.noise, culture.timesteps)
+    return (output.noise_pred - target)[row].square().mean()
 
 
 @pytest.mark.parametrize("name", ["cached", "live"])

@@ -34,6 +34,14 @@ def test_settings_that_are_newer_than_a_state_had_their_defaults_then(current: d
     ]
 
 
+def test_a_state_from_before_the_error_of_the_velocity_has_that_of_the_prediction(current: dict[str, Any]) -> None:
+    saved = copy.deepcopy(current)
+    del saved["train"]["diffusion_error"]
+    assert differing_settings(saved, current) == ["train.diffusion_error"]
+    former = current | {"train": current["train"] | {"diffusion_error": "prediction"}}
+    assert differing_settings(saved, former) == []
+
+
 def test_what_differs_is_named(current: dict[str, Any]) -> None:
     saved = copy.deepcopy(current)
     saved["train"]["steps"], saved["train"]["gone"] = 77, 1
