@@ -6,6 +6,7 @@ import argparse
 
 from data_tools.corpus.corpus_facts import CorpusFacts, look_at_tar
 from data_tools.tables import human_bytes, say, table
+from pea.corpus.languages import remarks_on
 from pea.corpus.places import expand_tars
 from pea.corpus.reasons import REASONS
 from pea.corpus.rules import ReadingRules
@@ -23,6 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
         look_at_tar(tar, facts, caption_fields(arguments), ReadingRules())
     say(f"{facts.num_tars} tars, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} samples can be used")
     say(table(("language", "captions"), sorted(facts.languages.items())))
+    for remark in remarks_on(facts.languages):
+        say(f"note: {remark}")
     if facts.dropped:
         say(table(("left out as", "samples", ""), [(r, n, REASONS[r]) for r, n in facts.dropped.most_common()]))
     for line in facts.named:
