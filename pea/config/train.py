@@ -84,6 +84,8 @@ class TrainConfig(Section):
     text_weight: NonNegativeFloat = 0.0
     """Weight of the distance between the adapter's text states and the teacher's English ones (text-encoder
     distillation); 0 needs no English encoder."""
+    text_error: Literal["distance", "square"] = "distance"
+    """What a phase of kind ``text`` lowers: the distance itself, or its square, which lets wrong captions pull more."""
     attention_weight: NonNegativeFloat = 0.0
     """Weight, in a phase of kind ``unet``, of the loss that a phase of kind ``attention`` has alone; needs
     ``cache.attention``."""

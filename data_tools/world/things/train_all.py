@@ -53,7 +53,7 @@ def plan(work: Path) -> dict[str, Train]:
         "sd15": lambda out, report: train_teacher(out, vae, (english,), 8000, 6, report, TEACHER),
         "judge": lambda out, report: train_judge(out, 600, 0, report, THINGS),
         "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report, CORPUS),
-        "alt_clip": lambda out, report: train_multilingual(out, 2400, 4, report, FIVE_LANGUAGES),
+        "alt_clip": lambda out, report: train_multilingual(out, 5000, 4, report, FIVE_LANGUAGES),
         "weak_japanese": lambda out, report: train_chinese(out, 140, 5, report, CORPUS, "ja"),
     }
 
