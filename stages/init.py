@@ -26,6 +26,7 @@ from pea.errors import ConfigError, CorpusError
 from pea.storage.durable import atomic_write
 from stages.command.arguments import local_path
 from stages.command.console import Console
+from stages.command.corpus_places import parallel_source, tar_patterns
 from stages.command.families import (
     FAMILIES,
     Base,
@@ -172,41 +173,6 @@ def configuration_text(arguments: argparse.Namespace, base: Base) -> str:
 def shipped_prompts(arguments: argparse.Namespace) -> Path:
     """Where the package's own prompts go."""
     return Path(arguments.out).parent / "prompts"
-
-
-def parallel_source(places: Sequence[str]) -> dict[str, object]:
-    """Tars, or tables of texts whose images the teacher draws.
-
-    Raises:
-        ConfigError: some of both, or a folder that holds something, and no tars.
-    """
-    from pea.corpus.tables import is_table
-
-    tables = [place for place in places if is_table(place)]
-    if not tables:
-        return {"tars": tar_patterns(places)}
-    if len(tables) < len(places):
-        raise ConfigError("tars and tables cannot be one corpus", where="--parallel", got=", ".join(places))
-    return {"texts": tables[0] if len(tables) == 1 else tables}
-
-
-def tar_patterns(places: Sequence[str]) -> list[str]:
-    """Patterns of the tars; of a folder, of those in it.
-
-    Raises:
-        ConfigError: a folder holds something, and no tars.
-    """
-    found = []
-    for place in places:
-        folder = Path(place)
-        if "://" in place or not folder.is_dir():
-            found.append(place)
-            continue
-        endings = [ending for ending in ("*.tar", "*.tar.gz", "*.tgz") if next(folder.glob(ending), None)]
-        if not endings and next(folder.iterdir(), None):
-            raise ConfigError("no tars in this folder", where=folder, expected="*.tar, *.tar.gz or *.tgz")
-        found += [str(folder / ending) for ending in endings or ["*.tar"]]
-    return found
 
 
 def check(text: str, arguments: argparse.Namespace, base: Base) -> tuple[Config, list[str]]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from pea.corpus.places import Tar, location_of
-from pea.corpus.rules import ReadingRules
-from pea.corpus.samples import Sample, read_tar
+from pea.corpus.rules import ReadingRules, TextSource
+from pea.corpus.samples import Rejected, Sample, read_tar
 from pea.corpus.tars import TarIdentity, tar_identity
+from pea.corpus.texts import read_text_part, text_parts
 from pea.errors import CorpusError
 
 _LENGTHS = (10, 20, 50, 100, 200, 500)
@@ -62,14 +63,36 @@ def look_at_tar(
                 _count(item, facts)
                 on_image(item.id, item.image, item.captions)
                 continue
-            facts.dropped[item.reason] += 1
-            if len(facts.named) < _MAX_NAMED:
-                detail = f": {item.detail}" if item.detail else ""
-                facts.named.append(f"{item.tar}/{item.key}: {item.reason}{detail}")
+            _leave_out(item, facts)
         facts.identities.append(tar_identity(tar))
         facts.num_bytes += location_of(tar).status().size_bytes
     except CorpusError as error:
         facts.damaged.append(str(error))
+
+
+def look_at_texts(source: TextSource, facts: CorpusFacts) -> None:
+    """Add what is in tables of texts; ``num_tars``: parts, ``num_bytes``: of their keys and captions.
+
+    Raises:
+        CorpusError: a table cannot be read, or lacks a column.
+    """
+    for part, identity in text_parts(source):
+        facts.num_tars += 1
+        facts.num_bytes += identity.size_bytes
+        for item in read_text_part(part):
+            facts.seen += 1
+            if isinstance(item, Rejected):
+                _leave_out(item, facts)
+            else:
+                facts.usable += 1
+                _count_captions(item.captions, facts)
+
+
+def _leave_out(item: Rejected, facts: CorpusFacts) -> None:
+    facts.dropped[item.reason] += 1
+    if len(facts.named) < _MAX_NAMED:
+        detail = f": {item.detail}" if item.detail else ""
+        facts.named.append(f"{item.tar}/{item.key}: {item.reason}{detail}")
 
 
 def _count(sample: Sample, facts: CorpusFacts) -> None:
@@ -77,9 +100,13 @@ def _count(sample: Sample, facts: CorpusFacts) -> None:
     width, height = sample.image.size
     facts.sizes[height, width] += 1
     facts.shorter_sides[range_of(min(width, height), _SIDES)] += 1
-    if not sample.captions:
+    _count_captions(sample.captions, facts)
+
+
+def _count_captions(captions: Mapping[str, str], facts: CorpusFacts) -> None:
+    if not captions:
         facts.languages["(none)"] += 1
-    for language, text in sample.captions.items():
+    for language, text in captions.items():
         facts.languages[language] += 1
         facts.lengths.setdefault(language, Counter())[range_of(len(text), _LENGTHS)] += 1
 

@@ -114,6 +114,13 @@ def is_table(name: str) -> bool:
     return _ending(name) in _IN_FOLDERS
 
 
+def means_table(place: str) -> bool:
+    """Whether a path, URL or pattern is called as a table is, also one of a kind that is refused."""
+    named = place.lower().rstrip("/")
+    endings = {*(each for kind in KINDS.values() for each in kind), *_REFUSED}
+    return _ending(named) in endings and ".tar." not in named
+
+
 def table_stem(name: str) -> str | None:
     """``00000`` of ``00000.jsonl.gz``; None: no table, or a hidden one."""
     return Path(name.removesuffix(".gz")).stem if is_table(name) and not name.startswith(".") else None
@@ -189,4 +196,4 @@ def _open(location: Location, options: TextOptions) -> TableFile:
         raise CorpusError("cannot read the table", where=location, got=error) from error
 
 
-__all__ = ["BadRow", "Row", "Table", "TablePlace", "is_table", "open_table", "table_stem"]
+__all__ = ["BadRow", "Row", "Table", "TablePlace", "is_table", "means_table", "open_table", "table_stem"]

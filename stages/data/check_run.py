@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import argparse
 
-from data_tools.corpus.corpus_facts import CorpusFacts, look_at_tar
+from data_tools.corpus.corpus_facts import CorpusFacts, look_at_tar, look_at_texts
 from data_tools.tables import human_bytes, say, table
 from pea.corpus.languages import remarks_on
 from pea.corpus.places import expand_tars
 from pea.corpus.reasons import REASONS
-from pea.corpus.rules import ReadingRules
+from pea.corpus.rules import ReadingRules, TextSource
+from pea.corpus.tables import means_table
 from stages.data.common import caption_fields
+
+_ENGLISH = "en"
+_ROWS_AT_ONCE = 1024
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read everything; returns the exit code.
 
     Raises:
-        CorpusError: there is no such tar, or two have one name.
+        CorpusError: there is no such tar or table, two have one name, or a table cannot be read.
     """
-    facts = CorpusFacts()
-    for tar in expand_tars(arguments.tars):
-        look_at_tar(tar, facts, caption_fields(arguments), ReadingRules())
-    say(f"{facts.num_tars} tars, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} samples can be used")
+    facts, captions = CorpusFacts(), caption_fields(arguments)
+    of_texts = all(map(means_table, arguments.tars))
+    if of_texts:
+        named = tuple(captions.items()) if arguments.caption else ()
+        look_at_texts(TextSource(tuple(arguments.tars), named, _ENGLISH, None, _ROWS_AT_ONCE), facts)
+    else:
+        for tar in expand_tars(arguments.tars):
+            look_at_tar(tar, facts, captions, ReadingRules())
+    what, each = ("parts of texts without images", "rows") if of_texts else ("tars", "samples")
+    say(f"{facts.num_tars} {what}, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} {each} can be used")
     say(table(("language", "captions"), sorted(facts.languages.items())))
     for remark in remarks_on(facts.languages):
         say(f"note: {remark}")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pea.corpus.tables import BadRow, Table, open_table
+from pea.corpus.tables import BadRow, Table, means_table, open_table
 from pea.errors import CorpusError
 
 CAPTION = 'a "red" cat; sits,\nthere'
@@ -248,3 +248,14 @@ def test_whatever_csv_writes_comes_back(
         writer.writerows([["first", "second"], *rows])
     found = _values(open_table(path, delimiter=delimiter), "first", "second")
     assert found == [tuple(value or None for value in row) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("place", "is_one"),
+    [
+        ("a.csv", True), ("A.TSV.gz", True), ("s3://b/*.parquet", True), ("pairs.txt", True), ("a.json", True),
+        ("a.csv.zst", True), ("a.xlsx", True), ("a.tar", False), ("a.tar.zst", False), ("folder", False),
+    ],
+)  # fmt: skip
+def test_what_is_called_as_a_table_is(place: str, is_one: bool) -> None:
+    assert means_table(place) is is_one

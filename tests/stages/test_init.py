@@ -12,11 +12,9 @@ import yaml
 
 from data_tools.prompt_sets import sets_for
 from pea.config import Config, load_config
-from pea.errors import ConfigError
 from stages import cli
 from stages.command.families import FAMILIES, buckets_for, family_of, family_settings, fit_to_machine, gpus_here
 from stages.command.preflight import preflight
-from stages.init import parallel_source, tar_patterns
 
 Capture = pytest.CaptureFixture[str]
 
@@ -171,28 +169,6 @@ def test_what_is_written_fits_the_machine(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_language_without_prompts_of_its_own_gets_none() -> None:
     assert sets_for(["zh", "ja"]) == ["general", "culture-zh", "culture-ja"]
     assert sets_for(["de"]) == []
-
-
-def test_patterns_of_folders(tmp_path: Path) -> None:
-    assert tar_patterns([str(tmp_path)]) == [str(tmp_path / "*.tar")], "an empty folder may be filled later"
-    (tmp_path / "a.tgz").touch()
-    assert tar_patterns([str(tmp_path), "s3://bucket/x", "x::y-*.tar"]) == [
-        str(tmp_path / "*.tgz"),
-        "s3://bucket/x",
-        "x::y-*.tar",
-    ]
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(ConfigError, match="no tars in this folder"):
-        tar_patterns([str(tmp_path / "photos")])
-
-
-def test_a_table_in_place_of_tars() -> None:
-    assert parallel_source(["data/captions.csv"]) == {"texts": "data/captions.csv"}
-    assert parallel_source(["a.tsv", "s3://b/c.parquet"]) == {"texts": ["a.tsv", "s3://b/c.parquet"]}
-    assert parallel_source(["a-*.tar"]) == {"tars": ["a-*.tar"]}
-    with pytest.raises(ConfigError, match=r"--parallel: tars and tables cannot be one corpus; got a\.tar, b\.csv"):
-        parallel_source(["a.tar", "b.csv"])
 
 
 def test_a_single_file_is_no_base(tiny_sdxl: Config, tmp_path: Path, capsys: Capture) -> None:

@@ -119,6 +119,21 @@ def test_buckets(tars: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1] == "buckets: [[56, 72]]"
 
 
+def test_check_of_texts_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"{number},a cat {number},{'' if number % 3 else '猫'}\n" for number in range(9)]
+    (tmp_path / "t.csv").write_text("id,en,zh\n" + "".join(lines), "utf-8")
+    assert main(["data", "check", str(tmp_path / "t.csv")]) == 0
+    out = capsys.readouterr().out
+    assert "1 parts of texts without images" in out and "9 of 9 rows can be used" in out
+    assert dict(line.split() for line in out.splitlines() if line[:2] in ("en", "zh")) == {"en": "9", "zh": "3"}
+    (tmp_path / "u.txt").write_text("text\tübersetzt\na cat\tKatze\n\tHund\n", "utf-8")
+    assert main(["data", "check", str(tmp_path / "u.txt"), "--caption", "en=text", "--caption", "de=übersetzt"]) == 1
+    out = capsys.readouterr().out
+    assert "1 of 2 rows can be used" in out and "left out: u-00000/row-3: caption_missing: en" in out
+    assert main(["data", "check", str(tmp_path / "u.txt")]) == 2
+    assert "no column for en" in capsys.readouterr().err
+
+
 def test_check(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(tars / "*.tar")]) == 0
     assert any(line.startswith("2 tars, ") and "20 of 20 samples can be used" in line for line in _out(capsys))
