@@ -16,6 +16,7 @@ SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted
 ROOMS = (
     *(
         "pea.copies",
+        "pea.plurals",
         "pea.foreign_text",
         "pea.foreign_json",
         "pea.file_names",

@@ -9,6 +9,7 @@ from data_tools.tables import human_bytes, say, table
 from pea.corpus.places import expand_tars
 from pea.corpus.reasons import REASONS
 from pea.corpus.rules import ReadingRules
+from pea.plurals import count_of
 from stages.data.common import caption_fields
 
 
@@ -21,7 +22,10 @@ def run(arguments: argparse.Namespace) -> int:
     facts = CorpusFacts()
     for tar in expand_tars(arguments.tars):
         look_at_tar(tar, facts, caption_fields(arguments), ReadingRules())
-    say(f"{facts.num_tars} tars, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} samples can be used")
+    say(
+        f"{count_of(facts.num_tars, 'tar')}, {human_bytes(facts.num_bytes)}: "
+        f"{facts.usable} of {facts.seen} samples can be used"
+    )
     say(table(("language", "captions"), sorted(facts.languages.items())))
     if facts.dropped:
         say(table(("left out as", "samples", ""), [(r, n, REASONS[r]) for r, n in facts.dropped.most_common()]))

@@ -91,7 +91,7 @@ def test_one_column_and_an_unnamed_index(tmp_path: Path) -> None:
 
 def test_a_ragged_row_is_an_error_or_is_handed_over(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.csv", "file,de\na.jpg,eins\nb.jpg\nc.jpg,drei,3\nd.jpg,vier\n")
-    with pytest.raises(CorpusError, match=r"a\.csv:3: a row that cannot be used; got 1 fields"):
+    with pytest.raises(CorpusError, match=r"a\.csv:3: a row that cannot be used; got 1 field "):
         list(open_table(path).rows())
     bad: list[BadRow] = []
     rows = [row.get("file") for row in open_table(path).rows(["file"], on_bad=bad.append)]
