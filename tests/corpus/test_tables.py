@@ -96,7 +96,7 @@ def test_a_ragged_row_is_an_error_or_is_handed_over(tmp_path: Path) -> None:
     bad: list[BadRow] = []
     rows = [row.get("file") for row in open_table(path).rows(["file"], on_bad=bad.append)]
     assert rows == ["a.jpg", "d.jpg"]
-    assert [(each.number, each.problem[:8]) for each in bad] == [(3, "1 fields"), (4, "3 fields")]
+    assert [(each.number, each.problem[:8]) for each in bad] == [(3, "1 field "), (4, "3 fields")]
 
 
 def test_a_quote_that_is_never_closed_is_no_short_table(tmp_path: Path) -> None:
