@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # slow to import, and --help does without
     from stages.command.console import Console
 
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]")
+MAX_SIDE_PX = 4096
+"""Four times what the largest model here was trained at; what is beyond fits no memory, and takes days on a CPU."""
 _DEFAULTS = {"steps": 25, "guidance": 5.0, "batch_size": 1, "device": "auto"}
 """Without a configuration."""
 
@@ -98,10 +100,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     """Height and width of `1024` or `1024x768` (width first)."""
-    found = re.fullmatch(r"(\d{1,5})(?:[x×](\d{1,5}))?", text)
+    found = re.fullmatch(r"([0-9]{1,5})(?:[x×]([0-9]{1,5}))?", text)
     if not found or not (math.prod(int(side) for side in found.groups() if side)):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size: 1024, or 1024x768 for width and height")
     width, height = int(found[1]), int(found[2] or found[1])
+    if max(width, height) > MAX_SIDE_PX:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large: at most {MAX_SIDE_PX} px to a side")
     return height, width
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_tools.corpus.image_bytes import stored_format
 from data_tools.corpus.languages import language_of_texts
+from pea.corpus.languages import LANGUAGE_NAMES
 from pea.corpus.tables import Row
 from pea.errors import CorpusError
 
@@ -21,46 +22,6 @@ _CODES_LISTED = (
     "so sq sr sv sw ta te th tl tr uk ur uz vi xh yi yo zh zu"
 )
 _CODES = frozenset(_CODES_LISTED.split())
-_NAMES = {
-    "arabic": "ar",
-    "chinese": "zh",
-    "czech": "cs",
-    "danish": "da",
-    "dutch": "nl",
-    "english": "en",
-    "finnish": "fi",
-    "french": "fr",
-    "german": "de",
-    "greek": "el",
-    "hebrew": "he",
-    "hindi": "hi",
-    "hungarian": "hu",
-    "urdu": "ur",
-    "indonesian": "id",
-    "italian": "it",
-    "japanese": "ja",
-    "korean": "ko",
-    "norwegian": "no",
-    "persian": "fa",
-    "polish": "pl",
-    "portuguese": "pt",
-    "romanian": "ro",
-    "russian": "ru",
-    "spanish": "es",
-    "swedish": "sv",
-    "thai": "th",
-    "turkish": "tr",
-    "ukrainian": "uk",
-    "vietnamese": "vi",
-    "bengali": "bn",
-    "tamil": "ta",
-    "deutsch": "de",
-    "francais": "fr",
-    "français": "fr",
-    "espanol": "es",
-    "español": "es",
-    "italiano": "it",
-}
 _WORDS_NOT_CODES = frozenset({"id", "is", "no", "so", "la", "my", "he", "am", "be", "si", "et", "el"})
 _CAPTION_WORDS = ("caption", "captions", "text", "texts", "txt", "alt", "title", "description", "desc", "prompt")
 _FEWEST_IMAGE_BYTES = 64
@@ -166,8 +127,8 @@ def language_of_column(name: str) -> str | None:
     parts = [part for part in parts if part not in ("column",)]
     words = [part for part in parts if part in _CAPTION_WORDS]
     for part in parts:
-        if part in _NAMES:
-            return _NAMES[part]
+        if part in LANGUAGE_NAMES:
+            return LANGUAGE_NAMES[part]
         sure = len(parts) == 1 + len(words) and (words or part not in _WORDS_NOT_CODES)
         if part in _CODES and (sure or (words and part not in _WORDS_NOT_CODES)):
             return part

@@ -19,7 +19,8 @@ from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.corpus_names import DISTILLED, CorpusName
 from pea.corpus.places import Tar, expand_tars
 from pea.corpus.tars import TarIdentity, tar_identity
-from pea.corpus.texts import open_texts, text_parts
+from pea.corpus.text_columns import open_texts
+from pea.corpus.texts import text_parts
 from pea.models.teacher_parts import check_teacher, check_unet, check_vae, read_config, unet_blocks
 from pea.storage.digests import canonical_json, sha256_text
 

@@ -7,38 +7,29 @@ their texts.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
+from pea.corpus.caption_fields import texts_within
 from pea.corpus.caption_tables import CaptionsBeside, CaptionTables
 from pea.corpus.captions import read_json
 from pea.corpus.grouping import Content, Unread, key_groups
-from pea.corpus.languages import LANGUAGES
 from pea.corpus.places import Tar
 from pea.corpus.reasons import BadSampleError
 from pea.corpus.rules import JSON, MAX_JSON_BYTES, ReadingRules, TextSource
 from pea.corpus.samples import Rejected, read_tar
 from pea.corpus.tables import open_table
 from pea.corpus.tars import open_tar
-from pea.corpus.texts import read_text_part, text_parts
+from pea.corpus.text_columns import open_texts
+from pea.corpus.texts import first_parts, read_text_part
 from pea.errors import CorpusError
 
 MOST_SAMPLES = 100
 _MOST_TARS = 8
-_MOST_DEPTH = 4
-_GENERAL = ("caption", "captions", "text", "txt", "prompt", "description", "alt", "title")
-"""Names of a caption that name no language."""
-_CODE = re.compile(r"(?:^|[._-])([a-z]{2,3})(?:[_-][A-Za-z]{2,4})?$")
-_SCRIPTS = (
-    ("HIRAGANA", "ja"), ("KATAKANA", "ja"), ("HANGUL", "ko"), ("CJK", "zh"), ("CYRILLIC", "ru"), ("ARABIC", "ar"),
-    ("DEVANAGARI", "hi"), ("THAI", "th"), ("HEBREW", "he"), ("GREEK", "el"),
-)  # fmt: skip
 
 
 @dataclass
@@ -48,12 +39,19 @@ class FirstLook:
     num_kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     """Reason -> samples that would be left out."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """Reason -> what was found where it was met first."""
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Dotted field of the json that holds text -> some of the texts."""
     languages: Counter[str] = field(default_factory=Counter)
     """Language -> samples with a caption in it."""
     beside: Counter[str] = field(default_factory=Counter)
     """What became of captions from tables beside the tars; see ``CaptionsBeside.counts``."""
+
+    def leave_out(self, sample: Rejected) -> None:
+        """Count a sample that would be left out."""
+        self.reasons[sample.reason] += 1
+        self.examples.setdefault(sample.reason, sample.detail)
 
     @property
     def num_dropped(self) -> int:
@@ -94,23 +92,23 @@ def first_look(
 
 
 def first_look_at_texts(source: TextSource) -> FirstLook:
-    """Look at the first hundred rows of a table.
+    """Look at about a hundred rows: the first ones of the first files.
 
     Raises:
-        CorpusError: it cannot be read, or lacks a column.
+        CorpusError: a table cannot be read, or lacks a column.
     """
     found = FirstLook()
-    rows = replace(source, rows_per_part=MOST_SAMPLES)
-    for part, _ in islice(text_parts(rows), 1):
+    files = open_texts(source)[0].files[:_MOST_TARS]
+    most = -(-MOST_SAMPLES // len(files))
+    for part in first_parts(replace(source, rows_per_part=most), _MOST_TARS):
         for text in read_text_part(part):
             if isinstance(text, Rejected):
-                found.reasons[text.reason] += 1
+                found.leave_out(text)
             else:
                 found.num_kept += 1
                 found.languages.update(list(text.captions))
-        table = open_table([str(part.location)])
-        for row in islice(table.rows(on_bad=lambda _: None), MOST_SAMPLES):
-            for name, value in _texts(row.values):
+        for row in islice(open_table([str(part.location)]).rows(on_bad=lambda _: None), most):
+            for name, value in texts_within(row.values):
                 found.texts.setdefault(name, []).append(value)
     return found
 
@@ -126,33 +124,13 @@ def _look(
 ) -> None:
     for sample in islice(read_tar(tar, captions, required=required, rules=rules, beside=beside), most):
         if isinstance(sample, Rejected):
-            found.reasons[sample.reason] += 1
+            found.leave_out(sample)
         else:
             found.num_kept += 1
             found.languages.update(list(sample.captions))
     for document in islice(_documents(tar, rules), most):
-        for name, text in _texts(document):
+        for name, text in texts_within(document):
             found.texts.setdefault(name, []).append(text)
-
-
-def proposed_mapping(texts: Mapping[str, Sequence[str]], languages: Sequence[str]) -> dict[str, str]:
-    """Language -> field of the json, as far as names and scripts tell.
-
-    ``texts``: field -> some of its texts; ``languages``: what is wanted, first the one in which the texts are of a
-    field that names none.
-    """
-    found: dict[str, str] = {}
-    general = []
-    for name in sorted(texts, key=lambda name: (-len(texts[name]), len(name), name)):
-        code = _CODE.search(name.lower())
-        if code and code[1] in LANGUAGES and (code[1] != "id" or "id" in languages):  # else a field of ids
-            found.setdefault(code[1], name)
-        elif name.rpartition(".")[2].lower() in _GENERAL:
-            general.append(name)
-    unnamed = "en" if languages[0] in dict(_SCRIPTS).values() else languages[0]
-    for name in general:
-        found.setdefault(_language_of(texts[name]) or unnamed, name)
-    return {language: found[language] for language in sorted(found, key=lambda each: (each not in languages, each))}
 
 
 def _by_folder(tars: Sequence[Tar]) -> Iterator[Tar]:
@@ -177,24 +155,3 @@ def _documents(tar: Tar, rules: ReadingRules) -> Iterator[dict[str, Any]]:
                     yield read_json(data)
             except BadSampleError:
                 continue
-
-
-def _texts(document: Mapping[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, str]]:
-    """Dotted field -> text, of every text in a json that is not empty."""
-    for name, value in document.items():
-        if isinstance(value, str) and value.strip():
-            yield prefix + name, value
-        elif isinstance(value, dict) and depth < _MOST_DEPTH:
-            yield from _texts(value, f"{prefix}{name}.", depth + 1)
-
-
-def _language_of(texts: Iterable[str]) -> str | None:
-    """The language whose script most letters of some texts are in, where that tells one."""
-    counts: Counter[str | None] = Counter()
-    for text in islice(texts, 20):
-        for letter in filter(str.isalpha, text[:200]):
-            name = unicodedata.name(letter, "")
-            counts[next((language for script, language in _SCRIPTS if name.startswith(script)), None)] += 1
-    if counts["ja"] and counts["ja"] + counts["zh"] > counts[None]:
-        return "ja"
-    return counts.most_common(1)[0][0] if counts else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 REASONS = {
     "key_duplicate": "the tar has this key before; the first one counts",
+    "key_not_text": "the id of a row is neither a text nor a whole number",
     "key_not_utf8": "the file name is not UTF-8",
     "key_too_long": "the file name has more than 1,024 characters",
     "files_apart": "the key's image and json do not lie side by side; write the tar with its files sorted by name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,13 +16,20 @@ _BUFFER_BYTES = 1 << 20
 _ARROW_FILE_MARK = b"ARROW1"
 
 
+def _checked(where: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Raises CorpusError where two columns have one name."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise CorpusError(f"two columns are called {', '.join(twice)}", where=where, remedy="Name every column once.")
+    return tuple(names)
+
+
 class ParquetFile:
     """A Parquet file; only the columns that are needed are read, and never a whole row group at once."""
 
     def __init__(self, location: Location) -> None:
         self._location, self.where = location, str(location)
         with self._opened() as file:
-            self.columns = tuple(file.schema_arrow.names)
+            self.columns = _checked(self.where, file.schema_arrow.names)
             self.num_rows = int(file.metadata.num_rows)
 
     def require(self, columns: Sequence[str]) -> None:
@@ -49,7 +57,7 @@ class ArrowFile:
     def __init__(self, location: Location) -> None:
         self._location, self.where = location, str(location)
         with self._opened() as reader:
-            self.columns = tuple(reader.schema.names)
+            self.columns = _checked(self.where, reader.schema.names)
 
     def require(self, columns: Sequence[str]) -> None:
         """Raise CorpusError unless the columns are there."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from pea.corpus.saved_dataset import named_by_state
 from pea.corpus.table_arrow import ArrowFile, ParquetFile
 from pea.corpus.table_delimited import DelimitedFile
 from pea.corpus.table_json import JsonFile
@@ -136,13 +137,19 @@ def _found(places: Sequence[TablePlace]) -> Iterator[Location]:
 
 
 def _in_folder(folder: Location) -> list[Location]:
-    """The tables of a folder, which must be of one kind."""
-    found = [folder / entry.name for entry in folder.entries() if entry.status and is_table(entry.name)]
+    """The tables of a folder, which must be of one kind; of a saved data set of Hugging Face, those that it names."""
+    saved = named_by_state(folder)
+    names = [entry.name for entry in folder.entries() if entry.status and is_table(entry.name)]
+    if missing := sorted((saved or set()) - set(names)):
+        raise CorpusError("files of the data set are missing", where=folder, got=", ".join(missing[:5]))
+    found = [folder / name for name in names if saved is None or name in saved]
     found = sorted(each for each in found if not each.name.startswith("."))
     kinds = sorted({_kind(each) for each in found})
     if len(kinds) == 1:
         return found
     got = f"files of the kinds {', '.join(kinds)}" if kinds else "no file of any of these"
+    below = [entry.name for entry in folder.entries() if not kinds and entry.status is None]
+    got += f", but folders: {', '.join(below[:5])}; name the one that is meant" if below else ""
     raise CorpusError(
         "not one table", where=folder, expected=f"files that end in {', '.join(sorted(_IN_FOLDERS))}", got=got
     )
@@ -166,6 +173,8 @@ def _kind(location: Location) -> str:
 
 def _open(location: Location, options: TextOptions) -> TableFile:
     kind = _kind(location)
+    if kind in ("parquet", "arrow") and location.name.lower().endswith(".gz"):
+        raise CorpusError("not a table that can be read", where=location, got="a file compressed with gzip; unpack it")
     try:
         if location.status().size_bytes == 0:
             raise CorpusError("the table is empty: not one byte", where=location)

@@ -25,10 +25,15 @@ _MARKS = (
 )
 
 _NO_TEXT = {
-    b"PK\x03\x04": "Excel workbook, or a zip archive; save it as `CSV UTF-8`, or unpack it",
-    b"\xd0\xcf\x11\xe0": "Excel workbook of the old kind; save it as `CSV UTF-8`",
-    b"PAR1": "Apache Parquet file; give it a name that ends in .parquet",
-    b"ARROW1": "Apache Arrow file; give it a name that ends in .arrow",
+    b"PK\x03\x04": "an Excel workbook, or a zip archive; save it as `CSV UTF-8`, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook of the old kind; save it as `CSV UTF-8`",
+    b"PAR1": "an Apache Parquet file; give it a name that ends in .parquet",
+    b"\x28\xb5\x2f\xfd": "a file compressed with zstd; unpack it with `zstd -d`",
+    b"BZh": "a file compressed with bzip2; unpack it with `bunzip2`",
+    b"\xfd7zXZ\0": "an xz archive; unpack it with `unxz`",
+    b"%PDF-": "a PDF; copy its table into a CSV",
+    b"SQLite format 3\0": "an SQLite database; write its table as CSV",
+    b"ARROW1": "an Apache Arrow file; give it a name that ends in .arrow",
 }
 """How files begin that are no text, and what to do with them."""
 
@@ -125,7 +130,7 @@ class TextFile:
                 raise CorpusError("the compressed table is damaged", where=self._location, got=error) from error
         for mark, kind in _NO_TEXT.items():
             if start.startswith(mark):
-                raise CorpusError("no text, whatever it is called", where=self._location, got=f"an {kind}")
+                raise CorpusError("no text, whatever it is called", where=self._location, got=kind)
         return encoding_of(start)
 
     @contextmanager

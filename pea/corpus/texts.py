@@ -12,21 +12,22 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
+from typing import Any
 
 from pea.corpus.captions import read_captions
 from pea.corpus.grouping import key_problem, shown_key
-from pea.corpus.languages import LANGUAGES
 from pea.corpus.places import sample_id
 from pea.corpus.reasons import BadSampleError, Rejected
 from pea.corpus.rules import TextSource
-from pea.corpus.table_rows import BadRow, Row, TableFile
-from pea.corpus.tables import Table, open_table
+from pea.corpus.table_json import JsonFile
+from pea.corpus.table_rows import BadRow, Row, TableFile, column_of
+from pea.corpus.tables import open_table
 from pea.corpus.tars import TarIdentity
+from pea.corpus.text_columns import ALL_CAPTIONS, language_columns, open_texts
 from pea.errors import CorpusError
 from pea.storage.location import Location
 
-_ALL = "captions"
-_IDS = ("id", "key")
+_SURE_WHOLE = 2**53  # up to which a float64 tells every whole number
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,17 @@ class TextPart:
     first: int
     """Rows before it in the file, the unusable ones included."""
     num_rows: int
+    fields: tuple[tuple[str, str], ...]
+    """Language and column, as the whole table has them."""
+    ids: str | None
+    """Column of the ids."""
+    left_out: tuple[tuple[str, int], ...] = ()
+    """Reason and number of the rows that cannot be used."""
+
+    @property
+    def num_usable(self) -> int:
+        """Rows that are drawn."""
+        return self.num_rows - sum(count for _, count in self.left_out)
 
     def resolve(self) -> TextPart:
         """The same for another working directory."""
@@ -67,43 +79,6 @@ class Text:
         return sample_id(self.tar, self.key)
 
 
-def text_fields(table: Table, source: TextSource) -> dict[str, str]:
-    """Language -> column, as ``read_captions`` takes it.
-
-    Raises:
-        CorpusError: the table has no such column, or none that could be meant.
-    """
-    if source.captions:
-        table.require([column for _, column in source.captions])
-        return dict(source.captions)
-    if _ALL in table.columns:
-        return {"*": _ALL}
-    codes = LANGUAGES - {*_IDS}  # Indonesian has to be named
-    found = {name: name for name in table.columns if name.partition("-")[0].partition("_")[0].lower() in codes}
-    if source.source_language not in found:
-        raise CorpusError(
-            f"no column for {source.source_language}",
-            where=table,
-            expected=f"{source.source_language}, or what corpora.parallel.captions names",
-            got=", ".join(table.columns[:40]),
-            remedy="Set corpora.parallel.captions, as {en: text, zh: translation}.",
-        )
-    return found
-
-
-def open_texts(source: TextSource) -> tuple[Table, dict[str, str], str | None]:
-    """The table, its caption columns, and the column of its ids.
-
-    Raises:
-        CorpusError: there is none, it cannot be read, or it lacks a column.
-    """
-    table = open_table(source.places)
-    if source.id_column is not None:
-        table.require([source.id_column])
-    ids = source.id_column or next((name for name in _IDS if name in table.columns), None)
-    return table, text_fields(table, source), ids
-
-
 def text_parts(source: TextSource) -> Iterator[tuple[TextPart, TarIdentity]]:
     """Every part of the tables with what makes it the same, in one pass; parts are named ``FILE-00000``, ...
 
@@ -114,15 +89,35 @@ def text_parts(source: TextSource) -> Iterator[tuple[TextPart, TarIdentity]]:
     stems = [_stem(file) for file in table.files]
     if twice := [stem for stem, times in Counter(stems).items() if times > 1]:
         raise CorpusError("two tables have one name", got=twice[0], remedy="Give each a name of its own.")
-    for stem, file in zip(stems, table.files, strict=True):
-        rows = file.rows(())
-        for number in count(0):
-            chosen = list(islice(rows, source.rows_per_part))
-            if not chosen:
-                break
-            first = number * source.rows_per_part
-            part = TextPart(f"{stem}-{number:05d}", source, Location.parse(file.where), first, len(chosen))
-            yield part, _identity(part.name, list(_outcomes(part, chosen, fields, ids)))
+    for file in table.files:
+        yield from _parts_of(file, source, fields, ids)
+
+
+def first_parts(source: TextSource, num_files: int) -> Iterator[TextPart]:
+    """The first part of each of the first files, as far as they have rows.
+
+    Raises:
+        CorpusError: a table cannot be read.
+    """
+    table, fields, ids = open_texts(source)
+    for file in table.files[:num_files]:
+        for part, _ in islice(_parts_of(file, source, fields, ids), 1):
+            yield part
+
+
+def _parts_of(
+    file: TableFile, source: TextSource, fields: Mapping[str, str], ids: str | None
+) -> Iterator[tuple[TextPart, TarIdentity]]:
+    rows = file.rows(_needed(file, fields, ids, source))
+    for number in count(0):
+        chosen = list(islice(rows, source.rows_per_part))
+        if not chosen:
+            return
+        place = (Location.parse(file.where), number * source.rows_per_part, len(chosen))
+        part = TextPart(f"{_stem(file)}-{number:05d}", source, *place, tuple(fields.items()), ids)
+        found = list(_outcomes(part, chosen))
+        left_out = Counter(each.reason for each in found if isinstance(each, Rejected))
+        yield replace(part, left_out=tuple(sorted(left_out.items()))), _identity(part.name, found)
 
 
 def read_text_part(
@@ -137,10 +132,9 @@ def read_text_part(
     Raises:
         CorpusError: the table cannot be read, or the part is not what is expected; before the first row.
     """
-    _, fields, ids = open_texts(part.source)
-    file = _file(part)
-    rows = list(islice(file.rows(()), part.first, part.first + part.num_rows))
-    found = list(_outcomes(part, rows, fields, ids))
+    [file] = open_table([str(part.location)]).files
+    rows = file.rows(_needed(file, dict(part.fields), part.ids, part.source))
+    found = list(_outcomes(part, list(islice(rows, part.first, part.first + part.num_rows))))
     if expect is not None and _identity(part.name, found) != expect:
         raise CorpusError(
             "the texts have changed since the cache was begun",
@@ -157,14 +151,14 @@ def _stem(file: TableFile) -> str:
     return Location.parse(file.where).name.partition(".")[0]
 
 
-def _file(part: TextPart) -> TableFile:
-    [file] = open_table([str(part.location)]).files
-    return file
+def _needed(file: TableFile, fields: Mapping[str, str], ids: str | None, source: TextSource) -> list[str]:
+    """The columns to be read, of files that can leave out others; none: all."""
+    wanted = [*fields.values(), *([] if ids is None else [ids])]
+    is_open = not source.captions and "*" not in fields  # JSON may have a language in its later rows alone
+    return [] if is_open and isinstance(file, JsonFile) else [column_of(name, file.columns) for name in wanted]
 
 
-def _outcomes(
-    part: TextPart, rows: Sequence[Row | BadRow], fields: Mapping[str, str], ids: str | None
-) -> Iterator[Text | Rejected]:
+def _outcomes(part: TextPart, rows: Sequence[Row | BadRow]) -> Iterator[Text | Rejected]:
     seen: Counter[str] = Counter()
     languages = set[str]()
     for row in rows:
@@ -172,8 +166,8 @@ def _outcomes(
         try:
             if isinstance(row, BadRow):
                 raise BadSampleError("row_unreadable", row.problem)
-            given = _given_id(row, ids)
-            texts = _captions(row, fields, part.source.source_language, languages)
+            given = _given_id(row, part.ids)
+            texts = _captions(row, part, languages)
             key = given or _digest(texts[part.source.source_language])
             seen[key] += 1
             if given is None and seen[key] > 1:
@@ -187,7 +181,11 @@ def _outcomes(
 
 def _given_id(row: Row, ids: str | None) -> str | None:
     value = None if ids is None else row.get(ids)
-    key = str(value).strip() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _SURE_WHOLE:
+        value = int(value)  # as tables have whole numbers where some rows have none
+    if value is not None and (not isinstance(value, str | int) or isinstance(value, bool)):
+        raise BadSampleError("key_not_text", f"{ids}: {value!r}")
+    key = "" if value is None else str(value).strip()
     if not key:
         return None
     if problem := key_problem(key):
@@ -195,11 +193,24 @@ def _given_id(row: Row, ids: str | None) -> str | None:
     return key
 
 
-def _captions(row: Row, fields: Mapping[str, str], source_language: str, known: set[str]) -> dict[str, str]:
-    texts = {language: row.get(column) for language, column in fields.items()}
+def _captions(row: Row, part: TextPart, known: set[str]) -> dict[str, str]:
+    columns = dict(part.fields)
+    if not part.source.captions and "*" not in columns:
+        columns |= {name: name for name in language_columns(row.values)}
+    texts = {language: row.get(column) for language, column in columns.items()}
     if "*" in texts:
-        texts = dict(texts["*"]) if isinstance(texts["*"], Mapping | list) else {}
-    return read_captions({_ALL: texts}, {"*": _ALL}, (source_language,), known)
+        texts = _by_language(texts["*"])
+    return read_captions({ALL_CAPTIONS: texts}, {"*": ALL_CAPTIONS}, (part.source.source_language,), known)
+
+
+def _by_language(value: Any) -> dict[str, Any]:
+    """The captions in one cell: an object, or pairs, as maps of Arrow come."""
+    pairs = value or {}
+    if isinstance(pairs, list) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        pairs = dict(pairs)
+    if not isinstance(pairs, Mapping):
+        raise BadSampleError("caption_not_text", f"{ALL_CAPTIONS}: {value!a}, and no object of languages")
+    return {str(language): text for language, text in pairs.items()}
 
 
 def _digest(text: str) -> str:

@@ -168,7 +168,7 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]
         counts = []
         for source in (config.corpora.source(name) for name in config.corpora.names if name in DISTILLED):
             if source.text_source is not None:
-                counts += [part.num_rows for part, _ in text_parts(source.text_source)]
+                counts += [part.num_usable for part, _ in text_parts(source.text_source)]
             else:
                 for tar in expand_tars(source.tars):
                     with damaged.noted():

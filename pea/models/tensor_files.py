@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from pea.errors import CheckpointError
 from pea.foreign_json import POINTER, is_pointer, json_object
 from pea.storage.digests import canonical_json, sha256_text
@@ -27,7 +29,24 @@ PROJECTED = re.compile(
 """Tensors that a file may hold beside those of a text encoder with its projection, by name."""
 LEFT_OUT = re.compile(PROJECTED.pattern + r"|^text_projection(\.|$)")
 """Tensors that a file may hold beside those of a text encoder, by name."""
-_digests: dict[tuple[str, int, int, int], dict[str, str]] = {}
+_EXPONENTS = {
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+    "F32": ("<u4", 0x7F80_0000),
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+}
+"""Type -> whole numbers of its width, and the bits that are all set in infinity and in what is no number (IEEE 754)."""
+
+
+class _Content(NamedTuple):
+    """What reading a tensor's bytes tells."""
+
+    digest: str
+    """Type, shape and sha256."""
+    is_finite: bool
+
+
+_contents: dict[tuple[str, int, int, int], dict[str, _Content]] = {}
 
 
 class StoredTensor(NamedTuple):
@@ -166,14 +185,21 @@ def digest_of(folder: Path, names: Iterable[str] | None = None, left_out: re.Pat
         left_out: tensors that don't count, where `names` are not given.
 
     Raises:
-        CheckpointError: a file is missing or is no safetensors file.
+        CheckpointError: a file is missing or is no safetensors file, or a tensor that counts has numbers that are none.
     """
-    each = {name: text for path in weight_files(folder)[0] for name, text in _file_digests(path).items()}
+    each = {name: content for path in weight_files(folder)[0] for name, content in _file_contents(path).items()}
     if names is None:
         names = [name for name in each if left_out is None or not left_out.search(name)]
     wanted = sorted(set(names))
+    if infinite := [name for name in wanted if not each[name].is_finite]:
+        raise CheckpointError(
+            "weights that are no finite numbers",
+            where=folder,
+            got=", ".join(infinite[:3]) + (", ..." if len(infinite) > 3 else ""),
+            remedy="Get the model again.",
+        )
     skip = common_prefix(wanted)
-    return sha256_text(canonical_json({name[skip:]: each[name] for name in wanted}))
+    return sha256_text(canonical_json({name[skip:]: each[name].digest for name in wanted}))
 
 
 def common_prefix(names: Sequence[str]) -> int:
@@ -185,21 +211,31 @@ def common_prefix(names: Sequence[str]) -> int:
     return len("".join(f"{part}." for part in parts[0][:count])) if parts else 0
 
 
-def _file_digests(path: Path) -> dict[str, str]:
-    """Name -> type, shape and sha256 of each tensor of a file."""
+def _file_contents(path: Path) -> dict[str, _Content]:
+    """Name -> content of each tensor of a file."""
     tensors = list(tensors_in(path))
     status = path.stat()
     key = (str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ino)
-    if key not in _digests:
+    if key not in _contents:
         with path.open("rb") as file:
-            _digests[key] = {name: f"{each.dtype} {list(each.shape)} {_sha256(file, each)}" for name, each in tensors}
-    return _digests[key]
+            _contents[key] = {name: _content(file, each) for name, each in tensors}
+    return _contents[key]
 
 
-def _sha256(file: Any, tensor: StoredTensor) -> str:
+def _content(file: Any, tensor: StoredTensor) -> _Content:
     file.seek(tensor.begin)
-    digest, left = hashlib.sha256(), tensor.end - tensor.begin
+    digest, left, is_finite = hashlib.sha256(), tensor.end - tensor.begin, True
     while left and (block := file.read(min(left, _BLOCK_BYTES))):
         digest.update(block)
+        is_finite = is_finite and _all_finite(block, tensor.dtype)
         left -= len(block)
-    return digest.hexdigest()
+    return _Content(f"{tensor.dtype} {list(tensor.shape)} {digest.hexdigest()}", is_finite)
+
+
+def _all_finite(block: bytes, dtype: str) -> bool:
+    """Whether each number is one; of types without infinity, that is so."""
+    if dtype not in _EXPONENTS:
+        return True
+    whole, exponent = _EXPONENTS[dtype]
+    numbers = np.frombuffer(block, whole, len(block) // np.dtype(whole).itemsize)
+    return not bool(((numbers & exponent) == exponent).any())

@@ -45,7 +45,7 @@ class Prompter(Protocol):
 
 
 def attach_to(pipe: Any, pea: Prompter, *, zero_negative: bool) -> None:
-    """Replace how `pipe` encodes prompts; embeddings that are given to it pass as ever.
+    """Replace how `pipe` encodes prompts; embeddings that are given to it, prompt's and negative one's, pass as ever.
 
     Warns of a UNet that is not the one that the adapter was trained for, where the adapter can tell.
 
@@ -66,6 +66,7 @@ def attach_to(pipe: Any, pea: Prompter, *, zero_negative: bool) -> None:
         bound.apply_defaults()
         given = bound.arguments
         if given["prompt"] is None or given["prompt_embeds"] is not None:
+            _check_both(given, zero_negative=zero_negative)
             return encode_english(*arguments, **named)
         return _encode(pipe, pea, given, zero_negative=zero_negative)
 
@@ -115,6 +116,18 @@ def _encode(pipe: Any, pea: Prompter, given: Mapping[str, Any], *, zero_negative
         return tensor.to(device, dtype).repeat_interleave(count, dim=0)
 
     return tuple(row_for_each_image(name) for name in _RETURNED if name in found)
+
+
+def _check_both(given: Mapping[str, Any], *, zero_negative: bool) -> None:
+    """Embeddings pass; but what they are drawn against would be read by the English encoder, whatever it is in."""
+    is_zero = zero_negative and given["negative_prompt"] is None
+    if given["do_classifier_free_guidance"] and given.get("negative_prompt_embeds") is None and not is_zero:
+        raise CheckpointError(
+            "prompt_embeds without negative_prompt_embeds, in a pipe that an adapter is attached to",
+            expected="both, as pea(prompt, negative_prompt) gives them",
+            got=given["negative_prompt"],
+            remedy="Give both, or the prompt as text, or call pea.detach(pipe) before.",
+        )
 
 
 def _check_words(given: Mapping[str, Any]) -> None:

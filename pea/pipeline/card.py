@@ -17,6 +17,7 @@ from pea.config.yaml_text import parse_yaml
 from pea.copies import as_stored
 from pea.errors import ConfigError
 from pea.file_names import METRICS
+from pea.pipeline.licences import hub_languages
 from pea.storage.hub import is_hub_id
 
 MADE = "## How it was made"
@@ -54,6 +55,7 @@ _INTRODUCTION = """\
 A small MLP between the frozen text encoder `{encoder}` and the UNet of `{base}`, trained by knowledge distillation
 (PEA-Diffusion, arXiv 2311.17086). `pip install pea-cache` brings what these lines import:
 """
+_LICENCES = "The licence of this page is the adapter's; the diffusion model and the text encoder have their own.\n"
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ def model_card(config: Any, facts: CardFacts) -> str:
         f"# PEA adapter: {spoken} prompts for an {shape}-shaped diffusion model\n",
         _INTRODUCTION.format(encoder=encoder, base=base),
         f"```python\n{snippet(config, facts)}```\n",
+        _LICENCES if facts.licence else "",
         f"![Images of held-out prompts]({facts.picture})\n" if facts.picture else "",
         _score_table(facts.scores) if facts.scores else "",
         f"{MADE}\n\n{facts.made.strip()}\n" if facts.made.strip() else "",
@@ -100,8 +103,8 @@ def front_matter(config: Any, facts: CardFacts) -> dict[str, Any]:
     kept: dict[str, Any] = {"library_name": "diffusers", "pipeline_tag": "text-to-image"}
     kept["tags"] = ["pea-diffusion", "text-to-image", "adapter"]
     kept["tags"] += ["stable-diffusion-xl" if is_sdxl else "stable-diffusion"] + ["lora"] * facts.has_lora
-    if config.languages:
-        kept["language"] = list(config.languages)
+    if spoken := hub_languages(config.languages or []):
+        kept["language"] = spoken
     if facts.licence:
         kept["license"] = facts.licence
     if is_hub_id(facts.base):

@@ -20,6 +20,7 @@ from pea.models.lora_files import check_lora
 from pea.models.native import check_encoder
 from pea.models.trainable import LORA_FILE
 from pea.pipeline.card import CardFacts, is_own, model_card, read_front_matter, read_scores, sections_made
+from pea.pipeline.licences import check_languages, check_licence
 from pea.storage.hub import hub_file, is_hub_id, local_folder, with_revision
 
 CARD = "README.md"
@@ -58,11 +59,14 @@ def prepare(
     spoken = list(languages or adapter.config.languages or [])
     card = _card(source)
     kept, body = read_front_matter(card)
+    said = {"license": licence, "base_model": base, "language": languages}
     licence = licence or kept.get("license")
     for value, name, option in ((licence, "licence", "--licence apache-2.0"), (spoken, "languages", "--language zh")):
         if not value:
             remedy = f"For example {option}."
             raise CheckpointError(f"nobody said the adapter's {name}, and the hub asks", where=source, remedy=remedy)
+    licence = check_licence(licence, source)
+    check_languages(spoken, source)
     if (source / LORA_FILE).is_file():
         check_lora(source / LORA_FILE)
     own = is_own(card, adapter.config.languages or [])
@@ -80,9 +84,10 @@ def prepare(
         made=sections_made(card),
     )
     text = model_card(adapter.config, facts)
-    if card and not own:  # somebody's own words: what the hub reads is added where it is missing
+    if card and not own:  # somebody's own words: what the hub reads is added where it is missing, or was said now
         head, _ = read_front_matter(text)
-        text = _with_front_matter(head | kept, body)
+        own_words = {name: value for name, value in kept.items() if not said.get(name)}
+        text = _with_front_matter(head | own_words, body)
     (out / CARD).write_text(text, "utf-8")
     return [out / name for name in PUBLISHED if (out / name).is_file()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,10 @@ def _own(names: Sequence[str], corpus: Corpus, tars: Mapping[Corpus, Collection[
     return tuple(own)
 
 
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+
+
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
 
@@ -160,15 +165,7 @@ class CorpusPlan:
         if self._texts is not None:
             found = text_parts(self._texts)
             self._parts = {part.name: (part, same) for part, same in found if part.name not in self._left_out}
-            num_rows = sum(part.num_rows for part, _ in self._parts.values())
-            console.print(
-                bold(
-                    self.corpus,
-                    f": {count_of(num_rows, 'text')} in {count_of(len(self._parts), 'part')} -> {self._directory}",
-                )
-            )
-            if not self._parts:
-                raise CorpusError("the corpus has no texts", where=", ".join(self._texts.places))
+            self._check_rows(console)
             return
         console.print(bold(self.corpus, f": {count_of(len(self._tars), 'tar')} -> {self._directory}"))
         if missing := self._facts.missing(self._tars):
@@ -177,6 +174,28 @@ class CorpusPlan:
         self._tell_tables(console)
         if empty := self._facts.check_samples(self._tars):
             console.print(f"  {count_of(len(empty), 'tar')} without a sample: {', '.join(empty)}")
+
+    def _check_rows(self, console: Console) -> None:
+        """All rows are known before the first is drawn: how many cannot be is no matter for the end of the run."""
+        parts = [part for part, _ in self._parts.values()]
+        left_out, num_rows = Counter[str](), sum(part.num_rows for part in parts)
+        for part in parts:
+            left_out.update(dict(part.left_out))
+        num_usable, reasons = num_rows - left_out.total(), _counted(left_out)
+        without = f", {count_of(left_out.total(), 'row')} left out ({reasons})" if left_out else ""
+        texts, in_parts = count_of(num_usable, "text"), count_of(len(parts), "part")
+        console.print(bold(self.corpus, f": {texts}{without} in {in_parts} -> {self._directory}"))
+        where, most = ", ".join(self._texts.places if self._texts else ()), self._config.cache.max_dropped_fraction
+        if not num_usable:
+            raise CorpusError("the corpus has no texts", where=where, got=reasons or "tables without a row")
+        if left_out.total() > most * num_rows:
+            raise CorpusError(
+                "too many rows would be left out",
+                where=where,
+                expected=f"at most {most:.2%} (cache.max_dropped_fraction)",
+                got=f"{left_out.total():,} of {num_rows:,} ({reasons})",
+                remedy="Correct them or take them out, or raise cache.max_dropped_fraction.",
+            )
 
     def _tell_tables(self, console: Console) -> None:
         """Which tars have no table beside them, where others have one."""

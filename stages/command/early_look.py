@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from pea.config import Config, CorpusConfig
+from pea.corpus.caption_fields import proposed_mapping
 from pea.corpus.captions import PLACEHOLDERS
 from pea.corpus.corpus_names import CorpusName as Corpus
-from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts, proposed_mapping
+from pea.corpus.first_look import FirstLook, first_look, first_look_at_texts
 from pea.corpus.reasons import REASONS
 from pea.corpus.tars import expand_tars
-from pea.corpus.texts import open_texts
+from pea.corpus.text_columns import open_texts
 from pea.errors import CorpusError
 from pea.plurals import count_of
 
@@ -22,6 +24,8 @@ Result = TypeVar("Result")
 _SHOWN_FIELDS = 12
 _MOST_DROPPED = 0.5
 """Share of the first samples above which the whole pass is not begun."""
+_MOST_REPEATED = 0.5
+_FEWEST_TO_COMPARE = 20
 
 
 def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) -> list[str]:
@@ -53,7 +57,7 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
         if found.num_kept and not found.languages[language]:
             has = _has(found)
             lines.append(f"corpora.{corpus}.captions: no {field} ({language}) in the first {found.num_kept}; {has}")
-    for tell in (_too_many_dropped, _no_caption_to_learn, _placeholders):
+    for tell in (_too_many_dropped, _no_caption_to_learn, _placeholders, _repeated):
         lines += tell(config, corpus, found)
     return lines
 
@@ -89,17 +93,33 @@ def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[
 
 def _placeholders(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
     """What a program has written where a cell was empty would be learnt as a caption."""
-    fields = tuple(text_fields_of(config.corpora.source(corpus)).values())
-    texts = (
-        text.strip()
-        for name, some in found.texts.items()
-        if any(name == field or name.startswith(f"{field}.") for field in fields)
-        for text in some
-    )
-    count = sum(text in PLACEHOLDERS for text in texts)
-    remedy = "Leave them empty, or make the tars by `pea data pack`, which takes them for none"
+    count = sum(text.strip() in PLACEHOLDERS for some in _captions(config, corpus, found).values() for text in some)
+    remedy = "Leave them empty"
+    if config.corpora.source(corpus).text_source is None:
+        remedy += ", or make the tars by `pea data pack`, which takes them for none"
     said = f"captions like nan, NULL or N/A among the first samples, as programs write for nothing: {count}"
     return [f"corpora.{corpus}: {said}. {remedy}"] if count else []
+
+
+def _captions(config: Config, corpus: Corpus, found: FirstLook) -> dict[str, list[str]]:
+    """Field -> texts, of the fields that captions are read from."""
+    fields = tuple(text_fields_of(config.corpora.source(corpus)).values())
+    return {
+        name: some
+        for name, some in found.texts.items()
+        if any(name == field or name.startswith(f"{field}.") for field in fields)
+    }
+
+
+def _repeated(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
+    """A text that most samples have says nothing of any image: a placeholder, or a translation that failed."""
+    lines = []
+    for name, some in _captions(config, corpus, found).items():
+        text, count = Counter(each.strip() for each in some).most_common(1)[0]
+        if len(some) >= _FEWEST_TO_COMPARE and count > _MOST_REPEATED * len(some):
+            said = f"{count} of the first {len(some)} captions in {name} are the same, {text[:40]!r}"
+            lines.append(f"corpora.{corpus}: {said}; if it is no caption, leave it out")
+    return lines
 
 
 def _no_caption_to_learn(config: Config, corpus: Corpus, found: FirstLook) -> list[str]:
@@ -130,6 +150,8 @@ def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusErr
     source, total = config.corpora.source(corpus), found.num_kept + found.num_dropped
     counts = ", ".join(f"{reason} {count}" for reason, count in found.reasons.most_common())
     reason = found.reasons.most_common(1)[0][0]
+    if reason in ("caption_not_text", "key_not_text"):
+        counts += f", such as {found.examples[reason]}"
     got, remedy = f"{found.num_dropped} of {total} ({counts})", f"{reason}: {REASONS[reason]}."
     if reason in ("caption_missing", "caption_not_text"):
         fields = text_fields_of(source)
@@ -137,7 +159,9 @@ def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusErr
         beside = f" and {', '.join(source.caption_tables)}" if source.caption_tables else ""
         got += f"; looked up: {field}{beside}; {_has(found)}"
         fitting = proposed_mapping(found.texts, (source.source_language, *config.student.caption_languages))
-        if source.source_language in fitting:
+        if fitting.get(source.source_language) == field:
+            remedy = "Fill them in, or take the rows without one out."
+        elif source.source_language in fitting:
             mapping = ", ".join(f"{language}: {name}" for language, name in fitting.items())
             remedy = f"Set corpora.{corpus}.captions to {{{mapping}}}."
         else:

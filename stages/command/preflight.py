@@ -11,7 +11,7 @@ from pathlib import Path
 from pea.config import Config, CorpusConfig, ScorersConfig
 from pea.corpus.caption_tables import CaptionTables
 from pea.corpus.tars import Tar, expand_tars
-from pea.corpus.texts import open_texts
+from pea.corpus.text_columns import open_texts
 from pea.errors import CheckpointError, CorpusError
 from pea.evaluation.prompts import read_prompts
 

@@ -14,6 +14,7 @@ from data_tools.corpus.corpus_keys import corpus_tars, require_cache_or_tars, sa
 from data_tools.corpus.parts import PartFolder
 from data_tools.tables import say
 from pea.corpus.damaged_tars import FINISHED_IS_KEPT, DamagedTars
+from pea.corpus.languages import remarks_on
 from pea.corpus.places import Tar
 from pea.corpus.samples import sample_id
 from pea.corpus.tables import Row, Table, open_table
@@ -160,6 +161,8 @@ def _account(index: CaptionIndex, total: Counter[str]) -> None:
     say(f"  with a caption here: {total['matched']}; without: {total['samples'] - total['matched']}")
     for name in sorted(name for name in total if name.startswith("in ")):
         say(f"  {name}: {total[name]}")
+    for remark in remarks_on(name.removeprefix("in ") for name in total if name.startswith("in ")):
+        say(f"note: {remark}")
 
 
 def _examples(names: list[str]) -> str:

@@ -6,6 +6,7 @@ import argparse
 
 from data_tools.corpus.corpus_facts import CorpusFacts, look_at_tar
 from data_tools.tables import human_bytes, say, table
+from pea.corpus.languages import remarks_on
 from pea.corpus.places import expand_tars
 from pea.corpus.reasons import REASONS
 from pea.corpus.rules import ReadingRules
@@ -27,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"{facts.usable} of {facts.seen} samples can be used"
     )
     say(table(("language", "captions"), sorted(facts.languages.items())))
+    for remark in remarks_on(facts.languages):
+        say(f"note: {remark}")
     if facts.dropped:
         say(table(("left out as", "samples", ""), [(r, n, REASONS[r]) for r, n in facts.dropped.most_common()]))
     for line in facts.named:

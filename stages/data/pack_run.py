@@ -13,6 +13,7 @@ from data_tools.corpus.pack_sources import Source, open_source, open_tars
 from data_tools.corpus.tar_items import tar_items
 from data_tools.tables import human_bytes, say
 from pea.corpus.damaged_tars import FINISHED_IS_KEPT, DamagedTars
+from pea.corpus.languages import remarks_on
 from pea.corpus.tars import size_of
 from pea.errors import ConfigError, CorpusError
 
@@ -103,6 +104,8 @@ def _account(source: Source, total: PackCounts, out: Path, num_damaged: int) -> 
     label = max(len(str(row[0])) for row in rows)
     for name, count, remark in rows:
         say(f"{name!s:<{label}}  {count!s:>{width}}  {remark}".rstrip())
+    for remark in remarks_on(total.captions):
+        say(f"note: {remark}")
     for where, reason, detail in total.named[:_SHOWN]:
         say(f"left out: {where}: {reason}" + (f": {detail}" if detail else ""))
     for path in source.unnamed()[:_SHOWN]:

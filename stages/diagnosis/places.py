@@ -11,7 +11,7 @@ from typing import Any
 from pea.config import Config, ScorersConfig
 from pea.corpus.places import expand_tars
 from pea.corpus.rules import TextSource
-from pea.corpus.texts import open_texts
+from pea.corpus.text_columns import open_texts
 from pea.errors import PeaError
 from pea.foreign_text import visible
 from pea.plurals import count_of

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pea.corpus.first_look import MOST_SAMPLES, FirstLook, first_look, proposed_mapping
+from pea.corpus.caption_fields import proposed_mapping
+from pea.corpus.first_look import MOST_SAMPLES, FirstLook, first_look
 from pea.corpus.rules import ReadingRules
 from pea.corpus.samples import expand_tars
 from tests.corpus.tar_files import ALL, GOOD, write_tar

@@ -132,6 +132,10 @@ def test_an_unknown_column_names_those_that_are_there(tmp_path: Path) -> None:
         ("a.arrow", b"not at all", "Arrow file is damaged"),
         ("a.json", b"[{}, 5", "not a list of JSON objects"),
         ("a.pdf", b"%PDF", "not a table"),
+        ("a.csv", b"\x28\xb5\x2f\xfd\0\0", "compressed with zstd; unpack it with `zstd -d`"),
+        ("a.txt", b"\xfd7zXZ\0\0", "unpack it with `unxz`"),
+        ("a.jsonl", b"SQLite format 3\0", "an SQLite database; write its table as CSV"),
+        ("a.parquet.gz", gzip.compress(b"PAR1"), "compressed with gzip; unpack it"),
         ("a.csv.gz", gzip.compress(b"a,b\n1,2\n" * 9, mtime=0)[:-12], "compressed table is damaged"),
     ],
 )
@@ -139,6 +143,13 @@ def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path, name: str, cont
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message):
         list(open_table(tmp_path / name).rows())
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], ["en", "en"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(CorpusError, match="two columns are called en"):
+        open_table(tmp_path / "a.parquet")
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pea.corpus.rules import TextSource
 from pea.corpus.samples import Rejected
-from pea.corpus.texts import Text, open_texts, read_text_part, text_parts
+from pea.corpus.text_columns import open_texts
+from pea.corpus.texts import Text, read_text_part, text_parts
 from pea.errors import CorpusError
 
 CSV = "en,zh,note\na cat,一只猫,x\na dog,,y\n,狗,z\na cat,猫,w\n"
@@ -99,7 +103,7 @@ def test_keys_that_ended_their_process_are_left_out(tmp_path: Path) -> None:
 
 def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,translation\na,b\n")
-    with pytest.raises(CorpusError, match=r"no column for en; expected en, or what .*; got text, translation\. Set"):
+    with pytest.raises(CorpusError, match=r"no column for en; .*; got text, translation\. Set .*as {en: text}"):
         open_texts(source(tmp_path / "t.csv"))
     with pytest.raises(CorpusError, match=r"no column caption; expected one of text, translation"):
         open_texts(source(tmp_path / "t.csv", captions=(("en", "caption"),)))
@@ -111,3 +115,81 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "sub/t.csv").write_text("text\na\n")
     with pytest.raises(CorpusError, match="two tables have one name; got t"):
         list(text_parts(source(tmp_path / "t.csv", tmp_path / "sub/t.csv", captions=(("en", "text"),))))
+
+
+def test_ids_are_whole_numbers_or_texts_in_whatever_form(tmp_path: Path) -> None:
+    rows = [{"id": value, "en": f"text {number}"} for number, value in enumerate([3.0, None, True, 0.5, 2.0**60, [1]])]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = outcomes(source(tmp_path / "t.jsonl", rows_per_part=9))
+    assert found[0][0] == "t-00000/3" and found[1][0].startswith("t-00000/sha256-")
+    assert [reason for _, reason in found[2:]] == ["key_not_text"] * 4, "no id is passed over"
+    (tmp_path / "i.csv").write_text("en,id\na cat,kucing\na big cat,kucing\n")
+    named = outcomes(source(tmp_path / "i.csv", captions=(("en", "en"), ("id", "id"))))
+    assert [texts for _, texts in named] == [{"en": "a cat", "id": "kucing"}, {"en": "a big cat", "id": "kucing"}]
+
+
+def test_a_language_that_only_later_rows_have_is_read(tmp_path: Path) -> None:
+    lines = [{"en": f"text {n}", ("de" if n < 300 else "fr"): "t"} for n in range(400)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = outcomes(source(tmp_path / "t.jsonl", rows_per_part=500))
+    assert sum("de" in texts for _, texts in found) == 300 and sum("fr" in texts for _, texts in found) == 100
+
+
+def test_captions_in_one_cell(tmp_path: Path) -> None:
+    pairs = pa.array([[("en", "a cat"), ("zh", "猫")], None], pa.map_(pa.string(), pa.string()))
+    pq.write_table(pa.table({"captions": pairs}), tmp_path / "map.parquet")
+    assert [texts for _, texts in outcomes(source(tmp_path / "map.parquet"))] == [
+        {"en": "a cat", "zh": "猫"},
+        "caption_missing",
+    ]
+    cells = [["a cat"], ["ab", "cd"], [{"language": "en", "text": "x"}], '{"en": "a cat"}', 7]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"captions": cell}) + "\n" for cell in cells))
+    assert {reason for _, reason in outcomes(source(tmp_path / "t.jsonl"))} == {"caption_not_text"}
+
+
+def test_of_parquet_only_what_is_needed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"image": [b"x" * 99, b"y"], "en": ["a cat", "a dog"], "zh": ["猫", "狗"], "key": ["k", "l"]}
+    pq.write_table(pa.table(content), tmp_path / "t.parquet")
+    read: list[list[str]] = []
+    iterate = pq.ParquetFile.iter_batches
+
+    def noted(self: Any, **options: Any) -> Any:
+        read.append(options["columns"])
+        return iterate(self, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", noted)
+    assert len(outcomes(source(tmp_path / "t.parquet"))) == 2
+    assert read == [["en", "zh", "key"]] * 2
+
+
+def test_a_part_knows_what_it_leaves_out(tmp_path: Path) -> None:
+    (tmp_path / "cats.csv").write_text(CSV, encoding="utf-8")
+    [first, second] = [part for part, _ in text_parts(source(tmp_path / "cats.csv"))]
+    assert (first.left_out, first.num_usable) == ((), 2)
+    assert (second.left_out, second.num_usable) == ((("caption_missing", 1),), 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping"),
+    [
+        ("EN,ZH", "{en: EN, zh: ZH}"),
+        ("caption_en,caption_zh", "{en: caption_en, zh: caption_zh}"),
+        ("English,Chinese", "{en: English, zh: Chinese}"),
+        ("英文,中文", "{en: 英文, zh: 中文}"),
+        ("eng_Latn,zho_Hans", "{en: eng_Latn, zh: zho_Hans}"),
+        ("en-US,es-AR", "{en: en-US, es: es-AR}"),
+    ],
+)
+def test_columns_that_could_be_meant_are_proposed(tmp_path: Path, names: str, mapping: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{names}\na cat,一只猫\n", "utf-8")
+    with pytest.raises(CorpusError, match=re.escape(f"corpora.parallel.captions, as {mapping}, if")):
+        open_texts(source(tmp_path / "t.csv"))
+
+
+def test_captions_of_a_translation_set_are_proposed(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"translation": {"en": "a cat", "zh": "猫"}}\n', "utf-8")
+    with pytest.raises(CorpusError, match=r"as \{en: translation\.en, zh: translation\.zh\}"):
+        open_texts(source(tmp_path / "t.jsonl"))
+    (tmp_path / "t.tsv").write_text("a cat\t猫\na dog\t狗\n", "utf-8")
+    with pytest.raises(CorpusError, match="a text file without a line of names needs one, as its first: en, zh"):
+        open_texts(source(tmp_path / "t.tsv"))

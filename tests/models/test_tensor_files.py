@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
-from pea.models.tensor_files import stored_tensors, weight_files
+from pea.models import tensor_files
+from pea.models.tensor_files import LEFT_OUT, digest_of, stored_tensors, weight_files
 
 SHARD = "model-00001-of-00002.safetensors"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
@@ -91,3 +92,26 @@ def test_what_is_no_whole_file_is_said(content: bytes, said: str, tmp_path: Path
     with pytest.raises(CheckpointError, match=f"not a whole safetensors file; got .*{said}") as caught:
         stored_tensors(tmp_path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_digest_is_of_finite_numbers(
+    dtype: torch.dtype, bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read whole for its digest is looked at on the way, before anything is computed with it."""
+    monkeypatch.setattr(tensor_files, "_BLOCK_BYTES", 64)
+    sound = torch.full((99,), torch.finfo(dtype).max, dtype=dtype)
+    broken = sound.clone()
+    broken[77] = bad
+    save_file({"whole": sound, "zero": torch.zeros(0, dtype=dtype)}, tmp_path / "model.safetensors")
+    expected = digest_of(tmp_path)
+    save_file({"whole": sound, "zero": torch.zeros(0, dtype=dtype), "pooler.x": broken}, tmp_path / "model.safetensors")
+    assert digest_of(tmp_path, left_out=LEFT_OUT) == expected, "what is not used may be anything"
+    with pytest.raises(CheckpointError, match=r"weights that are no finite numbers; got pooler\.x\. Get"):
+        digest_of(tmp_path)
+
+
+def test_whole_numbers_are_finite(tmp_path: Path) -> None:
+    save_file({"a": torch.full((9,), -1, dtype=torch.int32)}, tmp_path / "model.safetensors")
+    assert len(digest_of(tmp_path)) == 64

@@ -113,6 +113,26 @@ def test_embeddings_pass_an_attached_pipe(setup: Setup) -> None:
     setup.pea.detach(pipe)
 
 
+def test_embeddings_are_drawn_against_embeddings(setup: Setup) -> None:
+    """The English encoder would read a native negative prompt, or the empty one, and nobody would notice."""
+    pipe, inputs = setup.pipe(), INPUTS["text"]
+    given = setup.pea("一只猫")
+    alone = {name: tensor for name, tensor in given.items() if not name.startswith("negative_")}
+    setup.pea.attach(pipe)
+    try:
+        unguided = draw(pipe, "一只猫", guidance_scale=1.0, **inputs)
+        assert np.array_equal(draw(pipe, **alone, guidance_scale=1.0, **inputs), unguided)
+        for words in ({}, {"negative_prompt": "小"}):
+            with pytest.raises(
+                CheckpointError, match="prompt_embeds without negative_prompt_embeds, in a pipe"
+            ) as caught:
+                draw(pipe, **alone, **words, **inputs)
+            assert "\n" not in str(caught.value)
+    finally:
+        setup.pea.detach(pipe)
+    assert draw(pipe, **alone, **inputs).shape == (1, 16, 16, 3), "as ever in a pipe that reads English"
+
+
 def test_english_encoders_are_not_needed_and_their_type_does_not_count(setup: Setup) -> None:
     """transformers loads a file of half precision in that; diffusers loads the UNet beside it in float32."""
     pipe, inputs = setup.pipe(), INPUTS["text"]

@@ -111,6 +111,27 @@ def test_a_card_in_other_words_stays(known: Path, tmp_path: Path) -> None:
     assert head["license"] == "openrail++" and head["tags"] == ["mine"] and head["base_model"] == "org/sd"
 
 
+def test_what_is_said_now_counts_before_a_card(known: Path, tmp_path: Path) -> None:
+    (known / "README.md").write_text("---\nlicense: openrail++\nlanguage: en\ntags: [mine]\n---\n# Mine\n")
+    prepare(known, tmp_path / "out", "org/sd-zh", licence="mit", languages=["zh-Hans", "zh-Hant", "pt_BR"])
+    head, _ = read_front_matter((tmp_path / "out/README.md").read_text("utf-8"))
+    assert (head["license"], head["language"], head["tags"]) == ("mit", ["zh", "pt"], ["mine"])
+
+
+@pytest.mark.parametrize("kept", ["[mit, apache-2.0]", "MIT", "5", "{a: b}"])
+def test_a_licence_of_a_card_is_one_that_the_hub_knows(kept: str, known: Path, tmp_path: Path) -> None:
+    (known / "README.md").write_text(f"---\nlicense: {kept}\n---\n# Mine\n")
+    with pytest.raises(CheckpointError, match="not one licence as the hub spells it") as caught:
+        prepare(known, tmp_path / "out", "org/sd-zh")
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    prepare(known, tmp_path / "out", "org/sd-zh", licence="creativeml-openrail-m")
+
+
+def test_the_licence_is_the_adapters_alone(known: Path, tmp_path: Path) -> None:
+    prepare(known, tmp_path / "out", "org/sd-zh", licence="openrail++")
+    assert "the diffusion model and the text encoder have their own" in (tmp_path / "out/README.md").read_text("utf-8")
+
+
 def test_what_it_was_made_from_stays_on_the_card(known: Path, tmp_path: Path) -> None:
     facts = CardFacts(place="here", base="there", made="| steps | 4 |")
     (known / "README.md").write_text(model_card(PEA.load(known).config, facts))
@@ -136,6 +157,10 @@ def test_what_it_was_made_from_stays_on_the_card(known: Path, tmp_path: Path) ->
             "cannot find the adapter's diffusion model.*got sd. Name it with --base",
         ),
         ({}, LICENCE | {"base": "/models/sd"}, "diffusion model.*got /models/sd"),
+        ({}, {"licence": "Apache 2.0"}, r"not one licence.*expected apache-2\.0; got Apache 2\.0"),
+        ({}, {"licence": "openrail-m"}, r"not one licence.*creativeml-openrail-m"),
+        ({}, {"licence": "mine"}, r"not one licence.*got mine\. .*--licence other"),
+        ({"languages": ["Chinese"]}, LICENCE, "not the code of a language.*got Chinese. Give --language zh"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*does not say which text encoder")

@@ -139,7 +139,7 @@ def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest
     assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "17"]) == 2
     assert "a size that cannot be drawn; expected multiples of 2; got 17x17" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
-    for wrong in ("0", "16x", "16x0", "big"):
+    for wrong in ("0", "16x", "16x0", "big", "4104", "16x99999", "١٦"):
         with pytest.raises(SystemExit):
             generate.main(["猫", *alone, "--size", wrong])
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pea.config import Config
-from pea.corpus.first_look import FirstLook
+from pea.corpus.first_look import FirstLook, first_look_at_texts
 from pea.errors import CorpusError
 from stages.cluster.actors import Actors
 from stages.cluster.filling import fill_caches
@@ -133,6 +134,46 @@ def test_a_table_of_texts(fresh_run: Config, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no column for en"):
         fill_caches(config, QUIET)
     assert not config.run_dir.exists()
+
+
+def test_captions_that_say_nothing_are_said_before_they_are_drawn(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    table = tmp_path / "texts.csv"
+    table.write_text("".join(["id,en,zh\n", *[f"{i},a cat {i},{'-' if i % 5 else i}\n" for i in range(20)]]), "utf-8")
+    [line] = look_at_corpus(config, "parallel")
+    assert line.startswith("corpora.parallel: 16 of the first 20 captions in zh are the same, '-'; ")
+    table.write_text("".join(["id,en,zh\n", *[f"{i},NULL,{i}\n" for i in range(5)]]), "utf-8")
+    [line] = look_at_corpus(config, "parallel")
+    assert line.endswith("5. Leave them empty"), "no images, no `pea data pack`"
+    table.write_text("".join(["captions\n", *["\"{'en': 'a cat', 'zh': '猫'}\"\n" for _ in range(5)]]), "utf-8")
+    with pytest.raises(CorpusError, match=r"such as captions: .*no object of languages\); looked up: captions\."):
+        look_at_corpus(config, "parallel")
+
+
+def test_the_first_rows_of_every_file_are_looked_at(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    (tmp_path / "texts.csv").rename(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text("en,zh\n" + ",猫\n" * 30, "utf-8")
+    found = first_look_at_texts(replace(config.corpora.parallel.text_source, places=(str(tmp_path / "*.csv"),)))
+    assert (found.num_kept, found.reasons) == (20, {"caption_missing": 30})
+
+
+def test_rows_that_would_fail_the_run_in_the_end_fail_it_before_ray(
+    fresh_run: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a row is drawn")
+
+    monkeypatch.setattr("stages.cluster.filling._run_jobs", never)
+    config = of_texts(fresh_run, tmp_path, max_dropped_fraction=0.1)
+    lines = [f"{i},{'' if i > 150 else f'a cat {i}'},猫{i}\n" for i in range(200)]
+    (tmp_path / "texts.csv").write_text("id,en,zh\n" + "".join(lines), "utf-8")
+    with pytest.raises(CorpusError, match=r"at most 10\.00% .*; got 49 of 200 \(caption_missing 49\)\. "):
+        fill_caches(config, QUIET)
+    (tmp_path / "texts.csv").write_text("id,en,zh\n", "utf-8")
+    with pytest.raises(CorpusError, match="the corpus has no texts; got tables without a row"):
+        fill_caches(config, QUIET)
+    assert not (config.run_dir / "cache").exists()
 
 
 def test_a_process_that_ends_is_no_end_of_the_run() -> None:

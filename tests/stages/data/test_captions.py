@@ -46,6 +46,18 @@ def test_rows_that_name_no_sample_are_counted_whatever_they_say(
     assert {"rows of the table: 7", "with captions: 2, of 2 samples", "name no sample: 5"} <= set(lines)
 
 
+def test_odd_codes_of_languages_are_said(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in LAION-multi's column LANGUAGE; what is learnt is what ``student.language`` names."""
+    table = "key,TEXT,LANGUAGE\nt0-0,ねこ,jp\nt0-1,猫,zh-cn\nt0-2,猫,zh\nt1-0,猫,und\n"
+    assert _run(tmp_path, table) == 0
+    notes = [line.removeprefix("note: ") for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert [note.split(" ")[0] for note in notes] == ["jp", "und", "zh,"]
+    assert main(["data", "pack", str(tmp_path / "tars"), "--out", str(tmp_path / "jp"), "--map", "jp=captions.en"]) == 0
+    assert "note: jp is not the usual code of a language; ja, if that is meant" in capsys.readouterr().out
+    assert main(["data", "check", str(tmp_path / "jp/*.tar")]) == 0
+    assert "note: jp is not the usual code" in capsys.readouterr().out
+
+
 def test_rows_and_samples_add_up(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = "tar;key;caption_de\nt0;t0-1;eins\nt1;t1-0;null\nt1;t1-2;zwei\nt1;t1-2;nochmal\nt0;t0-9;fort\n"
     table += "t0;t0-0;\n;x;y\nt0;t0-2\n"
