@@ -47,12 +47,14 @@ def test_a_number_and_its_noun_agree(number: float, noun: str, said: str) -> Non
 
 def _numbers_before_plurals(source: str) -> Iterator[str]:
     """Expressions that an f-string puts before the plural of a noun; after "of" it may be one: "1 of 1 samples"."""
+    if not re.search(r"\}[\"'f\s]*" + _NOUN.pattern, source):
+        return  # most files: they need no parsing
     for node in ast.walk(ast.parse(source)):
         parts = node.values if isinstance(node, ast.JoinedStr) else []
         for before, part, after in zip([None, *parts], parts, parts[1:], strict=False):
             if not isinstance(part, ast.FormattedValue) or not isinstance(after, ast.Constant):
                 continue
-            is_share = isinstance(before, ast.Constant) and str(before.value).endswith("of ")
+            is_share = isinstance(before, ast.Constant) and str(before.value).endswith(("of ", "of the first "))
             said = ast.unparse(part.value)
             is_limit = isinstance(part.value, ast.Name) and said.isupper()
             if _NOUN.match(str(after.value)) and not is_share and not is_limit and said not in NO_NUMBERS + SEVERAL:
