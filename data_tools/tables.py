@@ -52,11 +52,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def count_of(number: int, noun: str) -> str:
-    """``1, "sample"`` -> ``1 sample``; ``0`` -> ``no samples``."""
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
-
-
 def say(text: object, file: TextIO | None = None) -> None:
     """Print lines that hold other people's text (to ``file``, or stdout): what a terminal would obey is escaped."""
     print(visible(str(text), keep="\n"), file=file or sys.stdout)

@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from pea.plurals import count_of
 from stages.command.arguments import add_config_option
 from stages.command.guard import EXIT_ERROR
 from stages.diagnosis.finding import Finding, is_usable, report, without_secrets
@@ -69,7 +70,10 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     else:
         problems = sum(each.level == "problem" for each in found)
         warnings = sum(each.level == "warning" for each in found)
-        console.print(f"{'usable' if is_usable(found) else 'NOT usable'}: {problems} problems, {warnings} warnings")
+        console.print(
+            f"{'usable' if is_usable(found) else 'NOT usable'}: "
+            f"{count_of(problems, 'problem')}, {count_of(warnings, 'warning')}"
+        )
     return 0 if is_usable(found) else EXIT_ERROR
 
 

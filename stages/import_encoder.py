@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pea.plurals import count_of
 from pea.storage.hub import local_folder
 from stages.command.arguments import local_path
 from stages.command.common import command_main
@@ -43,7 +44,10 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
     tokenizer = None if arguments.tokenizer is None else local_folder(arguments.tokenizer)
     layout, encoder = import_encoder(local_folder(arguments.source, every_form=True), arguments.out, tokenizer)
-    print(f"{arguments.out}: {layout.name}; hidden states of width {encoder.width}, {encoder.max_tokens} tokens")
+    print(
+        f"{arguments.out}: {layout.name}; hidden states of width {encoder.width}, "
+        f"{count_of(encoder.max_tokens, 'token')}"
+    )
     return 0
 
 

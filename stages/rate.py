@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pea.plurals import count_of
 from stages.command.arguments import add_config_option, at_least_one, at_least_zero, local_path
 from stages.command.common import command_main
 
@@ -77,7 +78,7 @@ def _count(arguments: argparse.Namespace) -> int:
         say(
             f"{each.prompt_set}: {each.rows[0]} is preferred to {each.rows[1]} in {each.rate.accuracy:.1%} ({interval})"
         )
-        say(f"  {each.wins} wins, {each.ties} ties, {each.losses} losses")
+        say(f"  {count_of(each.wins, 'win')}, {count_of(each.ties, 'tie')}, {count_of(each.losses, 'loss')}")
     return 0
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 
+from pea.plurals import count_of
 from stages.command.arguments import above_zero, at_least_one
 from stages.command.common import add_config_arguments, config_from, save_resolved
 from stages.command.console import Console
@@ -35,7 +36,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     from stages.sketch_measurements import SETTINGS, measure_and_write  # it brings torch, which is slow to import
 
     if arguments.dry_run:
-        console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records")
+        console.print(f"{len(SETTINGS)} sketches of each block on {count_of(arguments.records, 'record')}")
         return 0
     with working(config, "pea rd") as here:
         save_resolved(config, here.run_dir)

@@ -25,6 +25,7 @@ import yaml
 
 from pea.config import Config
 from pea.errors import TrainingError
+from pea.plurals import count_of
 from pea.storage.durable import write_text
 from stages.command.arguments import at_least_one, local_path
 from stages.command.common import add_config_arguments
@@ -101,7 +102,7 @@ def search_method(
         write_text(method.folder / "table.md", _HEAD + "".join(sorted(method.lines, reverse=True)))
         if winner is not None:
             said = ", ".join(f"{name} {value}" for name, value in winner.settings.items())
-            console.print(f"{method.name}, {rung.records:,} records: {scores[winner.name]:.3f} with {said}")
+            console.print(f"{method.name}, {count_of(rung.records, 'record')}: {scores[winner.name]:.3f} with {said}")
     if winner is None:
         raise TrainingError("every candidate failed", where=method.folder, remedy="The errors are above.")
     return winner
@@ -175,11 +176,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         for method in methods:
             records_of_last = search.records_of(method.name)
             for number, (size, records) in enumerate(rung_sizes(len(candidates), records_of_last, search.rungs)):
-                console.print(f"{method.name}, rung {number}: {size} candidates on {records:,} records")
+                console.print(
+                    f"{method.name}, rung {number}: {count_of(size, 'candidate')} on {count_of(records, 'record')}"
+                )
         return 0
     winners = {}
     for method in methods:
-        console.print(bold(method.name, f": {len(candidates)} candidates"))
+        console.print(bold(method.name, f": {count_of(len(candidates), 'candidate')}"))
         winners[method.name] = search_method(method, search, candidates, arguments.jobs, console)
     winners |= {name: winners[like] for name, like in search.settings_like.items() if name in configs}
     chosen = {name: configs[name][winner.name] for name, winner in winners.items()}

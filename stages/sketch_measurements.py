@@ -20,6 +20,7 @@ from pea.errors import ConfigError
 from pea.file_names import MODEL_CONFIG
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE
+from pea.plurals import count_of
 from pea.sketch.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
 from pea.storage.durable import write_bytes, write_text
 from pea.training.signals import LiveTeacher, english_conditioning
@@ -164,7 +165,9 @@ def measure_and_write(config: Config, console: Console, num_records: int, budget
     chosen = None if budget is None else recommend(points, budget, weights)
     _write(folder, points, facts | {"budget_bytes": budget}, chosen)
     _show(console, points)
-    console.print(f"{folder}: rd.json, rd.md, rd.png ({facts['records']} records, {facts['adapter']} adapter)")
+    console.print(
+        f"{folder}: rd.json, rd.md, rd.png ({count_of(facts['records'], 'record')}, {facts['adapter']} adapter)"
+    )
     if budget is not None:
         _show_choice(console, chosen, budget)
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pea.plurals import count_of
 from stages.command.common import add_config_arguments, command_main
 
 
@@ -54,7 +55,9 @@ def _of_cache(name: str, cache: dict[str, Any]) -> list[str]:
 
     parts = cache["parts"]
     share = parts["finished"] / max(1, parts["all"])
-    amount = f"{cache['samples']:,} samples, {cache['records']:,} records, {human_bytes(cache['bytes'])}"
+    amount = (
+        f"{count_of(cache['samples'], 'sample')}, {count_of(cache['records'], 'record')}, {human_bytes(cache['bytes'])}"
+    )
     lines = [f"{name:<11} {share:.0%}: {parts['finished']:,} of {parts['all']:,} shards, {amount}"]
     if cache["records_per_s"] is not None:
         rate = human_rate(cache["records_per_s"], 1, "records")
@@ -70,8 +73,8 @@ def _of_cache(name: str, cache: dict[str, Any]) -> list[str]:
 def _of_training(training: dict[str, Any]) -> list[str]:
     from data_tools.tables import human_rate, human_seconds
 
-    of_all = "" if training["steps"] is None else f" of {training['steps']:,}"
-    done = f"{training['step']:,}{of_all} steps"
+    step, steps = training["step"], training["steps"]
+    done = count_of(step, "step") if steps is None else f"{step:,} of {count_of(steps, 'step')}"
     said = [f"phase {training['phase']}" if "phase" in training else "", done]
     if training.get("loss") is not None:
         said.append(f"loss {training['loss']:.4g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ SOURCES = [path for folder in ("pea", "stages", "data_tools") for path in sorted
 ROOMS = (
     *(
         "pea.copies",
+        "pea.plurals",
         "pea.foreign_text",
         "pea.foreign_json",
         "pea.file_names",
@@ -70,8 +71,12 @@ def _nodes(path: Path) -> list[ast.AST]:
     return list(ast.walk(_tree(path)))
 
 
-def _imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    nodes = _tree(path).body if top_level_only else _nodes(path)
+@cache
+def _imports(path: Path, *, top_level_only: bool = False) -> tuple[str, ...]:
+    return tuple(_imported(_tree(path).body if top_level_only else _nodes(path)))
+
+
+def _imported(nodes: Iterable[ast.AST]) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -20,6 +20,7 @@ from pea.cache.cards import FORMAT, card_shape, digest_of_tars
 from pea.corpus.reasons import REASONS
 from pea.errors import ConfigError
 from pea.foreign_text import visible
+from pea.plurals import count_of
 from pea.storage.digests import sha256_text
 
 THUMBNAIL_PX = 160
@@ -149,7 +150,7 @@ def html(about: About, facts: CorpusFacts, sheet: ContactSheet) -> str:
 def summary(facts: CorpusFacts) -> str:
     """One sentence."""
     return (
-        f"{facts.usable:,} of {facts.seen:,} samples can be used, in {facts.num_tars} tars of together "
+        f"{facts.usable:,} of {facts.seen:,} samples can be used, in {count_of(facts.num_tars, 'tar')} of together "
         f"{human_bytes(facts.num_bytes)}."
     )
 

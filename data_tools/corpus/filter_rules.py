@@ -16,6 +16,7 @@ from data_tools.corpus.tar_items import TarSample
 from data_tools.corpus.tar_to_tar import PartRecord
 from pea.corpus.tables import Row
 from pea.errors import CorpusError
+from pea.plurals import count_of
 
 _COMPARISON = re.compile(r"\s*(\S.*?)\s*(<=|>=|!=|==|<|>)\s*(\S.*?)\s*")
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -135,9 +136,9 @@ class CaptionRule:
 
     def _problem(self, language: str, text: str) -> str | None:
         if self.min_characters is not None and len(text) < self.min_characters:
-            return f"captions below {self.min_characters} characters"
+            return f"captions below {count_of(self.min_characters, 'character')}"
         if self.max_characters is not None and len(text) > self.max_characters:
-            return f"captions above {self.max_characters} characters"
+            return f"captions above {count_of(self.max_characters, 'character')}"
         if self.confidence is not None and not _is_in(language, text, self.confidence):
             return "captions that are not in their language"
         return None

@@ -18,6 +18,7 @@ from pea.corpus.places import Tar, expand_tars
 from pea.corpus.sidecars import TAR_ENDING
 from pea.corpus.tables import Row, Table, is_table, open_table
 from pea.errors import ConfigError, CorpusError
+from pea.plurals import count_of
 from pea.storage.location import Location
 from pea.storage.patterns import find, has_wildcards
 
@@ -95,7 +96,7 @@ def open_source(
         return _of_table(table, place, given, language, captions)
     found = ImageFiles.find(folder)
     _require_images(found)
-    return Source(f"a folder of {len(found.paths)} images", given, found, language=language)
+    return Source(f"a folder of {count_of(len(found.paths), 'image')}", given, found, language=language)
 
 
 def _of_table(place: str, folder: str, given: ColumnMapping, language: str | None, captions: bool) -> Source:
@@ -131,7 +132,7 @@ def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None
     if not given.captions and not given.text and TEXT_FIELD in rows[0].values and language:
         given = ColumnMapping(None, {language: TEXT_FIELD})
     mapping = propose_mapping(rows, given, None, language=language, captions=captions)
-    return Source(f"{len(tars)} tars", mapping, tars=tars, language=language)
+    return Source(count_of(len(tars), "tar"), mapping, tars=tars, language=language)
 
 
 def _means_tars(place: str) -> bool:

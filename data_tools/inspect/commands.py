@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_tools.tables import count_of, human_bytes, say, table
+from data_tools.tables import human_bytes, say, table
 from pea.cache import Cache
 from pea.cache.manifest import FILE_NAME, read_manifest
 from pea.errors import CacheError
 from pea.foreign_text import visible
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 _SHOWN_PROBLEMS = 50
@@ -124,8 +125,9 @@ def _check(arguments: argparse.Namespace) -> int:
         if len(found.problems) > _SHOWN_PROBLEMS:
             say(f"... and {len(found.problems) - _SHOWN_PROBLEMS} more")
         say(
-            f"{found.num_parts} shards, {found.num_samples} samples, {found.num_files} files, "
-            f"{human_bytes(found.num_bytes)}: {count_of(len(found.problems), 'problem')}"
+            f"{count_of(found.num_parts, 'shard')}, {count_of(found.num_samples, 'sample')}, "
+            f"{count_of(found.num_files, 'file')}, {human_bytes(found.num_bytes)}: "
+            f"{count_of(len(found.problems), 'problem')}"
         )
     if arguments.repair and any(problem.kind != "manifest" for problem in found.problems):
         parts = repair(Cache(arguments.cache, read_manifest(arguments.cache)), found)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection
 
-from data_tools.tables import count_of, human_bytes, say
+from data_tools.tables import human_bytes, say
 from pea.cache.copying import copy_cache
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pea.cache import Bucket, Cache, Shard
 from pea.cache.identity import TARS
 from pea.cache.model_fields import MISSING
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 _SAMPLES_AT_ONCE = 64
@@ -66,7 +67,7 @@ def _buckets(place: str, one: Bucket, other: Bucket) -> Iterator[str]:
         texts = [dict(zip(bucket.keys, bucket.captions(language), strict=True)) for bucket in (one, other)]
         changed = [key for key in common if texts[0][key] != texts[1][key]]
         if changed:
-            yield f"{place}: {len(changed)} captions in {language} differ, the first of {changed[0]}"
+            yield f"{place}: {count_of(len(changed), 'caption')} in {language} changed, the first of {changed[0]}"
     for array in sorted(one.arrays.keys() ^ other.arrays.keys()):
         yield f"{place}/{array}: only in {'the first' if array in one.arrays else 'the second'}"
     for array in sorted(one.arrays.keys() & other.arrays.keys()):

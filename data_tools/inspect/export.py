@@ -17,6 +17,7 @@ from data_tools.pages import render_page
 from data_tools.report.pictures import data_url
 from data_tools.tables import human_bytes
 from pea.cache import Cache
+from pea.plurals import count_of
 from pea.storage.durable import write_text
 from pea.storage.location import Location
 
@@ -107,7 +108,10 @@ def _timesteps(facts: dict[str, Any]) -> list[dict[str, str]]:
     counts, width = facts["timesteps"]["counts"], facts["timesteps"]["bin_width"]
     most = max(counts, default=0) or 1
     return [
-        {"percent": f"{100 * count / most:.0f}", "label": f"{index * width} to {(index + 1) * width}: {count} records"}
+        {
+            "percent": f"{100 * count / most:.0f}",
+            "label": f"{index * width} to {(index + 1) * width}: {count_of(count, 'record')}",
+        }
         for index, count in enumerate(counts)
     ]
 

@@ -15,6 +15,7 @@ from pea.cache.schema import TIMESTEPS_PER_BIN, block_of
 from pea.cache.totals import totals
 from pea.errors import CacheError
 from pea.foreign_text import visible
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 Facts = dict[str, Any]
@@ -76,15 +77,16 @@ def _certificate(cache: Cache) -> Facts | None:
 def card_line(card: Mapping[str, Any]) -> str:
     """A data card in one line, which a stranger may have written."""
     said = [f"{name}: {card[name]}" for name in ("licence", "source") if card[name]]
-    counts = f"{card['num_usable']:,} of {card['num_samples']:,} samples usable, in {card['num_tars']:,} tars"
+    counts = f"{card['num_usable']:,} of {card['num_samples']:,} samples usable, in {count_of(card['num_tars'], 'tar')}"
     languages = ", ".join(f"{name} {count:,}" for name, count in list(card["languages"].items())[:_CARD_LANGUAGES])
     return visible("; ".join([card["title"], *said, counts, languages]))
 
 
 def _tables_line(counts: Mapping[str, int]) -> str:
     return (
-        f"{counts['of_samples']} captions of samples; {counts['missing']} samples that the tables lack, "
-        f"{counts['of_no_sample']} captions of no sample"
+        f"{count_of(counts['of_samples'], 'caption')} of samples; "
+        f"{count_of(counts['missing'], 'sample')} that the tables lack, "
+        f"{count_of(counts['of_no_sample'], 'caption')} of no sample"
     )
 
 
@@ -153,7 +155,7 @@ def _certificate_line(certificate: Facts) -> str:
     stale = "" if certificate["current"] else "; the cache has grown since"
     error = f"{certificate['largest_error']:.2g}"
     samples, date = certificate["samples"], certificate["date"][:10]
-    return f"{verdict} with the live teacher on {samples} samples, error {error}, {date}{stale}"
+    return f"{verdict} with the live teacher on {count_of(samples, 'sample')}, error {error}, {date}{stale}"
 
 
 def _bytes(sizes: Mapping[str, Sequence[int]], stored: int, records: int, kept: int) -> Facts:
@@ -177,14 +179,14 @@ def _bytes(sizes: Mapping[str, Sequence[int]], stored: int, records: int, kept: 
 def _timesteps_line(timesteps: Facts) -> str:
     counts = timesteps["counts"]
     bars = "".join(_BAR[round(count / max(counts) * (len(_BAR) - 1))] for count in counts)
-    return f"{bars}  {min(counts)} to {max(counts)} records per {timesteps['bin_width']} steps"
+    return f"{bars}  {min(counts)} to {count_of(max(counts), 'record')} per {count_of(timesteps['bin_width'], 'step')}"
 
 
 def _records_line(records: Facts) -> str:
     if not records["all"]:
         return "none (a cache without a teacher)"
     share = records["caption_dropped_share"]
-    return f"{records['all']} ({records['per_sample']} draws per sample), {share:.1%} without caption"
+    return f"{records['all']} ({count_of(records['per_sample'], 'draw')} per sample), {share:.1%} without caption"
 
 
 def _size_line(sizes: Facts) -> str:
@@ -203,7 +205,7 @@ def _pairs(counts: Mapping[str, int]) -> str:
 
 def _brief(value: Any) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict) and "sha256" in value[0]:
-        return f"{len(value)} tars, {human_bytes(sum(each['size_bytes'] for each in value))}"
+        return f"{count_of(len(value), 'tar')}, {human_bytes(sum(each['size_bytes'] for each in value))}"
     if isinstance(value, str) and len(value) == 64:
         return value[:16]
     text = str(value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from data_tools.inspect.criteria import Condition, Criterion, OptOut
 from data_tools.inspect.listed import listed_entries, listed_lines
-from data_tools.tables import count_of, say, table
+from data_tools.tables import say, table
 from pea.cache import Cache
 from pea.cache.completion import read_record
 from pea.cache.identity import READING
@@ -17,6 +17,7 @@ from pea.corpus.metadata import Metadata, read_metadata
 from pea.corpus.samples import expand_tars
 from pea.corpus.tables import open_table
 from pea.errors import CacheError, CorpusError, ShardUnfinishedError
+from pea.plurals import count_of
 
 Keys = dict[str, dict[str, None]]
 """Tar -> keys, each once, in order."""
@@ -148,7 +149,7 @@ def _of_tables(wanted: Wanted, paths: Sequence[str], stored: dict[str, set[str]]
             yield tars[0], Metadata(key, row.values)
     total = sum(map(len, stored.values()))
     if not named:
-        raise CorpusError("no row names a sample of the cache", where=", ".join(paths), got=f"{num_rows} rows")
+        raise CorpusError("no row names a sample of the cache", where=", ".join(paths), got=count_of(num_rows, "row"))
     if len(named) < total:
         wanted.remarks.append(f"{total - len(named)} of {total} samples of the cache have no row in the tables")
 

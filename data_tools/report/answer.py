@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_tools.report.rows import MEASURES, split_score
+from pea.plurals import count_of
 
 
 def answers(details: Mapping[str, Mapping[str, Any]], sets: Sequence[str]) -> list[dict[str, str]]:
@@ -50,7 +51,11 @@ def headline(cards: Sequence[Mapping[str, str]], languages: Sequence[str], teach
     """The page's first sentence."""
     named = " and ".join(languages)
     if not cards:
-        scored = f"{num_images:,} images were drawn; nothing has scored them" if num_images else "nothing was drawn yet"
+        scored = (
+            f"{count_of(num_images, 'image')} drawn, and nothing has scored them"
+            if num_images
+            else "nothing was drawn yet"
+        )
         return f"An adapter from {named} to {teacher}: {scored}."
     shares = ", ".join(f"{card['value']} {card['of']} ({card['set']} prompts)" for card in cards)
     return f"With {named} prompts, {teacher} reaches {shares}."

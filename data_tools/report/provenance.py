@@ -18,6 +18,7 @@ from pea.config import Config
 from pea.copies import as_stored
 from pea.errors import PeaError
 from pea.file_names import CACHE_SUMMARY, MODEL_CONFIG, RUN_CONFIG
+from pea.plurals import count_of
 from pea.storage import Location
 
 _PACKAGES = ("torch", "diffusers", "transformers", "zarr", "tensorstore", "ray")
@@ -31,13 +32,13 @@ def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping
         noted = read_json(config.cache_dir(corpus) / CACHE_SUMMARY)
         if noted:
             filled = f"filled in {human_seconds(noted['seconds'])}"
-            note = f"{noted['samples']:,} samples, {noted['records']:,} records, {filled}"
+            note = f"{count_of(noted['samples'], 'sample')}, {count_of(noted['records'], 'record')}, {filled}"
             facts.append(_fact(f"cache, {corpus}", f"{noted['bytes'] / 1e6:,.1f} MB", note))
     if "cache.bytes_per_record" in metrics:
         note = "everything on disk, compressed"
         facts.append(_fact("bytes per record", f"{metrics['cache.bytes_per_record']:,.0f}", note))
     if summary:
-        note = f"{summary['steps']:,} steps, {summary['samples_per_s']:,.0f} rows/s"
+        note = f"{count_of(summary['steps'], 'step')}, {summary['samples_per_s']:,.0f} rows/s"
         facts.append(_fact("training", human_seconds(summary["seconds"]), note))
     if "seconds.evaluate" in metrics:
         facts.append(_fact("evaluation", human_seconds(metrics["seconds.evaluate"]), "drawing and scoring"))

@@ -21,6 +21,7 @@ from pea.evaluation.prompts import Prompt, read_prompts
 from pea.evaluation.record import ScoreRecord
 from pea.file_names import METRICS
 from pea.foreign_text import file_name
+from pea.plurals import count_of
 from pea.storage.digests import canonical_json, sha256_text
 
 _MOST_BYTES = 16 << 20
@@ -82,7 +83,7 @@ def rating_page(config: Config, rows: tuple[str, str], prompt_set: str, *, seed:
     concepts = {prompt.id: prompt.group for prompt, _ in drawn[:limit]}
     return render_page(
         "report/page_rating.html",
-        title=f"Which picture fits better? {len(items)} pairs, {prompt_set} prompts",
+        title=f"Which picture fits better? {count_of(len(items), 'pair')}, {prompt_set} prompts",
         lead="Left and right are in random order. Keys: ← left, → right, ↓ no difference, backspace goes back.",
         cards=[],
         language=config.student.languages[0],

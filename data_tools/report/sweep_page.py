@@ -11,6 +11,7 @@ from markupsafe import Markup
 from data_tools.pages import render_page
 from data_tools.score_figure import score_figure
 from data_tools.tables import human_seconds
+from pea.plurals import count_of
 
 _SIZE, _EDGE = 420, 48
 
@@ -19,7 +20,8 @@ def sweep_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """The HTML of a sweep's rows, best first, as `stages.sweep_table.summarize` makes them; all were scored."""
     names = list(rows[0]["scores"])
     best = rows[0]
-    lead = f"{len(rows)} methods. Best in {names[0]}: {best['method']}, {best['scores'][names[0]]['mean']:.3f}."
+    best_score = best["scores"][names[0]]["mean"]
+    lead = f"{count_of(len(rows), 'method')}. Best in {names[0]}: {best['method']}, {best_score:.3f}."
     pair = names[:2] if len(names) > 1 else []
     return render_page(
         "report/page_sweep.html",

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_tools.charts import Series, line_chart
 from pea.config import Config, TrainConfig
+from pea.plurals import count_of
 
 _KINDS = {"text": "on texts alone", "attention": "on cached attention queries", "unet": "with the UNet"}
 _TERMS = {
@@ -25,12 +26,12 @@ def training_note(summary: Mapping[str, Any], duration: str) -> str:
     if not summary:
         return ""
     phases = ", ".join(f"{each['steps']:,} {_KINDS[each['kind']]}" for each in summary["phases"])
-    sources = [f"{summary['records']:,} cached records"]
+    sources = [count_of(summary["records"], "cached record")]
     if summary["culture_samples"]:
-        sources.append(f"{summary['culture_samples']:,} culture images")
+        sources.append(count_of(summary["culture_samples"], "culture image"))
     return (
-        f"{summary['steps']:,} optimizer steps ({phases}) in {duration}, "
-        f"{summary['trained_parameters']:,} trained parameters, {' and '.join(sources)}."
+        f"{count_of(summary['steps'], 'optimizer step')} ({phases}) in {duration}, "
+        f"{count_of(summary['trained_parameters'], 'trained parameter')}, {' and '.join(sources)}."
     )
 
 

@@ -26,6 +26,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from torch import Tensor
 
 from pea.errors import CacheError, DiskFullError, LeaseHeldError, PeaError, is_disk_full
+from pea.plurals import count_of
 from pea.storage.durable import TEMPORARY, new_folder, remove_tree
 from pea.storage.leases import take
 from pea.storage.location import Location
@@ -151,7 +152,7 @@ class TextFiles:
             raise ValueError(f"{path.name}: another checksum than was written")
         mapped = np.load(path, mmap_mode="c", allow_pickle=False)  # copy on write: torch wants writable memory
         if len(mapped) != self.num_texts:
-            raise ValueError(f"{path.name}: {len(mapped)} rows, expected {self.num_texts}")
+            raise ValueError(f"{path.name}: {count_of(len(mapped), 'row')}, expected {self.num_texts}")
         return torch.from_numpy(mapped)
 
     def _damaged(self, error: Exception) -> CacheError:

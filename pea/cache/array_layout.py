@@ -11,6 +11,7 @@ import numpy as np
 
 from pea.cache import strict_json as must
 from pea.cache.completion import FileEntry
+from pea.plurals import count_of
 
 DTYPES = (
     "bool",
@@ -135,7 +136,7 @@ def read_layout(metadata: Any) -> ArrayLayout:
 def check_files(layout: ArrayLayout, name: str, files: Mapping[str, FileEntry]) -> str | None:
     """What is wrong with the listed files of array ``name``: one that is missing, or too small for its rows."""
     if layout.num_files > len(files):
-        return f"{layout.num_files} files by its shape, {len(files)} in the completion record"
+        return f"{count_of(layout.num_files, 'file')} by its shape, {len(files)} in the completion record"
     for number in range(layout.num_files):
         path = f"{name}/{layout.file_name(number)}"
         if path not in files:

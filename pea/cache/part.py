@@ -11,6 +11,7 @@ from pea.cache.schema import CAPTIONS, ArraySpec, Level, decode_texts, most_text
 from pea.cache.store_copies import StoreCopies, default_copies
 from pea.cache.stored_array import StoredArray
 from pea.errors import CacheError, PeaError, ShardDamagedError
+from pea.plurals import count_of
 from pea.storage.local_copies import LocalCopies
 from pea.storage.location import Location
 
@@ -81,7 +82,7 @@ class Part:
             raise ShardDamagedError(
                 "the shard is damaged",
                 where=self.store / path,
-                got=f"{len(array)} rows instead of {wanted}",
+                got=f"{count_of(len(array), 'row')} instead of {wanted}",
                 remedy=_REMEDY,
             )
 
@@ -106,7 +107,7 @@ class Part:
         count = len(self.record.kept.get(bucket, ()))
         try:
             if (offsets.shape, data.shape) != ((count + 1,), (len(data),)) or len(data) > most_text_bytes(count):
-                raise ValueError(f"{len(data)} bytes and {len(offsets)} offsets for {count} texts")
+                raise ValueError(f"{len(data)} bytes and {len(offsets)} offsets for {count_of(count, 'text')}")
             return decode_texts(data.read(0, len(data)), offsets.read(0, len(offsets)))
         except PeaError:
             raise

@@ -14,6 +14,7 @@ from pea.cache.publication import newest, publish
 from pea.cache.reader import Cache
 from pea.cache.removals import removed_in
 from pea.errors import CacheError, LocationMissingError, ShardDamagedError, ShardUnfinishedError, StorageError
+from pea.plurals import count_of
 from pea.storage.digests import RunningDigest
 from pea.storage.durable import remove_temporaries
 from pea.storage.failures import translated
@@ -132,7 +133,7 @@ def _refuse_removed(copy: Cache, record: CompletionRecord, place: Location) -> N
     gone = removed_in(record, copy.removed())
     if gone:
         raise CacheError(
-            f"{len(gone)} samples of the shard were taken down, here or at the destination",
+            f"{count_of(len(gone), 'sample')} of the shard taken down, here or at the destination",
             where=place,
             remedy="Take them down in the source with `pea inspect remove`, and copy again.",
         )

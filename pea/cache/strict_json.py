@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from pea.foreign_text import is_unicode
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 Check = Callable[[Any, str], None]
@@ -160,7 +161,7 @@ def map_of(key: Check, item: Check, most: int = _MOST_ITEMS) -> Check:
 
     def check(value: Any, place: str) -> None:
         if type(value) is not dict or len(value) > most:
-            _fail(place, f"an object with at most {most} entries", value)
+            _fail(place, f"an object with at most {count_of(most, 'entry')}", value)
         for name, each in value.items():
             key(name, place)
             item(each, f"{place}.{name}")

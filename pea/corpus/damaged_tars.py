@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pea.errors import CorpusError, TarUnusableError
+from pea.plurals import count_of
 
 _NAMED = 20
 """Tars that one error names."""
@@ -44,7 +45,7 @@ def as_one_error(damaged: Sequence[CorpusError], remedy: str | None = None) -> C
         return damaged[0]
     more = [f"and {len(damaged) - _NAMED} more"] if len(damaged) > _NAMED else []
     got = " | ".join([*map(str, damaged[:_NAMED]), *more])
-    return CorpusError(f"{len(damaged)} tars cannot be used", got=got, remedy=remedy)
+    return CorpusError(f"{count_of(len(damaged), 'tar')} cannot be used", got=got, remedy=remedy)
 
 
 FINISHED_IS_KEPT = "What is finished is kept: mend them or leave them out, and run the same command again."

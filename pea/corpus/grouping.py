@@ -17,6 +17,7 @@ from typing import NamedTuple
 from pea.corpus.archive import Member
 from pea.corpus.rules import JSON, MAX_KEY_CHARACTERS
 from pea.errors import TarUnusableError
+from pea.plurals import count_of
 
 
 class Unread(NamedTuple):
@@ -214,6 +215,6 @@ class SeenKeys:
             raise TarUnusableError(
                 "the files of a sample do not lie side by side",
                 where=self._where,
-                got=f"{self._num_apart} keys whose image and json are far apart",
+                got=f"{count_of(self._num_apart, 'key')} whose image and json are far apart",
                 remedy="Write the tar again with its files sorted by name: `tar --sort=name -cf NEW.tar FOLDER`.",
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pea.corpus.sidecars import TAR_ENDING
 from pea.errors import CorpusError, LocationMissingError
+from pea.plurals import count_of
 from pea.storage.location import Location
 from pea.storage.patterns import find
 
@@ -78,7 +79,9 @@ def expand_tars(patterns: Sequence[str]) -> list[Tar]:
                     remedy="Tell them apart by a prefix in corpora.*.tars: `NAME::PATTERN`.",
                 )
     if len(missing) > 1:
-        raise CorpusError(f"{len(missing)} patterns match no tar", got=" | ".join(map(str, missing[:_NAMED])))
+        raise CorpusError(
+            f"{count_of(len(missing), 'pattern')} match no tar", got=" | ".join(map(str, missing[:_NAMED]))
+        )
     if missing:
         raise missing[0]
     return [found[name] for name in sorted(found)]

@@ -13,6 +13,7 @@ from typing import Any
 from pea.corpus.table_rows import BadRow, Row, require_columns
 from pea.corpus.text_lines import MAX_LINE_CHARACTERS, TextFile, TextOptions
 from pea.errors import CorpusError
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 _DELIMITERS = (",", "|", ";", "\t")
@@ -63,7 +64,9 @@ class DelimitedFile:
             if isinstance(fields, str):
                 yield BadRow(self.where, number, fields)
             elif len(fields) != len(self.columns):
-                yield BadRow(self.where, number, f"{len(fields)} fields where the first line has {len(self.columns)}")
+                yield BadRow(
+                    self.where, number, f"{count_of(len(fields), 'field')} where the first line has {len(self.columns)}"
+                )
             else:
                 yield Row(self.where, number, {name: fields[place] or None for place, name in wanted})
 

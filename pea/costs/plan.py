@@ -19,6 +19,7 @@ from pea.costs.memory import PRECISIONS, memory_needs
 from pea.costs.work import Work, work_of
 from pea.errors import ConfigError, CorpusError
 from pea.file_names import CACHE_SUMMARY
+from pea.plurals import count_of
 from pea.storage import Location
 
 _SAMPLES_PER_TAR = 10_000  # where the tars are not there yet
@@ -176,7 +177,7 @@ def corpus_size(config: Config, given: int | None) -> tuple[int, int, int, bool]
                         counts.append(guessed_samples(tar) if counted is None else counted)
         damaged.refuse()
         if not sum(counts):
-            raise CorpusError("the corpus has no samples", got=f"{len(counts)} tars or parts of a table")
+            raise CorpusError("the corpus has no samples", got=f"{count_of(len(counts), 'tar')} or parts of a table")
     except CorpusError as error:
         raise ConfigError(
             "the number of samples is unknown", got=error, remedy="Give it with --samples, or provide the corpus."

@@ -30,6 +30,7 @@ from pea.models.loading import load_part
 from pea.models.lora_files import check_lora
 from pea.models.teacher_parts import check_teacher, own_size
 from pea.models.trainable import LORA_FILE
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 Images = npt.NDArray[np.uint8]
@@ -147,7 +148,7 @@ class Drawer:
             raise EvaluationError(
                 "an image came out that is no finite numbers",
                 where=self.where,
-                got=f"guidance {self.guidance_scale}, {self.num_inference_steps} steps",
+                got=f"guidance {self.guidance_scale}, {count_of(self.num_inference_steps, 'step')}",
                 remedy="Check the weights of the UNet, of a LoRA and of the adapter; half precision may be too narrow.",
             )
         pixels: Images = (images * 255).round().clip(0, 255).astype(np.uint8)

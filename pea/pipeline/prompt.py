@@ -31,6 +31,7 @@ from pea.models.encoders.traits import recorded_reading
 from pea.models.native import check_encoder
 from pea.pipeline.attaching import attach_to, detach_from
 from pea.pipeline.publishing import prepare, upload, write_folder
+from pea.plurals import count_of
 from pea.storage.hub import local_folder, with_revision
 
 Texts = str | Sequence[str]
@@ -159,7 +160,7 @@ class PEAPrompt:
         """
         prompts, negatives = _listed(prompt), _listed("" if negative_prompt is None else negative_prompt)
         if len(negatives) not in (1, len(prompts)):
-            raise ValueError(f"{len(negatives)} negative prompts for {len(prompts)} prompts")
+            raise ValueError(f"{count_of(len(negatives), 'negative prompt')} for {count_of(len(prompts), 'prompt')}")
         zeros = zero_negative and negative_prompt is None
         if zero_negative and self.adapter.config.pooled_dim is None:
             raise CheckpointError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
 from pea.foreign_json import json_object
+from pea.plurals import count_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,7 @@ def converted(
         except (KeyError, IndexError, ValueError, RuntimeError, AttributeError, TypeError) as error:
             raise _other_tensors(file, part, f"{type(error).__name__}: {error}") from error
         if part in WEIGHTS and len(made) != len(given):
-            raise _other_tensors(file, part, f"{len(given)} tensors, of which {len(made)} are known")
+            raise _other_tensors(file, part, f"{count_of(len(given), 'tensor')}, of which {len(made)} are known")
         _check_tensors(file, part, made, shapes)
         parts[part] = made
     return parts

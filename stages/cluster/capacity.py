@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pea.errors import ConfigError, DeviceError, PeaError
+from pea.plurals import count_of
 
 Node = Mapping[str, float]
 """Ray's name of a resource -> how much of it the node has."""
@@ -23,7 +24,7 @@ class Need(NamedTuple):
 
     def __str__(self) -> str:
         """For messages: "1 GPU and 8 CPUs"."""
-        return f"{_count(self.num_gpus, 'GPU')} and {_count(self.num_cpus, 'CPU')}"
+        return f"{count_of(self.num_gpus, 'GPU')} and {count_of(self.num_cpus, 'CPU')}"
 
 
 def num_places(need: Need, nodes: Sequence[Node], at_most: int) -> int:
@@ -41,7 +42,7 @@ def no_place(need: Need, nodes: Sequence[Node]) -> PeaError:
             what,
             where="cache.run.num_gpus_per_actor",
             expected=expected,
-            got=f"at most {_count(most, 'GPU')} on a node",
+            got=f"{count_of(most, 'GPU')} on the largest node",
             remedy="Lower it (0, with cache.run.device=cpu, needs no GPU), or join a cluster that has them.",
         )
     most = max(node.get("CPU", 0) for node in with_gpus)
@@ -50,7 +51,7 @@ def no_place(need: Need, nodes: Sequence[Node]) -> PeaError:
         what,
         where="cache.run.num_cpus_per_actor",
         expected=expected,
-        got=f"at most {_count(most, 'CPU')} on {on_which}",
+        got=f"at most {count_of(most, 'CPU')} on {on_which}",
         remedy="Lower it, or join a cluster with larger nodes.",
     )
 
@@ -72,7 +73,3 @@ def _places(need: Need, node: Node, at_most: int) -> int:
 
 def _whole(there: float, each: float, at_most: int) -> int:
     return int(there / each + _ROUNDING) if each else at_most
-
-
-def _count(number: float, unit: str) -> str:
-    return f"{number:g} {unit}" if number == 1 else f"{number:g} {unit}s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pea.plurals import count_of
 from stages.cluster.retries import Tried
 
 NUM_STRIKES = 3
@@ -71,8 +72,8 @@ class NodeTrust:
             if len(strikes) >= NUM_STRIKES and other not in self.left_out:
                 self.left_out[other] = self._names[other]
                 lines.append(
-                    f"node {self._names[other]} is left out: {len(strikes)} tars failed there that other nodes read, "
-                    f"the last one with: {strikes[job]}"
+                    f"node {self._names[other]} is left out: {count_of(len(strikes), 'tar')} failed there that "
+                    f"other nodes read, the last one with: {strikes[job]}"
                 )
         return lines
 

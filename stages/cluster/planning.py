@@ -24,6 +24,7 @@ from pea.corpus.rules import TextSource
 from pea.corpus.tars import TarIdentity, expand_tars
 from pea.corpus.texts import TextPart, text_parts
 from pea.errors import CacheError, CorpusError
+from pea.plurals import count_of
 from pea.storage import Location
 from stages.cluster.caption_facts import CaptionFacts
 from stages.cluster.retries import Job
@@ -166,13 +167,13 @@ class CorpusPlan:
             self._parts = {part.name: (part, same) for part, same in found if part.name not in self._left_out}
             self._check_rows(console)
             return
-        console.print(bold(self.corpus, f": {len(self._tars)} tars -> {self._directory}"))
+        console.print(bold(self.corpus, f": {count_of(len(self._tars), 'tar')} -> {self._directory}"))
         if missing := self._facts.missing(self._tars):
             with StageProgress(console, f"{self.corpus}, reading the tars", "MB") as progress:
                 self._facts.read(missing, session, progress)
         self._tell_tables(console)
         if empty := self._facts.check_samples(self._tars):
-            console.print(f"  {len(empty)} tars have no samples: {', '.join(empty)}")
+            console.print(f"  {count_of(len(empty), 'tar')} without a sample: {', '.join(empty)}")
 
     def _check_rows(self, console: Console) -> None:
         """All rows are known before the first is drawn: how many cannot be is no matter for the end of the run."""
@@ -181,8 +182,9 @@ class CorpusPlan:
         for part in parts:
             left_out.update(dict(part.left_out))
         num_usable, reasons = num_rows - left_out.total(), _counted(left_out)
-        without = f", {left_out.total():,} rows left out ({reasons})" if left_out else ""
-        console.print(bold(self.corpus, f": {num_usable:,} texts{without} in {len(parts)} parts -> {self._directory}"))
+        without = f", {count_of(left_out.total(), 'row')} left out ({reasons})" if left_out else ""
+        texts, in_parts = count_of(num_usable, "text"), count_of(len(parts), "part")
+        console.print(bold(self.corpus, f": {texts}{without} in {in_parts} -> {self._directory}"))
         where, most = ", ".join(self._texts.places if self._texts else ()), self._config.cache.max_dropped_fraction
         if not num_usable:
             raise CorpusError("the corpus has no texts", where=where, got=reasons or "tables without a row")
@@ -228,13 +230,13 @@ class CorpusPlan:
         """Carry the changes out, write or check the manifest, and list what is not finished."""
         for name in self._changes.retired:
             count = retire_tar(self._directory, name)
-            console.print(f"  {name} is retired: {count:,} samples are gone from the cache")
+            console.print(f"  {name} is retired, and {count_of(count, 'sample')} with it")
         for name in self._changes.replaced:
             given_up = replace_tar(self._directory, self._identity().tars[name])
             if given_up is None:
                 console.print(f"  {name} is the file that the cache was made from")
             else:
-                console.print(f"  {name} is replaced: {given_up:,} samples are made again")
+                console.print(f"  {name} is replaced, and {count_of(given_up, 'sample')} made again")
         if self._left_out:
             console.print(f"  retired, and left out: {', '.join(sorted(self._left_out))}")
         cards = self._cards(console)
@@ -249,9 +251,9 @@ class CorpusPlan:
         jobs = [Job(part, places[part.tar], max_tries=self._config.cache.run.max_tries) for part in unfinished]
         num_finished = len(cache.manifest.parts) - len(jobs)
         if not jobs:
-            console.print(f"  all {num_finished} shards are finished already")
+            console.print(f"  everything is finished already: {count_of(num_finished, 'shard')}")
         elif num_finished:
-            console.print(f"  {num_finished} shards are finished already, {len(jobs)} to do")
+            console.print(f"  {count_of(num_finished, 'shard')} finished already, {len(jobs)} to do")
         return jobs
 
     def _cards(self, console: Console) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from pea.config import CacheConfig
 from pea.corpus.reasons import NO_DESCRIPTION
 from pea.errors import CacheError, LocationMissingError
 from pea.file_names import CACHE_SUMMARY
+from pea.plurals import count_of
 from pea.storage import Location
 
 
@@ -56,13 +57,13 @@ def describe(summary: Mapping[str, Any], seconds: float) -> str:
     dropped = f"; dropped {num_dropped} ({reasons})" if num_dropped else ""
     if tables := summary.get("caption_tables"):
         dropped += (
-            f"; caption tables: {tables['of_samples']:,} of samples, {tables['missing']:,} samples that they lack, "
-            f"{tables['of_no_sample']:,} of no sample"
+            f"; caption tables: {tables['of_samples']:,} of samples, "
+            f"{count_of(tables['missing'], 'sample')} that they lack, {tables['of_no_sample']:,} of no sample"
         )
     former = summary["seconds"] - seconds
     all_runs = f" ({human_seconds(summary['seconds'])} with earlier runs)" if former > 1 else ""
     return (
-        f"{summary['samples']:,} samples, {summary['records']:,} records, "
+        f"{count_of(summary['samples'], 'sample')}, {count_of(summary['records'], 'record')}, "
         f"{summary['bytes'] / 1e6:,.1f} MB in {human_seconds(seconds)}{all_runs}{dropped}"
     )
 
@@ -77,7 +78,7 @@ def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheC
     """
     if summary["failed"]:
         raise CacheError(
-            f"{len(summary['failed'])} tars failed",
+            f"{count_of(len(summary['failed']), 'tar')} failed",
             where=directory,
             got=" | ".join(f"{tar}: {error}" for tar, error in summary["failed"].items()),
             remedy="The finished shards are kept; remove the cause and run the same command again.",

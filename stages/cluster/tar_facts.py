@@ -24,6 +24,7 @@ from pea.corpus.damaged_tars import as_one_error
 from pea.corpus.places import Tar
 from pea.corpus.tars import TarContents, TarIdentity, scan_tar
 from pea.errors import CorpusError, PeaError
+from pea.plurals import count_of
 from pea.storage.durable import write_text
 from pea.storage.status import Status
 from stages.cluster.session import RaySession
@@ -110,7 +111,7 @@ class TarFacts:
         if len(empty) == len(tars):
             raise CorpusError(
                 "the corpus has no samples",
-                got=f"{len(tars)} tars, none with an image or a json in it",
+                got=f"{count_of(len(tars), 'tar')}, none with an image or a json in it",
                 remedy="Correct corpora.*.tars; the files of a sample are called KEY.jpg (or png, webp) and KEY.json.",
             )
         return empty

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from data_tools.tables import count_of
 from pea.errors import DeviceError
+from pea.plurals import count_of
 
 
 def pick_device(name: str, where: str = "device") -> torch.device:

@@ -18,6 +18,7 @@ from pea.corpus.reasons import REASONS
 from pea.corpus.tars import expand_tars
 from pea.corpus.text_columns import open_texts
 from pea.errors import CorpusError
+from pea.plurals import count_of
 
 Result = TypeVar("Result")
 _SHOWN_FIELDS = 12
@@ -49,7 +50,7 @@ def look_at_corpus(config: Config, corpus: Corpus, known: Collection[str] = ()) 
     if (missing := found.beside["missing"]) and found.beside["of_samples"]:
         total = missing + found.beside["of_samples"]
         lines.append(
-            f"corpora.{corpus}.caption_tables: {missing} of the first {total} samples have no "
+            f"corpora.{corpus}.caption_tables: {missing} of the first {count_of(total, 'sample')} have no "
             f"{source.source_language} caption there; that of the tar counts, and a sample without one is left out"
         )
     for language, field in source.captions.items():
@@ -84,9 +85,8 @@ def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[
     if found.reasons["caption_missing"] and source.text_source is None:
         command = f"pea data filter TARS --out FOLDER --need {source.source_language}"
         hint = f"`{command}` takes those without a caption out; or raise"
-    said = (
-        f"{found.num_dropped} of the first {found.num_kept + found.num_dropped} samples would be left out ({reasons})"
-    )
+    first = count_of(found.num_kept + found.num_dropped, "sample")
+    said = f"{found.num_dropped} of the first {first} would be left out ({reasons})"
     limit = f"a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end"
     return [f"corpora.{corpus}: {said}; {limit}. {hint} cache.max_dropped_fraction"]
 
@@ -128,10 +128,10 @@ def _no_caption_to_learn(config: Config, corpus: Corpus, found: FirstLook) -> li
     if not found.num_kept or source.caption_tables or corpus != "parallel":
         return []
     missing = [each for each in config.student.caption_languages if not found.languages[each]]
-    there = ", ".join(sorted(found.languages)) or "none"
+    there, first = ", ".join(sorted(found.languages)) or "none", count_of(found.num_kept, "sample")
     return [
-        f"corpora.{corpus}: no caption in {language} (student.language) in the first {found.num_kept} samples, whose "
-        f"languages are {there}; training needs them, here or in corpora.{corpus}.caption_tables"
+        f"corpora.{corpus}: no caption in {language} (student.language) in the first {first}, whose languages "
+        f"are {there}; training needs them, here or in corpora.{corpus}.caption_tables"
         for language in missing
         if language not in source.captions
     ]

@@ -9,6 +9,7 @@ from rich.table import Table
 from pea.costs.changes import Change
 from pea.costs.gpus import gpus, price_date, utilisation
 from pea.costs.plan import Plan
+from pea.plurals import count_of
 from stages.command.console import Console
 
 LONGEST_TAR_MINUTES = 30
@@ -70,7 +71,8 @@ def _number(value: float) -> str:
 def _lines(plan: Plan) -> Iterator[str]:
     if plan.samples_guessed:
         yield "samples: guessed from the tars' sizes, which say no number; give it with --samples"
-    counted = f"{plan.num_samples:,} samples x {plan.num_draws} draws = {plan.num_records:,} records"
+    samples, draws = count_of(plan.num_samples, "sample"), count_of(plan.num_draws, "draw")
+    counted = f"{samples} x {draws} = {count_of(plan.num_records, 'record')}"
     yield f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB"
     if plan.attention is not None:
         size, tflop = plan.attention["bytes_per_record"], plan.attention["tflop_per_record"]

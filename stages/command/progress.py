@@ -36,7 +36,8 @@ class StageProgress:
         """``done`` of ``total`` is the length of the bar; ``count`` is how many units that is."""
         elapsed = time.monotonic() - self._started
         rate = f", {human_rate(count, elapsed)}" if count else ""
-        detail = f"{count:,} {self._unit}{rate}" + (f", {note}" if note else "")
+        unit = self._unit.removesuffix("s") if count == 1 else self._unit
+        detail = f"{count:,} {unit}{rate}" + (f", {note}" if note else "")
         self._bar.update(self._task, completed=done, total=total, detail=detail)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()

@@ -12,6 +12,7 @@ from data_tools.tables import say, table
 from pea.corpus.damaged_tars import DamagedTars
 from pea.corpus.places import expand_tars
 from pea.errors import CorpusError
+from pea.plurals import count_of
 
 _BAR = 40
 
@@ -26,7 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
     sizes, num_unusable = _sizes(arguments, damaged)
     if not sizes:
         damaged.refuse()
-        raise CorpusError("no image that can be read", where=" ".join(arguments.tars), got=f"{num_unusable} samples")
+        raise CorpusError(
+            "no image that can be read", where=" ".join(arguments.tars), got=count_of(num_unusable, "sample")
+        )
     buckets = propose_buckets(sizes, arguments.side**2, arguments.multiple, arguments.most)
     if not buckets:
         raise CorpusError(
@@ -51,9 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     total = sum(each.num_images for each in found)
     lost = sum(each.lost * each.num_images for each in found) / total
     square = shares(sizes, [(arguments.side, arguments.side)])[0].lost
-    say(f"{total} images; {lost:.1%} of them is cut off, {square:.1%} with the square alone")
+    say(f"{count_of(total, 'image')}; {lost:.1%} of them is cut off, {square:.1%} with the square alone")
     if num_unusable:
-        say(f"{num_unusable} samples have no image of which the size can be read; `pea data check` names them")
+        say(f"no image of which the size can be read: {count_of(num_unusable, 'sample')}; `pea data check` names them")
     say("cache:\n  buckets: [" + ", ".join(f"[{height}, {width}]" for height, width in buckets) + "]")
     damaged.refuse("What was read before the damage is counted above.")
     return 0

@@ -20,6 +20,7 @@ from pea.corpus.samples import sample_id
 from pea.corpus.tables import Row, Table, open_table
 from pea.errors import CorpusError
 from pea.foreign_text import file_name
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 _LOOKED_AT = 200
@@ -135,7 +136,7 @@ def _refuse_ambiguous(index: CaptionIndex, naming: _Naming) -> None:
     """A caption belongs to all samples of one URL, but a key that several tars have means one of them."""
     if naming.columns == ("key",) and naming.field is None and (count := index.num_ids("> 1")):
         raise CorpusError(
-            f"{count} keys occur in several tars",
+            f"{count_of(count, 'key')} of several tars",
             got=", ".join(index.some("> 1")),
             remedy="Add a column tar to the table, or give the tars of one corpus alone.",
         )
@@ -156,7 +157,7 @@ def _account(index: CaptionIndex, total: Counter[str]) -> None:
     if counts.repeated:
         say(f"  captions of a sample and language that had one already (the first counts): {counts.repeated}")
     say(f"  of samples that the corpus does not have: {index.num_ids('= 0')}" + _examples(index.some("= 0")))
-    say(f"samples of the corpus: {total['samples']} in {total['tars']} tars")
+    say(f"samples of the corpus: {total['samples']} in {count_of(total['tars'], 'tar')}")
     say(f"  with a caption here: {total['matched']}; without: {total['samples'] - total['matched']}")
     for name in sorted(name for name in total if name.startswith("in ")):
         say(f"  {name}: {total[name]}")

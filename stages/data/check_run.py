@@ -11,6 +11,7 @@ from pea.corpus.places import expand_tars
 from pea.corpus.reasons import REASONS
 from pea.corpus.rules import ReadingRules, TextSource
 from pea.corpus.tables import means_table
+from pea.plurals import count_of
 from stages.data.common import caption_fields
 
 _ENGLISH = "en"
@@ -31,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for tar in expand_tars(arguments.tars):
             look_at_tar(tar, facts, captions, ReadingRules())
-    what, each = ("parts of texts without images", "rows") if of_texts else ("tars", "samples")
-    say(f"{facts.num_tars} {what}, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} {each} can be used")
+    units = f"{count_of(facts.num_tars, 'part')} of texts without images" if of_texts else count_of(facts.num_tars, "tar")
+    each = "rows" if of_texts else "samples"
+    say(f"{units}, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} {each} can be used")
     say(table(("language", "captions"), sorted(facts.languages.items())))
     for remark in remarks_on(facts.languages):
         say(f"note: {remark}")

@@ -10,6 +10,7 @@ from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.corpus.clean import CHINESE, RULES, Cleaner
 from data_tools.tables import say, table
 from pea.errors import CorpusError
+from pea.plurals import count_of
 from stages.data.common import add_input_arguments, caption_fields, each_part
 from stages.data.part_work import PartWork
 
@@ -45,18 +46,20 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace, total: Counter[str]) -> None:
+    places = caption_fields(arguments).values()
     if total["samples"] and not total["captions"]:
         raise CorpusError(
             "not one caption",
             where=" ".join(arguments.corpus),
-            got=f"{total['samples']} samples without any in {', '.join(caption_fields(arguments).values())}",
+            got=f"{count_of(total['samples'], 'sample')} without any in {', '.join(places)}",
             remedy="Say where they are: --caption LANGUAGE=FIELD; and delete the folder of --out.",
         )
     captions = [(f"{rule}", total[f"rule {rule}"]) for rule in (*RULES, CHINESE)]
     say(table(("rule", "captions changed"), captions))
     say(
-        f"{total['samples']} samples with {total['captions']} captions: {total['unchanged']} captions unchanged, "
-        f"{total['changed']} changed, {total['emptied']} with nothing left; {total['unusable']} samples unusable"
+        f"{count_of(total['samples'], 'sample')} with {count_of(total['captions'], 'caption')}: "
+        f"{count_of(total['unchanged'], 'caption')} unchanged, {total['changed']} changed, "
+        f"{total['emptied']} with nothing left; {count_of(total['unusable'], 'sample')} unusable"
     )
 
 

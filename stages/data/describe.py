@@ -12,6 +12,7 @@ from data_tools.tables import say
 from pea.corpus.places import Tar
 from pea.corpus.rules import ReadingRules
 from pea.errors import CorpusError
+from pea.plurals import count_of
 from stages.command.arguments import at_least_one, device_name
 from stages.data.common import add_spread_arguments, caption_fields, each_part
 from stages.data.part_work import Made, PartWork
@@ -94,8 +95,9 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 def _report(total: Counter[str]) -> None:
     say(
-        f"{total['samples']} images: {total['described']} described, {total['present']} with an English caption "
-        f"already, {total['empty']} to which the model said nothing; {total['unusable']} samples unusable"
+        f"{count_of(total['samples'], 'image')}: {total['described']} described, "
+        f"{total['present']} with an English caption already, "
+        f"{total['empty']} to which the model said nothing; {count_of(total['unusable'], 'sample')} unusable"
     )
 
 

@@ -18,6 +18,7 @@ from pea.corpus.places import Tar, expand_tars
 from pea.corpus.tars import scan_tar
 from pea.errors import ConfigError, CorpusError
 from pea.evaluation.prompts import read_prompts
+from pea.plurals import count_of
 from stages.data.common import check_spread_arguments
 
 Filtered = tuple[str, PartRecord, bool]
@@ -41,7 +42,9 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"taken out: {count} {change}")
     damaged.refuse(FINISHED_IS_KEPT)
     if not total.kept:
-        raise CorpusError("no sample is left", where=" ".join(arguments.tars), got=f"{total.seen} samples before")
+        raise CorpusError(
+            "no sample is left", where=" ".join(arguments.tars), got=f"{count_of(total.seen, 'sample')} before"
+        )
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from data_tools.corpus.captioned import Unit
 from data_tools.corpus.parts import PartFolder
+from pea.plurals import count_of
 from pea.storage.location import Location
 
 Made = tuple[Sequence[Mapping[str, Any]], Counter[str]]
@@ -44,4 +45,4 @@ class UnitMaker:
             return counts, ""
         rows, counts = self._work.make(unit)
         self._folder.publish(unit.name, unit.source, rows, counts)
-        return counts, f"{self._folder.part(unit.name)}: {len(rows)} rows"
+        return counts, f"{self._folder.part(unit.name)}: {count_of(len(rows), 'row')}"

@@ -16,6 +16,7 @@ from data_tools.corpus.route import ROUTES, Routed, Router, RoutingRules
 from data_tools.tables import say, table
 from pea.corpus.places import Tar
 from pea.errors import ConfigError
+from pea.plurals import count_of
 from stages.command.arguments import local_path, share
 from stages.data.common import add_input_arguments, caption_fields, each_part
 from stages.data.part_work import Made, PartWork
@@ -202,4 +203,4 @@ def _report(total: Counter[str]) -> None:
     others = sorted((name, number) for name, number in why.items() if name not in ROUTES)
     if others:
         say(table(("captions left out", "samples"), others))
-    say(f"{total['samples']} samples routed; {total['unusable']} unusable")
+    say(f"{count_of(total['samples'], 'sample')} routed; {total['unusable']} unusable")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.tables import say
 from pea.errors import ConfigError
+from pea.plurals import count_of
 from stages.command.arguments import at_least_one, device_name
 from stages.data.common import add_input_arguments, caption_fields, each_part
 from stages.data.part_work import Made, PartWork
@@ -86,9 +87,10 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace, total: Counter[str]) -> None:
     (source, _), (target, _) = _sides(arguments)
     say(
-        f"{total['samples']} samples: {total['translated']} translated ({total['cut']} of them cut to what the model "
-        f"reads), {total['present']} with a caption in {target} already, {total['no source']} without one in "
-        f"{source}, {total['empty']} to which the model said nothing; {total['unusable']} unusable"
+        f"{count_of(total['samples'], 'sample')}: {total['translated']} translated "
+        f"({total['cut']} of them cut to what the model reads), "
+        f"{total['present']} with a caption in {target} already, {total['no source']} without one in {source}, "
+        f"{total['empty']} to which the model said nothing; {total['unusable']} unusable"
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pea.config import Config
+from pea.plurals import count_of
 from pea.storage.location import Location
 from stages.diagnosis.finding import Finding, without_secrets
 from stages.diagnosis.libraries import version
@@ -57,8 +58,8 @@ def findings_of(
     """What the nodes' answers mean. A node's: see ``stages.cluster.diagnosis.look``."""
     silent = [f"{node['node']} ({node['silent']})" for node in nodes if "silent" in node]
     said = [node for node in nodes if "silent" not in node]
-    gpus = sum(node["gpus"] for node in said)
-    what = f"{address}: {len(nodes)} nodes, {sum(node['cpus'] for node in said):g} CPUs, {gpus:g} GPUs"
+    cpus, gpus = (sum(node[kind] for node in said) for kind in ("cpus", "gpus"))
+    what = f"{address}: {count_of(len(nodes), 'node')}, {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
     yield Finding("ray", "ok" if said else "problem", what)
     if silent:
         remedy = "Look at `ray status`: they may be busy, starting, or without this program."

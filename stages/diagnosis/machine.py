@@ -14,6 +14,7 @@ from typing import Any
 
 from pea.config import Config
 from pea.errors import DeviceError
+from pea.plurals import count_of
 from stages.diagnosis.finding import Finding
 
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -156,7 +157,7 @@ def _device_name(torch: Any, device: Any) -> str:
         free = torch.cuda.mem_get_info(device)[0]
         memory = f"{free / _GIB:.0f} of {properties.total_memory / _GIB:.0f} GiB free"
         return f"{properties.name}, {memory}, capability {properties.major}.{properties.minor}"
-    return "Apple GPU" if device.type == "mps" else f"{torch.get_num_threads()} threads of torch"
+    return "Apple GPU" if device.type == "mps" else f"{count_of(torch.get_num_threads(), 'thread')} of torch"
 
 
 def _missing_gpu(torch: Any, config: Config | None) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from pea.corpus.rules import TextSource
 from pea.corpus.text_columns import open_texts
 from pea.errors import PeaError
 from pea.foreign_text import visible
+from pea.plurals import count_of
 from pea.storage.hub import is_hub_id
 from pea.storage.location import Location
 from pea.storage.probe import Probe, probe
@@ -61,7 +62,7 @@ def describe(name: str, place: Location, found: Probe) -> Iterator[Finding]:
     elif found.free_bytes is not None and found.free_bytes < _FEW_BYTES:
         yield Finding(name, "warning", what, "Make room: `pea plan` says how much a cache takes.")
     elif found.free_files is not None and found.free_files < _FEW_FILES:
-        yield Finding(name, "warning", f"{what}; room for only {found.free_files} files", "Delete files.")
+        yield Finding(name, "warning", f"{what}; room for only {count_of(found.free_files, 'file')}", "Delete files.")
     elif found.file_system in _VOLATILE:
         yield Finding(name, "warning", what, "This is memory: it is gone with the machine. Choose a disk.")
     elif found.tried.is_local and found.is_shared:
@@ -143,7 +144,7 @@ def _tars(name: str, patterns: tuple[str, ...]) -> Finding:
     if unreadable:
         shown = f"{len(unreadable)} of {len(tars)} tars may not be read, such as {visible(str(unreadable[0]))}"
         return Finding(name, "problem", shown, "Give this user the right to read them.")
-    return Finding(name, "ok", f"{len(tars)} tars" + (f", {size / _GIB:.2f} GiB on disks" if size else ""))
+    return Finding(name, "ok", count_of(len(tars), "tar") + (f", {size / _GIB:.2f} GiB on disks" if size else ""))
 
 
 def look_at_hub() -> Finding:

@@ -11,6 +11,7 @@ from rich.table import Table
 from data_tools.report.grid_page import GridCell, grid_page
 from pea.config import Config
 from pea.evaluation.prompts import Prompt, read_prompts
+from pea.plurals import count_of
 from pea.storage.durable import write_text
 from stages.command.console import Console
 from stages.command.device import pick_device
@@ -44,7 +45,7 @@ def run_grid(config: Config, console: Console) -> dict[str, Any]:
     drawings = drawings_of(config, console, variants, sets, models)
     drawn = draw_missing(config, console, drawings, models)
     kept = sum(len(drawing.images) for drawing in drawings) - drawn
-    console.print(f"{drawn:,} images drawn, {kept:,} were there")
+    console.print(f"{count_of(drawn, 'image')} drawn, {kept:,} were there")
     lines = measure_all(folder / SCORES, console, drawings, measures)
     scores = summarize(lines, drawings)
     present = {drawing.variant.name for drawing in drawings}
@@ -81,7 +82,7 @@ def _page(
         pictures[name] = (names, [row for row in rows if any(row)])
     tables = {name: score_cells(scores, name) for name in sets if any(each["prompt_set"] == name for each in scores)}
     return grid_page(
-        title=f"{len({drawing.variant.name for drawing in drawings})} variants, side by side",
+        title=f"{count_of(len({drawing.variant.name for drawing in drawings}), 'variant')}, side by side",
         tables=tables,
         pictures=pictures,
         paired=comparison_cells(paired),

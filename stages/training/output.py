@@ -18,6 +18,7 @@ from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMA
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
 from pea.pipeline.card import CardFacts, model_card
+from pea.plurals import count_of
 from pea.storage import Location
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
 from pea.training.train_log import Row
@@ -116,9 +117,9 @@ def describe(summary: Mapping[str, Any]) -> str:
     seconds, skipped = summary["seconds"], summary["skipped_steps"]
     return ", ".join(
         [
-            f"{summary['steps']:,} steps in {human_seconds(seconds)}",
+            f"{count_of(summary['steps'], 'step')} in {human_seconds(seconds)}",
             human_rate(summary["samples_per_s"], 1, "samples"),
-            *([f"{skipped:,} steps skipped"] if skipped else []),
-            f"{summary['trained_parameters']:,} trained parameters",
+            *([f"{count_of(skipped, 'step')} skipped"] if skipped else []),
+            f"{count_of(summary['trained_parameters'], 'trained parameter')}",
         ]
     )

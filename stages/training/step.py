@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pea.batches.batch import Batch
 from pea.config import Config
 from pea.errors import TrainingError
+from pea.plurals import count_of
 from pea.training.schedule import learning_rate
 from stages.training.checkpoints import Parts
 from stages.training.losses import BatchLosses
@@ -101,7 +102,7 @@ class OptimizerStep:
         if counters.streak >= self.train.max_skipped_steps:
             shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
             raise TrainingError(
-                f"no finite loss in {counters.streak} consecutive steps",
+                f"no finite loss in {count_of(counters.streak, 'consecutive step')}",
                 where=f"step {counters.step}",
                 got=f"records {shown}",
                 remedy="Lower train.learning_rate, or use train.precision=bf16 or no.",

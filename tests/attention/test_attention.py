@@ -32,7 +32,7 @@ RECIPE = DrawRecipe(3, 0.1, 1000)
 TIME_IDS = torch.tensor([[16, 16, 0, 0, 16, 16], [32, 24, 0, 4, 16, 16]])
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=[pytest.param("sd15", marks=pytest.mark.slow), "sdxl"])
 def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape: Shape = request.param
     return make_checkpoint(tmp_path_factory.mktemp("attention") / shape, shape)

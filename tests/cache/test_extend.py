@@ -32,7 +32,7 @@ LARGE = {"tars": ("a", "b"), "draws": 5, "blocks": ("down_blocks.0", "mid_block"
         ),
     ],
 )
-@pytest.mark.parametrize("rejecting", [False, True])
+@pytest.mark.parametrize("rejecting", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_extended_cache_equals_one_made_at_once(
     make_cache: CacheMaker, steps: list[dict[str, Any]], rejecting: bool
 ) -> None:

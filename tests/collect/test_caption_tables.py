@@ -90,7 +90,7 @@ def test_what_the_table_lacks_is_counted_and_said(cached: tuple[Config, Cache]) 
     [shard] = cache.shards
     assert shard.parts[0].record.summary["caption_tables"] == counts
     assert collect(cache.directory)["caption_tables"] == counts
-    assert "from table 4 captions of samples; 2 samples that the tables lack, 1 captions of no sample" in render(
+    assert "from table 4 captions of samples; 2 samples that the tables lack, 1 caption of no sample" in render(
         collect(cache.directory)
     )
     said = describe(summarize(cache.directory, 1, {}, 1.0, {}), 1.0)

@@ -91,12 +91,12 @@ def test_one_column_and_an_unnamed_index(tmp_path: Path) -> None:
 
 def test_a_ragged_row_is_an_error_or_is_handed_over(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.csv", "file,de\na.jpg,eins\nb.jpg\nc.jpg,drei,3\nd.jpg,vier\n")
-    with pytest.raises(CorpusError, match=r"a\.csv:3: a row that cannot be used; got 1 fields"):
+    with pytest.raises(CorpusError, match=r"a\.csv:3: a row that cannot be used; got 1 field "):
         list(open_table(path).rows())
     bad: list[BadRow] = []
     rows = [row.get("file") for row in open_table(path).rows(["file"], on_bad=bad.append)]
     assert rows == ["a.jpg", "d.jpg"]
-    assert [(each.number, each.problem[:8]) for each in bad] == [(3, "1 fields"), (4, "3 fields")]
+    assert [(each.number, each.problem[:8]) for each in bad] == [(3, "1 field "), (4, "3 fields")]
 
 
 def test_a_quote_that_is_never_closed_is_no_short_table(tmp_path: Path) -> None:

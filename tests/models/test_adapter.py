@@ -205,9 +205,12 @@ RECORDS: dict[str, tuple[object, ...]] = {
     "max_tokens": ("7", 1.5, None, True, {}),
     "places": NO_PLACE,
 }
+QUICK = ("tensors", "max_tokens", "places")
 
 
-@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in RECORDS]
+)
 def test_a_record_of_the_encoder_that_tells_nothing_is_refused(name: str, tmp_path: Path) -> None:
     PEA(8, 6, 4, hidden_size=8, encoder=ENCODER_RECORD).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -37,7 +37,7 @@ def test_a_tokenizer_of_a_larger_vocabulary_is_refused(sdxl: Path, tmp_path: Pat
     refused(checkpoint, "the tokenizer knows more tokens than the text encoder; expected 54; got 57")
 
 
-@pytest.mark.parametrize("end", [0, 10**9, None])
+@pytest.mark.parametrize("end", [0, *(pytest.param(each, marks=pytest.mark.slow) for each in (10**9, None))])
 def test_a_text_encoder_that_looks_for_another_end_is_refused(end: int | None, sdxl: Path, tmp_path: Path) -> None:
     """Its pooled embedding would be that of the first token, whatever the caption."""
     checkpoint = tmp_path / "teacher"

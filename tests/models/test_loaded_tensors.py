@@ -28,6 +28,9 @@ CHANGES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
 }
 
 
+QUICK = [("encoder", "not a number"), ("unet", "8 bits"), *(("layers of a unet", change) for change in CHANGES)]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("numbers")
@@ -50,8 +53,14 @@ LOADED: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("kind", LOADED)
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        pytest.param(kind, change, marks=() if (kind, change) in QUICK else pytest.mark.slow)
+        for kind in LOADED
+        for change in CHANGES
+    ],
+)
 def test_weights_that_are_none_are_refused(kind: str, change: str, folder: Path) -> None:
     name, load = LOADED[kind]
     path, (how, said) = folder / name, CHANGES[change]

@@ -24,7 +24,7 @@ from pea.storage import Location
 from tests.tiny_models import make_checkpoint, make_native_encoder
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=[pytest.param("sd15", marks=pytest.mark.slow), "sdxl"])
 def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, PEAPrompt, Path]:
     folder = tmp_path_factory.mktemp(request.param)
     checkpoint = make_checkpoint(folder / "teacher", request.param)

@@ -71,7 +71,7 @@ def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run
     with pytest.raises(IdentityError, match=r"draws_per_sample.*--extend"):
         run(fresh_run)
     summaries, shown = run(fresh_run, extend=True)
-    assert "2 shards are finished already, 2 to do" in shown
+    assert "2 shards finished already, 2 to do" in shown
     for corpus in ("parallel", "culture"):
         assert_same(Cache.open(fresh_run.cache_dir(corpus)), Cache.open(tiny_sdxl.cache_dir(corpus)))
     summary = summaries["parallel"]
@@ -79,12 +79,12 @@ def test_two_actors_then_extending_give_what_one_process_gives_at_once(fresh_run
     assert json.loads((fresh_run.cache_dir("parallel") / "run_summary.json").read_text()) == summary
     again, shown = run(fresh_run)
     assert again == summaries, "finished shards are not done again, and no time is added"
-    assert "all 4 shards are finished already" in shown
+    assert "everything is finished already: 4 shards" in shown
     queried = with_cache(fresh_run, attention=AttentionConfig(num_queries=2, layers_per_record=2, dtype="int8"))
     with pytest.raises(IdentityError, match=r"cache\.attention.*--extend"):
         run(queried)
     _, shown = run(queried, extend=True)
-    assert "4 shards are finished already, 2 to do" in shown
+    assert "4 shards finished already, 2 to do" in shown
     grown, kept = (contents(Cache.open(each.cache_dir("parallel"))) for each in (fresh_run, tiny_sdxl))
     added = {name.partition("/")[0] for _, _, name in grown.keys() - kept.keys()}
     assert added == {"text", "queries", "query_layers", "query_scales"}
@@ -140,16 +140,16 @@ def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config,
         run(config, changes=TarChanges(replaced=("three",)))
     assert json.loads((directory / "run_summary.json").read_text())["samples"] == 6, "nothing was done yet"
     summaries, shown = run(config, changes=TarChanges(replaced=("two",)))
-    assert "two is replaced: 3 samples are made again" in shown and summaries["parallel"]["samples"] == 8
+    assert "two is replaced, and 3 samples made again" in shown and summaries["parallel"]["samples"] == 8
     assert (directory / "shards/one/p000.json").read_text() == stores["one"]
     at_once = with_tars(fresh_run.model_copy(update={"run_dir": tmp_path / "other"}), parallel=tmp_path / "*.tar")
     run(at_once)
     assert_same(Cache.open(directory), Cache.open(at_once.cache_dir("parallel")))
     summaries, shown = run(config, changes=TarChanges(retired=("two",)))
-    assert "two is retired: 5 samples are gone from the cache" in shown and summaries["parallel"]["samples"] == 3
+    assert "two is retired, and 5 samples with it" in shown and summaries["parallel"]["samples"] == 3
     again, shown = run(config)
     assert "retired, and left out: two" in shown and again["parallel"]["samples"] == 3
-    assert "two is retired: 0 samples" in run(config, changes=TarChanges(retired=("two",)))[1]
+    assert "two is retired, and no samples with it" in run(config, changes=TarChanges(retired=("two",)))[1]
     (tmp_path / "one.tar").unlink()
     with pytest.raises(CorpusError, match="one"):
         run(config, changes=TarChanges(replaced=("one",)))
@@ -162,7 +162,7 @@ def test_texts_alone_from_a_table_to_an_adapter(fresh_run: Config, tmp_path: Pat
     assert "parallel: 20 texts in 2 parts" in shown and summaries["parallel"]["samples"] == 20
     alone = of_texts(fresh_run, tmp_path / "alone")
     assert_same(Cache.open(config.cache_dir("parallel")), fill(alone))
-    assert "all 2 shards are finished already" in run(config)[1]
+    assert "everything is finished already: 2 shards" in run(config)[1]
     phases = (PhaseConfig(kind="text", steps=2), PhaseConfig(kind="unet", steps=2))
     summary = train_adapter.run(variant(config, tmp_path / "train", phases=phases), Console(quiet=True))
     assert summary["steps"] == 4 and summary["records"] == 60
@@ -171,7 +171,7 @@ def test_texts_alone_from_a_table_to_an_adapter(fresh_run: Config, tmp_path: Pat
     with pytest.raises(IdentityError, match=r"corpus\.tars\[texts-00001\].*`pea cache --replace texts-00001`"):
         run(config)
     shown = run(config, changes=TarChanges(replaced=("texts-00001",)))[1]
-    assert "texts-00001 is replaced: 8 samples are made again" in shown
+    assert "texts-00001 is replaced, and 8 samples made again" in shown
     shown = run(config, changes=TarChanges(retired=("texts-00001",)))[1]
     assert Cache.open(config.cache_dir("parallel")).num_samples == 12
 
@@ -239,7 +239,7 @@ def test_an_error_in_the_worker_is_retried_then_named_and_the_rest_is_finished(
 
     monkeypatch.setattr(filling, "plan_corpora", losing)
     monkeypatch.setattr(Pool, "_begin", unlinking)
-    with pytest.raises(CacheError, match=r"1 tars failed; got parallel-0: .*lost\.tar"):
+    with pytest.raises(CacheError, match=r"1 tar failed; got parallel-0: .*lost\.tar"):
         run(fresh_run)
     assert [shard.tar for shard in Cache.open(fresh_run.cache_dir("parallel"), partial=True).shards] == ["parallel-1"]
     monkeypatch.undo()

@@ -39,7 +39,7 @@ def test_a_good_setup_is_usable(setup: Path, capsys: pytest.CaptureFixture[str])
     assert main(["doctor", "--config", str(setup)]) == 0
     said = capsys.readouterr().out
     lines = said.splitlines()
-    assert lines[-1].startswith("usable: 0 problems")
+    assert lines[-1].startswith("usable: no problems")
     topics = {line[8:].partition(":")[0] for line in lines[:-1]}
     expected = {"versions", "cpus", "cpu", "run_dir", "temporary files", "corpora.parallel", "hub", "ray"}
     assert expected <= topics
@@ -51,7 +51,7 @@ def test_what_is_missing_makes_it_unusable(setup: Path, capsys: pytest.CaptureFi
     Path("a.tar").unlink()
     assert main(["doctor", "--config", str(setup)]) == 2
     said = capsys.readouterr().out
-    assert "PROBLEM corpora.parallel: *.tar: no such tar" in said and "NOT usable: 1 problems" in said
+    assert "PROBLEM corpora.parallel: *.tar: no such tar" in said and "NOT usable: 1 problem," in said
 
 
 def test_the_report_is_json_without_secrets(setup: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from pea.plurals import count_of
+
 _ENDS = re.compile(r"\s+|(?<=[,.;:!?，。；：！？、])")
 """Where a long text is cut rather than within a word or a clause."""
 _SHOWN = 200
@@ -54,7 +56,7 @@ def notes_on(parts: Sequence[Part], prompts: Sequence[str], max_tokens: int, *, 
     for prompt in dict.fromkeys(prompts):
         if not chunk and (lost := unread_text(parts, prompt)):
             said.append(
-                f"the text encoder reads {max_tokens} tokens; lost of a prompt: {_shown(lost)} "
+                f"the text encoder reads {count_of(max_tokens, 'token')}; lost of a prompt: {_shown(lost)} "
                 "(chunk=True reads it in pieces)"
             )
         if unknown := unknown_words(parts, prompt):

@@ -165,11 +165,11 @@ def test_ten_runs_of_other_people(config: Config, tmp_path: Path) -> None:
     assert "75%" not in said and "60.0% of the attributes shown" in said, "scores of other numbers do not compare"
 
     said = _said(_page(config, tmp_path / "unscored"))
-    assert "6 images were drawn; nothing has scored them." in said and "Scores" not in said
+    assert "6 images drawn, and nothing has scored them." in said and "Scores" not in said
 
     rows = {row: ["p0", "p1"] for row in ("teacher", "no_adapter", "adapter", "adapter_ja")}
     said = _said(_page(config, tmp_path / "more", drawn=rows))
-    assert "8 images were drawn; nothing has scored them." in said, "also those that are not shown side by side"
+    assert "8 images drawn, and nothing has scored them." in said, "also those that are not shown side by side"
 
     said = _said(_page(config, tmp_path / "nothing", drawn={}))
     assert "nothing was drawn yet" in said and "Pictures" not in said and "general prompts" not in said

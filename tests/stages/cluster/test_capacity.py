@@ -37,7 +37,7 @@ def test_too_few_gpus_are_said() -> None:
     assert isinstance(error, DeviceError)
     assert str(error) == (
         "cache.run.num_gpus_per_actor: no node of the Ray cluster has room for an actor; expected a node with 1 GPU and"
-        " 8 CPUs; got at most 0 GPUs on a node. Lower it (0, with cache.run.device=cpu, needs no GPU), or join a"
+        " 8 CPUs; got no GPUs on the largest node. Lower it (0, with cache.run.device=cpu, needs no GPU), or join a"
         " cluster that has them."
     )
     assert isinstance(no_place(Need(8, 1), []), DeviceError)

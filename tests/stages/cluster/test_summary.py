@@ -20,7 +20,7 @@ def test_samples_that_were_taken_down_are_not_lost() -> None:
 
 
 def test_a_lost_tar_is_a_failure() -> None:
-    with pytest.raises(CacheError, match=r"1 tars failed.*a: torn"):
+    with pytest.raises(CacheError, match=r"1 tar failed.*a: torn"):
         check(Path("cache"), {"failed": {"a": "torn"}, "samples": 50, "dropped": {}}, CONFIG)
 
 

@@ -129,4 +129,4 @@ def test_a_key_of_several_tars_means_none(tmp_path: Path, capsys: pytest.Capture
     for tar in ("t0", "t1"):
         write_tar(tmp_path / f"tars/{tar}.tar", [("k.png", encoded(picture())), ("k.json", captions(en="a"))])
     assert _run(tmp_path, "key,de\nk,eins\n") == 2
-    assert "1 keys occur in several tars; got k" in capsys.readouterr().err
+    assert "1 key of several tars; got k" in capsys.readouterr().err

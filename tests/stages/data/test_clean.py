@@ -23,7 +23,7 @@ def test_the_original_stays_and_counts_add_up(tmp_path: Path, capsys: Capture) -
     command = ["data", "clean", str(tar), "--out", str(tmp_path / "out")]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "3 samples with 4 captions: 2 captions unchanged, 1 changed, 1 with nothing left; 1 samples unusable" in said
+    assert "3 samples with 4 captions: 2 captions unchanged, 1 changed, 1 with nothing left; 1 sample unusable" in said
     assert "entities                 1" in said
     assert tar.read_bytes() == before
     rows = [dict(row.values) for row in open_table(tmp_path / "out" / "a.jsonl").rows()]

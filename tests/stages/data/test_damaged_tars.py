@@ -51,9 +51,13 @@ COMMANDS = {
     "check": ((), None),
     "card": (("--out", "{out}"), "{out}/card.html"),
 }
+QUICK = ("pack", "clean", "check")
+"""One that writes tars, one that writes tables, and one that only reads."""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(each, marks=() if each in QUICK else pytest.mark.slow) for each in COMMANDS]
+)
 def test_all_damaged_tars_are_named_in_one_run_and_the_others_are_done(
     tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

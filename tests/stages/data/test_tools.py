@@ -188,7 +188,7 @@ def test_samples_without_a_size_are_counted(tars: Path, capsys: pytest.CaptureFi
     assert main(["data", "buckets", str(tars / "*.tar"), "--side", "64"]) == 0
     out = _out(capsys)
     assert any(line.startswith("20 images;") for line in out)
-    assert "2 samples have no image of which the size can be read; `pea data check` names them" in out
+    assert "no image of which the size can be read: 2 samples; `pea data check` names them" in out
 
 
 @pytest.mark.parametrize("words", [["clean", "--out"], ["route", "--out"], ["card", "--out"], ["check"]])
@@ -213,5 +213,5 @@ def test_captions_that_are_looked_for_in_the_wrong_place_are_no_success(
     (tmp_path / "t.csv").write_text("id,text\n1,a cat\n")
     words = ["data", "clean", str(tmp_path / "t.csv"), "--out"]
     assert main([*words, str(tmp_path / "out")]) == 2
-    assert "not one caption; got 1 samples without any in captions" in capsys.readouterr().err
+    assert "not one caption; got 1 sample without any in captions" in capsys.readouterr().err
     assert main([*words, str(tmp_path / "right"), "--caption", "en=text"]) == 0
