@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.command.arguments import at_least_one, zero_or_above
+from stages.command.arguments import at_least_one, device_name, zero_or_above
 from stages.command.common import command_main
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=at_least_one, default=25, help="denoising steps to begin with (default: 25)")
     parser.add_argument("--guidance", type=zero_or_above, default=5.0, help="guidance scale to begin with (default: 5)")
     parser.add_argument("--port", type=_port, default=7860, help="port on 127.0.0.1 (default: 7860)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--device", type=device_name, default="auto", help="auto, cpu, cuda or cuda:INDEX (default: auto)"
+    )
 
 
 def run_arguments(arguments: argparse.Namespace) -> int:
@@ -58,13 +60,14 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     from pea.storage.hub import local_folder, model_name, with_revision
     from stages.command.device import pick_device
 
+    device = pick_device(arguments.device, "--device")
     prompts = [PEAPrompt.from_pretrained(each, arguments.encoder) for each in arguments.adapter]
     named = arguments.base or [recorded_base(prompts[0].adapter.config, arguments.adapter[0])]
     folders = [local_folder(with_revision(each)) for each in named]
     bases = {
         f"{model_name(each)} ({number})" if number else model_name(each): each for number, each in enumerate(folders)
     }
-    studio = Studio(by_language(prompts, arguments.adapter), bases, pick_device(arguments.device))
+    studio = Studio(by_language(prompts, arguments.adapter), bases, device)
     page = make_page(studio, steps=arguments.steps, guidance=arguments.guidance)
     print(f"http://127.0.0.1:{arguments.port}  (Ctrl-C ends it)", flush=True)
     serve(page, arguments.port)

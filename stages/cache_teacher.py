@@ -13,7 +13,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pea.config import Config
 from stages.command.common import add_config_arguments, command_main, run_stage
+from stages.command.console import Console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,13 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Run the stage that the command line describes."""
-    from stages.cluster.filling import fill_caches
-    from stages.cluster.planning import TarChanges
 
-    changes = TarChanges(tuple(arguments.replace), tuple(arguments.retire))
-    return run_stage(
-        lambda config, console: fill_caches(config, console, extend=arguments.extend, changes=changes), arguments
-    )
+    def run(config: Config, console: Console) -> None:
+        from stages.cluster.filling import fill_caches  # it brings Ray, which is slow to import
+        from stages.cluster.planning import TarChanges
+
+        changes = TarChanges(tuple(arguments.replace), tuple(arguments.retire))
+        fill_caches(config, console, extend=arguments.extend, changes=changes)
+
+    return run_stage(run, arguments)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,10 +7,15 @@ import importlib
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pea import __version__
 from stages.command.guard import guarded
 from stages.command.parser import CommandParser
+
+if TYPE_CHECKING:
+    from pea.config import Config
+    from stages.command.console import Console
 
 _EXIT_CODES = "exit codes: 0 success, 1 damage or a difference was found, 2 error, 130 interrupted"
 
@@ -156,10 +161,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = COMMANDS[arguments.command]
         if command.loads_models and not getattr(arguments, "dry_run", False):
             _say_at_a_terminal(f"pea {arguments.command}: loading libraries ...")
-        module = importlib.import_module(command.module)
         if command.own_arguments:
-            return int(module.run_arguments(arguments))
-        return int(importlib.import_module("stages.command.common").run_stage(module.run, arguments))
+            return int(importlib.import_module(command.module).run_arguments(arguments))
+
+        def run(config: Config, console: Console) -> object:  # by now the configuration has been read
+            return importlib.import_module(command.module).run(config, console)
+
+        return int(importlib.import_module("stages.command.common").run_stage(run, arguments))
 
     return guarded(act)
 

@@ -89,7 +89,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     clear_old_temporaries(Location.parse(config.run_dir / "evaluate"), recursive=True)
     if evaluate.grid is not None:
         return run_grid(config, console)
-    device = pick_device(evaluate.device)
+    device = pick_device(evaluate.device, "evaluate.device")
     sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
     check_translations(config, console, sets)
     rows = make_rows(config, device)

@@ -144,8 +144,6 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         ConfigError: the configuration is wrong, or there is nothing but settings.
     """
     from pea.errors import ConfigError
-    from stages.command.console import Console
-    from stages.command.pictures import Pictures, draw
 
     prompts, settings = split_words(arguments.words)
     settings += [*arguments.set, *arguments.overrides]
@@ -159,6 +157,9 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         return _with_config(arguments, prompts, settings, options)
     if arguments.dry_run:
         raise ConfigError("nothing to resolve without a configuration", expected="--dry-run with --config")
+    from stages.command.console import Console
+    from stages.command.pictures import Pictures, draw  # slow to import, and a wrong configuration is said without
+
     pea, base = load_models(arguments, chunk=arguments.chunk)
     pictures = Pictures(arguments.adapter, base, **(_DEFAULTS | options))  # type: ignore[arg-type]
     draw(pea, pictures, Console(), prompts, arguments.out)

@@ -51,12 +51,13 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 
 def _write_page(arguments: argparse.Namespace) -> int:
-    from data_tools.report.rating import rating_page
-    from data_tools.tables import say
-    from pea.storage.durable import write_text
     from stages.command.common import config_from
 
     config = config_from(arguments)
+    from data_tools.report.rating import rating_page  # with Pillow, and a wrong configuration is said without
+    from data_tools.tables import say
+    from pea.storage.durable import write_text
+
     html = rating_page(config, tuple(arguments.rows), arguments.prompt_set, seed=arguments.seed, limit=arguments.limit)
     write_text(arguments.out, html)
     say(f"{arguments.out} ({len(html) / 1e6:.1f} MB)")

@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_arguments(arguments: argparse.Namespace) -> int:
     """Measure, write the files, and recommend."""
-    from stages.sketch_measurements import SETTINGS, measure_and_write
-
     config, console = config_from(arguments), Console()
+    from stages.sketch_measurements import SETTINGS, measure_and_write  # it brings torch, which is slow to import
+
     if arguments.dry_run:
         console.print(f"{len(SETTINGS)} sketches of each block on {arguments.records} records")
         return 0

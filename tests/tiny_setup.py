@@ -28,6 +28,7 @@ TRAIN = {
     "save_every_steps": 2,
     "log_every_steps": 1,
     "device": "cpu",
+    "phases": [],
 }
 
 

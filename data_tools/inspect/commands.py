@@ -168,11 +168,12 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from data_tools.inspect.verify import verify
-    from pea.cache.certificate import write_certificate
     from pea.config import load_config
 
     config = load_config(arguments.config, arguments.overrides)
+    from data_tools.inspect.verify import verify  # it brings torch, which is slow to import
+    from pea.cache.certificate import write_certificate
+
     found = verify(config, arguments.corpus, num_samples=arguments.samples, threshold=arguments.threshold)
     rows = [[name, f"{each['mean']:.2e}", f"{each['largest']:.2e}"] for name, each in found.errors.items()]
     say(table(["relative error", "mean", "largest"], rows))

@@ -44,8 +44,10 @@ def loss_charts(config: Config, log: Sequence[Mapping[str, Any]], summary: Mappi
         series = _series(rows, settings[number - 1], kind) if number <= len(settings) else []
         if series:
             title = f"Phase {number}, {_KINDS[kind]}"
+            distance = kind == "text" and settings[number - 1].text_error == "distance"
+            unit = "distance" if distance else "mean squared error"
             chart = line_chart(
-                series, x_label="optimizer step", y_label="loss (mean squared error)", title=f"{title}: losses by step"
+                series, x_label="optimizer step", y_label=f"loss ({unit})", title=f"{title}: losses by step"
             )
             charts.append({"title": title, "chart": chart})
     return charts
@@ -66,8 +68,11 @@ def contributions(row: Mapping[str, Any], train: TrainConfig, kind: str) -> dict
 
     Block features have a factor each, which the log does not hold: they are what the other terms leave of the total.
     """
-    if kind != "unet":
-        return {_TERMS[name]: row[name] for name in ("text", "attention", "pooled") if name in row}
+    if kind == "text":
+        return {}  # one term: the total
+    if kind == "attention":
+        factors = {"text": train.text_weight, "attention": 1.0, "pooled": 1.0}
+        return {_TERMS[name]: factor * row[name] for name, factor in factors.items() if factor and name in row}
     factors = {
         "noise_pred": train.noise_pred_weight,
         "diffusion": train.diffusion_weight,

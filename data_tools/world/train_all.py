@@ -70,7 +70,9 @@ def _reporter(progress: Progress, name: str) -> Report:
 
     def report(step: int, steps: int, loss: Tensor) -> None:
         if step % 20 == 0 or step == steps - 1:
-            progress.update(task, total=steps, completed=step + 1, description=f"{name} (loss {float(loss):.3f})")
+            progress.update(
+                task, total=steps, completed=step + 1, description=f"{name} (loss {float(loss.detach()):.3f})"
+            )
 
     return report
 

@@ -28,10 +28,10 @@ def minibatches(tensors: tuple[Tensor, ...], batch_size: int, seed: int) -> Iter
 def cosine_schedule(
     optimizer: torch.optim.Optimizer, steps: int, warmup: int = 50
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up, then a cosine to 2 % of the peak."""
+    """Linear warm-up, then a cosine to 2 % of the peak; of no steps, one that is never asked again."""
 
     def factor(step: int) -> float:
-        progress = min(1.0, step / steps)
+        progress = min(1.0, step / max(1, steps))
         return min(1.0, (step + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

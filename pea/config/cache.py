@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from pea.config.device import DeviceName
 from pea.config.section import FloatDtype, Fraction, Section, StoredValues
 
 
@@ -86,7 +87,7 @@ class CacheRunConfig(Section):
     """Ray actors, each with its own teacher."""
     batch_size: PositiveInt = 32
     """Records in one pass of the teacher."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``."""
     num_cpus_per_actor: NonNegativeFloat = 1.0
     """CPUs that Ray reserves per actor."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, StringConstraints
 
+from pea.config.device import DeviceName
 from pea.config.placeholders import SetupPath
 from pea.config.section import Section
 
@@ -87,8 +88,8 @@ class EvaluateConfig(Section):
     """Seed of the initial noise."""
     batch_size: PositiveInt = 32
     """Images generated at a time, in float32; fewer where a GPU's memory is short."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
+    device: DeviceName = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:<index>``."""
     max_prompts: PositiveInt | None = None
     """Use only the first prompts of each set; null uses all."""
     grid: GridConfig | None = None

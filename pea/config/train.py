@@ -28,9 +28,9 @@ class TrainConfig(Section):
     cross-attention."""
     lora_rank: PositiveInt = 16
     """Rank of the LoRA matrices."""
-    phases: tuple[PhaseConfig, ...] = ()
-    """What the run consists of, in order; empty: one phase of kind ``unet``. Without a phase of that kind, the adapter
-    is published as the last one leaves it."""
+    phases: tuple[PhaseConfig, ...] = (PhaseConfig(kind="text"), PhaseConfig(kind="unet"))
+    """What the run consists of, in order; empty: one phase of kind ``unet``, as in the paper. Without a phase of that
+    kind, the adapter is published as the last one leaves it."""
     steps: PositiveInt | None = None
     """Optimizer steps of a phase. Null: by a rule, as many as take 800 records for every root of a parallel sample."""
     max_minutes: PositiveFloat | None = None
@@ -84,6 +84,8 @@ class TrainConfig(Section):
     text_weight: NonNegativeFloat = 0.0
     """Weight of the distance between the adapter's text states and the teacher's English ones (text-encoder
     distillation); 0 needs no English encoder."""
+    text_error: Literal["distance", "square"] = "distance"
+    """What a phase of kind ``text`` lowers: the distance itself, or its square, which lets wrong captions pull more."""
     attention_weight: NonNegativeFloat = 0.0
     """Weight, in a phase of kind ``unet``, of the loss that a phase of kind ``attention`` has alone; needs
     ``cache.attention``."""

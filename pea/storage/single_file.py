@@ -10,30 +10,32 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pea.errors import CheckpointError
-from pea.file_names import MODEL_CONFIG
-from pea.foreign_json import json_object
 from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.durable import new_folder
+from pea.storage.single_file_tensors import (
+    CLIP,
+    CLIP_XL,
+    OPEN_CLIP,
+    OPEN_CLIP_XL,
+    UNET,
+    VAES,
+    WEIGHTS,
+    converted,
+    read_lent,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Conversion = Callable[[Mapping[str, Tensor], Mapping[str, Any]], Mapping[str, Tensor]]
-
-_UNET, _VAES = "model.diffusion_model.", ("first_stage_model.", "vae.")
-_CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
-_CLIP_XL, _OPEN_CLIP_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 _REFINER = "conditioner.embedders.0.model."
 _OWN_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"
 """Tensors by which files of SDXL say that they predict v, and with zero terminal SNR. Source: ComfyUI, NoobAI-XL."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
 
 
 class Kind(NamedTuple):
@@ -55,12 +57,12 @@ class Kind(NamedTuple):
 _KINDS = (
     Kind(
         "SDXL",
-        {"text_encoder": _CLIP_XL, "text_encoder_2": _OPEN_CLIP_XL},
+        {"text_encoder": CLIP_XL, "text_encoder_2": OPEN_CLIP_XL},
         ("stabilityai/stable-diffusion-xl-base-1.0",),
     ),
     Kind(
         "Stable Diffusion 1",
-        {"text_encoder": _CLIP},
+        {"text_encoder": CLIP},
         (
             "stable-diffusion-v1-5/stable-diffusion-v1-5",
             "runwayml/stable-diffusion-v1-5",
@@ -69,7 +71,7 @@ _KINDS = (
     ),
     Kind(
         "Stable Diffusion 2",
-        {"text_encoder": _OPEN_CLIP},
+        {"text_encoder": OPEN_CLIP},
         ("stabilityai/stable-diffusion-2-1", "stabilityai/stable-diffusion-2-1-base", "stabilityai/stable-diffusion-2"),
     ),
 )
@@ -92,12 +94,13 @@ def folder_of_single_file(file: Path, config: Path | None = None) -> Path:
     said += [{name: sha256_text(path.read_bytes().hex()) for name, path in sorted(texts.items())}]
     place = _cache() / f"{file.stem[:60]}-{sha256_text(canonical_json(said))[:24]}"
     if not place.is_dir():
+        parts = converted(file, names, kind.texts, pipeline)
         with new_folder(place, replace=False) as temporary:
             for name, path in texts.items():
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, temporary / name)
             _follow_file(temporary, names)
-            _convert(file, kind, names, temporary)
+            _write(parts, temporary)
     return place
 
 
@@ -107,7 +110,7 @@ def _names(file: Path) -> frozenset[str]:
     try:
         with safe_open(file, "pt") as opened:
             names = frozenset(opened.keys())
-            types = {name: opened.get_slice(name).get_dtype() for name in names if name.startswith((_UNET, *_VAES))}
+            types = {name: opened.get_slice(name).get_dtype() for name in names if name.startswith((UNET, *VAES))}
     except (OSError, SafetensorError) as error:
         remedy = "Give a single .safetensors file, or a folder in diffusers' layout."
         raise CheckpointError("not a whole safetensors file", where=file, got=error, remedy=remedy) from None
@@ -123,15 +126,15 @@ def _names(file: Path) -> frozenset[str]:
 
 
 def _kind(file: Path, names: Collection[str]) -> Kind:
-    found = {prefix for prefix in (_UNET, *_VAES, _REFINER, *_PREFIXES) if any(n.startswith(prefix) for n in names)}
+    found = {prefix for prefix in (UNET, *VAES, _REFINER, *_PREFIXES) if any(n.startswith(prefix) for n in names)}
     if _REFINER in found:
         raise CheckpointError("the SDXL refiner is not supported", where=file, remedy="Use the SDXL base model.")
     kind = next((kind for kind in _KINDS if found.issuperset(kind.texts.values())), None)
-    if kind is None or _UNET not in found or not found.intersection(_VAES):
+    if kind is None or UNET not in found or not found.intersection(VAES):
         raise CheckpointError(
             "not a whole checkpoint of Stable Diffusion 1, 2 or XL",
             where=file,
-            expected=f"tensors of {_UNET}*, {_VAES[0]}* and the text encoders",
+            expected=f"tensors of {UNET}*, {VAES[0]}* and the text encoders",
             got=", ".join(sorted(found)) or f"{min(names, default='no tensor')}, ...",
             remedy="Of another model, or of a part alone, give a folder in diffusers' layout.",
         )
@@ -185,66 +188,17 @@ def _follow_file(folder: Path, names: Collection[str]) -> None:
     if _OWN_PREDICTION not in names:
         return
     place = folder / "scheduler" / "scheduler_config.json"
-    settings = _read(place)
+    settings = read_lent(place)
     settings |= {"prediction_type": "v_prediction", "rescale_betas_zero_snr": _ZERO_SNR in names}
     place.write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json_object(path.read_bytes())
-    except ValueError as error:
-        what = f"the configuration {path.parent.name}/{path.name} that was lent to this file is none"
-        raise CheckpointError(what, where=path.parent.parent, got=error, remedy="Correct teacher.config.") from None
+def _write(parts: Mapping[str, Mapping[str, Tensor]], folder: Path) -> None:
+    from safetensors.torch import save_file
 
-
-def _convert(file: Path, kind: Kind, names: Collection[str], folder: Path) -> None:
-    from diffusers.loaders import single_file_utils as original
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(file)
-    vae = next(prefix for prefix in _VAES if any(name.startswith(prefix) for name in names))
-    convert: dict[str, tuple[str, Conversion]] = {
-        "unet": (_UNET, original.convert_ldm_unet_checkpoint),
-        "vae": (vae, original.convert_ldm_vae_checkpoint),
-    }
-    for part, prefix in kind.texts.items():
-        convert[part] = (prefix, (_clip if prefix in (_CLIP, _CLIP_XL) else _open_clip)(prefix))
-    for part, (prefix, function) in convert.items():
-        given = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        config = _read(folder / part / MODEL_CONFIG)
-        try:
-            made = function(given, config)
-        except (KeyError, IndexError, ValueError, RuntimeError, AttributeError) as error:
-            raise _other_tensors(file, part, f"{type(error).__name__}: {error}") from error
-        if part in _WEIGHTS and len(made) != len(given):
-            raise _other_tensors(file, part, f"{len(given)} tensors, of which {len(made)} are known")
+    for part, made in parts.items():
         plain = {name: tensor.contiguous() for name, tensor in made.items()}
-        save_file(plain, folder / part / f"{_WEIGHTS.get(part, 'model')}.safetensors", metadata={"format": "pt"})
-
-
-def _clip(prefix: str) -> Conversion:
-    return lambda tensors, _: {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-
-
-def _open_clip(prefix: str) -> Conversion:
-    def convert(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        from diffusers.loaders.single_file_utils import convert_open_clip_checkpoint
-
-        model = SimpleNamespace(config=SimpleNamespace(**config))
-        made: Mapping[str, Tensor] = convert_open_clip_checkpoint(model, tensors, prefix=prefix)
-        return made
-
-    return convert
-
-
-def _other_tensors(file: Path, part: str, got: str) -> CheckpointError:
-    return CheckpointError(
-        f"the {part} in this file is not as the configuration says",
-        where=file,
-        got=got,
-        remedy="Set teacher.config to a pipeline of exactly this kind.",
-    )
+        save_file(plain, folder / part / f"{WEIGHTS.get(part, 'model')}.safetensors", metadata={"format": "pt"})
 
 
 def _cache() -> Path:

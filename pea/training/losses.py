@@ -91,6 +91,15 @@ def text_distance(student: Conditioning, teacher: Conditioning) -> Tensor:
     return distance
 
 
+def root(distances: Tensor) -> Tensor:
+    """The roots of squared distances, float `[P]`, with a gradient at 0.
+
+    Each row pulls by the same length, however far off it is: the mean of the roots is least at the spatial median of
+    what is pulled at, which a minority of wrong rows moves little; that of the squares at the mean.
+    """
+    return (distances + 1e-8).sqrt()
+
+
 def combine(
     noise_pred: Tensor,
     blocks: Mapping[str, Tensor],

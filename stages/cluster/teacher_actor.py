@@ -17,7 +17,7 @@ from pea.cache.manifest import read_manifest
 from pea.collect.events import ProgressEvent, Task
 from pea.config import Config
 from pea.corpus.corpus_names import CorpusName
-from pea.errors import CacheError, DeviceError, ShardUnfinishedError
+from pea.errors import CacheError, ShardUnfinishedError
 from pea.storage import configure
 from pea.storage.leases import living_below
 from pea.storage.processes import ProcessName, this_process
@@ -99,9 +99,10 @@ class TeacherActor:
         import torch
 
         from pea.collect.collector import Collector
+        from stages.command.device import pick_device
 
         torch.set_num_threads(self._num_threads)
-        return Collector(self._config, corpus, _device(self._config.cache.run.device))
+        return Collector(self._config, corpus, pick_device(self._config.cache.run.device, "cache.run.device"))
 
 
 def with_keys(work: Callable[[Callable[[str], None]], Iterator[ProgressEvent]]) -> Iterator[ProgressEvent | InFlight]:
@@ -151,13 +152,3 @@ def owner_elsewhere(cache: Cache, task: Task, ours: Collection[ProcessName]) -> 
     stores = living_below(cache.shard_dir(task.part.tar))
     owners = (owner for name, owner in stores.items() if name.startswith(f"{task.part.part}-"))
     return next((str(owner) for owner in owners if owner.process not in ours), None)
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise DeviceError("no CUDA device on this worker", where="cache.run.device", got=name)
-    return torch.device(name)

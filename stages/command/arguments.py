@@ -35,6 +35,15 @@ def local_path(text: str) -> Path:
     return Path(path)
 
 
+def device_name(text: str) -> str:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:INDEX``, as the type of an argument."""
+    from pea.config.device import is_device_name
+
+    if not is_device_name(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device: auto, cpu, cuda or cuda:INDEX")
+    return text
+
+
 def at_least_one(text: str) -> int:
     """A whole number from 1 on, as the type of an argument."""
     return _at_least(1, text)

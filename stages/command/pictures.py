@@ -40,7 +40,7 @@ def draw(pea: PEAPrompt, pictures: Pictures, console: Console, prompts: Sequence
         CheckpointError: the base model is of another shape or prediction type than the adapter's.
         ConfigError: a size that the base model cannot draw.
     """
-    device = pick_device(pictures.device)
+    device = pick_device(pictures.device, "evaluate.device")
     check_base_model(pea.adapter, pictures.base)
     drawer = Drawer(pictures.base, device, num_inference_steps=pictures.steps, guidance_scale=pictures.guidance)
     drawer.check_size(pictures.size_px)

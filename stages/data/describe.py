@@ -12,7 +12,7 @@ from data_tools.tables import say
 from pea.corpus.places import Tar
 from pea.corpus.rules import ReadingRules
 from pea.errors import CorpusError
-from stages.command.arguments import at_least_one
+from stages.command.arguments import at_least_one, device_name
 from stages.data.common import add_spread_arguments, caption_fields, each_part
 from stages.data.part_work import Made, PartWork
 
@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the model (default: float32)"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:INDEX (default: auto)"
+        "--device",
+        type=device_name,
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:INDEX (default: auto)",
     )
     parser.add_argument(
         "--format", choices=("jsonl", "parquet"), default="jsonl", help="kind of table (default: jsonl)"
@@ -70,14 +74,14 @@ def begin(arguments: argparse.Namespace) -> PartWork:
     Raises:
         CheckpointError: it cannot be used.
     """
-    from data_tools.corpus.description import Describer, DescriptionSettings
-    from stages.evaluate import pick_device
+    fields = caption_fields(arguments)
+    from data_tools.corpus.description import Describer, DescriptionSettings  # slow to import
+    from stages.command.device import pick_device
 
     options = DescriptionSettings(
         arguments.prompt, arguments.beams, arguments.max_tokens, arguments.batch_size, arguments.dtype
     )
-    describer = Describer(arguments.model, options, pick_device(arguments.device))
-    fields = caption_fields(arguments)
+    describer = Describer(arguments.model, options, pick_device(arguments.device, "--device"))
     settings = {"command": "describe", **describer.record, "again": arguments.again, "captions": fields}
     return PartWork(settings, lambda unit: describe_unit(unit, fields, describer, again=arguments.again))
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from data_tools.corpus.captioned import Captioned, Unit, Unusable
 from data_tools.tables import say
 from pea.errors import ConfigError
-from stages.command.arguments import at_least_one
+from stages.command.arguments import at_least_one, device_name
 from stages.data.common import add_input_arguments, caption_fields, each_part
 from stages.data.part_work import Made, PartWork
 
 if TYPE_CHECKING:
-    from data_tools.corpus.translation import Side, Translator
+    from data_tools.corpus.translation import Translator
 
 DESCRIPTION = (
     "Translate captions with a local model (OPUS-MT, NLLB-200 or M2M100 in the layout of transformers) into a table "
@@ -47,7 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype", choices=("float32", "bfloat16", "float16"), default="float32", help="of the model (default: float32)"
     )
     parser.add_argument(
-        "--device", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:INDEX (default: auto)"
+        "--device",
+        type=device_name,
+        default="auto",
+        metavar="DEVICE",
+        help="auto, cpu, cuda or cuda:INDEX (default: auto)",
     )
 
 
@@ -57,19 +61,18 @@ def begin(arguments: argparse.Namespace) -> PartWork:
     Raises:
         ConfigError, CheckpointError: languages or model cannot be used.
     """
-    from data_tools.corpus.translation import TranslationSettings, Translator
-    from stages.evaluate import pick_device
-
-    source, target = _side(arguments.source, "--from"), _side(arguments.target, "--to")
-    if source.language == target.language:
-        raise ConfigError("nothing to translate", where="--to", got=f"from {source.language} to {target.language}")
-    options = TranslationSettings(arguments.beams, arguments.max_tokens, arguments.batch_size, arguments.dtype)
-    translator = Translator(arguments.model, source, target, options, pick_device(arguments.device))
+    (source, source_code), (target, target_code) = _sides(arguments)
     fields = caption_fields(arguments)
+    from data_tools.corpus.translation import Side, TranslationSettings, Translator  # slow to import
+    from stages.command.device import pick_device
+
+    options = TranslationSettings(arguments.beams, arguments.max_tokens, arguments.batch_size, arguments.dtype)
+    sides = Side(source, source_code), Side(target, target_code)
+    translator = Translator(arguments.model, *sides, options, pick_device(arguments.device, "--device"))
     settings = {"command": "translate", **translator.record, "again": arguments.again, "captions": fields}
 
     def make(unit: Unit) -> Made:
-        return translate_unit(unit, fields, translator, source.language, target.language, again=arguments.again)
+        return translate_unit(unit, fields, translator, source, target, again=arguments.again)
 
     return PartWork(settings, make)
 
@@ -81,21 +84,29 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace, total: Counter[str]) -> None:
-    source, target = _side(arguments.source, "--from"), _side(arguments.target, "--to")
+    (source, _), (target, _) = _sides(arguments)
     say(
         f"{total['samples']} samples: {total['translated']} translated ({total['cut']} of them cut to what the model "
-        f"reads), {total['present']} with a caption in {target.language} already, {total['no source']} without one in "
-        f"{source.language}, {total['empty']} to which the model said nothing; {total['unusable']} unusable"
+        f"reads), {total['present']} with a caption in {target} already, {total['no source']} without one in "
+        f"{source}, {total['empty']} to which the model said nothing; {total['unusable']} unusable"
     )
 
 
-def _side(text: str, option: str) -> Side:
-    from data_tools.corpus.translation import Side
+def _sides(arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """Language and the model's code of it (empty: the same), of what is read and of what is written.
 
-    language, equals, code = text.partition("=")
-    if not language or (equals and not code):
-        raise ConfigError("not a language", where=option, expected="LANGUAGE or LANGUAGE=CODE", got=text)
-    return Side(language, code)
+    Raises:
+        ConfigError: one is no language, or both are the same.
+    """
+    sides = []
+    for option, text in (("--from", arguments.source), ("--to", arguments.target)):
+        language, equals, code = text.partition("=")
+        if not language or (equals and not code):
+            raise ConfigError("not a language", where=option, expected="LANGUAGE or LANGUAGE=CODE", got=text)
+        sides.append((language, code))
+    if sides[0][0] == sides[1][0]:
+        raise ConfigError("nothing to translate", where="--to", got=f"from {sides[0][0]} to {sides[1][0]}")
+    return sides
 
 
 def translate_unit(

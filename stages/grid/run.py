@@ -34,7 +34,7 @@ def run_grid(config: Config, console: Console) -> dict[str, Any]:
         EvaluationError: a prompt file is unreadable, or a variant has nothing to draw.
     """
     evaluate, folder = config.evaluate, config.run_dir / "evaluate" / "grid"
-    device = pick_device(evaluate.device)
+    device = pick_device(evaluate.device, "evaluate.device")
     sets = {name: read_prompts(path, evaluate.max_prompts) for name, path in evaluate.prompts.items()}
     variants = variants_of(config)
     if "no_adapter" in evaluate.rows and evaluate.rows != type(evaluate).model_fields["rows"].default:

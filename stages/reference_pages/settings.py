@@ -127,9 +127,9 @@ def _default(name: str, field: Mapping[str, Any], section: Mapping[str, Any]) ->
 
 
 def _yaml(value: Any) -> str:
-    """A value in YAML of one line."""
+    """A value in YAML of one line, without what a section of a list leaves to its defaults."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_yaml(each)}" for key, each in value.items() if each is not None) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_yaml, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

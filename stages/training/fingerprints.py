@@ -19,6 +19,7 @@ _NOT_DECIDING = {
     "save_every_steps", "keep_states", "log_every_steps", "num_workers", "device", "resume", "max_skipped_steps",
     "max_minutes", "keep_text_states", "min_captioned_fraction",
     "sample_every_steps", "sample_prompts", "trackers", "phases", "local_copy_bytes",
+    "text_error",
     "init", "init_from",
 }  # fmt: skip
 """Settings of `train` that do not change the result, or are in the fingerprint otherwise."""
@@ -29,9 +30,9 @@ _LIGHT = {
 """Settings that decide the result of a phase without the UNet."""
 _FOLDER = "encoder_folder"
 """Digest of all files of the encoder's folder, which was all that older states knew of it."""
-_FORMER = {"diffusion_error": "prediction"}
+_FORMER = {"diffusion_error": "prediction", "text_error": "square"}
 """What older states have that lack a setting, where it is not the default of today."""
-_OF_KIND = {"text": set[str](), "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
+_OF_KIND = {"text": {"text_error"}, "attention": {"text_weight", "attention_layer_weights", "timesteps"}}
 
 
 def fingerprint_without_unet(

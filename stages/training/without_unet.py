@@ -24,7 +24,7 @@ from pea.costs.training import RowFlops
 from pea.errors import TrainingError
 from pea.file_names import TRAIN_LOG
 from pea.storage.leases import Lease
-from pea.training.losses import text_distance
+from pea.training.losses import root, text_distance
 from pea.training.saved_state import TrainState, TrainStates, optimizer_tensors, restore_optimizer
 from pea.training.schedule import learning_rate
 from pea.training.student import condition
@@ -228,8 +228,9 @@ class WithoutUnetPhase:
         targets = batch.targets.to(device)
         english = targets.english
         if self.setup.layers is None or self.powers is None:
-            text = text_distance(student, english).mean()
-            return {"loss": text, "text": text}
+            text = text_distance(student, english)
+            errors = root(text) if self.train.text_error == "distance" else text
+            return {"loss": errors.mean(), "text": text.mean()}
         losses = self.setup.layers.losses(targets, student, self.powers, self.train.attention_layer_weights)
         found = {"loss": losses.total, "attention": losses.layers}
         if losses.pooled is not None:

@@ -19,9 +19,11 @@ def minimal(tmp_path: Path) -> Path:
     return path
 
 
-def test_without_phases_there_is_one_with_the_unet(minimal: Path) -> None:
-    [phase] = load_config(minimal, ["train.steps=7"]).train.all_phases
-    assert phase.kind == "unet" and phase.train.steps == 7
+def test_a_run_is_text_alignment_and_the_unet_and_without_phases_the_unet_alone(minimal: Path) -> None:
+    both = load_config(minimal, ["train.steps=7"]).train.all_phases
+    assert [(each.kind, each.train.steps) for each in both] == [("text", 7), ("unet", 7)]
+    [phase] = load_config(minimal, ["train.steps=7", "train.phases=[]"]).train.all_phases
+    assert phase == both[1]
 
 
 def test_what_a_phase_leaves_out_is_as_in_train(minimal: Path, tmp_path: Path) -> None:

@@ -70,7 +70,10 @@ def test_cached_training_follows_live_training(config: Config, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("settings", "name"),
-    [({"init": "torch", "feature_scale": "raw"}, "train_losses"), ({}, "train_losses_recommended")],
+    [
+        ({"init": "torch", "feature_scale": "raw", "diffusion_error": "prediction"}, "train_losses"),
+        ({}, "train_losses_recommended"),
+    ],
 )
 def test_losses_of_20_steps_are_the_recorded_ones(
     config: Config, tmp_path: Path, settings: dict[str, Any], name: str

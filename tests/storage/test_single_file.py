@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -126,17 +127,47 @@ def test_tensors_that_nobody_knows_are_refused(models: Path, tmp_path: Path) -> 
 
 
 def test_a_configuration_of_other_sizes_is_refused_before_anything_is_spent(models: Path, tmp_path: Path) -> None:
-    from diffusers import UNet2DConditionModel
-
-    from pea.models.loading import check_weights
-
     config = tmp_path / "config"
     shutil.copytree(models / "sd15-config", config)
     settings = json.loads((config / "unet/config.json").read_text())
     (config / "unet/config.json").write_text(json.dumps(settings | {"cross_attention_dim": 24}))
-    folder = folder_of_single_file(models / "sd15.safetensors", config)
-    with pytest.raises(CheckpointError):
-        check_weights(UNet2DConditionModel, folder / "unet")
+    with pytest.raises(
+        CheckpointError, match=r"the unet in this file .*attn2\.to_k\.weight \(\d+, \d+\), not \(\d+, 24\)"
+    ):
+        folder_of_single_file(models / "sd15.safetensors", config)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("model.diffusion_model.out.2.bias", "the unet in this file .*no conv_out.bias"),
+        ("first_stage_model.decoder.conv_out.bias", "the vae in this file .*no decoder.conv_out.bias"),
+    ],
+)
+def test_a_missing_tensor_is_named_before_anything_is_written(
+    models: Path, tmp_path: Path, name: str, problem: str
+) -> None:
+    file = changed(models, tmp_path / "m.safetensors", **{name: None})
+    with pytest.raises(CheckpointError, match=problem):
+        folder_of_single_file(file, models / "sd15-config")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "number"),
+    [("model.diffusion_model.", math.nan), ("first_stage_model.", -math.inf), ("cond_stage_model.", math.inf)],
+)
+def test_numbers_that_are_none_are_refused_before_anything_is_written(
+    models: Path, tmp_path: Path, part: str, number: float
+) -> None:
+    tensors = load_file(models / "sd15.safetensors")
+    name = next(each for each in tensors if each.startswith(part) and each.endswith("bias"))
+    tensors[name].view(-1)[-1] = number
+    save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(CheckpointError, match=r"weights that are no finite numbers; got .*bias of the"):
+        folder_of_single_file(tmp_path / "m.safetensors", models / "sd15-config")
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(("name", "text"), [("unet/config.json", "[]"), ("vae/config.json", "[" * 100_000)])

@@ -7,7 +7,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from pea.models.conditioning import Conditioning
-from pea.training.losses import LossWeights, combine, min_snr_weights, row_mse, text_distance, velocity_weights
+from pea.training.losses import LossWeights, combine, min_snr_weights, root, row_mse, text_distance, velocity_weights
 
 
 def test_terms_are_means_over_the_whole_batch() -> None:
@@ -80,3 +80,21 @@ def test_text_states_are_compared_by_their_means_over_tokens() -> None:
     losses = combine(torch.zeros(2), {}, torch.zeros(0), 4, LossWeights(text=0.5), text=torch.tensor([0.0, 13.0]))
     assert losses.total.item() == pytest.approx(0.5 * 13 / 4)
     assert losses.report()["text"].item() == pytest.approx(13 / 4)
+
+
+def test_a_minority_of_wrong_rows_moves_the_least_of_the_squares_and_not_that_of_the_roots() -> None:
+    targets = torch.tensor([[0.0]] * 8 + [[10.0]] * 2)
+    for error, least in ((root, 0.0), (lambda squares: squares, 2.0)):
+        place = torch.full((1, 1), 1.0, requires_grad=True)
+        optimizer = torch.optim.SGD([place], 0.05)
+        for _ in range(400):
+            optimizer.zero_grad()
+            error(row_mse(place.expand(10, 1), targets)).mean().backward()
+            optimizer.step()
+        assert place.item() == pytest.approx(least, abs=0.06)
+
+
+def test_the_root_has_a_gradient_where_nothing_is_wrong() -> None:
+    distances = torch.zeros(2, requires_grad=True)
+    root(distances).sum().backward()
+    assert distances.grad is not None and torch.isfinite(distances.grad).all()

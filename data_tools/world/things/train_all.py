@@ -8,6 +8,7 @@ Parts that are finished in `--work` are kept: to resume, run the same command.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from data_tools.world.things.world import THINGS
@@ -24,6 +25,7 @@ VAE_PHASES = (Phase(32, 16, 1500, 3e-3, 1e-6),)
 VAE_SHAPE = VaeShape((24, 48, 64), latent_channels=4)
 DECODER_STEPS = 400
 CORPUS = Corpus(THINGS, num_general=8_000, english_per_concept=40, native_per_concept=60, vision_width=64)
+FIVE_LANGUAGES = replace(CORPUS, num_general=24_000)  # each scene is told in one of them
 MAX_ENGLISH_TOKENS = 24
 UNET = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -51,7 +53,7 @@ def plan(work: Path) -> dict[str, Train]:
         "sd15": lambda out, report: train_teacher(out, vae, (english,), 8000, 6, report, TEACHER),
         "judge": lambda out, report: train_judge(out, 600, 0, report, THINGS),
         "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report, CORPUS),
-        "alt_clip": lambda out, report: train_multilingual(out, 900, 4, report, CORPUS),
+        "alt_clip": lambda out, report: train_multilingual(out, 5000, 4, report, FIVE_LANGUAGES),
         "weak_japanese": lambda out, report: train_chinese(out, 140, 5, report, CORPUS, "ja"),
     }
 

@@ -33,6 +33,7 @@ QUIET = Console(quiet=True)
 CPU = torch.device("cpu")
 TEXT = PhaseConfig(kind="text", steps=3, batch_size=6)
 ATTENTION = PhaseConfig(kind="attention", steps=4, batch_size=8, learning_rate=2e-3)
+ERRORS = ("distance", "square")
 UNET = PhaseConfig(kind="unet", steps=2, batch_size=4)
 
 
@@ -173,6 +174,17 @@ def test_english_texts_are_the_same_from_the_cache_and_from_the_encoder(
         )
     dropped = [text == "" for text in cached.setup.data.batch(0).native_captions]
     assert any(dropped) and not all(dropped)
+
+
+@pytest.mark.slow
+def test_a_text_phase_lowers_the_distance_or_its_square(config: Config, tmp_path: Path) -> None:
+    light = {each: light_phase(variant(config, tmp_path, phases=(TEXT,), text_error=each)) for each in ERRORS}
+    batch = light["square"].setup.data.batch(0)
+    squares, distances = (
+        {name: loss.item() for name, loss in light[each]._losses(batch).items()} for each in ("square", "distance")
+    )
+    assert squares["loss"] == squares["text"] == distances["text"]
+    assert 0 < distances["loss"] < 0.9999 * squares["text"] ** 0.5, "the mean of roots, row by row"
 
 
 @pytest.mark.slow
