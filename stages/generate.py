@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # slow to import, and --help does without
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)\s*[=:]")
 MAX_SIDE_PX = 4096
 """Four times what the largest model here was trained at; what is beyond fits no memory, and takes days on a CPU."""
+_MOST_IMAGES = 10_000
 _DEFAULTS = {"steps": 25, "guidance": 5.0, "batch_size": 1, "device": "auto"}
 """Without a configuration."""
 
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=at_least_one, help="denoising steps (default: 25, or the setting)")
     parser.add_argument("--guidance", type=zero_or_above, help="guidance scale; 0: none (default: 5, or the setting)")
     parser.add_argument("--size", type=_size, metavar="PX | WxH", help="width and height (default: the model's own)")
-    parser.add_argument("--num-images", type=at_least_one, default=1, help="images of each prompt (default: 1)")
+    parser.add_argument("--num-images", type=_num_images, default=1, help="images of each prompt (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial noise (default: 0)")
     parser.add_argument("--chunk", action="store_true", help="read prompts that are too long in pieces")
     parser.add_argument(
@@ -96,6 +97,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar=place,
         help="text encoder; twice for two (default: what the adapter names)",
     )
+
+
+def _num_images(text: str) -> int:
+    if (number := at_least_one(text)) > _MOST_IMAGES:
+        raise argparse.ArgumentTypeError(f"{text!r} is too many: at most {_MOST_IMAGES:,} of a prompt at once")
+    return number
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -49,13 +49,7 @@ class TextDrawer:
             ConfigError: more steps than the teacher has timesteps.
         """
         self._teacher, self._empty, self._config, self._recipe = teacher, empty, config, recipe
-        if config.steps > recipe.num_train_timesteps:
-            raise ConfigError(
-                "more steps than the teacher has timesteps",
-                where="corpora.parallel.drawing.steps",
-                expected=f"at most {recipe.num_train_timesteps}",
-                got=config.steps,
-            )
+        check_steps(config.steps, recipe.num_train_timesteps)
 
     @torch.inference_mode()
     def draw(
@@ -113,6 +107,21 @@ class TextDrawer:
         alpha = alphas[timesteps.to(clean.device)][..., None, None, None]
         mixed: Tensor = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
         return mixed
+
+
+def check_steps(steps: int, num_train_timesteps: int) -> None:
+    """Each step of a denoising has a timestep of its own.
+
+    Raises:
+        ConfigError: there are more steps than timesteps.
+    """
+    if steps > num_train_timesteps:
+        raise ConfigError(
+            "more steps than the teacher has timesteps",
+            where="corpora.parallel.drawing.steps",
+            expected=f"at most {num_train_timesteps}",
+            got=steps,
+        )
 
 
 def trailing_timesteps(steps: int, num_train_timesteps: int) -> list[int]:

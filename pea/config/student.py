@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, PositiveInt
 
@@ -15,9 +15,9 @@ from pea.storage.hub import local_folder
 class AdapterConfig(Section):
     """Size of the adapter (PEA)."""
 
-    hidden_size: PositiveInt = 1024
+    hidden_size: Annotated[PositiveInt, Field(le=16_384)] = 1024
     """Width of the hidden layers."""
-    num_layers: PositiveInt = 2
+    num_layers: Annotated[PositiveInt, Field(le=32)] = 2
     """Number of hidden layers."""
 
 

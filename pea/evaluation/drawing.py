@@ -7,6 +7,7 @@ and two methods that are compared start from the same noise.
 from __future__ import annotations
 
 import io
+import math
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ from pea.plurals import count_of
 from pea.storage.location import Location
 
 Images = npt.NDArray[np.uint8]
+_MULTIPLES_PX = 8
+"""Of sides that the pipelines of SD and SDXL take, whatever the VAE."""
 _GRID_COLUMNS = 16
 _GRID_WIDTH_PX = 4096
 """Of a sheet: 16 images in a row are at most 256 px wide each."""
@@ -67,12 +70,12 @@ class Drawer:
             model.to(memory_format=torch.channels_last)
 
     def check_size(self, size_px: tuple[int, int] | None) -> None:
-        """Refuse a height and width that are no whole number of latents.
+        """Refuse a height and width that are no whole number of latents, or that the pipelines of diffusers refuse.
 
         Raises:
             ConfigError: they are not.
         """
-        step = self.pipe.vae_scale_factor
+        step = math.lcm(self.pipe.vae_scale_factor, _MULTIPLES_PX)
         if size_px and any(side % step or not side for side in size_px):
             height, width = size_px
             raise ConfigError("a size that cannot be drawn", expected=f"multiples of {step}", got=f"{width}x{height}")

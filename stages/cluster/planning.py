@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +29,7 @@ from stages.cluster.caption_facts import CaptionFacts
 from stages.cluster.retries import Job
 from stages.cluster.session import RaySession
 from stages.cluster.tar_facts import TarFacts
+from stages.cluster.text_rows import usable_rows
 from stages.command.console import Console, bold
 from stages.command.progress import StageProgress
 
@@ -83,10 +83,6 @@ def _own(names: Sequence[str], corpus: Corpus, tars: Mapping[Corpus, Collection[
             )
         own += [name] if corpus in holders else []
     return tuple(own)
-
-
-def _counted(reasons: Counter[str]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
 
 
 def _shown(names: Sequence[str]) -> str:
@@ -160,12 +156,14 @@ class CorpusPlan:
         """Find out what each tar is.
 
         Raises:
-            CorpusError: tars are damaged, or there is no sample at all.
+            CorpusError: tars are damaged, there is no sample at all, or too many rows of a table cannot be used.
         """
         if self._texts is not None:
             found = text_parts(self._texts)
             self._parts = {part.name: (part, same) for part, same in found if part.name not in self._left_out}
-            self._check_rows(console)
+            parts, most = [part for part, _ in self._parts.values()], self._config.cache.max_dropped_fraction
+            said = usable_rows(parts, most, where=", ".join(self._texts.places))
+            console.print(bold(self.corpus, f": {said} -> {self._directory}"))
             return
         console.print(bold(self.corpus, f": {count_of(len(self._tars), 'tar')} -> {self._directory}"))
         if missing := self._facts.missing(self._tars):
@@ -174,28 +172,6 @@ class CorpusPlan:
         self._tell_tables(console)
         if empty := self._facts.check_samples(self._tars):
             console.print(f"  {count_of(len(empty), 'tar')} without a sample: {', '.join(empty)}")
-
-    def _check_rows(self, console: Console) -> None:
-        """All rows are known before the first is drawn: how many cannot be is no matter for the end of the run."""
-        parts = [part for part, _ in self._parts.values()]
-        left_out, num_rows = Counter[str](), sum(part.num_rows for part in parts)
-        for part in parts:
-            left_out.update(dict(part.left_out))
-        num_usable, reasons = num_rows - left_out.total(), _counted(left_out)
-        without = f", {count_of(left_out.total(), 'row')} left out ({reasons})" if left_out else ""
-        texts, in_parts = count_of(num_usable, "text"), count_of(len(parts), "part")
-        console.print(bold(self.corpus, f": {texts}{without} in {in_parts} -> {self._directory}"))
-        where, most = ", ".join(self._texts.places if self._texts else ()), self._config.cache.max_dropped_fraction
-        if not num_usable:
-            raise CorpusError("the corpus has no texts", where=where, got=reasons or "tables without a row")
-        if left_out.total() > most * num_rows:
-            raise CorpusError(
-                "too many rows would be left out",
-                where=where,
-                expected=f"at most {most:.2%} (cache.max_dropped_fraction)",
-                got=f"{left_out.total():,} of {num_rows:,} ({reasons})",
-                remedy="Correct them or take them out, or raise cache.max_dropped_fraction.",
-            )
 
     def _tell_tables(self, console: Console) -> None:
         """Which tars have no table beside them, where others have one."""

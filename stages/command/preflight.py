@@ -105,11 +105,17 @@ def check_teacher_folder(config: Config) -> None:
     Raises:
         CheckpointError, ConfigError: one cannot be used, or they do not fit together.
     """
+    from pea.collect.drawing import check_steps
     from pea.collect.layout import bucket_layouts, latent_shape
+    from pea.models.noise_schedule import schedule_fields
     from pea.models.vae import vae_config
 
     checkpoint = config.teacher.folder
     check_checkpoint(checkpoint)
+    if config.corpora.parallel.texts is not None:
+        check_steps(
+            config.corpora.parallel.drawing.steps, schedule_fields(checkpoint / "scheduler")["num_train_timesteps"]
+        )
     for bucket in config.cache.buckets:
         latent_shape(vae_config(checkpoint), bucket)
     first = config.cache.model_copy(update={"buckets": config.cache.buckets[:1]})  # a pass for each would take long

@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         for tar in expand_tars(arguments.tars):
             look_at_tar(tar, facts, captions, ReadingRules())
-    units = f"{count_of(facts.num_tars, 'part')} of texts without images" if of_texts else count_of(facts.num_tars, "tar")
-    each = "rows" if of_texts else "samples"
-    say(f"{units}, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} {each} can be used")
+    units, each = count_of(facts.num_tars, "part" if of_texts else "tar"), "rows" if of_texts else "samples"
+    kind = " of texts without images" if of_texts else ""
+    say(f"{units}{kind}, {human_bytes(facts.num_bytes)}: {facts.usable} of {facts.seen} {each} can be used")
     say(table(("language", "captions"), sorted(facts.languages.items())))
     for remark in remarks_on(facts.languages):
         say(f"note: {remark}")

@@ -209,3 +209,14 @@ def test_tars_or_texts(settings: list[str], message: str) -> None:
         load_config(DEMO, settings)
     texts = load_config(DEMO, ["corpora.parallel={texts: a.csv, drawing: {steps: 3}}", "corpora.culture=null"])
     assert texts.corpora.parallel.drawing.steps == 3 and texts.corpora.parallel.text_source is not None
+
+
+@pytest.mark.parametrize("size", ["hidden_size: 1000000000", "num_layers: 1000000000"])
+def test_an_adapter_without_end_is_refused(size: str, tmp_path: Path) -> None:
+    text = (
+        "{teacher: {checkpoint: x}, corpora: {parallel: {tars: [a.tar]}}, run_dir: r, "
+        "student: {encoder: x, adapter: {%s}}}"
+    )
+    (tmp_path / "c.yaml").write_text(text % size)
+    with pytest.raises(ConfigError, match=r"student\.adapter\.(hidden_size|num_layers): input should be less than or"):
+        load_config(tmp_path / "c.yaml")

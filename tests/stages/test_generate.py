@@ -137,11 +137,16 @@ def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest
     with Image.open(tmp_path / f"out/000-{long}.png") as image:
         assert not np.array_equal(np.asarray(image), cut)
     assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "17"]) == 2
-    assert "a size that cannot be drawn; expected multiples of 2; got 17x17" in capsys.readouterr().err
+    assert "a size that cannot be drawn; expected multiples of 8; got 17x17" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
     for wrong in ("0", "16x", "16x0", "big", "4104", "16x99999", "١٦"):
         with pytest.raises(SystemExit):
             generate.main(["猫", *alone, "--size", wrong])
+    with pytest.raises(SystemExit):
+        generate.main(["猫", *alone, "--num-images", "1000000000"])
+    assert "is too many: at most 10,000 of a prompt" in capsys.readouterr().err
+    assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "6"]) == 2
+    assert "a size that cannot be drawn; expected multiples of 8; got 6x6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import pytest
 
 from pea.config import Config
 from pea.corpus.first_look import FirstLook, first_look_at_texts
-from pea.errors import CorpusError
+from pea.errors import ConfigError, CorpusError
 from stages.cluster.actors import Actors
 from stages.cluster.filling import fill_caches
 from stages.command.console import Console
 from stages.command.early_look import _no_caption_to_learn, in_a_process, look_at_corpus
-from stages.command.preflight import find_corpus
+from stages.command.preflight import find_corpus, preflight
 from tests.collect.test_drawn_texts import of_texts
 from tests.corpus.tar_files import GOOD, write_tar
 
@@ -148,6 +148,15 @@ def test_captions_that_say_nothing_are_said_before_they_are_drawn(fresh_run: Con
     table.write_text("".join(["captions\n", *["\"{'en': 'a cat', 'zh': '猫'}\"\n" for _ in range(5)]]), "utf-8")
     with pytest.raises(CorpusError, match=r"such as captions: .*no object of languages\); looked up: captions\."):
         look_at_corpus(config, "parallel")
+
+
+def test_more_steps_than_timesteps_are_refused_before_ray(fresh_run: Config, tmp_path: Path) -> None:
+    config = of_texts(fresh_run, tmp_path)
+    drawing = config.corpora.parallel.drawing.model_copy(update={"steps": 1001})
+    parallel = config.corpora.parallel.model_copy(update={"drawing": drawing})
+    config = config.model_copy(update={"corpora": config.corpora.model_copy(update={"parallel": parallel})})
+    with pytest.raises(ConfigError, match="more steps than the teacher has timesteps; expected at most 1000; got 1001"):
+        preflight(config)
 
 
 def test_the_first_rows_of_every_file_are_looked_at(fresh_run: Config, tmp_path: Path) -> None:
