@@ -14,7 +14,7 @@ from stages.cli import COMMANDS
 from stages.command.device import pick_device
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "ray", "diffusers", "transformers", "accelerate", "matplotlib", "zarr", "tensorstore", "numpy", "PIL")
+HEAVY = ("torch", "ray", "diffusers", "transformers", "accelerate", "matplotlib", "zarr", "tensorstore", "PIL")
 CONFIGURED = {
     "run": ["pipeline.yaml"], "plan": [], "rd": [], "cache": [], "train": [], "sweep": ["configs/methods"],
     "search": ["configs/searches/methods.yaml"], "eval": [], "generate": ["cat"], "report": [], "doctor": [],

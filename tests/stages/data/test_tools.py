@@ -124,7 +124,7 @@ def test_check_of_texts_without_images(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "t.csv").write_text("id,en,zh\n" + "".join(lines), "utf-8")
     assert main(["data", "check", str(tmp_path / "t.csv")]) == 0
     out = capsys.readouterr().out
-    assert "1 parts of texts without images" in out and "9 of 9 rows can be used" in out
+    assert "1 part of texts without images" in out and "9 of 9 rows can be used" in out
     assert dict(line.split() for line in out.splitlines() if line[:2] in ("en", "zh")) == {"en": "9", "zh": "3"}
     (tmp_path / "u.txt").write_text("text\tübersetzt\na cat\tKatze\n\tHund\n", "utf-8")
     assert main(["data", "check", str(tmp_path / "u.txt"), "--caption", "en=text", "--caption", "de=übersetzt"]) == 1
