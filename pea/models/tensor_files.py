@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from pea.errors import CheckpointError
 from pea.foreign_json import POINTER, is_pointer, json_object
 from pea.storage.digests import canonical_json, sha256_text
@@ -236,6 +234,8 @@ def _all_finite(block: bytes, dtype: str) -> bool:
     """Whether each number is one; of types without infinity, that is so."""
     if dtype not in _EXPONENTS:
         return True
+    import numpy as np  # here, as names and shapes are read by commands that do without
+
     whole, exponent = _EXPONENTS[dtype]
     numbers = np.frombuffer(block, whole, len(block) // np.dtype(whole).itemsize)
     return not bool(((numbers & exponent) == exponent).any())

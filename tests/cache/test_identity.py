@@ -348,8 +348,8 @@ def test_digests_are_remembered_but_never_stale(setup: Callable[..., Config], mo
     from pea.models import tensor_files
 
     reads: list[object] = []
-    real = tensor_files._sha256
-    monkeypatch.setattr(tensor_files, "_sha256", lambda file, tensor: reads.append(tensor) or real(file, tensor))
+    real = tensor_files._content
+    monkeypatch.setattr(tensor_files, "_content", lambda file, tensor: reads.append(tensor) or real(file, tensor))
     folder = setup().teacher.checkpoint / "unet"
     first, count = tensor_files.digest_of(folder), len(reads)
     assert count > 10 and tensor_files.digest_of(folder) == first and len(reads) == count
