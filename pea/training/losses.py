@@ -155,11 +155,16 @@ def min_snr_weights(snr: Tensor, gamma: float, prediction_type: str) -> Tensor:
     return snr.clamp(max=gamma) / divisor.clamp(min=1e-12)
 
 
+_LEAST_SNR = 1e-3
+"""Stable Diffusion's schedule ends at 0.0047. Below this, an error of the noise says nothing of the image any more."""
+
+
 def velocity_weights(snr: Tensor, prediction_type: str) -> Tensor:
     """Factors float `[B]` that make of a squared error of the prediction that of the velocity.
 
-    An error e of the noise is one of `e / sqrt(ᾱ)` in `v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0`, and `1 / ᾱ = 1 + 1 / snr`.
+    An error e of the noise is one of `e / sqrt(ᾱ)` in `v = sqrt(ᾱ) ε - sqrt(1 - ᾱ) x0`, and `1 / ᾱ = 1 + 1 / snr`. At
+    timesteps of nearly pure noise, which some schedules end with, the factor stays at 1,001.
 
     Source: arXiv 2202.00512, appendix D, for v.
     """
-    return torch.ones_like(snr) if prediction_type == "v_prediction" else 1 + 1 / snr.clamp(min=1e-6)
+    return torch.ones_like(snr) if prediction_type == "v_prediction" else 1 + 1 / snr.clamp(min=_LEAST_SNR)

@@ -58,7 +58,7 @@ def test_min_snr() -> None:
 
 
 def test_an_error_of_the_noise_weighs_as_the_velocity_that_it_makes_wrong() -> None:
-    schedule = DDPMScheduler(prediction_type="epsilon")
+    schedule = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     timesteps = torch.tensor([0, 300, 700, 999])
     signal = schedule.alphas_cumprod[timesteps].sqrt()[:, None].double()
     spread = (1 - signal**2).sqrt()
@@ -69,6 +69,7 @@ def test_an_error_of_the_noise_weighs_as_the_velocity_that_it_makes_wrong() -> N
     torch.testing.assert_close(row_mse(answer, noise) * weights, row_mse(wrong_velocity, velocity).double())
     assert weights[-1] > 200 * weights[0]
     assert velocity_weights(torch.tensor([0.0, 2.0]), "v_prediction").tolist() == [1.0, 1.0]
+    assert velocity_weights(torch.tensor([0.0, 1.0]), "epsilon").tolist() == pytest.approx([1001.0, 2.0])
 
 
 def test_text_states_are_compared_by_their_means_over_tokens() -> None:
