@@ -115,6 +115,6 @@ def test_each_node_of_a_cluster_is_asked(tmp_path: Path, monkeypatch: pytest.Mon
     finally:
         cluster.end()
     assert [each.level for each in found] == ["ok", "ok", "ok"], found
-    assert "2 nodes, 1 CPUs" in found[0].what
+    assert "2 nodes, 1 CPU, no GPUs" in found[0].what
     assert all("same view of run_dir" in each.what for each in found[1:])
     assert list((tmp_path / "data").iterdir()) == []
