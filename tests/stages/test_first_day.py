@@ -97,7 +97,7 @@ def _summary(folder: Path) -> dict[str, object]:
 
 
 def test_a_folder_of_photos_with_a_csv_and_one_with_native_captions(tmp_path: Path, models: Path) -> None:
-    names = list(_photos(tmp_path / "photos", 200))
+    names = list(_photos(tmp_path / "photos", 2_000))
     with (tmp_path / "photos/Bildtexte.csv").open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.writer(file, delimiter=";")
         writer.writerow(["Datei", "English", "Chinese"])
@@ -107,7 +107,7 @@ def test_a_folder_of_photos_with_a_csv_and_one_with_native_captions(tmp_path: Pa
         (tmp_path / "native" / name).with_suffix(".txt").write_text(_native(number), "utf-8")
     corpora = {}
     for corpus, source, words in (("parallel", "photos", ()), ("culture", "native", ("--language", "zh"))):
-        _pea("data", "pack", tmp_path / source, "--out", tmp_path / "corpora" / corpus, "--rows-per-tar", 120, *words)
+        _pea("data", "pack", tmp_path / source, "--out", tmp_path / "corpora" / corpus, "--rows-per-tar", 600, *words)
         _pea("data", "check", tmp_path / "corpora" / corpus / "*.tar")
         corpora[corpus] = {"tars": [str(tmp_path / "corpora" / corpus / "*.tar")]}
     corpora["culture"]["source_language"] = "zh"
@@ -116,7 +116,7 @@ def test_a_folder_of_photos_with_a_csv_and_one_with_native_captions(tmp_path: Pa
     _pea("train", "--config", config)
     captions = _summary(tmp_path)["captions"]
     assert captions == {
-        "parallel": {"samples": 200, "with_caption": 180, "zh": 180},
+        "parallel": {"samples": 2_000, "with_caption": 1_800, "zh": 1_800},
         "culture": {"samples": 40, "with_caption": 40, "zh": 40},
     }
 
