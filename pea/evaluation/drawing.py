@@ -204,6 +204,17 @@ def image_seed(seed: int, name: str) -> int:
     return zlib.crc32(f"{seed}/{name}".encode())
 
 
+def check_pipeline(checkpoint: Path) -> None:
+    """Refuse, by its configurations alone, a folder that `load_pipeline` would refuse.
+
+    Raises:
+        CheckpointError: it is missing, is no pipeline, or is of a kind that is not supported.
+    """
+    if not (checkpoint / "model_index.json").is_file():
+        raise CheckpointError("no diffusers pipeline here", where=checkpoint, expected="model_index.json")
+    check_teacher(checkpoint)
+
+
 def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DConditionModel | None = None) -> Any:
     """The diffusers pipeline in a folder, float32, silent; with `unet` in place of its own, where given.
 
@@ -212,9 +223,7 @@ def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DC
     Raises:
         CheckpointError: the folder is missing, is no pipeline, or is of a kind that is not supported.
     """
-    if not (checkpoint / "model_index.json").is_file():
-        raise CheckpointError("no diffusers pipeline here", where=checkpoint, expected="model_index.json")
-    check_teacher(checkpoint)
+    check_pipeline(checkpoint)
     parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
     texts = {"text_encoder": CLIPTextModel}
     if (checkpoint / "text_encoder_2").is_dir():

@@ -145,17 +145,20 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def fits(model: nn.Module, used: Sequence[str], folder: Path, left_out: re.Pattern[str] | None) -> bool:
-    """Whether the file has each tensor that is used, by name and shape, and nothing else but what is left out.
+def fitting(model: nn.Module, used: Sequence[str], folder: Path, left_out: re.Pattern[str] | None) -> list[str] | None:
+    """Stored names of the tensors that are used, where the file has each by name and shape, and no others.
 
-    Only headers are read, and the model may be on the meta device. False does not say that the file is wrong: a library
-    may rename tensors as it loads them.
+    Others than `left_out`, that is. Only headers are read, and the model may be on the meta device. None does not say
+    that the file is wrong: a library may rename tensors as it loads them.
     """
     stored, state = stored_tensors(folder), model.state_dict(keep_vars=True)
     found = _by_name(list(state), stored)
     whole = {id(state[name]) for name in found if _is_alike(stored[found[name]], state[name])}
     rest = [name for name in set(stored) - set(found.values()) if left_out is None or not left_out.search(name)]
-    return not rest and all(id(state[name]) in whole for name in used)
+    if rest or any(id(state[name]) not in whole for name in used):
+        return None
+    read = {id(state[name]) for name in used}
+    return [stored_name for name, stored_name in found.items() if id(state[name]) in read]
 
 
 def _is_alike(stored: StoredTensor, wanted: Tensor) -> bool:

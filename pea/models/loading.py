@@ -15,8 +15,8 @@ from pea.errors import CheckpointError, PeaError
 from pea.file_names import MODEL_CONFIG
 from pea.foreign_json import POINTER, json_object, pointers_in
 from pea.models.config_limits import check_limits
-from pea.models.loaded_tensors import fits, other_shapes, put_back
-from pea.models.tensor_files import LEFT_OUT, stored_tensors, weight_files
+from pea.models.loaded_tensors import fitting, other_shapes, put_back
+from pea.models.tensor_files import LEFT_OUT, check_finite, stored_tensors, weight_files
 from pea.models.unfilled import check_size, is_of_diffusers, quiet_loading, unfilled
 
 _POOLS = re.compile(r"(^|\.)(pooler|head)\.")
@@ -85,8 +85,12 @@ def load_model(
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
 
 
-def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | None = None) -> None:
-    """Refuse what `load_model` would refuse, by the headers of the files where these are enough to tell.
+def check_weights(
+    kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | None = None, *, numbers: bool = True
+) -> None:
+    """Refuse what `load_model` would refuse, without making the model where the files themselves tell.
+
+    `numbers`: look at every number that is used, and not at the files' headers alone.
 
     Raises:
         CheckpointError: as `load_model`.
@@ -97,11 +101,13 @@ def check_weights(kind: Any, folder: Path, tower: Callable[[Any], nn.Module] | N
         model = unfilled(kind, folder)
         part = model if tower is None else tower(model)
         used = list(model.state_dict()) if tower is None else _read_names(model, part)
-        if fits(model, used, folder, None if is_of_diffusers(kind) else LEFT_OUT):
-            return
-    except Exception:  # noqa: BLE001, S110 - the loader says what is wrong, and in whose words
-        pass
-    load_model(kind, folder, torch.float32, tower)
+        stored = fitting(model, used, folder, None if is_of_diffusers(kind) else LEFT_OUT)
+    except Exception:  # noqa: BLE001 - the loader says what is wrong, and in whose words
+        stored = None
+    if stored is None:
+        load_model(kind, folder, torch.float32, tower)
+    elif numbers:
+        check_finite(folder, stored)
 
 
 def _without_image_layers(folder: Path) -> Any | None:

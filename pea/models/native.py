@@ -138,8 +138,10 @@ class NativeEncoder:
         return self.model(**inputs, output_hidden_states=True).hidden_states[reading.hidden_state], mask
 
 
-def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None:
+def check_native(folder: Path, reading: Mapping[str, Any] | None = None, *, numbers: bool = True) -> None:
     """Refuse a folder that `NativeEncoder.from_pretrained` would refuse, without loading the weights where possible.
+
+    `numbers`: as for `check_weights`.
 
     Raises:
         CheckpointError: as `NativeEncoder.from_pretrained`.
@@ -152,7 +154,7 @@ def check_native(folder: Path, reading: Mapping[str, Any] | None = None) -> None
 
     with _naming_import(folder):
         config = _configuration(folder)
-        check_weights(_kind(config), folder, tower)
+        check_weights(_kind(config), folder, tower, numbers=numbers)
         tokenizer = load_tokenizer(AutoTokenizer, folder)
     _prepare(tokenizer, towers[-1], folder)
     reading_of(config, tokenizer, reading)

@@ -185,19 +185,35 @@ def digest_of(folder: Path, names: Iterable[str] | None = None, left_out: re.Pat
     Raises:
         CheckpointError: a file is missing or is no safetensors file, or a tensor that counts has numbers that are none.
     """
+    each = _contents_of(folder, names, left_out)
+    skip = common_prefix(sorted(each))
+    return sha256_text(canonical_json({name[skip:]: each[name].digest for name in sorted(each)}))
+
+
+def check_finite(folder: Path, names: Iterable[str] | None = None) -> None:
+    """Refuse weights that are infinite or no numbers; a digest that is wanted later costs nothing more.
+
+    `names`: the tensors that count; by default all.
+
+    Raises:
+        CheckpointError: there are some, or a file is missing or is no safetensors file.
+    """
+    _contents_of(folder, names, None)
+
+
+def _contents_of(folder: Path, names: Iterable[str] | None, left_out: re.Pattern[str] | None) -> dict[str, _Content]:
     each = {name: content for path in weight_files(folder)[0] for name, content in _file_contents(path).items()}
     if names is None:
         names = [name for name in each if left_out is None or not left_out.search(name)]
-    wanted = sorted(set(names))
-    if infinite := [name for name in wanted if not each[name].is_finite]:
+    wanted = {name: each[name] for name in sorted(set(names))}
+    if infinite := [name for name, content in wanted.items() if not content.is_finite]:
         raise CheckpointError(
             "weights that are no finite numbers",
             where=folder,
             got=", ".join(infinite[:3]) + (", ..." if len(infinite) > 3 else ""),
             remedy="Get the model again.",
         )
-    skip = common_prefix(wanted)
-    return sha256_text(canonical_json({name[skip:]: each[name].digest for name in wanted}))
+    return wanted
 
 
 def common_prefix(names: Sequence[str]) -> int:

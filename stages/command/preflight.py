@@ -1,6 +1,7 @@
 """One look at all that a configuration names, before anything is spent: Ray, a teacher's pass, a training run.
 
-Models are looked at by their configurations and the headers of their files, corpora and prompts by their names.
+Models are looked at by their configurations, the headers of their files and, but for a plan, every number in them;
+corpora and prompts by their names.
 """
 
 from __future__ import annotations
@@ -83,24 +84,46 @@ def preflight_plan(config: Config, *, with_teacher: bool) -> list[str]:
     if not with_teacher:
         unchecked.append("teacher.checkpoint: a preset stands for it")
     elif all(any((config.teacher.folder / part).glob("*.safetensors")) for part in parts):
-        check_teacher_folder(config)
+        check_teacher_folder(config, numbers=False)
     else:
         unchecked.append(f"teacher.checkpoint: no weights in {config.teacher.checkpoint}")
-    return unchecked + check_rest(config)
+    return unchecked + check_rest(config, numbers=False)
 
 
 def preflight_training(config: Config) -> list[str]:
     """Before a run of training, which needs neither tars nor most of the teacher.
 
+    What it does need of that is looked at now, though some of it is read after hours only.
+
     Raises:
-        CheckpointError: the student's encoder is missing or unusable.
+        CheckpointError: the student's encoder, or a part of the teacher that the run reads, is missing or unusable.
         EvaluationError: a prompt file is unreadable.
     """
+    _check_read_in_training(config)
     return check_rest(config, student_is_needed=True)
 
 
-def check_teacher_folder(config: Config) -> None:
-    """The teacher's parts, each by itself and all together.
+def _check_read_in_training(config: Config) -> None:
+    """The parts of the teacher that a run reads in any case; what a cache lacks of text states may need more."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    from pea.evaluation.drawing import check_pipeline
+    from pea.models.loading import check_weights
+    from pea.models.unet import unet_config
+
+    checkpoint, phases = config.teacher.folder, config.train.all_phases
+    unet_config(checkpoint)
+    check_weights(UNet2DConditionModel, checkpoint / "unet")
+    with_unet = [train for kind, train in phases if kind == "unet"]
+    if any(train.sample_every_steps for train in with_unet):
+        check_pipeline(checkpoint)
+        check_weights(AutoencoderKL, checkpoint / "vae")
+    if any(train.targets == "live" or train.text_weight for train in with_unet):
+        _check_texts(checkpoint, numbers=True)
+
+
+def check_teacher_folder(config: Config, *, numbers: bool = True) -> None:
+    """The teacher's parts, each by itself and all together. `numbers`: as for `check_weights`.
 
     Raises:
         CheckpointError, ConfigError: one cannot be used, or they do not fit together.
@@ -111,7 +134,7 @@ def check_teacher_folder(config: Config) -> None:
     from pea.models.vae import vae_config
 
     checkpoint = config.teacher.folder
-    check_checkpoint(checkpoint)
+    check_checkpoint(checkpoint, numbers=numbers)
     if config.corpora.parallel.texts is not None:
         check_steps(
             config.corpora.parallel.drawing.steps, schedule_fields(checkpoint / "scheduler")["num_train_timesteps"]
@@ -122,25 +145,33 @@ def check_teacher_folder(config: Config) -> None:
     bucket_layouts(checkpoint, first)
 
 
-def check_checkpoint(checkpoint: Path) -> None:
-    """The parts of a diffusion model, by the headers of their files.
+def check_checkpoint(checkpoint: Path, *, numbers: bool = True) -> None:
+    """The parts of a diffusion model, by their files. `numbers`: as for `check_weights`.
 
     Raises:
         CheckpointError: one cannot be used, or the text encoders do not fit together.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     from pea.models.loading import check_weights
     from pea.models.teacher_parts import check_teacher
 
     check_teacher(checkpoint)
-    check_weights(UNet2DConditionModel, checkpoint / "unet")
-    check_weights(AutoencoderKL, checkpoint / "vae")
-    check_weights(CLIPTextModel, checkpoint / "text_encoder")
+    check_weights(UNet2DConditionModel, checkpoint / "unet", numbers=numbers)
+    check_weights(AutoencoderKL, checkpoint / "vae", numbers=numbers)
+    _check_texts(checkpoint, numbers=numbers)
+
+
+def _check_texts(checkpoint: Path, *, numbers: bool) -> None:
+    """English encoders and tokenizers, each pair by itself and both pairs together."""
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    from pea.models.loading import check_weights
+
+    check_weights(CLIPTextModel, checkpoint / "text_encoder", numbers=numbers)
     lengths = [_check_length(checkpoint, "")]
     if (checkpoint / "text_encoder_2").is_dir():
-        check_weights(CLIPTextModelWithProjection, checkpoint / "text_encoder_2")
+        check_weights(CLIPTextModelWithProjection, checkpoint / "text_encoder_2", numbers=numbers)
         lengths.append(_check_length(checkpoint, "_2"))
     if len(set(lengths)) > 1:
         raise CheckpointError(
@@ -176,8 +207,10 @@ def _check_length(checkpoint: Path, suffix: str) -> int:
     return positions
 
 
-def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
+def check_rest(config: Config, *, student_is_needed: bool = False, numbers: bool = True) -> list[str]:
     """The student's encoder and the prompts; returns what is not there yet, judge and CLIP included.
+
+    `numbers`: as for `check_weights`.
 
     Raises:
         CheckpointError: the encoder, or the adapter to start from, cannot be used, or is needed and is not there.
@@ -193,7 +226,7 @@ def check_rest(config: Config, *, student_is_needed: bool = False) -> list[str]:
     paths |= {f"evaluate.prompts.{name}": path for name, path in evaluate.prompts.items()}
     for encoder in student.encoders:
         if encoder.is_dir() or student_is_needed:
-            check_native(encoder, student.reading)
+            check_native(encoder, student.reading, numbers=numbers)
         else:
             paths["student.encoder"] = encoder
     for path in evaluate.prompts.values():

@@ -16,8 +16,9 @@ from pea.evaluation.drawing import Drawer
 from pea.evaluation.schedulers import make_scheduler
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
+from pea.models.lora_files import check_lora
 from pea.models.noise_schedule import schedule_fields
-from pea.models.tensor_files import digest_of, tensors_in
+from pea.models.tensor_files import digest_of
 from pea.models.trainable import LORA_FILE
 from pea.pipeline import PEAPrompt
 from pea.storage.digests import sha256_file, sha256_text
@@ -118,7 +119,7 @@ def look_at_models(config: Config, variants: Sequence[Variant], device: torch.de
 def _check_lora(file: Path) -> None:
     if not file.is_file():
         raise CheckpointError("no such LoRA file", where=file, expected="a .safetensors file")
-    list(tensors_in(file))
+    check_lora(file)
     if find_spec("peft") is None:
         raise CheckpointError(
             "a LoRA cannot be used here", where=file, remedy="Install what it needs: pip install 'pea-cache[lora]'."

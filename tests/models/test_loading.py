@@ -41,7 +41,7 @@ from transformers import (
 
 from pea.errors import CheckpointError
 from pea.models.loading import load_part
-from pea.models.native import NativeEncoder
+from pea.models.native import NativeEncoder, check_native
 from tests.tiny_models import make_native_encoder
 
 Tensors = dict[str, Tensor]
@@ -132,6 +132,32 @@ def _without(part: str) -> Callable[[Tensors], Tensors]:
 
 def _image_layers_cut(tensors: Tensors) -> Tensors:
     return {n: t[:1].clone() if "vision" in n and ".layers." in n else t for n, t in tensors.items()}
+
+
+def _with_a_nan(part: str) -> Callable[[Tensors], Tensors]:
+    def spoilt(tensors: Tensors) -> Tensors:
+        for name in tensors:
+            if part in name:
+                tensors[name].view(-1)[-1] = float("nan")
+        return tensors
+
+    return spoilt
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "unread"),
+    [("clip", "text_model.final_layer_norm.weight", "visual_projection"), ("t5", "encoder.final", "decoder.final")],
+)
+def test_every_number_that_is_read_is_looked_at_before_loading(
+    kind: str, read: str, unread: str, tmp_path: Path
+) -> None:
+    folder = published(tmp_path, kind) if kind in PUBLISHED else make_native_encoder(tmp_path, kind)
+    change(folder, _with_a_nan(unread))
+    check_native(folder)
+    change(folder, _with_a_nan(read))
+    check_native(folder, numbers=False)
+    with pytest.raises(CheckpointError, match=f"weights that are no finite numbers; got {read}"):
+        check_native(folder)
 
 
 @pytest.mark.parametrize("kind", ["chinese_clip", "alt_clip", "clip", "dual", "siglip"])

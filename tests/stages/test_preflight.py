@@ -42,6 +42,15 @@ def lose(path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def spoil(path: Path) -> str:
+    """One number of the last tensor that every model reads is none; returns the tensor's name."""
+    tensors = load_file(path)
+    name = max(name for name in tensors if name.endswith("bias") and "vis" not in name)
+    tensors[name][-1] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    return name
+
+
 def test_a_whole_setup_passes_without_loading_weights(setup: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights are loaded")
@@ -90,6 +99,41 @@ def test_faults_of_models_are_known_at_once(setup: Config, fault: str, tmp_path:
         with pytest.raises(CheckpointError, match=said) as caught:
             ask(setup)
         assert "\n" not in str(caught.value)
+
+
+_PICTURES = {"sample_every_steps": 2, "sample_prompts": ("一只猫",)}
+READ_IN_TRAINING: dict[str, tuple[str, dict[str, Any]]] = {
+    "of the unet": ("teacher/unet/diffusion_pytorch_model.safetensors", {}),
+    "of the student": ("zh/model.safetensors", {}),
+    "of the vae that pictures are made with": ("teacher/vae/diffusion_pytorch_model.safetensors", _PICTURES),
+    "of the encoder that the live teacher reads with": ("teacher/text_encoder/model.safetensors", {"targets": "live"}),
+    "of the encoder that texts are compared with": ("teacher/text_encoder_2/model.safetensors", {"text_weight": 1.0}),
+}
+
+
+@pytest.mark.parametrize("part", READ_IN_TRAINING)
+def test_numbers_that_are_none_are_known_before_the_first_phase(setup: Config, part: str, tmp_path: Path) -> None:
+    """Some are read after hours only; a plan, which spends nothing, does not read whole files."""
+    file, wanted = READ_IN_TRAINING[part]
+    phases = setup.train.model_validate({"phases": [{"kind": "attention"}, {"kind": "unet"}], **wanted})
+    config = setup.model_copy(update={"train": phases})
+    assert preflight_training(config) == []
+    name = spoil(tmp_path / file)
+    for ask in (preflight, preflight_training):
+        with pytest.raises(CheckpointError, match=f"weights that are no finite numbers; got {name}") as caught:
+            ask(config)
+        assert "\n" not in str(caught.value)
+    assert preflight_plan(config, with_teacher=True) == []
+
+
+def test_a_run_asks_for_those_parts_of_the_teacher_that_it_reads(setup: Config, tmp_path: Path) -> None:
+    for name in ("vae", "text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"):
+        shutil.rmtree(tmp_path / "teacher" / name)
+    assert preflight_training(setup) == []
+    for wanted in (_PICTURES, {"targets": "live"}, {"text_weight": 1.0}):
+        phases = setup.train.model_validate({"phases": [{"kind": "attention"}, {"kind": "unet"}], **wanted})
+        with pytest.raises(CheckpointError, match=r"no VAE configuration|no such model folder"):
+            preflight_training(setup.model_copy(update={"train": phases}))
 
 
 def test_a_student_to_come_is_said_to_be_unchecked(setup: Config, tmp_path: Path) -> None:
