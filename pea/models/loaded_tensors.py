@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -145,17 +144,19 @@ def _digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def fitting(model: nn.Module, used: Sequence[str], folder: Path, left_out: re.Pattern[str] | None) -> list[str] | None:
+def fitting(
+    model: nn.Module, used: Sequence[str], folder: Path, unknown: Callable[[list[str]], Sequence[str]]
+) -> list[str] | None:
     """Stored names of the tensors that are used, where the file has each by name and shape, and no others.
 
-    Others than `left_out`, that is. Only headers are read, and the model may be on the meta device. None does not say
-    that the file is wrong: a library may rename tensors as it loads them.
+    `unknown`: those of the names beside them that nobody knows. Only headers are read, and the
+    model may be on the meta device. None does not say that the file is wrong: a library may rename tensors as it loads
+    them.
     """
     stored, state = stored_tensors(folder), model.state_dict(keep_vars=True)
     found = _by_name(list(state), stored)
     whole = {id(state[name]) for name in found if _is_alike(stored[found[name]], state[name])}
-    rest = [name for name in set(stored) - set(found.values()) if left_out is None or not left_out.search(name)]
-    if rest or any(id(state[name]) not in whole for name in used):
+    if unknown(sorted(set(stored) - set(found.values()))) or any(id(state[name]) not in whole for name in used):
         return None
     read = {id(state[name]) for name in used}
     return [stored_name for name, stored_name in found.items() if id(state[name]) in read]

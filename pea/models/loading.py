@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from pea.foreign_json import POINTER, json_object, pointers_in
 from pea.models.config_limits import check_limits
 from pea.models.loaded_tensors import fitting, other_shapes, put_back
 from pea.models.tensor_files import LEFT_OUT, check_finite, stored_tensors, weight_files
-from pea.models.unfilled import check_size, is_of_diffusers, quiet_loading, unfilled
+from pea.models.unfilled import check_size, is_of_diffusers, quiet_loading, unfilled, unknown_names
 
 _POOLS = re.compile(r"(^|\.)(pooler|head)\.")
 """Parts of a text tower that make one vector of its states; nobody here reads that."""
@@ -79,8 +80,8 @@ def load_model(
     part = model if tower is None else tower(model)
     used = list(model.state_dict()) if tower is None else _read_names(model, part)
     used = [name for name in used if computed is None or not computed.search(name)]
-    if "config" in options:
-        info["unexpected_keys"] = _unknown(kind, folder, info["unexpected_keys"])
+    if not is_diffusers:
+        info["unexpected_keys"] = unknown_names(kind, folder, info["unexpected_keys"])
     check_loading_info(type(model), folder, info, used, None if is_diffusers else LEFT_OUT)
     return Loaded(part, put_back(model, used, folder, may_be_converted=is_diffusers))
 
@@ -97,11 +98,12 @@ def check_weights(
     """
     _check_folder(folder)
     _check_class(kind, folder)
+    unknown = partial(unknown_names, kind, folder)
     try:
         model = unfilled(kind, folder)
         part = model if tower is None else tower(model)
         used = list(model.state_dict()) if tower is None else _read_names(model, part)
-        stored = fitting(model, used, folder, None if is_of_diffusers(kind) else LEFT_OUT)
+        stored = fitting(model, used, folder, (lambda names: names) if is_of_diffusers(kind) else unknown)
     except Exception:  # noqa: BLE001 - the loader says what is wrong, and in whose words
         stored = None
     if stored is None:
@@ -121,15 +123,6 @@ def _without_image_layers(folder: Path) -> Any | None:
         return None
     images.num_hidden_layers = 0
     return config
-
-
-def _unknown(kind: Any, folder: Path, names: Collection[str]) -> list[str]:
-    """Those of the names that the whole model does not have."""
-    rest = [name for name in names if not LEFT_OUT.search(name)]
-    if not rest:
-        return []
-    whole = set(unfilled(kind, folder).state_dict())
-    return [name for name in rest if name not in whole]
 
 
 def _from_pretrained(kind: Any, folder: Path, options: Mapping[str, Any]) -> Any:

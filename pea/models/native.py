@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from pea.errors import CheckpointError
 from pea.models.config_limits import check_limits
 from pea.models.encoders.text_encoder import TextEncoder
+from pea.models.encoders.towers import loading_class, text_tower, token_embedding
 from pea.models.encoders.traits import Reading, reading_of
 from pea.models.loading import check_vocabulary, check_weights, load_model, load_part, load_tokenizer
 from pea.models.teacher_parts import read_config
@@ -62,11 +63,15 @@ class NativeEncoder:
         """
         with _naming_import(folder):
             config = _configuration(folder)
-            model, stored_names = load_model(_kind(config), folder, dtype, lambda whole: _text_tower(whole, folder))
+            model, stored_names = load_model(
+                loading_class(config), folder, dtype, lambda whole: text_tower(whole, folder)
+            )
             tokenizer = load_tokenizer(AutoTokenizer, folder)
         _prepare(tokenizer, model, folder)
         source = Source(folder, tuple(stored_names.values()))
-        return cls(model.to(device), tokenizer, reading_of(config, tokenizer, reading), source)
+        encoder = cls(model, tokenizer, reading_of(config, tokenizer, reading), source)
+        encoder._check_answer(folder)
+        return encoder.to(device)
 
     @property
     def max_tokens(self) -> int:
@@ -112,10 +117,31 @@ class NativeEncoder:
             **self.reading.record(),
         }
 
+    def _check_answer(self, folder: Path) -> None:
+        """Read two tokens: what a model cannot do, no configuration tells.
+
+        Raises:
+            CheckpointError: its answer is no states of the width that it says, or there is none.
+        """
+        tokens, expected = torch.zeros(1, 2, dtype=torch.int64), [1, 2, self.width]
+        try:
+            found = list(self._states(tokens, torch.ones_like(tokens)).shape)
+            if found != expected:
+                raise ValueError(f"{found}")
+        except (NotImplementedError, torch.OutOfMemoryError):
+            return  # of this type on this processor, which may not be where it is going to be used
+        except Exception as error:  # of many kinds: classes differ in what they take and give
+            raise CheckpointError(
+                f"{type(self.model).__name__} cannot be read as a text encoder",
+                where=folder,
+                expected=f"states {expected} of two tokens",
+                got=" ".join(str(error).split())[:200] or type(error).__name__,
+            ) from error
+
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Captions -> hidden states float `[B, L, D]` and attention mask int64 `[B, L]`, padded to `max_tokens`."""
-        reading, device = self.reading, next(self.model.parameters()).device
+        reading = self.reading
         tokens = self.tokenizer(
             list(texts),
             padding="max_length",
@@ -125,17 +151,26 @@ class NativeEncoder:
             return_attention_mask=True,
             return_tensors="pt",
         )
-        mask: Tensor = tokens["attention_mask"].to(device)
-        inputs = {"input_ids": tokens["input_ids"].to(device)}
+        mask: Tensor = tokens["attention_mask"]
         first = 0 if reading.padding_side == "right" else -1
         mask[:, first] = 1  # an empty caption without special tokens is one token of padding, not nothing
+        device = next(self.model.parameters()).device
+        mask = mask.to(device)
+        return self._states(tokens["input_ids"].to(device), mask), mask
+
+    @torch.no_grad()
+    def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Tokens and their mask, int64 `[B, L]` on the model's device -> states float `[B, L, D]`."""
+        reading, inputs = self.reading, {"input_ids": input_ids}
         if reading.attention_mask:
             inputs["attention_mask"] = mask
         if reading.padding_side == "left":  # the first token of a caption stands at position 0 wherever it is
             inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
         if reading.hidden_state == "last":
-            return self.model(**inputs).last_hidden_state, mask
-        return self.model(**inputs, output_hidden_states=True).hidden_states[reading.hidden_state], mask
+            last: Tensor = self.model(**inputs).last_hidden_state
+            return last
+        chosen: Tensor = self.model(**inputs, output_hidden_states=True).hidden_states[reading.hidden_state]
+        return chosen
 
 
 def check_native(folder: Path, reading: Mapping[str, Any] | None = None, *, numbers: bool = True) -> None:
@@ -149,12 +184,12 @@ def check_native(folder: Path, reading: Mapping[str, Any] | None = None, *, numb
     towers: list[nn.Module] = []
 
     def tower(whole: nn.Module) -> nn.Module:
-        towers.append(_text_tower(whole, folder))
+        towers.append(text_tower(whole, folder))
         return towers[-1]
 
     with _naming_import(folder):
         config = _configuration(folder)
-        check_weights(_kind(config), folder, tower, numbers=numbers)
+        check_weights(loading_class(config), folder, tower, numbers=numbers)
         tokenizer = load_tokenizer(AutoTokenizer, folder)
     _prepare(tokenizer, towers[-1], folder)
     reading_of(config, tokenizer, reading)
@@ -188,13 +223,6 @@ def native_digest(folder: Path) -> str:
 _WHO_SAVED = ("transformers_version", "dtype", "torch_dtype", "architectures")
 
 
-def _kind(config: Any) -> Any:
-    """The class that loads a text encoder: of T5 and its kin, the encoder alone."""
-    encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
-    has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")
-    return AutoModelForTextEncoding if has_decoder else AutoModel
-
-
 def _configuration(folder: Path) -> Any:
     """What transformers makes of `config.json`, after a look at what that says itself."""
     if folder.is_dir():
@@ -222,7 +250,7 @@ def _prepare(tokenizer: Any, model: Any, folder: Path) -> None:
             expected="a pad_token or an eos_token",
             remedy="Add one to tokenizer_config.json.",
         )
-    check_vocabulary(tokenizer, len(model.get_input_embeddings().weight), folder)
+    check_vocabulary(tokenizer, len(token_embedding(model, folder).weight), folder)
 
 
 _CONTENT = ("tensors", "tokenizer")
@@ -252,14 +280,3 @@ def check_encoder(recorded: Mapping[str, Any] | None, encoder: TextEncoder) -> N
 
 def _described(record: Mapping[str, Any], names: Sequence[str]) -> str:
     return ", ".join(f"{name} {str(record.get(name))[:12]}" for name in names)
-
-
-def _text_tower(model: nn.Module, folder: Path) -> nn.Module:
-    tower = getattr(model, "text_model", None) or getattr(model, "language_model", None)
-    if tower is None and getattr(model.config, "is_encoder_decoder", False):
-        tower = model.get_encoder()  # type: ignore[operator]
-    if tower is None and hasattr(model, "get_input_embeddings"):
-        tower = model
-    if not isinstance(tower, nn.Module) or hasattr(tower.config, "patch_size"):
-        raise CheckpointError("no text encoder in this model", where=folder, got=type(model).__name__)
-    return tower

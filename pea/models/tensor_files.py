@@ -21,7 +21,7 @@ _MAX_HEADER_BYTES = 100_000_000  # what the safetensors format allows
 _REMEDY = "Give a complete folder with safetensors weights."
 PROJECTED = re.compile(
     r"(^|\.)(position_ids|token_type_ids|num_batches_tracked|[a-z_]*inv_freq)$"  # buffers that the library makes anew
-    r"|(^|\.)(decoder|pooler|lm_head|cls|classifier|qa_outputs|score)\."  # other halves, and heads of other tasks
+    r"|(^|\.)(decoder|pooler|lm_head|embed_out|cls|classifier|qa_outputs|score)\."  # other halves, heads of other tasks
     r"|^(vision_model|visual|vision_tower|visual_projection)\.|^(logit_scale|logit_bias)$"
 )
 """Tensors that a file may hold beside those of a text encoder with its projection, by name."""

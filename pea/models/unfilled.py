@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers import ModelMixin
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from pea.errors import CheckpointError
 from pea.file_names import MODEL_CONFIG
 from pea.foreign_json import json_object
-from pea.models.tensor_files import stored_tensors
+from pea.models.tensor_files import LEFT_OUT, stored_tensors
 
 _NUMBERS_BESIDE = 20_000_000
 """Numbers that a model may have without a file for them: a pooler, a head, tables that are computed."""
@@ -44,6 +45,31 @@ def unfilled(kind: Any, folder: Path, config: Any = None) -> Any:
         if hasattr(kind, "from_config"):
             return kind.from_config(config, trust_remote_code=False)
         return kind(config)
+
+
+def unknown_names(kind: Any, folder: Path, names: Collection[str]) -> list[str]:
+    """Those names of a file's tensors that neither the whole model has, nor the class that `config.json` names.
+
+    That class is what was published: a language model or classifier around the text encoder, with heads of its own.
+    """
+    rest = [name for name in names if not LEFT_OUT.search(name)]
+    if not rest:
+        return []
+    whole = unfilled(kind, folder)
+    known = set(whole.state_dict())
+    with suppress(Exception):  # of many kinds: what cannot be made knows no names
+        known |= set(unfilled(_published_class(folder), folder).state_dict())
+    prefix = f"{whole.base_model_prefix}."
+    return [name for name in rest if name not in known and name.removeprefix(prefix) not in known]
+
+
+def _published_class(folder: Path) -> Any:
+    """The class of transformers that the weights were saved from."""
+    (name,) = json_object((folder / MODEL_CONFIG).read_bytes())["architectures"]
+    found = getattr(transformers, name)
+    if not issubclass(found, PreTrainedModel):
+        raise TypeError(name)
+    return found
 
 
 def check_size(kind: Any, folder: Path, config: Any = None) -> None:

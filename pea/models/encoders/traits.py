@@ -176,7 +176,7 @@ def token_limit(config: Any, tokenizer: Any) -> int:
             "the tokenizer's model_max_length is no number of tokens", expected="1 or more", got=f"{limit!r}"[:60]
         )
     limit = min(limit, _MOST_TOKENS)
-    if positions is None:
+    if positions is None or positions < 0:  # XLNet's -1: no end
         return int(limit)
     if traits_of(config, tokenizer).positions_after_padding:
         positions -= 1 + int(text.pad_token_id or 0)

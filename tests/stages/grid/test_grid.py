@@ -200,15 +200,15 @@ def _fault(grid: Config, name: str, tmp_path: Path) -> dict[str, Any]:
     own = grid.evaluate.grid.adapters["own"]  # type: ignore[union-attr]
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(b"\x00" * 40)
-    empty = tmp_path / "nan.safetensors"
-    save_file({"unet.a.lora_A.weight": torch.full((2, 2), float("nan"))}, empty)
+    spoilt = tmp_path / "nan.safetensors"
+    save_file({"unet.a.lora_A.weight": torch.full((2, 2), float("nan"))}, spoilt)
     return {
         "scorer": {"scorers": ScorersConfig(hps_v2=tmp_path / "nowhere")},
         "adapter": {"adapters": {"gone": tmp_path / "nowhere"}},
         "name": {"adapters": {"teacher": own}},
         "lora": {"samplers": {"lcm": SamplerConfig(scheduler="lcm", lora=tmp_path / "no.safetensors")}},
         "cut": {"samplers": {"lcm": SamplerConfig(scheduler="lcm", lora=cut)}},
-        "no numbers": {"samplers": {"lcm": SamplerConfig(scheduler="lcm", lora=empty)}},
+        "no numbers": {"samplers": {"lcm": SamplerConfig(scheduler="lcm", lora=spoilt)}},
         "steps": {"num_inference_steps": (2, 60)},
         "compare": {"compare": (("own-dpm-1", "own-dpm-7"),)},
         "checkpoint": {"checkpoints": {"small": make_checkpoint(tmp_path / "sd15", "sd15")}},
