@@ -11,6 +11,7 @@ from pea.errors import CheckpointError
 
 _MOST_LAYERS = 1000
 _LAYERS = re.compile(r"layers?(_per_block)?$|^n_layer|^depths?$")
+_PACKED = ("quantization_config", "compression_config")
 _HEADS = re.compile(r"(^|_)heads?$")
 
 
@@ -20,7 +21,7 @@ def check_limits(config: Mapping[str, Any], where: object) -> None:
     Raises:
         CheckpointError: names the field.
     """
-    if (packed := config.get("quantization_config")) is not None:
+    if (packed := _packed_form(config)) is not None:
         method = packed.get("quant_method") if isinstance(packed, Mapping) else packed
         raise CheckpointError(
             "quantized weights are not supported",
@@ -37,6 +38,16 @@ def check_limits(config: Mapping[str, Any], where: object) -> None:
             raise _unusable(where, name, f"at most {_MOST_LAYERS:,} layers", value)
         if _HEADS.search(last) and value < 1:
             raise _unusable(where, name, "1 or more", value)
+
+
+def _packed_form(config: Mapping[str, Any]) -> Any:
+    """How the weights are packed, as the model says it or one of its parts; None: they are not."""
+    for name, value in config.items():
+        if name in _PACKED and value is not None:
+            return value
+        if isinstance(value, Mapping) and (found := _packed_form(value)) is not None:
+            return found
+    return None
 
 
 def _numbers(value: Any, name: str) -> Iterator[tuple[str, int | float]]:

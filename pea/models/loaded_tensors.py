@@ -155,6 +155,9 @@ def fitting(
     """
     stored, state = stored_tensors(folder), model.state_dict(keep_vars=True)
     found = _by_name(list(state), stored)
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    if any(name.removeprefix(prefix) != stored_name.removeprefix(prefix) for name, stored_name in found.items()):
+        return None
     whole = {id(state[name]) for name in found if _is_alike(stored[found[name]], state[name])}
     if unknown(sorted(set(stored) - set(found.values()))) or any(id(state[name]) not in whole for name in used):
         return None

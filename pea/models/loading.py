@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from pea.models.unfilled import check_size, is_of_diffusers, quiet_loading, unfi
 _POOLS = re.compile(r"(^|\.)(pooler|head)\.")
 """Parts of a text tower that make one vector of its states; nobody here reads that."""
 _SHOWN = 3
+_PEFT_CONFIG = "adapter_config.json"
 _REMEDY = "Give a complete folder in the standard layout with safetensors weights."
 
 
@@ -44,7 +46,7 @@ def load_part(kind: Any, folder: Path, dtype: torch.dtype | None, **parts: Any) 
     """
     if dtype is not None:
         return load_model(kind, folder, dtype).model
-    _check_folder(folder)
+    check_folder(folder)
     return _from_pretrained(kind, folder, parts)
 
 
@@ -63,7 +65,7 @@ def load_model(
     Raises:
         CheckpointError: that is not so; or the folder is missing, or of another kind.
     """
-    _check_folder(folder)
+    check_folder(folder)
     _check_class(kind, folder)
     is_diffusers = is_of_diffusers(kind)
     variant = weight_files(folder)[1]
@@ -96,7 +98,7 @@ def check_weights(
     Raises:
         CheckpointError: as `load_model`.
     """
-    _check_folder(folder)
+    check_folder(folder)
     _check_class(kind, folder)
     unknown = partial(unknown_names, kind, folder)
     try:
@@ -149,11 +151,23 @@ def _other_shapes(kind: Any, folder: Path) -> str:
     return "tensors of another shape than config.json says" + (f": {found}" if found else "")
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse what is no folder with a model's own files.
+
+    Raises:
+        CheckpointError: it is missing, files are git-LFS pointers, or it is a change of another model.
+    """
     if not folder.is_dir():
         raise CheckpointError("no such model folder", where=folder, remedy="Check the path in the configuration.")
     if pointers := pointers_in(folder):
         raise CheckpointError("a file is not here yet", where=pointers[0], got=POINTER)
+    if (folder / _PEFT_CONFIG).exists():  # transformers would put it into the model without a word
+        raise CheckpointError(
+            "a LoRA or another change of a model, and no model",
+            where=folder,
+            got=_PEFT_CONFIG,
+            remedy="Merge it into its model with peft (merge_and_unload), and give the folder of that.",
+        )
 
 
 def _check_class(kind: Any, folder: Path) -> None:
@@ -240,6 +254,20 @@ def load_tokenizer(kind: Any, folder: Path) -> Any:
         CheckpointError: the folder is missing or holds no tokenizer of this kind.
     """
     tokenizer = load_part(kind, folder, None)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise CheckpointError("the tokenizer's vocabulary is empty or missing", where=folder)
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not 1 <= limit < math.inf:  # as a file says it, unchecked
+        raise CheckpointError(
+            "the tokenizer's model_max_length is no number of tokens",
+            where=folder,
+            expected="1 or more",
+            got=f"{limit!r}"[:60],
+        )
+    special = set(tokenizer.all_special_tokens)  # of no file at all, some classes make these and a mark of a space
+    if not any(token.strip("▁") and token not in special for token in tokenizer.get_vocab()):
+        raise CheckpointError(
+            "the tokenizer's vocabulary is empty or missing",
+            where=folder,
+            expected="tokenizer.json, or the files of its kind",
+            remedy="Copy them from where the model was published.",
+        )
     return tokenizer

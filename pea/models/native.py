@@ -21,7 +21,7 @@ from pea.models.config_limits import check_limits
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.towers import loading_class, text_tower, token_embedding
 from pea.models.encoders.traits import Reading, reading_of
-from pea.models.loading import check_vocabulary, check_weights, load_model, load_part, load_tokenizer
+from pea.models.loading import check_folder, check_vocabulary, check_weights, load_model, load_part, load_tokenizer
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import LEFT_OUT, digest_of
 from pea.models.tokenizer_digest import tokenizer_digest
@@ -226,6 +226,7 @@ _WHO_SAVED = ("transformers_version", "dtype", "torch_dtype", "architectures")
 def _configuration(folder: Path) -> Any:
     """What transformers makes of `config.json`, after a look at what that says itself."""
     if folder.is_dir():
+        check_folder(folder)
         said = read_config(folder, "text encoder")
         check_limits(said, folder)
         if not isinstance(said.get("model_type"), str):

@@ -34,6 +34,8 @@ UNUSABLE: tuple[tuple[dict[str, Any], str], ...] = (
         {"quantization_config": {"quant_method": "gptq"}},
         "quantized weights are not supported.*quantization_config gptq",
     ),
+    ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantized weights.*quantization_config awq"),
+    ({"compression_config": {"quant_method": "compressed-tensors"}}, "quantized weights.* compressed-tensors"),
     ({"quantization_config": 5}, "quantized weights are not supported.*quantization_config 5"),
 )
 

@@ -195,6 +195,7 @@ FOREIGN: dict[str, tuple[str, Callable[[Tensors], Tensors], str]] = {
     "cn_clip": ("chinese_clip", _renamed("text_model.", "bert."), "missing"),
     "open_clip": ("bert", lambda tensors: {f"text.transformer.{n}": t for n, t in tensors.items()}, "missing"),
     "multilingual_clip": ("bert", lambda tensors: {f"transformer.{n}": t for n, t in tensors.items()}, "missing"),
+    "sentence-transformers": ("bert", lambda tensors: {f"0.auto_model.{n}": t for n, t in tensors.items()}, "missing"),
     "decoder alone": ("bert", lambda tensors: {"decoder.layer.0.weight": torch.zeros(2, 2)}, "missing"),
     "deeper than its configuration": (
         "bert",
@@ -214,9 +215,52 @@ def test_a_file_of_other_tensors_is_refused_in_one_line(case: str, tmp_path: Pat
     kind, how, said = FOREIGN[case]
     folder = make_native_encoder(tmp_path, kind)
     change(folder, how)
-    with pytest.raises(CheckpointError, match=said) as caught:
-        NativeEncoder.from_pretrained(folder)
-    assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+    for ask in (check_native, NativeEncoder.from_pretrained):
+        with pytest.raises(CheckpointError, match=said) as caught:
+            ask(folder)
+        assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+
+def _a_lora(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/name"}')
+
+
+def _a_lora_alone(folder: Path) -> None:
+    _a_lora(folder)
+    (folder / "config.json").unlink()
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
+def _without_tokenizer(folder: Path) -> None:
+    for path in folder.glob("*"):
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+
+
+def _with_limit(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": "512"}))
+
+
+FOLDERS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a model with a LoRA": (_a_lora, r"a LoRA .* and no model; got adapter_config.json\. Merge it"),
+    "a LoRA alone": (_a_lora_alone, r"a LoRA .* and no model; got adapter_config.json\. Merge it"),
+    "no tokenizer": (_without_tokenizer, "vocabulary is empty or missing; expected tokenizer.json"),
+    "a limit in words": (_with_limit, "model_max_length is no number of tokens; expected 1 or more; got '512'"),
+}
+
+
+@pytest.mark.parametrize("kind", ["bert", "t5_encoder"])
+@pytest.mark.parametrize("case", FOLDERS)
+def test_what_is_no_whole_folder_is_refused(kind: str, case: str, tmp_path: Path) -> None:
+    """Some classes make a tokenizer, and some models another model, of what lies there, without a word."""
+    how, said = FOLDERS[case]
+    folder = published(tmp_path, kind) if kind in PUBLISHED and kind != "bert" else make_native_encoder(tmp_path, kind)
+    how(folder)
+    for ask in (check_native, NativeEncoder.from_pretrained):
+        with pytest.raises(CheckpointError, match=said) as caught:
+            ask(folder)
+        assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
 def test_the_other_half_may_lack_tensors(tmp_path: Path) -> None:
