@@ -202,7 +202,7 @@ def test_configurations_make_no_class_that_they_name_themselves() -> None:
         for call in _calls(path, "from_config"):
             kind, known = (
                 ast.unparse(call.func).rpartition(".")[0],
-                {"UNet2DConditionModel", "AutoencoderKL", "DDIMScheduler"},
+                {"UNet2DConditionModel", "AutoencoderKL", "DDIMScheduler", "DDPMScheduler"},
             )
             known |= (
                 {"SCHEDULERS[name]"} if _name(path) == "pea/evaluation/schedulers.py" else set()

@@ -15,22 +15,32 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pea.errors import CheckpointError, ConfigError, EvaluationError
 from pea.evaluation.schedulers import make_scheduler
+from pea.foreign_json import json_object
 from pea.models.conditioning import Conditioning
-from pea.models.loading import load_part
+from pea.models.loading import load_part, load_tokenizer
 from pea.models.lora_files import check_lora
-from pea.models.teacher_parts import check_teacher, own_size
+from pea.models.noise_schedule import SCHEDULER_CONFIG, schedule_fields
+from pea.models.teacher_parts import check_teacher, own_size, pooled_dim_of
 from pea.models.trainable import LORA_FILE
+from pea.models.unet import unet_config
 from pea.plurals import count_of
 from pea.storage.location import Location
 
@@ -204,38 +214,43 @@ def image_seed(seed: int, name: str) -> int:
     return zlib.crc32(f"{seed}/{name}".encode())
 
 
-def check_pipeline(checkpoint: Path) -> None:
-    """Refuse, by its configurations alone, a folder that `load_pipeline` would refuse.
-
-    Raises:
-        CheckpointError: it is missing, is no pipeline, or is of a kind that is not supported.
-    """
-    if not (checkpoint / "model_index.json").is_file():
-        raise CheckpointError("no diffusers pipeline here", where=checkpoint, expected="model_index.json")
-    check_teacher(checkpoint)
-
-
 def load_pipeline(checkpoint: Path, *, without_text: bool = False, unet: UNet2DConditionModel | None = None) -> Any:
-    """The diffusers pipeline in a folder, float32, silent; with `unet` in place of its own, where given.
+    """The text-to-image pipeline of a checkpoint, float32, silent; with `unet` in place of its own, where given.
 
-    Its VAE decodes one image at a time: a batch of large images does not fit a GPU's memory.
+    Which one that is, its UNet says; `model_index.json` may name another use of the same models, or parts that are not
+    here. Its VAE decodes one image at a time: a batch of large images does not fit a GPU's memory.
 
     Raises:
-        CheckpointError: the folder is missing, is no pipeline, or is of a kind that is not supported.
+        CheckpointError: the folder is missing, is no pipeline's, or is of a kind that is not supported.
     """
-    check_pipeline(checkpoint)
-    parts: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
-    texts = {"text_encoder": CLIPTextModel}
-    if (checkpoint / "text_encoder_2").is_dir():
-        texts["text_encoder_2"] = CLIPTextModelWithProjection
-        parts = {"add_watermarker": False} if without_text else {}
-    for name, kind in texts.items():
-        parts[name] = None if without_text else load_part(kind, checkpoint / name, torch.float32)
-        if without_text:
-            parts[name.replace("text_encoder", "tokenizer")] = None
+    check_teacher(checkpoint)
+    is_sdxl = pooled_dim_of(unet_config(checkpoint)) is not None
+    texts: dict[str, Any] = {"": CLIPTextModel} | ({"_2": CLIPTextModelWithProjection} if is_sdxl else {})
+    parts: dict[str, Any] = {"scheduler": _own_scheduler(checkpoint / "scheduler")}
+    for suffix, kind in texts.items():
+        model, tokenizer = f"text_encoder{suffix}", f"tokenizer{suffix}"
+        parts[model] = None if without_text else load_part(kind, checkpoint / model, torch.float32)
+        parts[tokenizer] = None if without_text else load_tokenizer(CLIPTokenizer, checkpoint / tokenizer)
     parts["unet"] = load_part(UNet2DConditionModel, checkpoint / "unet", torch.float32) if unet is None else unet
     parts["vae"] = load_part(AutoencoderKL, checkpoint / "vae", torch.float32)
-    pipe = load_part(DiffusionPipeline, checkpoint, None, **parts)
+    if is_sdxl:
+        pipe: Any = StableDiffusionXLPipeline(**parts, add_watermarker=False)
+    else:
+        parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        pipe = StableDiffusionPipeline(**parts)
     pipe.set_progress_bar_config(disable=True)
     pipe.vae.enable_slicing()
     return pipe
+
+
+def _own_scheduler(folder: Path) -> Any:
+    """The scheduler of a checkpoint, of the class that its own file names; a plain one where that needs a package.
+
+    A drawer takes no more than its settings.
+    """
+    name = json_object((folder / SCHEDULER_CONFIG).read_bytes())["_class_name"]
+    try:
+        return load_part(getattr(diffusers, name), folder, None)
+    except CheckpointError:
+        plain = load_part(DDPMScheduler, folder, None)
+        return DDPMScheduler.from_config(plain.config, **schedule_fields(folder))

@@ -14,6 +14,7 @@ from typing import Any
 from pea.errors import CheckpointError
 from pea.foreign_json import json_object
 
+SCHEDULER_CONFIG = "scheduler_config.json"
 _LOW = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 _HIGH = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear"}
 _SCALED = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -55,7 +56,7 @@ def schedule_fields(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: there is none, or it describes another kind of noise.
     """
-    path = folder / "scheduler_config.json"
+    path = folder / SCHEDULER_CONFIG
     try:
         config = json_object(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -102,7 +103,10 @@ def _checked(defaults: Mapping[str, Any], config: Mapping[str, Any], where: obje
                 raise _unsupported(where, key, "a number between 0 and 1", fields[key])
         if fields["beta_schedule"] not in _BETA_SCHEDULES:
             raise _unsupported(where, "beta_schedule", ", ".join(_BETA_SCHEDULES), fields["beta_schedule"])
-    if config.get("rescale_betas_zero_snr"):
+    rescaled = config.get("rescale_betas_zero_snr")
+    if rescaled not in (None, False, True):  # "false" would be true
+        raise _unsupported(where, "rescale_betas_zero_snr", "true or false", rescaled)
+    if rescaled:
         fields["rescale_betas_zero_snr"] = True
     return fields
 

@@ -24,6 +24,7 @@ _OTHER_UNETS = {
     "encoder_hid_dim": "a UNet that projects its text states (image prompts, Kandinsky, DeepFloyd)",
     "encoder_hid_dim_type": "a UNet that projects its text states (image prompts, Kandinsky, DeepFloyd)",
     "time_cond_proj_dim": "a UNet that takes the guidance scale (distilled, such as LCM)",
+    "dual_cross_attention": "a UNet that reads two texts at once (Versatile Diffusion)",
 }
 _INPUTS = {
     9: "an inpainting UNet (9 input channels)",
@@ -31,6 +32,7 @@ _INPUTS = {
     7: "an upscaler (7 input channels)",
     5: "a depth-conditioned UNet (5 input channels)",
 }
+_COLOURS = 3
 _PIPELINE = "Give a diffusers pipeline folder, or org/name@revision of the hub."
 _BASE = "Use the text-to-image model that it was made from."
 
@@ -91,7 +93,7 @@ def check_unet(config: Mapping[str, Any], where: object) -> None:
             "unsupported diffusion model", where=where, expected="UNet2DConditionModel", got=config["_class_name"]
         )
     for key, what in _OTHER_UNETS.items():
-        if config.get(key) is not None:
+        if config.get(key) not in (None, False):
             raise CheckpointError(f"{what} is not supported", where=where, got=f"{key} {config[key]}", remedy=_BASE)
     if isinstance(config.get("cross_attention_dim"), list | tuple):
         raise CheckpointError(
@@ -147,6 +149,11 @@ def check_vae(config: Mapping[str, Any], where: object) -> None:
                 f"a VAE with {key} is not supported", where=where, expected="scaling_factor alone", got=config[key]
             )
     check_fields(config, VAE, where)
+    for key in ("in_channels", "out_channels"):
+        if config.get(key, _COLOURS) != _COLOURS:
+            raise CheckpointError(
+                f"a VAE with {key} {config[key]} is not supported", where=where, expected="3: red, green and blue"
+            )
 
 
 def vae_dtype(config: Mapping[str, Any], dtype: str) -> str:

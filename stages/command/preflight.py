@@ -107,8 +107,8 @@ def _check_read_in_training(config: Config) -> None:
     """The parts of the teacher that a run reads in any case; what a cache lacks of text states may need more."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    from pea.evaluation.drawing import check_pipeline
     from pea.models.loading import check_weights
+    from pea.models.teacher_parts import check_teacher
     from pea.models.unet import unet_config
 
     checkpoint, phases = config.teacher.folder, config.train.all_phases
@@ -116,7 +116,7 @@ def _check_read_in_training(config: Config) -> None:
     check_weights(UNet2DConditionModel, checkpoint / "unet")
     with_unet = [train for kind, train in phases if kind == "unet"]
     if any(train.sample_every_steps for train in with_unet):
-        check_pipeline(checkpoint)
+        check_teacher(checkpoint)
         check_weights(AutoencoderKL, checkpoint / "vae")
     if any(train.targets == "live" or train.text_weight for train in with_unet):
         _check_texts(checkpoint, numbers=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,56 @@ def test_a_checkpoint_of_fp16_weights_alone_is_drawn_from(config: Config, tmp_pa
     assert {model.dtype for model in models} == {torch.float32}
     plain = load_pipeline(config.teacher.checkpoint).unet.state_dict()
     assert all(torch.equal(each, plain[name].half().float()) for name, each in pipe.unet.state_dict().items())
+
+
+def _say_nothing(folder: Path) -> None:
+    (folder / "model_index.json").write_text("{}")
+
+
+def _other_use(folder: Path) -> None:
+    _say(folder, "model_index.json", _class_name="StableDiffusionXLImg2ImgPipeline")
+
+
+def _code_of_its_own(folder: Path) -> None:
+    _say(folder, "model_index.json", _class_name=["pipeline", "MyPipeline"], unet=["my_unet", "MyUNet"])
+    (folder / "pipeline.py").write_text("raise SystemExit(7)")
+    (folder / "unet/my_unet.py").write_text("raise SystemExit(7)")
+
+
+def _parts_not_here(folder: Path) -> None:
+    _say(folder, "model_index.json", image_encoder=["transformers", "CLIPVisionModelWithProjection"])
+
+
+def _needs_a_package(folder: Path) -> None:
+    _say(folder, "scheduler/scheduler_config.json", _class_name="DPMSolverSDEScheduler")
+
+
+def _say(folder: Path, name: str, **changes: object) -> None:
+    (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
+
+
+INDICES: dict[str, Callable[[Path], None]] = {
+    "another use": _other_use,
+    "code of its own": _code_of_its_own,
+    "parts that are not here": _parts_not_here,
+    "empty": _say_nothing,
+    "none": lambda folder: (folder / "model_index.json").unlink(),
+    "a scheduler of another package": _needs_a_package,
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_the_unet_says_which_pipeline_it_is(config: Config, name: str, tmp_path: Path) -> None:
+    """What else a folder is for, or lacks, is no matter to the one who draws texts."""
+    drawn = []
+    for folder in (config.teacher.checkpoint, tmp_path / "teacher"):
+        if folder != config.teacher.checkpoint:
+            shutil.copytree(config.teacher.checkpoint, folder)
+            INDICES[name](folder)
+        drawer = Drawer(folder, "cpu", num_inference_steps=1, guidance_scale=3.0)
+        text = Conditioning(torch.ones(1, 12, 32), torch.ones(1, 12))
+        drawn.append(drawer.draw(text, text, [3]))
+    assert np.array_equal(*drawn)
 
 
 def test_the_vae_decodes_one_image_at_a_time(config: Config) -> None:

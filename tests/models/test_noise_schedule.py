@@ -77,6 +77,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no number": ({"_class_name": "DDPMScheduler", "beta_end": None}, "beta_end"),
     "too large": ({"_class_name": "DDPMScheduler", "beta_end": 1.5}, "beta_end"),
     "not finite": ({"_class_name": "DDPMScheduler", "beta_start": math.nan}, "beta_start"),
+    "no truth": (
+        {"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": "false"},
+        "expected true or false; got fal",
+    ),
     "no steps": ({"_class_name": "DDPMScheduler", "num_train_timesteps": 0}, "num_train_timesteps"),
 }
 

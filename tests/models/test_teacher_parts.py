@@ -58,6 +58,7 @@ UNETS: dict[str, tuple[dict[str, Any], str]] = {
     "image prompts": ({"encoder_hid_dim_type": "ip_image_proj"}, "projects its text states"),
     "image embeddings": ({"addition_embed_type": "image"}, "other additional embeddings"),
     "LCM": ({"time_cond_proj_dim": 256}, "takes the guidance scale"),
+    "two texts": ({"dual_cross_attention": True}, "reads two texts at once"),
     "several widths": ({"cross_attention_dim": [16, 32]}, "several widths"),
     "another class": ({"_class_name": "SD3Transformer2DModel"}, "expected UNet2DConditionModel; got SD3Transformer2D"),
     "narrower": ({"cross_attention_dim": 16}, r"text states of width 16 and .*got 16 \+ 16 and a pooled embedding"),
@@ -81,6 +82,8 @@ VAES: dict[str, tuple[dict[str, Any], str]] = {
         {"shift_factor": 0.1},
         "a VAE with shift_factor is not supported; expected scaling_factor alone; got 0.1",
     ),
+    "grey": ({"in_channels": 1}, "a VAE with in_channels 1 is not supported; expected 3"),
+    "with an outline": ({"out_channels": 4}, "a VAE with out_channels 4 is not supported"),
     "another class": ({"_class_name": "AutoencoderKLWan"}, "a VAE of class AutoencoderKLWan is not supported"),
     "more channels": ({"latent_channels": 16}, "UNet and VAE do not fit together; expected 4 latent channels; got 16"),
 }
