@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _REFINER = "conditioner.embedders.0.model."
 _OWN_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"
 """Tensors by which files of SDXL say that they predict v, and with zero terminal SNR. Source: ComfyUI, NoobAI-XL."""
+_OTHER_NOISE = ("edm_mean", "edm_std", "edm_vpred.")
+"""What names of tensors begin with that say so. Source: diffusers, single_file_utils.py; ComfyUI, supported_models.py."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
@@ -110,7 +112,8 @@ def _names(file: Path) -> frozenset[str]:
     try:
         with safe_open(file, "pt") as opened:
             names = frozenset(opened.keys())
-            types = {name: opened.get_slice(name).get_dtype() for name in names if name.startswith((UNET, *VAES))}
+            read = [name for name in names if name.startswith((UNET, *VAES, *_PREFIXES)) and not name.endswith("_ids")]
+            types = {name: opened.get_slice(name).get_dtype() for name in read}
     except (OSError, SafetensorError) as error:
         remedy = "Give a single .safetensors file, or a folder in diffusers' layout."
         raise CheckpointError("not a whole safetensors file", where=file, got=error, remedy=remedy) from None
@@ -129,6 +132,13 @@ def _kind(file: Path, names: Collection[str]) -> Kind:
     found = {prefix for prefix in (UNET, *VAES, _REFINER, *_PREFIXES) if any(n.startswith(prefix) for n in names)}
     if _REFINER in found:
         raise CheckpointError("the SDXL refiner is not supported", where=file, remedy="Use the SDXL base model.")
+    if other := sorted(name for name in names if name.startswith(_OTHER_NOISE)):
+        raise CheckpointError(
+            "a model of other noise (EDM: Playground 2.5, CosXL) is not supported",
+            where=file,
+            expected="noise by the betas",
+            got=other[0],
+        )
     kind = next((kind for kind in _KINDS if found.issuperset(kind.texts.values())), None)
     if kind is None or UNET not in found or not found.intersection(VAES):
         raise CheckpointError(

@@ -180,16 +180,23 @@ def test_a_lent_configuration_that_is_none_is_refused(name: str, text: str, tmp_
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["edm_mean", "edm_std", "edm_vpred.sigma_max"])
+def test_a_file_that_says_that_its_noise_is_another_is_refused(models: Path, tmp_path: Path, name: str) -> None:
+    file = changed(models, tmp_path / "m.safetensors", **{name: torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=f"a model of other noise .* is not supported; .* got {name}"):
+        folder_of_single_file(file, models / "sd15-config")
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+@pytest.mark.parametrize("part", ["model.", "cond_stage_model."])
 def test_a_quantized_file_is_refused_before_it_is_copied(
-    dtype: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = make_checkpoint(tmp_path / "sd", "sd15")
     file = write_single_file(folder, tmp_path / "sd.safetensors")
-    packed = {
-        name: tensor.to(dtype) if name.startswith("model.") else tensor for name, tensor in load_file(file).items()
-    }
+    packed = {name: tensor.to(dtype) if name.startswith(part) else tensor for name, tensor in load_file(file).items()}
     save_file(packed, tmp_path / "packed.safetensors")
     with pytest.raises(CheckpointError, match="quantized weights are not supported"):
         folder_of_single_file(tmp_path / "packed.safetensors", folder)
