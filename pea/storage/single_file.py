@@ -36,7 +36,7 @@ _REFINER = "conditioner.embedders.0.model."
 _OWN_PREDICTION, _ZERO_SNR = "v_pred", "ztsnr"
 """Tensors by which files of SDXL say that they predict v, and with zero terminal SNR. Source: ComfyUI, NoobAI-XL."""
 _OTHER_NOISE = ("edm_mean", "edm_std", "edm_vpred.")
-"""What names of tensors begin with that say so. Source: diffusers, single_file_utils.py; ComfyUI, supported_models.py."""
+"""What names of tensors begin with that say so. Source: diffusers, single_file_utils.py; ComfyUI."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
