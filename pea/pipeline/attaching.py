@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Protocol
 
 import torch
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from torch import Tensor, nn
 
 from pea.errors import CheckpointError, warn
@@ -58,20 +60,27 @@ def attach_to(pipe: Any, pea: Prompter, *, zero_negative: bool) -> None:
         raise CheckpointError(
             "SD1.5 has no zero negative", where=type(pipe).__name__, remedy="Leave zero_negative out."
         )
-    encode_english = getattr(pipe, _METHOD)
-    signature = inspect.signature(encode_english)
+    setattr(pipe, _METHOD, _NativePrompts(pipe, pea, zero_negative=zero_negative))
 
-    def encode_prompt(*arguments: Any, **named: Any) -> Any:
-        bound = signature.bind(*arguments, **named)
+
+class _NativePrompts:
+    """What stands in the place of a pipe's `encode_prompt`; a copy of the pipe gets one of its own."""
+
+    def __init__(self, pipe: Any, pea: Prompter, *, zero_negative: bool) -> None:
+        self.pipe, self.pea, self.zero_negative = pipe, pea, zero_negative
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        encode_english = getattr(type(self.pipe), _METHOD)
+        bound = inspect.signature(encode_english).bind(self.pipe, *arguments, **named)
         bound.apply_defaults()
         given = bound.arguments
         if given["prompt"] is None or given["prompt_embeds"] is not None:
-            _check_both(given, zero_negative=zero_negative)
-            return encode_english(*arguments, **named)
-        return _encode(pipe, pea, given, zero_negative=zero_negative)
+            _check_both(given, zero_negative=self.zero_negative)
+            return encode_english(self.pipe, *arguments, **named)
+        return _encode(self.pipe, self.pea, given, zero_negative=self.zero_negative)
 
-    encode_prompt.pea = pea  # type: ignore[attr-defined]
-    setattr(pipe, _METHOD, encode_prompt)
+    def __deepcopy__(self, memo: dict[int, Any]) -> _NativePrompts:
+        return _NativePrompts(deepcopy(self.pipe, memo), self.pea, zero_negative=self.zero_negative)
 
 
 def detach_from(pipe: Any, pea: Prompter | None) -> None:
@@ -166,6 +175,6 @@ def _on_device(
 
 
 def _is_offloaded(pipe: Any) -> bool:
-    """Whether accelerate brings the pipe's models to the device one after the other."""
+    """Whether accelerate brings the models to the device one after the other, or diffusers does groups of layers."""
     models = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
-    return any(hasattr(module, "_hf_hook") for module in models)
+    return any(hasattr(module, "_hf_hook") or _is_group_offload_enabled(module) for module in models)

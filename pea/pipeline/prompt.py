@@ -101,6 +101,13 @@ class PEAPrompt:
         prompt.folder, prompt._dtype = folder, dtype
         return prompt
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy, or what is pickled: it is attached to nothing."""
+        return vars(self) | {"_pipes": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | {"_pipes": WeakSet()})
+
     @property
     def device(self) -> torch.device:
         """Where the models are."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,36 @@ def test_english_again_after_detaching(setup: Setup) -> None:
     setup.pea.detach()
     assert "encode_prompt" not in vars(pipe)
     assert np.array_equal(draw(pipe, "a cat", **inputs), english)
+
+
+def test_a_copy_of_an_attached_pipe_reads_by_itself(setup: Setup) -> None:
+    """In its own type and on its own device, whatever becomes of the pipe that it was made from."""
+    pipe, inputs = setup.pipe(), INPUTS["text"]
+    english = draw(pipe, "a cat", **inputs)
+    setup.pea.attach(pipe)
+    expected = draw(pipe, "一只猫", **inputs)
+    other = deepcopy(pipe)
+    pipe.to(torch.float64)
+    assert other.encode_prompt("一只猫", "cpu", 1, do_classifier_free_guidance=True)[0].dtype == torch.float32
+    assert np.array_equal(draw(other, "一只猫", **inputs), expected)
+    pipe.to(torch.float32)
+    setup.pea.detach(other)
+    assert np.array_equal(draw(other, "a cat", **inputs), english)
+    setup.pea.detach()
+
+
+def test_a_copy_of_an_adapter_takes_no_pipe_along(setup: Setup) -> None:
+    pipe = setup.pipe()
+    setup.pea.attach(pipe)
+    try:
+        for other in (deepcopy(setup.pea), pickle.loads(pickle.dumps(setup.pea))):
+            assert not other._pipes and other.adapter is not setup.pea.adapter
+            given = other("一只猫")
+            assert all(torch.equal(each, given[name]) for name, each in setup.pea("一只猫").items())
+            other.detach()
+        assert "encode_prompt" in vars(pipe)
+    finally:
+        setup.pea.detach()
 
 
 def test_embeddings_pass_an_attached_pipe(setup: Setup) -> None:
@@ -265,6 +297,22 @@ def test_with_the_hooks_of_a_pipe_that_is_offloaded(setup: Setup) -> None:
         assert np.array_equal(same(setup, pipe, "一只猫", **INPUTS["text"]), expected)
     finally:
         pipe.remove_all_hooks()
+
+
+def test_by_groups_of_layers(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where diffusers brings a pipe's layers to the device, the models go back between prompts, too."""
+    pipe, moves = deepcopy(setup.pipe()), []
+    expected = same(setup, pipe, "一只猫", **INPUTS["text"])
+    move = PEAPrompt.to
+
+    def note(self: PEAPrompt, device: Any = None, dtype: Any = None) -> PEAPrompt:
+        moves.append(device)
+        return move(self, device, dtype)
+
+    monkeypatch.setattr(PEAPrompt, "to", note)
+    pipe.unet.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+    assert np.array_equal(same(setup, pipe, "一只猫", **INPUTS["text"]), expected)
+    assert moves and None not in moves
 
 
 def test_a_pipe_that_is_gone_is_let_go(sdxl: Setup) -> None:
