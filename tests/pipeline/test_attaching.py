@@ -115,7 +115,8 @@ def test_a_copy_of_an_attached_pipe_reads_by_itself(setup: Setup) -> None:
     expected = draw(pipe, "一只猫", **inputs)
     other = deepcopy(pipe)
     pipe.to(torch.float64)
-    assert other.encode_prompt("一只猫", "cpu", 1, do_classifier_free_guidance=True)[0].dtype == torch.float32
+    asked = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
+    assert other.encode_prompt("一只猫", **asked)[0].dtype == torch.float32
     assert np.array_equal(draw(other, "一只猫", **inputs), expected)
     pipe.to(torch.float32)
     setup.pea.detach(other)
