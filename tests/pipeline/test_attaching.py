@@ -117,10 +117,12 @@ def test_a_copy_of_an_attached_pipe_reads_by_itself(setup: Setup) -> None:
     pipe.to(torch.float64)
     asked = {"device": "cpu", "num_images_per_prompt": 1, "do_classifier_free_guidance": True}
     assert other.encode_prompt("一只猫", **asked)[0].dtype == torch.float32
-    assert np.array_equal(draw(other, "一只猫", **inputs), expected)
+    rounding = {"rtol": 0, "atol": 1e-5}  # copied tensors lie elsewhere, and a CPU adds up in another order
+    np.testing.assert_allclose(draw(other, "一只猫", **inputs), expected, **rounding)
     pipe.to(torch.float32)
     setup.pea.detach(other)
-    assert np.array_equal(draw(other, "a cat", **inputs), english)
+    np.testing.assert_allclose(draw(other, "a cat", **inputs), english, **rounding)
+    assert np.abs(english - expected).max() > 1e-3
     setup.pea.detach()
 
 
