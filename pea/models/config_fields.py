@@ -112,11 +112,14 @@ def _is_code(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w{1,35}(-\w{1,35})*", value) is not None
 
 
+COMPUTED_WITH = "computed_with"
+"""Key in an adapter's record of its encoder: fields of that one's configuration; not in older ones."""
 ENCODER = {
     "name": _NAME,
     "class": one_or_two(_NAME),
     "tensors": one_or_two(_DIGEST),
     "tokenizer": one_or_two(_DIGEST),
+    COMPUTED_WITH: one_or_two(Kind("an object", lambda value: isinstance(value, Mapping))),
     "places": Kind("a list of whole paths or URLs, or null", lambda value: value is None or _is_list(value, _is_place)),
 } | {name: one_or_two(kind) for name, kind in READING.items()}
 """An adapter's record of its text encoder; `NEEDED` of it are never absent."""

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer
 
 from pea.errors import CheckpointError
+from pea.models.config_fields import COMPUTED_WITH
 from pea.models.config_limits import check_limits
+from pea.models.encoders.computed_with import computed_with, differing_fields
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.encoders.towers import loading_class, text_tower, token_embedding
-from pea.models.encoders.traits import Reading, reading_of
+from pea.models.encoders.traits import Reading, reading_of, text_config
 from pea.models.loading import check_folder, check_vocabulary, check_weights, load_model, load_part, load_tokenizer
 from pea.models.teacher_parts import read_config
 from pea.models.tensor_files import LEFT_OUT, digest_of
@@ -114,6 +116,7 @@ class NativeEncoder:
             "class": type(self.model).__name__,
             "tensors": digest_of(self.source.folder, self.source.tensors),
             "tokenizer": tokenizer_digest(self.tokenizer),
+            COMPUTED_WITH: computed_with(text_config(self.model.config)),
             **self.reading.record(),
         }
 
@@ -269,15 +272,26 @@ def check_encoder(recorded: Mapping[str, Any] | None, encoder: TextEncoder) -> N
     found = encoder.record
     known = [name for name in _COMPARED if name in recorded or name in _CONTENT]
     differing = [name for name in known if recorded.get(name) != found[name]]
-    if differing:
+    fields = differing_fields(recorded.get(COMPUTED_WITH) or {}, found.get(COMPUTED_WITH) or {})
+    if differing or fields:
+        expected, got = (
+            ", ".join(filter(None, [_described(each, differing), _fields(each, fields)])) for each in (recorded, found)
+        )
         raise CheckpointError(
             "the adapter was trained for another text encoder",
             where=encoder.folder,
-            expected=f"{recorded.get('name')} with {_described(recorded, differing)}",
-            got=f"{found['name']} with {_described(found, differing)}",
+            expected=f"{recorded.get('name')} with {expected}",
+            got=f"{found['name']} with {got}",
             remedy=f"Give the adapter's own text encoder, {recorded.get('name')}, or train an adapter for this one.",
         )
 
 
 def _described(record: Mapping[str, Any], names: Sequence[str]) -> str:
     return ", ".join(f"{name} {str(record.get(name))[:12]}" for name in names)
+
+
+def _fields(record: Mapping[str, Any], names: Sequence[str]) -> str:
+    each = record.get(COMPUTED_WITH) or {}
+    both = each if isinstance(each, list | tuple) else [each]
+    said = (" + ".join(str(one.get(name))[:40] for one in both) for name in names)
+    return ", ".join(f"{name} {value}" for name, value in zip(names, said, strict=True))

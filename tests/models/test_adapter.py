@@ -204,6 +204,7 @@ RECORDS: dict[str, tuple[object, ...]] = {
     "padding_side": ("up", 5, None, ["left", "up"]),
     "max_tokens": ("7", 1.5, None, True, {}),
     "places": NO_PLACE,
+    "computed_with": (5, "gelu", [1, 2], [{}]),
 }
 QUICK = ("tensors", "max_tokens", "places")
 

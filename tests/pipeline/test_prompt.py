@@ -182,6 +182,31 @@ def test_an_encoder_of_the_same_width_is_refused_by_content(setup: tuple[Any, PE
         PEAPrompt.from_pretrained(folder / "adapter", tmp_path / "cased")
 
 
+def test_the_same_tensors_computed_with_otherwise_are_another_encoder(
+    setup: tuple[Any, PEAPrompt, Path], tmp_path: Path
+) -> None:
+    """As with a hand-made config.json of `gelu` for a CLIP of `quick_gelu`; an older adapter takes it."""
+    _, _, folder = setup
+    shutil.copytree(folder / "zh", tmp_path / "zh")
+    shutil.copytree(folder / "adapter", tmp_path / "adapter")
+    path = tmp_path / "zh/config.json"
+    config = json.loads(path.read_text())
+    former = config["text_config"].get("hidden_act", "gelu")
+    config["text_config"] |= {"hidden_act": "relu", "initializer_range": 0.5}
+    path.write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError,
+        match=f"another text encoder; expected zh with hidden_act {former}; got zh with hidden_act relu",
+    ) as caught:
+        PEAPrompt.from_pretrained(tmp_path / "adapter", tmp_path / "zh")
+    assert "\n" not in str(caught.value)
+    path = tmp_path / "adapter/config.json"
+    config = json.loads(path.read_text())
+    del config["encoder"]["computed_with"]
+    path.write_text(json.dumps(config))
+    assert PEAPrompt.from_pretrained(tmp_path / "adapter", tmp_path / "zh").encoder.width == 16
+
+
 def test_the_same_encoder_elsewhere_and_otherwise_packed_is_taken(
     setup: tuple[Any, PEAPrompt, Path], tmp_path: Path
 ) -> None:
