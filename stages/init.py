@@ -111,9 +111,11 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         console.print(f"  unchecked: {line}", soft_wrap=True)
     from stages.command.early_look import look_at_corpora  # loads Pillow, as above
 
-    for line in look_at_corpora(config, unchecked):
+    doubts = look_at_corpora(config, unchecked)
+    for line in doubts:
         console.print(f"  look at this: {line}", soft_wrap=True)
-    console.print(f"{arguments.out} is written; next: pea cache --config {arguments.out}", soft_wrap=True)
+    after = "after what is said above, " if doubts else ""
+    console.print(f"{arguments.out} is written; next: {after}pea cache --config {arguments.out}", soft_wrap=True)
     return 0
 
 

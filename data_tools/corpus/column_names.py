@@ -82,7 +82,7 @@ def propose_mapping(
     language: str | None = None,
     captions: bool = True,
 ) -> ColumnMapping:
-    """Complete what was given from names and values of some rows.
+    """Complete what was given from names and values of some rows; named columns leave the others as they are found.
 
     ``finds_image``: whether a value names an image that is there; None: images do not come from the table.
     ``language``: of a column whose name says none. ``captions``: whether there have to be some.
@@ -92,13 +92,15 @@ def propose_mapping(
     """
     values = _flat_values(rows)
     image = given.image or (None if finds_image is None else _image_column(values, finds_image))
-    if given.captions or given.text or not captions:
+    if given.text or not captions:
         return ColumnMapping(image, given.captions, given.text, given.language)
     texts = {name: found for name, found in values.items() if name != image and _are_texts(found)}
-    by_language = dict[str, str]()
+    by_language = dict(given.captions)
     for name in texts:
-        if found := language_of_column(name):
+        if name not in given.captions.values() and (found := language_of_column(name)):
             by_language.setdefault(found, name)
+    if given.captions:
+        return ColumnMapping(image, by_language)
     generic = min((name for name in texts if _generic_rank(name) is not None), key=_rank, default=None)
     said = next((name for name in texts if name.rpartition(".")[2].lower() in _LANGUAGE_COLUMNS), None)
     if generic and said:

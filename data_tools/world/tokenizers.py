@@ -37,12 +37,19 @@ def clip_tokenizer(texts: list[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_TOKENS["english"])
 
 
-def bert_tokenizer(texts: list[str]) -> BertTokenizer:
-    """One token for each character, as for Chinese in BERT."""
+def bert_tokenizer(texts: list[str], *, whole_script: bool = True) -> BertTokenizer:
+    """One token for each character, as for Chinese in BERT.
+
+    Other scripts make words there: their characters are pieces of words as well, and kept as they are written. Without
+    `whole_script` they are not, and a word of several kana is unknown.
+    """
     characters = sorted({character for text in texts for character in text if not character.isspace()})
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters]
+    pieces = [f"##{character}" for character in characters if _makes_words(character)] if whole_script else []
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *pieces]
     return BertTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)}, model_max_length=MAX_TOKENS["chinese"]
+        vocab={token: index for index, token in enumerate(tokens)},
+        model_max_length=MAX_TOKENS["chinese"],
+        strip_accents=False if pieces else None,  # or Hangul falls apart, and voiced kana lose their sound
     )
 
 
@@ -56,6 +63,11 @@ def xlm_roberta_tokenizer(texts: list[str]) -> XLMRobertaTokenizer:
     special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
     vocabulary = [*special, *sorted(pieces.items()), ("<mask>", 0.0)]
     return XLMRobertaTokenizer(vocab=vocabulary, model_max_length=MAX_TOKENS["multilingual"])
+
+
+def _makes_words(character: str) -> bool:
+    """Whether BERT keeps such characters together: letters, but for Chinese ones."""
+    return character.isalpha() and not 0x3400 <= ord(character) <= 0x9FFF
 
 
 def _is_spaced(word: str) -> bool:

@@ -119,13 +119,20 @@ def train_english(
 
 
 def train_chinese(
-    folder: Path, steps: int, seed: int, report: Report, corpus: Corpus = SMALL_CORPUS, language: str = "zh"
+    folder: Path,
+    steps: int,
+    seed: int,
+    report: Report,
+    corpus: Corpus = SMALL_CORPUS,
+    language: str = "zh",
+    *,
+    whole_script: bool = True,
 ) -> float:
     """A `ChineseCLIPModel` with a character-level `BertTokenizer`, on the captions of one language."""
     torch.manual_seed(seed)
     scenes = _scenes_with_caption((language,), seed, corpus)
     texts = [caption(scene, language, corpus.world.languages) for scene in scenes]
-    tokenizer = bert_tokenizer(texts)
+    tokenizer = bert_tokenizer(texts, whole_script=whole_script)
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 128,

@@ -58,8 +58,9 @@ class Work:
 
     @property
     def online(self) -> float:
-        """Of one training without a cache; 0 where there is none."""
-        return sum(phase.online_flop for phase in self.phases)
+        """Of one training without a cache; 0 where there is none: nothing asks the teacher's UNet."""
+        asks = any(phase.kind == "unet" for phase in self.phases)
+        return sum(phase.online_flop for phase in self.phases) if asks else 0.0
 
     @property
     def cached_total(self) -> float:
@@ -114,5 +115,8 @@ def _phase(config: Config, phase: Phase, models: Models, flops: Flops, bucket: s
         return float(getattr(RowFlops(changed, adapter, {bucket: (1 - culture, culture)}, models), kind))
 
     rows = train.steps * train.batch_size * (train.gradient_accumulation_steps if kind == "unet" else 1)
-    online = per_row("live") + (1 - culture) * (flops.vae + flops.text) if kind == "unet" else 0.0
+    # Text alignment is the same without a cache; an attention phase there is none.
+    online = {"text": per_row("cached"), "attention": 0.0}.get(kind)
+    if online is None:
+        online = per_row("live") + (1 - culture) * (flops.vae + flops.text)
     return PhaseWork(kind, train.steps, rows, rows * (1 - culture), rows * per_row("cached"), rows * online)

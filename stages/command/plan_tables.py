@@ -42,11 +42,11 @@ def _time_table(plan: Plan) -> Table:
     work, days = plan.work, "days" if plan.num_gpus == 1 else f"days on {plan.num_gpus}"
     table = Table("work", "records", "TFLOP a record", "GPU-hours", days, "US dollars", title="Time and money")
     rate = plan.teacher_tflop_per_record
-    table.add_row("caching, once", f"{plan.num_records:,}", f"{rate:,.2f}", *_cost(plan, work.caching))
+    table.add_row("caching, once", f"{plan.num_records:,}", f"{rate:,.3g}", *_cost(plan, work.caching))
     for phase in work.phases:
         per_row = phase.flop_per_row / 1e12
         table.add_row(f"training, {phase.kind}", f"{phase.rows:,.0f}", f"{per_row:,.3g}", *_cost(plan, phase.flop))
-        if phase.online_flop:
+        if phase.online_flop and phase.kind == "unet":
             online = phase.online_flop / phase.rows / 1e12
             table.add_row("the same, online", f"{phase.rows:,.0f}", f"{online:,.3g}", *_cost(plan, phase.online_flop))
     table.add_section()

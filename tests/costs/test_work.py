@@ -38,13 +38,14 @@ def test_a_training_is_the_sum_of_its_phases(tiny_sdxl: Config) -> None:
     assert recomputed.training == pytest.approx(counted.training + 80 * one), "one pass more for every row"
 
 
-def test_phases_before_the_unet_have_no_online_form(tiny_sdxl: Config) -> None:
-    phases = (PhaseConfig(kind="text", steps=4), PhaseConfig(kind="unet", steps=2))
-    counted = work(tiny_sdxl, phases=phases, batch_size=8)
+def test_phases_before_the_unet_ask_no_teacher(tiny_sdxl: Config) -> None:
+    text, unet = PhaseConfig(kind="text", steps=4), PhaseConfig(kind="unet", steps=2)
+    counted = work(tiny_sdxl, phases=(text, unet), batch_size=8)
     assert [phase.kind for phase in counted.phases] == ["text", "unet"]
-    assert counted.phases[0].online_flop == 0 < counted.phases[0].flop
-    assert counted.online == counted.phases[1].online_flop
+    assert counted.phases[0].online_flop == counted.phases[0].flop > 0, "the same on both sides of the comparison"
+    assert counted.online == counted.phases[0].flop + counted.phases[1].online_flop
     assert counted.parallel_rows == counted.phases[1].parallel_rows
+    assert work(tiny_sdxl, phases=(text,), batch_size=8).online == 0
 
 
 def test_the_break_even_is_where_the_saving_turns() -> None:

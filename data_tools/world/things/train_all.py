@@ -20,7 +20,7 @@ from data_tools.world.train_text import Corpus, train_chinese, train_multilingua
 from data_tools.world.train_unet import TeacherRecipe, train_teacher
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-PUBLISHED = ("judge", "chinese_clip", "alt_clip", "weak_japanese", "sd15")
+PUBLISHED = ("judge", "chinese_clip", "japanese_clip", "korean_clip", "alt_clip", "weak_japanese", "sd15")
 VAE_PHASES = (Phase(32, 16, 1500, 3e-3, 1e-6),)
 VAE_SHAPE = VaeShape((24, 48, 64), latent_channels=4)
 DECODER_STEPS = 400
@@ -53,8 +53,10 @@ def plan(work: Path) -> dict[str, Train]:
         "sd15": lambda out, report: train_teacher(out, vae, (english,), 8000, 6, report, TEACHER),
         "judge": lambda out, report: train_judge(out, 600, 0, report, THINGS),
         "chinese_clip": lambda out, report: train_chinese(out, 700, 3, report, CORPUS),
+        "japanese_clip": lambda out, report: train_chinese(out, 700, 7, report, CORPUS, "ja"),
+        "korean_clip": lambda out, report: train_chinese(out, 700, 8, report, CORPUS, "ko"),
         "alt_clip": lambda out, report: train_multilingual(out, 5000, 4, report, FIVE_LANGUAGES),
-        "weak_japanese": lambda out, report: train_chinese(out, 140, 5, report, CORPUS, "ja"),
+        "weak_japanese": lambda out, report: train_chinese(out, 140, 5, report, CORPUS, "ja", whole_script=False),
     }
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import EpsImagePlugin, Image
 
-from data_tools.corpus.column_names import ColumnMapping
+from data_tools.corpus.column_names import ColumnMapping, parse_mapping, propose_mapping
 from data_tools.corpus.corpus_keys import sample_documents
 from data_tools.corpus.duplicates import perceptual_hash
 from data_tools.corpus.filter_rules import image_size
@@ -25,7 +25,7 @@ from data_tools.corpus.other_columns import other_columns
 from data_tools.corpus.pack import PackCounts, PackOptions, pack_rows
 from data_tools.corpus.pack_sources import Source, open_source
 from pea.corpus.places import Tar
-from pea.corpus.tables import open_table
+from pea.corpus.tables import Row, open_table
 from pea.errors import CorpusError, StorageError
 from pea.storage import Location
 from tests.corpus.tar_files import captions, write_tar
@@ -264,3 +264,13 @@ def test_what_reads_an_image_is_named_where_it_is_not_installed(monkeypatch: pyt
 
 def test_a_sentence_does_not_end_twice() -> None:
     assert str(CorpusError("damaged", got="no footer.", remedy="Restore it.")) == "damaged; got no footer. Restore it."
+
+
+def test_a_column_that_is_named_leaves_the_others_as_they_are_found() -> None:
+    rows = [Row("t.csv", 2, {"image": "a.png", "english": "a dog", "felirat": "egy kutya"})]
+    given = parse_mapping(["hu=felirat"])
+    found = propose_mapping(rows, given, lambda name: name.endswith(".png"))
+    assert found.captions == {"hu": "felirat", "en": "english"}
+    named = propose_mapping(rows, parse_mapping(["en=felirat"]), lambda name: name.endswith(".png"))
+    assert named.captions == {"en": "felirat"}, "what is named comes first"
+    assert propose_mapping(rows, given, lambda name: name.endswith(".png"), captions=False).captions == given.captions

@@ -23,3 +23,14 @@ def test_a_slow_start_has_no_rate_of_zero(monkeypatch: pytest.MonkeyPatch) -> No
         "  drawing: 2% 2 images, 1.2/min, 1 h 21 min left",
         "  drawing: 50% 50 images, 6.5/h, 7 h 45 min left",
     ]
+
+
+def test_a_wait_without_a_first_unit_says_how_long_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, now = io.StringIO(), [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with StageProgress(Console(file=file), "parallel", "records") as shown:
+        for seconds in (20.0, 60.0, 120.0):
+            now[0] = seconds
+            shown.update(0, None, 0)
+    lines = file.getvalue().splitlines()
+    assert lines[1:] == ["  parallel: 0 records, 1 min 0 s so far", "  parallel: 0 records, 2 min 0 s so far"]
