@@ -128,7 +128,10 @@ def train_chinese(
     *,
     whole_script: bool = True,
 ) -> float:
-    """A `ChineseCLIPModel` with a character-level `BertTokenizer`, on the captions of one language."""
+    """A `ChineseCLIPModel` with a character-level `BertTokenizer`, on the captions of one language.
+
+    `whole_script`: of the tokenizer.
+    """
     torch.manual_seed(seed)
     scenes = _scenes_with_caption((language,), seed, corpus)
     texts = [caption(scene, language, corpus.world.languages) for scene in scenes]

@@ -33,7 +33,7 @@ class PhaseWork:
     parallel_rows: float
     flop: float
     online_flop: float
-    """With the teacher asked at every step; 0 for a phase that has no such form."""
+    """With the teacher asked at every step, where the phase asks it; of an attention phase, which needs a cache, 0."""
 
     @property
     def flop_per_row(self) -> float:
@@ -115,8 +115,9 @@ def _phase(config: Config, phase: Phase, models: Models, flops: Flops, bucket: s
         return float(getattr(RowFlops(changed, adapter, {bucket: (1 - culture, culture)}, models), kind))
 
     rows = train.steps * train.batch_size * (train.gradient_accumulation_steps if kind == "unet" else 1)
-    # Text alignment is the same without a cache; an attention phase there is none.
-    online = {"text": per_row("cached"), "attention": 0.0}.get(kind)
-    if online is None:
+    cached = per_row("cached")
+    if kind == "unet":
         online = per_row("live") + (1 - culture) * (flops.vae + flops.text)
-    return PhaseWork(kind, train.steps, rows, rows * (1 - culture), rows * per_row("cached"), rows * online)
+    else:  # text alignment is the same without a cache; an attention phase there is none
+        online = cached if kind == "text" else 0.0
+    return PhaseWork(kind, train.steps, rows, rows * (1 - culture), rows * cached, rows * online)

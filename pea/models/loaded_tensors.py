@@ -149,9 +149,8 @@ def fitting(
 ) -> list[str] | None:
     """Stored names of the tensors that are used, where the file has each by name and shape, and no others.
 
-    `unknown`: those of the names beside them that nobody knows. Only headers are read, and the
-    model may be on the meta device. None does not say that the file is wrong: a library may rename tensors as it loads
-    them.
+    `unknown`: those of the names beside them that nobody knows. Only headers are read, and the model may be on the meta
+    device. None does not say that the file is wrong: a library may rename tensors as it loads them.
     """
     stored, state = stored_tensors(folder), model.state_dict(keep_vars=True)
     found = _by_name(list(state), stored)

@@ -11,7 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from data_tools.tables import human_rate, human_seconds
 from stages.command.console import Console
 
-_LINE_EVERY_S, _LONG_S = 15.0, 30.0
+_LINE_EVERY_S = 15.0
+_LONG_WAIT_S = 30.0
+"""For a first unit, from which on a line says how long it has lasted."""
 
 
 class StageProgress:
@@ -43,7 +45,7 @@ class StageProgress:
             self._last_line = time.monotonic()
             left = "" if not total or not done else f", {human_seconds(elapsed * max(0.0, total / done - 1))} left"
             share = "" if not total else f" {min(1.0, done / total):.0%}"
-            waited = f", {human_seconds(elapsed)} so far" if not count and elapsed > _LONG_S else ""
+            waited = f", {human_seconds(elapsed)} so far" if not count and elapsed > _LONG_WAIT_S else ""
             self._console.print(f"  {self._label}:{share} {detail}{left}{waited}")
 
     def print(self, line: str) -> None:

@@ -10,16 +10,15 @@ from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelFo
 
 from pea.errors import CheckpointError
 
+_LOADED_WHOLE = ("t5gemma",)
+"""Whose class of the encoder alone does not take the configuration that whole ones are published with."""
+
 
 def loading_class(config: Any) -> Any:
     """The class that loads a text encoder, of its configuration: of T5 and its kin, the encoder alone."""
     encoder_class = MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)
     has_decoder = encoder_class is not None and encoder_class.__name__.endswith("EncoderModel")
     return AutoModelForTextEncoding if has_decoder and config.model_type not in _LOADED_WHOLE else AutoModel
-
-
-_LOADED_WHOLE = ("t5gemma",)
-"""Whose class of the encoder alone does not take the configuration that whole ones are published with."""
 
 
 def text_tower(model: nn.Module, folder: Path) -> nn.Module:
