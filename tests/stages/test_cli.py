@@ -323,6 +323,12 @@ def test_help_of_every_command_comes_without_heavy_libraries() -> None:
     assert done.returncode == 0 and done.stdout.endswith("light\n"), done.stderr
 
 
+def test_a_report_is_written_without_heavy_libraries() -> None:
+    script = f"import sys, stages.report; sys.exit(str({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == "set()\n"
+
+
 @pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     script = (
