@@ -14,10 +14,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.progress import track
@@ -76,8 +79,13 @@ def _write_corpus(folder: Location, scenes: list[Scene], world: World, only: str
     paths = [folder / f"{folder.name}-{number:05d}.tar" for number in range(len(starts))]
     if all(path.exists() for path in paths):
         return False
-    for path, start in track(list(zip(paths, starts, strict=True)), description=f"painting {folder.name}"):
-        _write_tar(path, scenes[start : start + SAMPLES_PER_TAR], start, world, only)
+    with ProcessPoolExecutor(min(len(paths), os.cpu_count() or 1), get_context("spawn")) as pool:
+        painted = [
+            pool.submit(_write_tar, path, scenes[start : start + SAMPLES_PER_TAR], start, world, only)
+            for path, start in zip(paths, starts, strict=True)
+        ]
+        for tar in track(painted, description=f"painting {folder.name}"):
+            tar.result()
     return True
 
 
