@@ -131,20 +131,23 @@ def study_of(search: SearchFile, winners: Mapping[str, Candidate], configs: Mapp
     variants = {}
     for method, winner in winners.items():
         train = with_records(configs[method], search.records_of(method)).train
-        length: dict[str, Any] = {"train.steps": train.steps}
+        length: dict[str, Any] = {"train.phases": [], "train.steps": train.steps}
         if train.phases:
             length = {"train.phases": [each.model_dump(mode="json", exclude_none=True) for each in train.phases]}
         own = {name: value for name, value in dotted(search.methods[method]).items() if name != "train.phases"}
         variants[method] = own | winner.settings | length
+    settings = {name: value for name, value in search.settings.items() if name != _CHOSEN_BY_SO_MANY}
     body = {
         "config": [str(path) for path in search.config],
         "seeds": [0, 1, 2],
-        "settings": {**search.settings, PROMPTS: search.report_prompts},
+        "settings": settings | {PROMPTS: search.report_prompts},
         "variants": variants,
     }
     return _STUDY_HEAD + yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=110)
 
 
+_CHOSEN_BY_SO_MANY = "evaluate.max_prompts"
+"""A limit of the search, not of what a table reports."""
 _STUDY_HEAD = "# Written by `pea search`: each method with the settings that it was found to do best with.\n"
 
 

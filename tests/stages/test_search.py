@@ -205,6 +205,23 @@ def test_a_method_may_have_records_of_its_own_and_the_settings_of_another(
         assert main(words) == (0 if expected else 2)
 
 
+def test_the_winners_are_trained_as_they_were_searched_and_scored_on_every_prompt(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        config="configs/things.yaml",
+        settings={**PROMPTS, "evaluate.max_prompts": 4},
+        methods={"one": {"train.phases": []}},
+    )
+    document = read_search(path)
+    [winner] = draw_candidates(document.space, 1, 0)
+    _, configs = configurations(document, [winner])
+    study = tmp_path / "study.yaml"
+    study.write_text(search.study_of(document, {"one": winner}, {"one": configs["one"][winner.name]}))
+    for run in plan(read_study(study)).runs:
+        assert run.config.train.phases == () == configs["one"][winner.name].train.phases
+        assert run.config.evaluate.max_prompts is None
+
+
 def test_a_dry_run_says_what_would_be_trained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", str(SHIPPED), "--dry-run", "--only", "ukd"]) == 0
     said = capsys.readouterr().out
