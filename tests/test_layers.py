@@ -17,6 +17,7 @@ ROOMS = (
     *(
         "pea.copies",
         "pea.plurals",
+        "pea.spelling",
         "pea.foreign_text",
         "pea.foreign_json",
         "pea.file_names",

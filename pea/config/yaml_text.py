@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from pea.errors import ConfigError
+from pea.spelling import nearest
 
 MOST_BYTES = 4 << 20
 """Of a YAML file."""
@@ -20,6 +20,8 @@ MOST_VALUES = 200_000
 DEEPEST = 64
 """Lists and mappings inside one another."""
 _USER_OF_URL = re.compile(r"://[^/\s]*@")  # may be a secret
+_LIKE_ANYWHERE = 0.8
+"""Least likeness of a key to one of another section."""
 _SKETCH_KINDS = ("exact", "quantized", "positions", "count")
 
 
@@ -233,12 +235,9 @@ def nearest_name(name: str, names: Sequence[str]) -> str | None:
     """The valid name that a wrong one most likely meant: a sibling first, then any with that last word."""
     parent, _, last = ".".join(part for part in name.split(".") if not part.isdigit()).rpartition(".")
     siblings = {other.rpartition(".")[2]: other for other in names if other.rpartition(".")[0] == parent}
-    close = difflib.get_close_matches(last, siblings, n=1, cutoff=0.6)
-    if close:
-        return siblings[close[0]]
     by_last = {other.rpartition(".")[2]: other for other in names}
-    close = difflib.get_close_matches(last, by_last, n=1, cutoff=0.8)
-    if close:
-        return by_last[close[0]]
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return close[0] if close else None
+    if close := nearest(last, siblings):
+        return siblings[close]
+    if close := nearest(last, by_last, _LIKE_ANYWHERE):
+        return by_last[close]
+    return nearest(name, names, _LIKE_ANYWHERE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
+
+from pea.spelling import nearest
 
 _REQUIRED = "the following arguments are required"
 
@@ -17,9 +18,10 @@ class CommandParser(argparse.ArgumentParser):
     _words: Sequence[str] = ()
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices and (near := _nearest(value, action.choices)):
+        choices = [str(choice) for choice in action.choices or ()]
+        if choices and value not in choices and (near := nearest(str(value), choices)):
             given = f"invalid choice: {value!r} (did you mean {near}?)"
-            raise argparse.ArgumentError(action, f"{given}; there are {', '.join(map(str, action.choices))}")
+            raise argparse.ArgumentError(action, f"{given}; there are {', '.join(choices)}")
         super()._check_value(action, value)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -37,7 +39,7 @@ class CommandParser(argparse.ArgumentParser):
         options, words = list(_options(self, self._words)), self._words
         names = [word.partition("=")[0] for word in words if word.startswith("--")]
         unknown = [name for name in names if not any(option.startswith(name) for option in options)]
-        hints = [f"{name} (did you mean {near}?)" for name in unknown if (near := _nearest(name, options))]
+        hints = [f"{name} (did you mean {near}?)" for name in unknown if (near := nearest(name, options))]
         if hints:
             return f"; not known: {', '.join(hints)}"
         files = [word for word in words if word.endswith((".yaml", ".yml"))]
@@ -53,7 +55,7 @@ class CommandParser(argparse.ArgumentParser):
     def refuse(self, unknown: Sequence[str], words: Sequence[str]) -> NoReturn:
         """End the program with an error about arguments among ``words`` that are ``unknown``."""
         options = list(_options(self, words))
-        hints = [f"did you mean {near}?" for word in unknown if (near := _nearest(word.partition("=")[0], options))]
+        hints = [f"did you mean {near}?" for word in unknown if (near := nearest(word.partition("=")[0], options))]
         self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" ({' '.join(hints)})" if hints else ""))
 
 
@@ -74,7 +76,3 @@ def _options(parser: argparse.ArgumentParser, words: Sequence[str]) -> Iterator[
         if word in below:
             yield from _options(below[word], words[number + 1 :])
             return
-
-
-def _nearest(word: Any, known: Iterable[Any]) -> str | None:
-    return next(iter(difflib.get_close_matches(str(word), map(str, known), n=1, cutoff=0.6)), None)

@@ -164,6 +164,17 @@ def test_only_an_option_of_that_command_is_meant(capsys: pytest.CaptureFixture[s
     assert "--repiar" in said and "did you mean" not in said
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["plan", "--config", CONFIG, "--force"], ["train", "--config", CONFIG, "--gpu", "2"], ["data", "pcok2024"]],
+    ids=lambda words: words[-1],
+)
+def test_a_word_that_is_only_a_little_alike_is_not_meant(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.parse(words)
+    assert stopped.value.code == 2 and "did you mean" not in capsys.readouterr().err
+
+
 def test_a_module_says_so_too(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cache_teacher.main(["--config", CONFIG, "--extnd"])
