@@ -24,6 +24,8 @@ from pea.storage import Location
 
 _SAMPLES_PER_TAR = 10_000  # where the tars are not there yet
 _HOUR_S = 3600
+_LEAST_SECONDS = 600
+"""Of a run that a rate is taken from: much of a shorter one goes into Ray's start and the models' loading."""
 
 
 @dataclass(frozen=True)
@@ -194,13 +196,14 @@ def sustained_tflops(config: Config, asked: Asked, flop_per_record: float) -> tu
     path = config.cache_dir("parallel") / CACHE_SUMMARY
     try:
         summary: dict[str, Any] = json.loads(Location.parse(path).read_text())
-        rate = summary["records"] / summary["seconds"] / config.cache.run.num_actors
+        rate, seconds = summary["records"] / summary["seconds"] / config.cache.run.num_actors, summary["seconds"]
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
-        rate = 0.0
-    if rate > 0:
+        rate, seconds = 0.0, 0.0
+    if rate > 0 and seconds >= _LEAST_SECONDS:
         return rate * flop_per_record / 1e12, f"{rate:,.1f} records/s and actor, measured by the last run, {path}"
     gpu = gpus()[asked.gpu]
-    source = f"assumed, not measured: {utilisation():.0%} of the {gpu.tflops:g} of {gpu.name}, {gpu.source}"
+    short = f" (the last run took {seconds:,.0f} s, too few to measure by)" if rate > 0 else ""
+    source = f"assumed, not measured{short}: {utilisation():.0%} of the {gpu.tflops:g} of {gpu.name}, {gpu.source}"
     if "float32" in (config.teacher.dtype, PRECISIONS[config.train.precision]):
         source += "; that is of float16 or bfloat16, and what this configuration does in float32 is slower"
     return gpu.sustained_tflops, source

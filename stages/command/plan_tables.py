@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
+from data_tools.tables import human_bytes, human_seconds
 from pea.costs.changes import Change
 from pea.costs.gpus import gpus, price_date, utilisation
 from pea.costs.plan import Plan
@@ -68,25 +70,32 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}" if abs(value) >= 10 else f"{value:,.2f}"
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.3g}"
+
+
 def _lines(plan: Plan) -> Iterator[str]:
     if plan.samples_guessed:
         yield "samples: guessed from the tars' sizes, which say no number; give it with --samples"
     samples, draws = count_of(plan.num_samples, "sample"), count_of(plan.num_draws, "draw")
     counted = f"{samples} x {draws} = {count_of(plan.num_records, 'record')}"
-    yield f"cache: {counted}, {plan.total_bytes / _GB:,.3f} GB"
+    yield f"cache: {counted}, {human_bytes(plan.total_bytes)}"
     if plan.attention is not None:
         size, tflop = plan.attention["bytes_per_record"], plan.attention["tflop_per_record"]
         yield f"attention queries: {size / 1e3:,.1f} kB per record; training on them, {tflop:.3g} TFLOP per record"
-    yield f"rate: {plan.tflops:,.1f} TFLOP/s and GPU ({plan.rate_source})"
+    yield f"rate: {_rate(plan.tflops)} TFLOP/s and GPU ({plan.rate_source})"
     price = "?" if plan.price is None else f"{plan.price:g}"
     yield f"price: {price} US dollars for an hour of a GPU ({plan.price_source})"
-    yield f"caching: {plan.records_per_s:,.1f} records/s per GPU"
-    line = f"a worker that is lost takes at most one tar along: {plan.largest_tar_minutes:,.1f} minutes of its GPU"
+    yield f"caching: {_rate(plan.records_per_s)} records/s per GPU"
+    line = (
+        f"a worker that is lost takes at most one tar along: {human_seconds(60 * plan.largest_tar_minutes)} of its GPU"
+    )
     long = plan.largest_tar_minutes > LONGEST_TAR_MINUTES
-    yield f"warning: {line}, more than {LONGEST_TAR_MINUTES}; cut the corpus into smaller tars" if long else line
+    yield f"warning: {line}, more than {LONGEST_TAR_MINUTES} min; cut the corpus into smaller tars" if long else line
     if plan.student_records_per_s is not None:
-        yield f"trainer: {plan.student_records_per_s:,.1f} records/s per GPU, reading {plan.read_mb_per_s:,.1f} MB/s"
-    yield "memory at most: " + ", ".join(f"{name} {size / _GB:,.1f} GB" for name, size in plan.memory.items())
+        reads = 1e6 * (plan.read_mb_per_s or 0.0)
+        yield f"trainer: {_rate(plan.student_records_per_s)} records/s per GPU, reading {human_bytes(reads)}/s"
+    yield "memory at most: " + ", ".join(f"{name} {human_bytes(size)}" for name, size in plan.memory.items())
 
 
 def show_gpus(plan: Plan, console: Console) -> None:
@@ -119,7 +128,7 @@ def fitting(plan: Plan, memory_gb: float) -> str:
 def show_changes(plan: Plan, changed: Sequence[Change], console: Console) -> None:
     """What each change would save; none of them is free in quality."""
     table = Table(
-        "with", "GPU-hours saved", "US dollars saved", "GB saved", "memory of training",
+        "with", "GPU-hours saved", "US dollars saved", "bytes saved", "memory of training",
         title="What a change would save (what it costs in quality: docs/results)",
     )  # fmt: skip
     for each in changed:
@@ -129,8 +138,8 @@ def show_changes(plan: Plan, changed: Sequence[Change], console: Console) -> Non
             " ".join(each.settings),
             _number(plan.hours(flop)),
             "?" if usd is None else _number(usd),
-            f"{(plan.total_bytes - each.plan.total_bytes) / _GB:,.1f}",
-            f"{_training_memory(each.plan) / _GB:,.1f} GB",
+            human_bytes(plan.total_bytes - each.plan.total_bytes),
+            human_bytes(_training_memory(each.plan)),
         )
     console.print(table)
 
@@ -152,12 +161,29 @@ def verdict(plan: Plan, changed: Sequence[Change]) -> str:
     compared += f"{_number(plan.hours(work.online_total))} online"
     further = f"each further language or run costs {_number(plan.hours(work.training))} instead of "
     further += _number(plan.hours(work.online))
-    even = work.break_even_trainings
+    even, others = work.break_even_trainings, _paying(changed)
     if even is None:
-        return f"the cache never pays: {compared}"
+        return f"the cache never pays: {compared}; {', or with '.join([_why_never(plan), *others])}"
     if work.saving >= 0:
         when = "with the first training" if even <= 1 else f"from training {even} on"
         return f"the cache pays {when}: {compared}, {work.saving:.0%} less; {further}"
-    others = [" ".join(each.settings) for each in changed if each.plan.work.online and each.plan.work.saving >= 0]
     ways = f"from {even} trainings on (languages x runs)" + "".join(f", or with {each}" for each in others)
     return f"for so little training the cache does not pay yet: {compared}; it pays {ways}; {further}"
+
+
+def _paying(changed: Sequence[Change]) -> list[str]:
+    """The changes with which the cache would pay, as settings."""
+    paying = (each for each in changed if each.plan.work.online and each.plan.work.saving >= 0)
+    return [" ".join(each.settings) for each in paying]
+
+
+def _why_never(plan: Plan) -> str:
+    """Why a training from the cache costs no less than one online, and what would change that."""
+    [unet] = (phase for phase in plan.work.phases if phase.kind == "unet")
+    saved = unet.online_flop - unet.flop
+    if saved <= 0:
+        return "no row of its UNet phase asks the teacher for anything; it may pay with a lower train.culture_fraction"
+    before = sum(phase.flop - phase.online_flop for phase in plan.work.phases if phase.kind != "unet")
+    steps = math.floor(before / (saved / unet.steps)) + 1
+    why = f"its attention phase, which there is with a cache alone, costs more than its {count_of(unet.steps, 'step')}"
+    return f"{why} of the UNet save; for enough languages and runs it pays with {steps:,} or more of them"

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import io
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,7 @@ def test_a_number_that_is_guessed_is_called_so(fresh_run: Config, tmp_path: Path
         said = capsys.readouterr().out
         assert ("samples: guessed from the tars' sizes" in said) == guessed, tar
         assert "under 0.01" in said and "1 training costs " in said
+        assert not re.search(r"\b0\.0+ ([kMGT]?B|TFLOP/s|minutes|records/s)", said), "small is no nothing"
 
 
 @pytest.mark.slow
@@ -127,6 +129,24 @@ def test_it_says_when_the_cache_pays_and_what_would_make_it_pay(
 
 
 @pytest.mark.slow
+def test_it_says_why_the_cache_never_pays_and_what_would_change_that(
+    fresh_run: Config, tmp_path: Path, capsys: Capture
+) -> None:
+    def verdict(unet_steps: int, languages: int = 1) -> str:
+        phases = (PhaseConfig(kind="attention", steps=5000), PhaseConfig(kind="unet", steps=unet_steps))
+        train = fresh_run.train.model_copy(update={"phases": phases})
+        config = fresh_run.model_copy(update={"train": train})
+        return str(plan(config, tmp_path, capsys, "--samples", "9", "--languages", str(languages))["verdict"])
+
+    said = verdict(10)
+    assert said.startswith("the cache never pays: ") and "its attention phase" in said
+    [enough] = re.findall(r"it pays with ([0-9,]+) or more of them", said)
+    steps = int(enough.replace(",", ""))
+    assert verdict(steps - 1).startswith("the cache never pays: ")
+    assert verdict(steps, 10_000_000).startswith("the cache pays from training")
+
+
+@pytest.mark.slow
 def test_hours_and_bandwidth_follow_the_rate(fresh_run: Config, tmp_path: Path, capsys: Capture) -> None:
     assumed = plan(fresh_run, tmp_path, capsys, "--samples", "1200", "--gpu", "a100")
     assert assumed["tflops"] == pytest.approx(0.35 * 312) and assumed["rate_source"].startswith("assumed, not measured")
@@ -148,6 +168,9 @@ def test_the_last_runs_rate_is_taken_before_an_assumption(fresh_run: Config, tmp
     summary = fresh_run.cache_dir("parallel") / CACHE_SUMMARY
     summary.parent.mkdir(parents=True, exist_ok=True)
     summary.write_text(json.dumps({"records": 300, "seconds": 15.0}), "utf-8")
+    started = plan(fresh_run, tmp_path, capsys, "--samples", "1200")
+    assert started["rate_source"].startswith("assumed, not measured (the last run took 15 s, too few to measure by)")
+    summary.write_text(json.dumps({"records": 30_000, "seconds": 1500.0}), "utf-8")
     measured = plan(fresh_run, tmp_path, capsys, "--samples", "1200")
     assert measured["gpu_hours"] == pytest.approx(1200 * 3 / 20 / 3600)
     assert "measured by the last run" in measured["rate_source"]
