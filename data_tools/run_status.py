@@ -10,8 +10,10 @@ from typing import Any
 from pea.cache import Cache
 from pea.cache.manifest import FILE_NAME as MANIFEST
 from pea.cache.totals import totals
-from pea.config import Config
-from pea.file_names import METRICS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
+from pea.config import Config, load_config
+from pea.config.yaml_text import parse_yaml
+from pea.errors import PeaError
+from pea.file_names import METRICS, MODEL_CONFIG, RUN_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.storage import Location
 from pea.storage.leases import living_below
 from pea.training.recipe import with_recipe
@@ -96,8 +98,9 @@ def training_status(config: Config) -> Facts | None:
     """Of the training: phase, step, the last losses, speed and time left, and who is at it."""
     folder = Location.parse(config.adapter_dir)
     row = _last_row(Location.parse(config.training_dir) / TRAIN_LOG)
-    phases, steps = config.train.all_phases, planned_steps(config)
     owners = _owners(folder)
+    config = _as_begun(config) if owners else config
+    phases, steps = config.train.all_phases, planned_steps(config, done=not owners)
     published = (folder / MODEL_CONFIG).exists()
     if row is None and not owners and not published:
         return None
@@ -113,13 +116,24 @@ def training_status(config: Config) -> Facts | None:
     return status
 
 
-def planned_steps(config: Config) -> int | None:
+def _as_begun(config: Config) -> Config:
+    """With the settings of training that the run folder holds: a living run may have been begun with others."""
+    saved = Location.parse(config.run_dir) / RUN_CONFIG
+    try:
+        begun = load_config((), settings=[parse_yaml(saved.read_text(), where=str(saved))])
+    except (PeaError, ValueError):
+        return config
+    return config.model_copy(update={"train": begun.train})
+
+
+def planned_steps(config: Config, *, done: bool = True) -> int | None:
     """Optimizer steps of all phases, by their rules where they are not named; None: there is no cache to count in yet.
 
-    One process is assumed. A training that is done had as many steps as its summary says.
+    One process is assumed. A training that is ``done`` had as many steps as its summary says; beside one that lives,
+    the summary is that of an earlier one.
     """
     summary = Location.parse(config.training_dir) / TRAIN_SUMMARY
-    if summary.exists():
+    if done and summary.exists():
         return int(json.loads(summary.read_text())["steps"])
     if all(phase.train.steps is not None for phase in config.train.all_phases):
         return sum(phase.train.steps or 0 for phase in config.train.all_phases)

@@ -21,6 +21,8 @@ from pea.storage.digests import canonical_json, sha256_text
 from pea.storage.location import Location
 
 FILE_NAME = "totals.json"
+_VERSION = b"2"
+"""Of how parts are added up: sums of another one are made anew."""
 Totals = dict[str, Any]
 _MOST_BYTES = 64 << 20
 _count = must.count()
@@ -46,9 +48,9 @@ def totals(cache: Cache) -> Totals:
     """The sums over all finished parts, ready for JSON.
 
     ``parts``, ``tars``, ``samples``, ``records``, ``caption_dropped``, ``bytes``; by name ``languages``, ``buckets``,
-    ``dropped`` (reasons; of the parts that hold samples) and ``dropped_later`` (of the others), ``arrays`` (name ->
-    [raw bytes, stored bytes]); ``timesteps``: records per bin; ``caption_tables``, where some were read: what became of
-    their captions.
+    ``dropped`` (reasons; of the parts that hold samples) and ``dropped_later`` (what the others left out beyond that),
+    ``arrays`` (name -> [raw bytes, stored bytes]); ``timesteps``: records per bin; ``caption_tables``, where some were
+    read: what became of their captions.
 
     Raises:
         ShardDamagedError: a completion record is damaged.
@@ -70,7 +72,7 @@ def intact(directory: Location) -> bool:
 
 def _fingerprint(cache: Cache) -> str:
     """Changes whenever the manifest or a completion record does."""
-    digest = hashlib.sha256(cache.identity.digest.encode())
+    digest = hashlib.sha256(_VERSION + cache.identity.digest.encode())
     for plan, record in cache.newest_records():
         state = "none"
         if record is not None:
@@ -109,7 +111,8 @@ def _to_text(fingerprint: str, found: Totals) -> str:
 def _add_up(cache: Cache) -> Totals:
     """One part at a time: a large cache has more summaries than fit into memory at once."""
     sums: Counter[str] = Counter()
-    names: dict[str, Counter[str]] = {name: Counter() for name in ("languages", "buckets", "dropped", "dropped_later")}
+    names: dict[str, Counter[str]] = {name: Counter() for name in ("languages", "buckets", "dropped")}
+    first, later = dict[str, Counter[str]](), dict[str, Counter[str]]()
     tables = Counter[str]()
     raw, stored, timesteps = Counter[str](), Counter[str](), Counter[int]()
     for part in cache.summaries():
@@ -124,7 +127,10 @@ def _add_up(cache: Cache) -> Totals:
             _add(names["languages"], part["languages"])
             tables.update(part.get("caption_tables", {}))
             _add(names["buckets"], {name: bucket["num_samples"] for name, bucket in part["buckets"].items()})
-        _add(names["dropped" if part["kind"] == "whole" else "dropped_later"], part["dropped"])
+            _add(names["dropped"], part["dropped"])
+            first[part["tar"]] = Counter(part["dropped"])
+        elif part["dropped"]:
+            later[part["tar"]] = later.get(part["tar"], Counter()) | Counter(part["dropped"])
         if part["kind"] in ("whole", "draws"):
             sums["records"] += part["num_records"]
             sums["caption_dropped"] += part["num_caption_dropped"]
@@ -133,10 +139,16 @@ def _add_up(cache: Cache) -> Totals:
     return {
         **{name: sums[name] for name in counted},
         **{name: dict(sorted(counts.items())) for name, counts in names.items()},
+        "dropped_later": dict(sorted(_beyond(first, later).items())),
         "arrays": {name: [raw[name], stored[name]] for name in sorted(raw)},
         "timesteps": [timesteps[bin_] for bin_ in range(len(timesteps))],
         **({"caption_tables": {name: tables[name] for name in CAPTION_TABLES}} if tables else {}),
     }
+
+
+def _beyond(first: Mapping[str, Counter[str]], later: Mapping[str, Counter[str]]) -> Counter[str]:
+    """Tar -> reasons of its samples: what later parts left out, but for what the first one had left out already."""
+    return sum((counts - first.get(tar, Counter()) for tar, counts in later.items()), Counter[str]())
 
 
 def _add(total: Counter[Any], counts: Mapping[Any, int]) -> None:

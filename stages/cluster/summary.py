@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,5 +94,6 @@ def check(directory: Path | Location, summary: Mapping[str, Any], config: CacheC
             where=directory,
             expected=f"at most {config.max_dropped_fraction:.2%} (cache.max_dropped_fraction)",
             got=f"{share:.2%}: " + ", ".join(f"{reason} {count}" for reason, count in dropped.items()),
-            remedy=f"`pea inspect ls {directory} --dropped` names them.",
+            remedy=f"`pea inspect ls {directory} --dropped` names them. Finished shards are kept: if this is as it "
+            f"should be, run the same command with cache.max_dropped_fraction={math.ceil(1000 * share) / 1000:g}.",
         )

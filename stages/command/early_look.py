@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -85,6 +85,8 @@ def _too_many_dropped(config: Config, corpus: Corpus, found: FirstLook) -> list[
     if found.reasons["caption_missing"] and source.text_source is None:
         command = f"pea data filter TARS --out FOLDER --need {source.source_language}"
         hint = f"`{command}` takes those without a caption out; or raise"
+    elif found.reasons["image_undecodable"]:
+        hint = "`pea data pack TARS --out FOLDER --verify` takes damaged images out; or raise"
     first = count_of(found.num_kept + found.num_dropped, "sample")
     said = f"{found.num_dropped} of the first {first} would be left out ({reasons})"
     limit = f"a run that leaves out more than {config.cache.max_dropped_fraction:.2%} fails in the end"
@@ -165,9 +167,26 @@ def _most_dropped(config: Config, corpus: Corpus, found: FirstLook) -> CorpusErr
             mapping = ", ".join(f"{language}: {name}" for language, name in fitting.items())
             remedy = f"Set corpora.{corpus}.captions to {{{mapping}}}."
         else:
-            remedy = f"Set corpora.{corpus}.captions and source_language to what is there."
+            remedy = _without_its_language(config, corpus, fitting)
     where = f"corpora.{corpus}.{'tars' if source.text_source is None else 'texts'}"
     return CorpusError("most of the first samples would be left out", where=where, got=got, remedy=remedy)
+
+
+def _without_its_language(config: Config, corpus: Corpus, fitting: Mapping[str, str]) -> str:
+    """What to do where no caption is in the source language; ``fitting``: language -> field that there is."""
+    there = [each for each in config.student.caption_languages if each in fitting] or list(fitting)
+    if not there:
+        return f"Set corpora.{corpus}.captions and source_language to what is there."
+    if corpus == "culture":
+        mapping = {each: fitting[each] for each in there if fitting[each] != f"captions.{each}"}
+        shown = ", ".join(f"{language}: {field}" for language, field in mapping.items())
+        also = f", and corpora.culture.captions to {{{shown}}}" if mapping else ""
+        return f"Set corpora.culture.source_language to {there[0]}, the language of its captions{also}."
+    source = config.corpora.source(corpus).source_language
+    return (
+        f"The teacher reads captions in {source}: write them with `pea data translate` or `pea data describe`, or name "
+        "the field; images with native captions alone are a culture corpus (corpora.culture)."
+    )
 
 
 def text_fields_of(source: CorpusConfig) -> dict[str, str]:

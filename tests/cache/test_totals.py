@@ -50,6 +50,17 @@ def test_remembered_sums_are_read_without_the_records(filled: Cache, monkeypatch
     assert totals(cache) == expected
 
 
+def test_what_is_left_out_of_every_part_is_counted_once(make_cache: CacheMaker, filled: Cache) -> None:
+    make_cache.rejected[("b", "p001")] = {"b-24x32-2"}
+    make_cache.fill(identity(["a", "b"], draws=4), extend=True)
+    found = again(filled)
+    assert (found["parts"], found["samples"]) == (4, 7)
+    assert found["dropped"] == {"nonfinite_teacher": 1} and found["dropped_later"] == {}
+    make_cache.rejected[("b", "p002")] = {"b-24x32-1", "b-24x32-2"}
+    make_cache.fill(identity(["a", "b"], draws=5), extend=True)
+    assert again(filled)["dropped_later"] == {"nonfinite_teacher": 1}, "one that only the last part lacks"
+
+
 def _extend(maker: CacheMaker, cache: Cache) -> None:
     maker.fill(identity(["a", "b", "c"], draws=4), extend=True)
 

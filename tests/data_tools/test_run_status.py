@@ -10,12 +10,13 @@ import pytest
 from data_tools.run_status import cache_status, parts_per_second, planned_steps, run_status
 from pea.cache import Cache
 from pea.cache.publication import names_in
-from pea.config import Config, resolved_yaml
+from pea.config import Config, PhaseConfig, resolved_yaml
 from pea.file_names import METRICS
 from pea.storage import Location
 from pea.storage.leases import take
 from pea.training.recipe import num_steps
 from stages.cli import main
+from stages.command.common import save_resolved
 from stages.status import lines_of
 from tests.tiny_setup import make_setup
 
@@ -73,6 +74,22 @@ def test_the_rate_is_that_of_the_last_parts() -> None:
     assert parts_per_second(slow_then_fast) == pytest.approx(1.0), "not of a run that stood still for a night"
 
 
+def _another_training_lives(run: Config) -> None:
+    """Begun with settings of its own in the folder of a finished one, whose summary says nothing of it."""
+    summary = run.training_dir / "train_summary.json"
+    summary.write_text('{"steps": 1}')
+    phases = (PhaseConfig(kind="text", steps=3), PhaseConfig(kind="unet", steps=9))
+    other = run.model_copy(update={"train": run.train.model_copy(update={"phases": phases})})
+    save_resolved(other, run.run_dir)
+    with take(Location.parse(run.adapter_dir) / "training", "pea train"):
+        training = run_status(run)["training"]
+        (run.run_dir / "config.yaml").write_text("of: another time")
+        assert run_status(run)["training"]["steps"] == 4, "as the command says"
+    assert (training["steps"], training["phase"]) == (12, "1 of 2 (text)")
+    assert run_status(run)["training"]["steps"] == 1
+    summary.unlink()
+
+
 def test_steps_by_the_rule(config: Config, tmp_path: Path) -> None:
     """A configuration that names no steps: as many as the rule gives for the samples that are cached."""
     train = config.train.model_copy(update={"steps": None})
@@ -106,6 +123,7 @@ def test_training_and_scores(config: Config, tmp_path: Path, capsys: pytest.Capt
     assert (training["step"], training["steps"], training["loss"]) == (2, 4, 0.5), "a half-written row does not count"
     assert training["seconds_left"] == pytest.approx(4.0) and "pea train by" in training["writers"][0]
     assert status["evaluation"] == {"adapter.general": 0.5}
+    _another_training_lives(run)
 
     path = tmp_path / "setup.yaml"
     path.write_text(resolved_yaml(run), encoding="utf-8")

@@ -19,6 +19,13 @@ def test_samples_that_were_taken_down_are_not_lost() -> None:
         check(Path("cache"), {"failed": {}, "samples": 50, "dropped": {"removed": 50, "undecodable": 2}}, CONFIG)
 
 
+def test_the_share_that_is_proposed_is_enough() -> None:
+    summary = {"failed": {}, "samples": 50, "dropped": {"undecodable": 2}}
+    with pytest.raises(CacheError, match=r"the same command with cache\.max_dropped_fraction=0\.039\.$"):
+        check(Path("cache"), summary, CONFIG)
+    check(Path("cache"), summary, CacheConfig(max_dropped_fraction=0.039))
+
+
 def test_a_lost_tar_is_a_failure() -> None:
     with pytest.raises(CacheError, match=r"1 tar failed.*a: torn"):
         check(Path("cache"), {"failed": {"a": "torn"}, "samples": 50, "dropped": {}}, CONFIG)

@@ -66,6 +66,29 @@ def test_wrong_fields_end_the_run_before_ray(
         look_at_corpus(config, "culture")
 
 
+def test_captions_in_another_language_than_the_source_are_told_apart(fresh_run: Config, tmp_path: Path) -> None:
+    def english(record: dict[str, Any]) -> Config:
+        config = corpora(fresh_run, tmp_path, record)
+        assert config.corpora.culture is not None
+        culture = config.corpora.culture.model_copy(update={"source_language": "en"})
+        return config.model_copy(update={"corpora": config.corpora.model_copy(update={"culture": culture})})
+
+    native = english({"captions": {"zh": "一只猫"}, "file": "a.png"})
+    with pytest.raises(
+        CorpusError, match=r"Set corpora\.culture\.source_language to zh, the language of its captions\.$"
+    ):
+        look_at_corpus(native, "culture")
+    with pytest.raises(
+        CorpusError, match=r"reads captions in en: write them with `pea data translate`.*corpora\.culture"
+    ):
+        look_at_corpus(native, "parallel")
+    elsewhere = english({"text_zh": "一只猫"})
+    with pytest.raises(
+        CorpusError, match=r"source_language to zh, .*, and corpora\.culture\.captions to \{zh: text_zh\}"
+    ):
+        look_at_corpus(elsewhere, "culture")
+
+
 def test_a_language_that_nobody_has_is_said(fresh_run: Config, tmp_path: Path) -> None:
     fields = {"captions": {"en": "caption", "zh": "text_cn"}}
     config = corpora(fresh_run, tmp_path, {"caption": "a cat", "text_zh": "一只猫"}, **fields)
