@@ -11,7 +11,8 @@ from typing import Any
 
 from data_tools.corpus.image_bytes import stored_format
 from data_tools.corpus.languages import language_of_texts
-from pea.corpus.languages import LANGUAGE_NAMES
+from pea.corpus.caption_fields import language_of_script
+from pea.corpus.languages import LANGUAGE_NAMES, named_in_itself
 from pea.corpus.tables import Row
 from pea.errors import CorpusError
 
@@ -121,7 +122,7 @@ def propose_mapping(
 
 
 def language_of_column(name: str) -> str | None:
-    """``zh`` of ``caption_zh``, ``zh``, ``Chinese caption``; ``zh-Hans`` of ``captions.zh-Hans``; None: none."""
+    """``zh`` of ``caption_zh``, ``zh``, ``Chinese caption``, ``中文``; ``zh-Hans`` of ``captions.zh-Hans``; or None."""
     outer, dot, inner = name.rpartition(".")
     if dot and outer.lower() in _CAPTION_WORDS and LANGUAGE.fullmatch(inner):
         return inner
@@ -134,7 +135,18 @@ def language_of_column(name: str) -> str | None:
         sure = len(parts) == 1 + len(words) and (words or part not in _WORDS_NOT_CODES)
         if part in _CODES and (sure or (words and part not in _WORDS_NOT_CODES)):
             return part
-    return None
+    return named_in_itself(name)
+
+
+def overlooked_captions(rows: Sequence[Row], mapping: ColumnMapping, others: Sequence[str]) -> dict[str, str]:
+    """Column -> language: no caption by its name, and by its script maybe one in a language that has none yet."""
+    values = _flat_values(rows)
+    found = {name: language_of_script(filter(_is_text, values.get(name, ()))) for name in others}
+    return {name: language for name, language in found.items() if language and language not in mapping.captions}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _refuse_to_guess(column: str, texts: Sequence[Any]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from data_tools.corpus.column_names import ColumnMapping, propose_mapping
+from data_tools.corpus.column_names import ColumnMapping, overlooked_captions, propose_mapping
 from data_tools.corpus.image_files import ImageFiles
 from data_tools.corpus.item import Item
 from data_tools.corpus.pack_items import folder_items, row_items
@@ -41,10 +41,14 @@ class Source:
     """Files that a row has named so far."""
     others: Sequence[str] = ()
     """Columns that are neither image nor caption, and are kept beside them."""
+    overlooked: Mapping[str, str] = field(default_factory=dict)
+    """Those of them whose texts may be captions all the same -> their language."""
 
     def lines(self) -> list[str]:
         """What each column is taken for, for the one who is to agree."""
-        return self.mapping.lines() + ([f"kept in the json: {', '.join(self.others)}"] if self.others else [])
+        kept = [f"kept in the json: {', '.join(self.others)}"] if self.others else []
+        asked = [f"is {name} captions in {code}? then: --map {code}={name}" for name, code in self.overlooked.items()]
+        return self.mapping.lines() + kept + asked
 
     def items(self) -> Iterator[Item]:
         """Every sample of what is no tar."""
@@ -116,7 +120,9 @@ def _of_table(place: str, folder: str, given: ColumnMapping, language: str | Non
         files = None
     about = f"a table ({table})" + " with images in it" * embedded
     about += f" and the images in {folder}" if files or not embedded else ""
-    return Source(about, mapping, files, table, language=language, others=_others(rows, mapping))
+    others = _others(rows, mapping)
+    overlooked = overlooked_captions(rows, mapping, others) if captions else {}
+    return Source(about, mapping, files, table, language=language, others=others, overlooked=overlooked)
 
 
 def _of_tars(patterns: Sequence[str], given: ColumnMapping, language: str | None, captions: bool) -> Source:

@@ -36,7 +36,7 @@ def proposed_mapping(texts: Mapping[str, Sequence[str]], languages: Sequence[str
             general.append(name)
     unnamed = "en" if languages[0] in dict(_SCRIPTS).values() else languages[0]
     for name in general:
-        found.setdefault(_language_of(texts[name]) or unnamed, name)
+        found.setdefault(language_of_script(texts[name]) or unnamed, name)
     return {language: found[language] for language in sorted(found, key=lambda each: (each not in languages, each))}
 
 
@@ -49,7 +49,7 @@ def texts_within(document: Mapping[str, Any], prefix: str = "", depth: int = 1) 
             yield from texts_within(value, f"{prefix}{name}.", depth + 1)
 
 
-def _language_of(texts: Iterable[str]) -> str | None:
+def language_of_script(texts: Iterable[str]) -> str | None:
     """The language whose script most letters of some texts are in, where that tells one."""
     counts: Counter[str | None] = Counter()
     for text in islice(texts, 20):

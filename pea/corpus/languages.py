@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 _CODES = (
@@ -61,7 +62,8 @@ _OTHER_CODES = (
 _BY_LONG_CODE = dict(pair.split(":") for pair in _OTHER_CODES.split())  # ISO 639-2 and 639-3
 _OWN_NAMES = {
     "中文": "zh", "汉语": "zh", "漢語": "zh", "英文": "en", "英语": "en", "英語": "en", "日文": "ja", "日语": "ja",
-    "日本語": "ja", "中国語": "zh", "韩文": "ko", "韩语": "ko", "한국어": "ko", "한글": "ko", "영어": "en",
+    "日本語": "ja", "中国語": "zh", "韓国語": "ko", "韩文": "ko", "韩语": "ko", "한국어": "ko", "한글": "ko",
+    "영어": "en", "일본어": "ja", "중국어": "zh",
     "русский": "ru", "английский": "en", "العربية": "ar", "الإنجليزية": "en", "हिन्दी": "hi",
     "ไทย": "th", "українська": "uk",
 }  # fmt: skip
@@ -69,6 +71,13 @@ _OF_COUNTRIES = {"cn": "zh", "cz": "cs", "dk": "da", "gr": "el", "jp": "ja", "kr
 """Codes of countries, where that of the language was meant."""
 _OF_NO_LANGUAGE = frozenset(("mis", "mul", "none", "null", "other", "und", "unknown", "xx", "zxx"))
 _WORDS = re.compile(r"[\W_]+")
+
+
+def named_in_itself(name: str) -> str | None:
+    """``ja`` of ``日本語キャプション``: the only language that a name holds as its speakers write it; or None."""
+    lowered = unicodedata.normalize("NFC", name).lower()
+    found = {code for own, code in _OWN_NAMES.items() if own in lowered}
+    return found.pop() if len(found) == 1 else None
 
 
 def language_named(name: str) -> str | None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_tools.corpus.column_names import language_of_column
+from data_tools.corpus.column_names import ColumnMapping, language_of_column
 from data_tools.corpus.image_bytes import packed_image
 from data_tools.corpus.pack import REASONS, PackCounts, PackOptions, pack_part, pack_rows
 from data_tools.corpus.pack_sources import Source, open_source
@@ -165,6 +165,10 @@ def test_a_part_of_which_nothing_was_packed_binds_nobody(tmp_path: Path) -> None
         ("captions.zh-Hans", "zh-Hans"),
         ("Chinese caption", "zh"),
         ("textDe", "de"),
+        ("中文", "zh"),
+        ("日本語キャプション", "ja"),
+        ("英语描述", "en"),
+        ("英文/中文", None),
         ("id", None),
         ("caption", None),
         ("title_id", "id"),
@@ -275,6 +279,20 @@ def test_the_language_of_a_row_can_stand_in_another_column(tmp_path: Path) -> No
     total = _pack(source, tmp_path / "out")
     assert source.lines() == ["image: jpg", "caption: TEXT, in the language of LANGUAGE", "kept in the json: camera"]
     assert (total.captions, total.dropped) == (Counter(fr=1, de=1), Counter(language_unknown=1))
+
+
+def test_a_column_that_may_be_captions_is_asked_about(tmp_path: Path) -> None:
+    rows = {"image": [encoded("JPEG")], "English": ["a cat"], "説明": ["ねこ"], "备注": ["猫"], "url": ["http://x"]}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    lines = open_source(str(tmp_path / "t.parquet")).lines()
+    assert lines[1:] == [
+        "caption in en: English",
+        "kept in the json: 説明, 备注, url",
+        "is 説明 captions in ja? then: --map ja=説明",
+        "is 备注 captions in zh? then: --map zh=备注",
+    ]
+    given = ColumnMapping(captions={"ja": "説明", "zh": "备注"})
+    assert open_source(str(tmp_path / "t.parquet"), given=given).lines()[-1] == "kept in the json: url"
 
 
 def _tar_of(path: Path) -> Path:

@@ -149,6 +149,18 @@ def test_check(tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert any(line.startswith("damaged: ") and "not what is said beside it" in line for line in lines)
 
 
+def test_check_says_what_a_parallel_corpus_would_lack(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", str(tars / "*.tar")]) == 0
+    assert "note: " not in capsys.readouterr().out
+    write_tar(tars / "c.tar", [("k.png", encoded(picture())), ("k.json", captions(ja="猫"))])
+    assert main(["data", "check", str(tars / "*.tar")]) == 0
+    assert "note: 1 of 21 samples have no caption in en; a parallel corpus" in capsys.readouterr().out
+    assert main(["data", "check", str(tars / "c.tar")]) == 0
+    assert "note: no caption in en: this can be a culture corpus" in capsys.readouterr().out
+
+
 def test_the_card_says_what_is_there_and_shows_it_without_harm(tars: Path, tmp_path: Path) -> None:
     bad = json.dumps({"captions": {"en": "<script>alert(1)</script> | \x1b[31m"}}).encode()
     write_tar(tars / "c.tar", [("k.png", encoded(picture())), ("k.json", bad), ("l.png", b""), ("l.json", bad)])
