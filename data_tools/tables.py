@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 from pea.foreign_text import visible
 
@@ -39,6 +39,12 @@ def human_rate(count: float, seconds: float, unit: str = "") -> str:
             number = f"{per_s * factor:,.0f}" if per_s * factor >= 10 else f"{per_s * factor:.2g}"
             return f"{number} {unit}/{time}" if unit else f"{number}/{time}"
     raise AssertionError
+
+
+def score_cell(row: Mapping[str, Any], name: str) -> str:
+    """A score of a sweep's row: its mean, and its standard deviation where there are seeds to take it of."""
+    score = row["scores"][name]
+    return f"{score['mean']:.3f} ± {score['spread']:.3f}" if row["seeds"] > 1 else f"{score['mean']:.3f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -115,7 +115,10 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def forget_other_settings(record: ScoreRecord, settings: ScoreSettings, console: Console) -> None:
     """Drop, and say, the scores that may not stand beside those of the present settings."""
+    known = record.details | record.drawings
     gone = record.forget_others(settings.hold)
+    if known.keys() != (record.details | record.drawings).keys():
+        record.write()  # before their images are overwritten: an evaluation may end half-way
     for name, former in gone.items():
         changes = "; ".join(differences(former, settings.present(former))) if former else "its settings are not known"
         console.print(f"{record.path.name}: the former score {name} is dropped ({changes})")

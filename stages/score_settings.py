@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from pea.config import Config
 from pea.evaluation.prompts import Prompt
-from pea.evaluation.record import Settings, prompts_digest
+from pea.evaluation.record import Settings, adapter_digest, prompts_digest, weights_digest
 from pea.evaluation.scorers.scorer import Scorer
 from pea.models.tensor_files import digest_of
-from pea.storage.digests import canonical_json, sha256_file, sha256_text
 
 JUDGE, CLIP = "judge", "clip"
 
@@ -27,7 +25,7 @@ class ScoreSettings:
         self._config, self._sets = config, sets
         evaluate = config.evaluate
         self._teacher = digest_of(config.teacher.folder / "unet")
-        self._adapter = weights_digest(config.adapter_dir, "*.safetensors")
+        self._adapter = adapter_digest(config.adapter_dir)
         self._scorers = {
             name: weights_digest(folder, "*")
             for name, folder in ((JUDGE, evaluate.judge), (CLIP, evaluate.clip))
@@ -77,12 +75,3 @@ class ScoreSettings:
     def hold(self, former: Settings) -> bool:
         """Whether what was measured with former settings may stand beside what is measured with the present ones."""
         return bool(former) and {"scheduler": "ddim"} | former == self.present(former)  # there was no other before
-
-
-def weights_digest(folder: Path, pattern: str) -> str:
-    """SHA-256 of the files right below a folder by name; a folder without any has the digest of nothing."""
-    return sha256_text(canonical_json({path.name: sha256_file(path) for path in _files(folder, pattern)}))
-
-
-def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.is_file())

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from data_tools.tables import score_cell
+
 
 def summarize(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     """One row per method of (method, result) pairs: mean and standard deviation over its seeds, best score first."""
@@ -53,7 +55,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     head = ["method", *names, *columns]
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
     for row in rows:
-        scores = [f"{row['scores'][name]['mean']:.3f} ± {row['scores'][name]['spread']:.3f}" for name in names]
+        scores = [score_cell(row, name) for name in names]
         counts = {"cpu": whole_number(row["cpu_seconds"]), "unet": whole_number(row["unet_rows"])}
         cells = [row["method"], *scores, *(form.format(**row, **counts) for form in columns.values())]
         lines.append(f"| {' | '.join(cells)} |")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,8 @@ from pea.storage.location import Location
 if TYPE_CHECKING:  # loads diffusers
     from data_tools.inspect.teacher_view import TeacherView
 
-LEAD = "The teacher's answers, computed once and kept: what it was shown, what it saw, and how much of it is stored."
+LEAD = "The teacher's answers, computed once and kept: what it was asked, what it answered, and how much is stored."
+IMAGES_LEAD = "Images and captions that are kept for training, without answers of the teacher."
 DRAWS_SHOWN = 2
 
 
@@ -45,20 +46,37 @@ def export(
     page = render_page(
         "inspect/page_export.html",
         title=_title(cache.directory.resolve()),
-        lead=LEAD,
+        lead=LEAD if facts["records"]["all"] else IMAGES_LEAD,
         cards=list(_cards(facts)),
         sizes=_sizes(facts),
         timesteps=_timesteps(facts),
         last_timestep=len(facts["timesteps"]["counts"]) * facts["timesteps"]["bin_width"] - 1,
         languages=facts["languages"],
         dropped=facts["samples"]["reasons"],
-        decoded=view is not None,
+        note=_note(samples, facts["samples"]["kept"], decoded=view is not None),
         identity=sorted((name, str(value)) for name, value in facts["identity"].items() if name != "corpus.tars"),
         corpus=[card_line(card) for card in facts.get("cards", ())],
         samples=samples,
     )
     write_text(path, page)
     return len(samples)
+
+
+def _note(samples: Sequence[Mapping[str, Any]], kept: int, *, decoded: bool) -> str:
+    """Which samples these are, and how their pictures are to be read."""
+    shown = len(samples)
+    number = count_of(shown, "sample") if shown == kept else f"{shown} of {kept:,}, chosen at random"
+    labels = {figure["label"] for sample in samples for draw in sample["draws"] for figure in draw["figures"]}
+    said = [f"{number}."]
+    if "shown" in labels:
+        said.append("shown: the noised image that the teacher was asked about; seen in it: the image that follows from")
+        said[-1] += " its answer, decoded by the VAE."
+    false_coloured = [] if decoded else ["the latents"]
+    if "noise_pred" in labels:
+        false_coloured.append("the teacher's prediction")
+    if labels - {"shown", "seen in it", "noise_pred"}:
+        false_coloured.append("each block's feature maps as far as their sketches keep them")
+    return " ".join(said + ([f"In false colours: {', '.join(false_coloured)}."] if false_coloured else []))
 
 
 def _title(directory: Location) -> str:

@@ -40,11 +40,12 @@ def cached_sample(config: Config) -> dict[str, Any] | None:
             figures.append({"image": sketch_map(rows[name][draw]), "width": 96, "label": block})
         records.append(figures)
     shown_as = "its first channel" if answer == "noise_pred" else "its sketch"
-    note = (
-        f"Caption: “{bucket.captions(config.student.languages[0])[0]}”. One row per draw: the noise prediction at its "
-        f"timestep ({shown_as}), then the sketch of each block's output ({_sketch_name(config)})."
-    )
-    return {"note": note, "records": records}
+    caption = bucket.captions(language)[0] if (language := config.student.languages[0]) in bucket.languages else ""
+    said = [f"Caption: “{caption}”."] if caption else []
+    draws = "The only draw" if count == 1 else "One row per draw"
+    blocks = f", then the sketch of each block's output ({_sketch_name(config)})" if features else ""
+    said.append(f"{draws}: the noise prediction at its timestep ({shown_as}){blocks}.")
+    return {"note": " ".join(said), "records": records}
 
 
 def _sketch_name(config: Config) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,35 +31,44 @@ def example_groups(
     return [group for group in groups if group["rows"]]
 
 
+def num_images(config: Config, name: str, prompts: Sequence[Prompt], drawings: Mapping[str, Settings]) -> int:
+    """Images of a prompt set, also of rows that the page does not show side by side."""
+    rows = [each.removesuffix(f"/{name}") for each in drawings if each.endswith(f"/{name}")]
+    return sum(len(_pictures(config.run_dir / "evaluate" / row / name, prompts)) for row in rows)
+
+
 def _group(config: Config, name: str, prompts: Sequence[Prompt], drawings: Mapping[str, Settings]) -> dict[str, Any]:
     folder = config.run_dir / "evaluate"
     rows = [row for row in COLUMNS if f"{row}/{name}" in drawings]
     drawn = {row: _pictures(folder / row / name, prompts) for row in rows}
     rows = [row for row in rows if drawn[row]]
     there = [prompt for prompt in prompts if any(prompt.id in drawn[row] for row in rows)]
-    scores = {row: _prompt_scores(folder / row / name) for row in ("teacher", "adapter") if row in rows}
+    scores = {row: _prompt_scores(config, row, name) for row in ("teacher", "adapter") if row in rows}
     chosen = varied(there)[:PROMPTS_SHOWN]
     behind = [prompt for prompt in furthest_behind(there, scores) if prompt not in chosen][:FAILURES_SHOWN]
     return {
         "title": f"{name} prompts",
-        "count": len(there),
-        "num_images": sum(len(_pictures(folder / row / name, prompts)) for row in _rows_of(name, drawings)),
+        "shown": _shown(len(chosen), there),
         "columns": [{"label": label(row), "style": style(row)} for row in rows],
         "rows": [_example(config, prompt, rows, drawn) for prompt in chosen],
         "failures": [_example(config, prompt, rows, drawn) for prompt in behind],
+        "beside": "least beside the teacher's" if scores.get("teacher") else "least",
     }
 
 
-def _rows_of(name: str, drawings: Mapping[str, Settings]) -> list[str]:
-    """Every row that was drawn on a prompt set, also those that the page does not show side by side."""
-    return [each.removesuffix(f"/{name}") for each in drawings if each.endswith(f"/{name}")]
+def _shown(count: int, there: Sequence[Prompt]) -> str:
+    """Which prompts these are."""
+    kinds = ", one of each kind first" if len({_kind(prompt) for prompt in there}) < len(there) else ""
+    if count == len(there):
+        return "The only prompt that was drawn." if count == 1 else f"All {count}{kinds}."
+    return f"{count} of {len(there):,}{kinds or ', the first ones'}."
 
 
 def _example(
     config: Config, prompt: Prompt, rows: Sequence[str], drawn: Mapping[str, Mapping[str, Path]]
 ) -> dict[str, Any]:
     """A prompt with its texts, and a picture a row; null: this row was not drawn for this prompt."""
-    language = config.student.languages[0]
+    language, source = config.student.languages[0], config.corpora.parallel.source_language
     text = prompt.captions.get(language, "")
     pictures = [
         {
@@ -75,7 +85,7 @@ def _example(
     return {
         "prompt": text,
         "translation": prompt.captions.get(f"translation_{language}", "") if "translation" in rows else "",
-        "english": prompt.captions.get(config.corpora.parallel.source_language, ""),
+        "english": prompt.captions.get(source, "") if source != language else "",
         "pictures": pictures,
     }
 
@@ -86,27 +96,41 @@ def _pictures(folder: Path, prompts: Sequence[Prompt]) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
-def _prompt_scores(folder: Path) -> dict[str, float]:
+def scored_ids(config: Config, row: str, name: str) -> list[str]:
+    """Of the prompts that a row was scored on, in order; empty where that is not known."""
+    return [line["id"] for line in _score_lines(config, row, name)]
+
+
+def _score_lines(config: Config, row: str, name: str) -> list[dict[str, Any]]:
+    path = config.run_dir / "evaluate" / row / name / PROMPT_SCORES
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def _prompt_scores(config: Config, row: str, name: str) -> dict[str, float]:
     """Id of each prompt -> what its image scored; the judge's accuracy where there is one, else the first scorer's."""
-    path = folder / PROMPT_SCORES
-    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
-    names = ("accuracy", *MEASURES)
-    return {line["id"]: next((line[name] for name in names if name in line), 0.0) for line in lines}
+    lines = _score_lines(config, row, name)
+    measure = next((each for each in ("accuracy", *MEASURES) if any(each in line for line in lines)), "")
+    return {line["id"]: line[measure] for line in lines if math.isfinite(line.get(measure, math.nan))}
 
 
 def varied(prompts: Sequence[Prompt]) -> list[Prompt]:
     """The first prompt of each concept (or first attribute), in order, then the others."""
     first: dict[str, Prompt] = {}
     for prompt in prompts:
-        attributes = prompt.attributes
-        first.setdefault(attributes.get(CONCEPT) or next(iter(attributes.values()), prompt.id), prompt)
+        first.setdefault(_kind(prompt), prompt)
     chosen = list(first.values())
     return chosen + [prompt for prompt in prompts if prompt not in chosen]
 
 
+def _kind(prompt: Prompt) -> str:
+    attributes = prompt.attributes
+    return prompt.concept or attributes.get(CONCEPT) or next(iter(attributes.values()), prompt.id)
+
+
 def furthest_behind(prompts: Sequence[Prompt], scores: Mapping[str, Mapping[str, float]]) -> list[Prompt]:
-    """The prompts whose image by the adapter scored less than the teacher's (than all, without it), the worst first."""
-    own, best = scores.get("adapter", {}), scores.get("teacher", {})
-    gaps = {prompt.id: best.get(prompt.id, 1.0) - own[prompt.id] for prompt in prompts if prompt.id in own}
+    """Prompts whose image by the adapter scored less than the teacher's (without it: than its best), worst first."""
+    own, teacher = scores.get("adapter", {}), scores.get("teacher", {})
+    best = max(own.values(), default=0.0)
+    gaps = {name: (teacher.get(name, value) if teacher else best) - value for name, value in own.items()}
     behind = [prompt for prompt in prompts if gaps.get(prompt.id, 0.0) > 0]
     return sorted(behind, key=lambda prompt: -gaps[prompt.id])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_tools.pages import render_page
 from data_tools.report.pictures import data_url
+from pea.plurals import count_of
 
 _MOST_BYTES = 9_000_000
 """Of all thumbnails, as they stand in the page."""
@@ -56,17 +57,30 @@ def grid_page(
     for name, (variants, rows) in pictures.items():
         kept = [_row(row, thumbnails) for row in rows[: shown[name]]]
         left_out = len(rows) - len(kept)
-        sets.append({"name": name, "variants": variants, "rows": kept, "left_out": left_out})
+        sets.append({"name": name, "variants": variants, "rows": kept, "left_out": _left_out(left_out)})
     return render_page(
         "report/page_grid.html",
         title=title,
-        lead=f"{sum(shown.values())} of {total} prompts, {size_px} px thumbnails; the files keep every pixel.",
+        lead=_lead(sum(shown.values()), total, size_px, thumbnails.values()),
         cards=[],
         tables=[{"caption": caption, "head": cells[0], "rows": cells[1:]} for caption, cells in tables.items()],
         sets=sets,
         paired={"head": paired[0], "rows": paired[1:]} if len(paired) > 1 else None,
         facts=facts,
     )
+
+
+def _lead(shown: int, total: int, size_px: int, thumbnails: Iterable[Mapping[str, Any]]) -> str:
+    """How much of what was drawn is shown; images that are no larger than a thumbnail are shown whole."""
+    prompts = count_of(total, "prompt") if shown == total else f"{shown:,} of {count_of(total, 'prompt')}"
+    smaller = any(each["smaller"] for each in thumbnails)
+    return f"{prompts}, {size_px} px thumbnails; the files keep every pixel." if smaller else f"{prompts}."
+
+
+def _left_out(count: int) -> str:
+    """Said above a set of which prompts are not shown."""
+    are = "is" if count == 1 else "are"
+    return f"{count_of(count, 'more prompt')} {are} in the files, and not on this page." if count else ""
 
 
 def _row(row: Sequence[GridCell | None], thumbnails: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
@@ -108,7 +122,8 @@ def _in_turn(pictures: Mapping[str, tuple[Sequence[str], Rows]]) -> Iterator[tup
 
 def _thumbnail(path: Path, size_px: int) -> dict[str, Any]:
     with Image.open(path) as image:
-        small, is_small = image.convert("RGB"), max(image.size) <= _PIXEL_ART_PX
+        small, largest_px = image.convert("RGB"), max(image.size)
+    is_small = largest_px <= _PIXEL_ART_PX
     small.thumbnail((size_px, size_px), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     if is_small:
@@ -116,4 +131,10 @@ def _thumbnail(path: Path, size_px: int) -> dict[str, Any]:
     else:
         small.save(data, "JPEG", quality=80)
     url = data_url(data.getvalue(), "png" if is_small else "jpeg")
-    return {"image": url, "width": small.width, "height": small.height, "pixelated": is_small}
+    return {
+        "image": url,
+        "width": small.width,
+        "height": small.height,
+        "pixelated": is_small,
+        "smaller": largest_px > size_px,
+    }

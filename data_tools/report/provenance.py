@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ _PACKAGES = ("torch", "diffusers", "transformers", "zarr", "tensorstore", "ray")
 Fact = dict[str, str]
 
 
-def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping[str, Any]) -> list[Fact]:
-    """What the stages noted of themselves; what a stage did not do here is absent."""
+def sizes_and_times(
+    config: Config, metrics: Mapping[str, Any], summary: Mapping[str, Any], *, scored: bool
+) -> list[Fact]:
+    """What the stages noted of themselves; what a stage did not do here is absent. `scored`: whether anything was."""
     facts = []
     for corpus in config.corpora.names:
         noted = read_json(config.cache_dir(corpus) / CACHE_SUMMARY)
@@ -41,24 +43,34 @@ def sizes_and_times(config: Config, metrics: Mapping[str, Any], summary: Mapping
         note = f"{count_of(summary['steps'], 'step')}, {summary['samples_per_s']:,.0f} rows/s"
         facts.append(_fact("training", human_seconds(summary["seconds"]), note))
     if "seconds.evaluate" in metrics:
-        facts.append(_fact("evaluation", human_seconds(metrics["seconds.evaluate"]), "drawing and scoring"))
+        done = "drawing and scoring" if scored else "drawing"
+        facts.append(_fact("evaluation", human_seconds(metrics["seconds.evaluate"]), done))
     return facts
 
 
-def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
+def how_to_repeat(
+    config: Config,
+    details: Mapping[str, Mapping[str, Any]],
+    drawings: Mapping[str, Mapping[str, Any]],
+    summary: Mapping[str, Any],
+) -> list[Fact]:
     """Commit, versions, seeds, settings of the drawing and identities; versions are those that wrote the page."""
-    place = as_stored(str(config.run_dir / RUN_CONFIG))
-    facts = [_fact("configuration", place, "every setting, as it was resolved")]
+    facts = []
+    if (config.run_dir / RUN_CONFIG).exists():
+        place = as_stored(str(config.run_dir / RUN_CONFIG))
+        facts.append(_fact("configuration", place, "every setting, as it was resolved"))
     commit = _commit()
     if commit:
         facts.append(_fact("commit", commit, "of the program that wrote this page"))
     facts.append(_fact("versions", ", ".join(_versions()), "where this page was written"))
-    seeds = f"cache {config.cache.seed}, training {config.train.seed}, evaluation {config.evaluate.seed}"
-    facts.append(_fact("seeds", seeds, "draws and noise; weights and order; initial noise of the images"))
-    shared = _shared_settings(details)
+    directory = Location.parse(config.cache_dir("parallel"))
+    seeds = {"draws and noise of the cache": config.cache.seed} if (directory / MANIFEST).exists() else {}
+    seeds |= {"weights and order of the training": config.train.seed} if summary else {}
+    if seeds:
+        facts.append(_fact("seeds", ", ".join(map(str, seeds.values())), "; ".join(seeds)))
+    shared = _shared_settings([*drawings.values(), *(detail.get("settings", {}) for detail in details.values())])
     if shared:
         facts.append(_fact("drawn with", shared, "the same for every row"))
-    directory = Location.parse(config.cache_dir("parallel"))
     identity = read_json(config.adapter_dir / MODEL_CONFIG).get("cache_identity")
     if identity:
         facts.append(_fact("cache identity", str(identity), "that the adapter was trained from"))
@@ -67,12 +79,17 @@ def how_to_repeat(config: Config, details: Mapping[str, Mapping[str, Any]]) -> l
     return facts
 
 
-def _shared_settings(details: Mapping[str, Mapping[str, Any]]) -> str:
-    settings = [detail["settings"] for detail in details.values() if "settings" in detail]
-    names = {"num_inference_steps": "denoising steps", "guidance_scale": "guidance", "seed": "seed"}
+def _shared_settings(settings: Sequence[Mapping[str, Any]]) -> str:
+    """What all drawings and scores have in common."""
+    names = {
+        "scheduler": "scheduler",
+        "num_inference_steps": "denoising steps",
+        "guidance_scale": "guidance",
+        "seed": "seed",
+    }
     parts = []
     for key, name in names.items():
-        values = {each.get(key) for each in settings}
+        values = {each[key] for each in settings if key in each}
         if len(values) == 1:
             parts.append(f"{name} {values.pop()}")
     return ", ".join(parts)

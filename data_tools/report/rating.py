@@ -116,11 +116,13 @@ def _pictures(config: Config, rows: tuple[str, str], prompt_set: str, prompt: Pr
 
 
 def _item(config: Config, seed: int, prompt: Prompt, paths: tuple[Path, Path]) -> dict[str, Any]:
+    """What is asked of a pair; no English where it is what the prompt is in."""
+    language, source = config.student.languages[0], config.corpora.parallel.source_language
     left, right = paths if first_is_left(seed, prompt.id) else reversed(paths)
     return {
         "id": prompt.id,
-        "prompt": prompt.captions.get(config.student.languages[0], ""),
-        "english": prompt.captions.get(config.corpora.parallel.source_language, ""),
+        "prompt": prompt.captions.get(language, ""),
+        "english": prompt.captions.get(source, "") if source != language else "",
         "left": shown_picture(left)["image"],
         "right": shown_picture(right)["image"],
     }

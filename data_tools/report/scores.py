@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,18 +28,21 @@ def score_plots(details: Mapping[str, Mapping[str, Any]], sets: Sequence[str]) -
 
 
 def _plot(prompt_set: str, measure: str, explanation: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    scale = (0.0, 1.0) if not measure else _range(detail["mean"] for detail in rows.values())
+    means = {row: detail["mean"] for row, detail in rows.items()}
+    scale = (0.0, 1.0) if not measure else _range(means.values())
     order = sorted(rows, key=lambda row: (list(LABELS).index(row) if row in LABELS else len(LABELS), row))
-    teacher = rows["teacher"]["mean"]["accuracy"] if "teacher" in rows else None
+    others = {row: None if row == "teacher" else means.get("teacher") for row in order}
+    dots = [_dot(label(row), style(row), means[row], scale, others[row]) for row in order]
     return {
         "title": f"{prompt_set} prompts",
         "explanation": explanation,
         "low": f"{scale[0]:g}",
         "high": f"{scale[1]:g}",
-        "teacher": None if teacher is None else _percent(teacher, scale),
-        "dots": [_dot(label(row), style(row), rows[row]["mean"], scale) for row in order],
+        "dots": dots,
+        "compared": any(dot["teacher"] for dot in dots),
+        "intervals": any(mean["low"] is not None and mean["high"] is not None for mean in means.values()),
         "parts": [
-            {"title": f"by {kind[:-1]}", "dots": dots}
+            {"title": f"by {kind[:-1]}", "dots": dots, "left_out": max(0, len(rows["adapter"][kind]) - len(dots))}
             for kind in ("attributes", "concepts")
             if (dots := _parts(rows, kind, scale))
         ],
@@ -50,35 +54,39 @@ def _parts(rows: Mapping[str, Mapping[str, Any]], kind: str, scale: tuple[float,
     if "adapter" not in rows:
         return []
     own, teacher = rows["adapter"].get(kind, {}), rows.get("teacher", {}).get(kind, {})
-    dots = []
-    for name in sorted(own, key=lambda name: own[name]["accuracy"])[:_PARTS_SHOWN]:
-        dot = _dot(name, "adapter", own[name], scale)
-        dot["teacher"] = _percent(teacher[name]["accuracy"], scale) if name in teacher else None
-        dots.append(dot)
+    known = [name for name, mean in own.items() if math.isfinite(mean["accuracy"])]
+    worst = sorted(known, key=lambda name: own[name]["accuracy"])[:_PARTS_SHOWN]
+    dots = [_dot(name, "adapter", own[name], scale, teacher.get(name)) for name in worst]
     return dots if len(dots) > 1 else []
 
 
-def _dot(name: str, kind: str, mean: Mapping[str, Any], scale: tuple[float, float]) -> dict[str, Any]:
+def _dot(
+    name: str, kind: str, mean: Mapping[str, Any], scale: tuple[float, float], teacher: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """`teacher`: its mean, shown beside one of as many prompts."""
     known = mean["low"] is not None and mean["high"] is not None
     interval = f"{mean['low']:.3f} to {mean['high']:.3f}, " if known else ""
+    value, compared = mean["accuracy"], teacher is not None and teacher["n"] == mean["n"]
     return {
         "label": name,
         "style": kind,
-        "place": _percent(mean["accuracy"], scale),
-        "low": _percent(mean["low"] if known else mean["accuracy"], scale),
-        "high": _percent(mean["high"] if known else mean["accuracy"], scale),
-        "value": f"{mean['accuracy']:.3f}",
+        "place": _percent(value, scale),
+        "low": _percent(mean["low"] if known else value, scale),
+        "high": _percent(mean["high"] if known else value, scale),
+        "value": f"{value:.3f}" if math.isfinite(value) else "not a number",
         "interval": f"{interval}n = {mean['n']}",
-        "teacher": None,
+        "teacher": _percent(teacher["accuracy"], scale) if teacher is not None and compared else None,
     }
 
 
 def _range(means: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
     """Ends of an axis that holds all intervals, on twentieths."""
-    limits = [value for mean in means for value in (mean["low"], mean["accuracy"], mean["high"]) if value is not None]
-    return int(min(limits) * 20 - 1) / 20, int(max(limits) * 20 + 1) / 20
+    known = [value for mean in means for value in (mean["low"], mean["accuracy"], mean["high"]) if value is not None]
+    limits = [value for value in known if math.isfinite(value)] or [0.0, 1.0]
+    return math.floor(min(limits) * 20 - 0.5) / 20, math.ceil(max(limits) * 20 + 0.5) / 20
 
 
-def _percent(value: float, scale: tuple[float, float]) -> str:
+def _percent(value: float, scale: tuple[float, float]) -> str | None:
+    """Where a value stands on the axis; None where it is no number."""
     low, high = scale
-    return f"{min(100.0, max(0.0, 100 * (value - low) / (high - low))):.1f}"
+    return f"{min(100.0, max(0.0, 100 * (value - low) / (high - low))):.1f}" if math.isfinite(value) else None

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from data_tools.pages import render_page
 from data_tools.score_figure import score_figure
-from data_tools.tables import human_seconds
+from data_tools.tables import human_seconds, score_cell
 from pea.plurals import count_of
 
 _SIZE, _EDGE = 420, 48
@@ -32,13 +32,12 @@ def sweep_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
         scatter=Markup(scatter(rows, *pair)) if pair else "",  # noqa: S704
         pair=pair,
         names=names,
+        note=_note([row["seeds"] for row in rows]),
         rows=[
             {
                 "method": row["method"],
                 "seeds": row["seeds"],
-                "scores": [
-                    f"{row['scores'][name]['mean']:.3f} ± {row['scores'][name]['spread']:.3f}" for name in names
-                ],
+                "scores": [score_cell(row, name) for name in names],
                 "seconds": human_seconds(row["seconds"]),
                 "tflop": f"{row['tflop']:,.1f}",
                 "parameters": f"{row['trained_parameters']:,}",
@@ -46,6 +45,14 @@ def sweep_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
             for row in rows
         ],
     )
+
+
+def _note(seeds: Sequence[int]) -> str:
+    """What the marks are."""
+    if max(seeds) == 1:
+        return "One seed each, which says nothing of the spread."
+    one = " Of one seed, nothing is known of the spread." if min(seeds) == 1 else ""
+    return f"Means over the seeds; the line and ± are one standard deviation.{one}"
 
 
 def scatter(rows: Sequence[Mapping[str, Any]], x_name: str, y_name: str) -> str:

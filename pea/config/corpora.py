@@ -61,6 +61,12 @@ class TeacherConfig(Section):
         return assembled_folder(base, parts) if parts else base
 
     @property
+    def place(self) -> str:
+        """What others load it from: the checkpoint as it is named, or, with parts of elsewhere, its folder here."""
+        whole = not self._parts() and not isinstance(self.checkpoint, Location)
+        return str(self.checkpoint if whole else self.folder)
+
+    @property
     def name(self) -> str:
         """What it is called, the parts from elsewhere included."""
         parts = [f" with {name} of {model_name(place)}" for name, place in self._parts().items()]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.evaluation.prompts import Prompt
-from pea.storage.digests import canonical_json, sha256_text
+from pea.storage.digests import canonical_json, sha256_file, sha256_text
 from pea.storage.durable import write_text
 
 PROMPT_SCORES = "scores.jsonl"
@@ -20,6 +20,29 @@ Settings = dict[str, Any]
 def prompts_digest(prompts: Sequence[Prompt]) -> str:
     """SHA-256 of prompts: ids, captions and attributes, in order."""
     return sha256_text(canonical_json([[each.id, each.captions, each.attributes] for each in prompts]))
+
+
+def weights_digest(folder: Path, pattern: str) -> str:
+    """SHA-256 of the files right below a folder by name; a folder without any has the digest of nothing."""
+    files = sorted(path for path in folder.glob(pattern) if path.is_file())
+    return sha256_text(canonical_json({path.name: sha256_file(path) for path in files}))
+
+
+def adapter_digest(folder: Path) -> str:
+    """What `Settings` have under ``adapter``: of an adapter's weights, and of its changes of the UNet."""
+    return weights_digest(folder, "*.safetensors")
+
+
+def is_of(settings: Settings, adapter: str, prompts: Mapping[str, str] | None = None) -> bool:
+    """Whether something was drawn with this adapter and these prompts; what is not recorded says nothing against it.
+
+    Args:
+        settings: of a score or a drawing.
+        adapter: digest of the adapter.
+        prompts: prompt set -> digest of its prompts.
+    """
+    wanted = (prompts or {}).get(str(settings.get("prompt_set")))
+    return settings.get("adapter", adapter) == adapter and wanted in (None, settings.get("prompts", wanted))
 
 
 class ScoreRecord:

@@ -5,7 +5,7 @@ Source: huggingface.co/docs/hub/model-cards (`base_model`, `language`, `license`
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import yaml
 from pea.config.yaml_text import parse_yaml
 from pea.copies import as_stored
 from pea.errors import ConfigError
+from pea.evaluation.record import ScoreRecord, is_of
 from pea.file_names import METRICS
 from pea.pipeline.licences import hub_languages
 from pea.storage.hub import is_hub_id
@@ -123,44 +124,55 @@ def front_matter(config: Any, facts: CardFacts) -> dict[str, Any]:
 def snippet(config: Any, facts: CardFacts) -> str:
     """Lines of Python that draw one image."""
     kind = "StableDiffusionPipeline" if config.pooled_dim is None else "StableDiffusionXLPipeline"
-    name, _, revision = facts.base.partition("@") if is_hub_id(facts.base) else (facts.base, "", "")
-    pinned = f', revision="{revision}"' if revision not in ("", "main") else ""
     prompt = _EXAMPLES.get((config.languages or [""])[0], "...")
     place = as_stored(facts.place)
-    lora = (
-        "pipe.load_lora_weights({})\n".format("pea.folder" if "://" in place else f'"{place}"')
-        if facts.has_lora
-        else ""
-    )
+    lora = lora_call(place) if facts.has_lora else ""
     return (
         f"from diffusers import {kind}\n"
         "from pea.pipeline import PEAPrompt\n\n"
-        f"pipe = {pipeline_call(kind, name, pinned)}\n"
+        f"pipe = {pipeline_call(kind, facts.base)}\n"
         f'pea = PEAPrompt.from_pretrained("{place}")\n{lora}'
         "pea.attach(pipe)\n"
         f'image = pipe("{prompt}").images[0]\n'
     )
 
 
-def pipeline_call(kind: str, base: str, pinned: str = "") -> str:
-    """The Python that loads a base model; diffusers reads no URL, so that of a copy of one, which is said behind it."""
-    place = as_stored(base)
+def pipeline_call(kind: str, base: str) -> str:
+    """The Python that loads a base model: a folder, `org/name` or `org/name@revision`.
+
+    diffusers reads no URL, so that of a copy of one, which is said behind it.
+    """
+    name, _, revision = base.partition("@") if is_hub_id(base) else (base, "", "")
+    place = as_stored(name)
     if "://" in place:
         return f'{kind}.from_pretrained("{place.rpartition("/")[2]}")  # a copy of {place}'
+    pinned = f', revision="{revision}"' if revision not in ("", "main") else ""
     return f'{kind}.from_pretrained("{place}"{pinned})'
 
 
-def read_scores(run_dir: Path) -> dict[str, float]:
-    """The adapter's mean score on each prompt set, of the run whose folder this is; empty where it was not scored."""
+def lora_call(place: str) -> str:
+    """The line that loads the changes of the UNet that an adapter brings; of a URL's from the copy that is here."""
+    return "pipe.load_lora_weights({})\n".format("pea.folder" if "://" in place else f'"{place}"')
+
+
+def read_scores(run_dir: Path, digest: str) -> dict[str, float]:
+    """The adapter's mean score on each prompt set, of the run whose folder this is; empty where it was not scored.
+
+    `digest`: of the adapter that the card is of. Scores of another, as of the one before the last training, are none.
+    """
     try:
-        details = json.loads((run_dir / METRICS).read_text("utf-8"))["details"]
-        means = {name: float(entry["mean"]["accuracy"]) for name, entry in details.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        details = ScoreRecord(run_dir / METRICS).details
+        means = {
+            name: float(entry["mean"]["accuracy"])
+            for name, entry in details.items()
+            if is_of(entry.get("settings", {}), digest)
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
         return {}
     found: dict[str, float] = {}
     for name, value in sorted(means.items()):
         row, _, prompt_set = name.partition(".")
-        if row == "adapter":
+        if row == "adapter" and math.isfinite(value):
             scorer = next((each for each in _KINDS if prompt_set.endswith(f".{each}")), "")
             found[f"{prompt_set.removesuffix(f'.{scorer}')}, {_KINDS[scorer]}"] = round(value, 4)
     return found

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
-from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG
+from pea.evaluation.record import ScoreRecord, adapter_digest, is_of
+from pea.file_names import ADAPTER_WEIGHTS, METRICS, MODEL_CONFIG
 from pea.models.adapter import PEA
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.places import without_places
@@ -69,17 +70,18 @@ def prepare(
     check_languages(spoken, source)
     if (source / LORA_FILE).is_file():
         check_lora(source / LORA_FILE)
+    digest = adapter_digest(source)
     own = is_own(card, adapter.config.languages or [])
     adapter.register_to_config(encoder=record, base_model=base_model, languages=spoken)
     adapter.save_pretrained(out)
     has_lora = _copied(source / LORA_FILE, out / LORA_FILE)
-    picture = any(_copied(each, out / PICTURE) for each in _pictures(source)[:1])
+    picture = any(_copied(each, out / PICTURE) for each in _pictures(source, digest)[:1])
     facts = CardFacts(
         place=repo,
         base=base_model["name"],
         licence=licence,
         has_lora=has_lora,
-        scores=read_scores(source.parent),
+        scores=read_scores(source.parent, digest),
         picture=PICTURE if picture else None,
         made=sections_made(card),
     )
@@ -177,11 +179,13 @@ def _need_hub(places: Sequence[object], what: str, option: str, source: Path) ->
         )
 
 
-def _pictures(source: Path) -> list[Path]:
-    """Grids of images that an evaluation, or the training, left beside the adapter."""
+def _pictures(source: Path, digest: str) -> list[Path]:
+    """Grids of images that an evaluation of this adapter, or the training, left beside it; `digest`: of its weights."""
+    drawings = ScoreRecord(source.parent / METRICS).drawings
+    grids = sorted((source.parent / "evaluate/adapter").glob("*/grid.png"))
     return [
         *sorted(source.glob(PICTURE)),
-        *sorted((source.parent / "evaluate/adapter").glob("*/grid.png")),
+        *[grid for grid in grids if is_of(drawings.get(f"adapter/{grid.parent.name}", {}), digest)],
         *sorted((source.parent / "training/samples").glob("*.png"), reverse=True),
     ]
 

@@ -19,6 +19,7 @@ from pea.evaluation.drawing import Images
 from pea.evaluation.judge import Judge, load_judge
 from pea.evaluation.metrics import score
 from pea.evaluation.prompts import Prompt
+from pea.evaluation.record import weights_digest
 from pea.evaluation.scorers.choice import load_scorers
 from pea.evaluation.scorers.clip_score import ClipScorer
 from pea.evaluation.scorers.scorer import Scorer
@@ -27,7 +28,7 @@ from pea.storage.digests import canonical_json
 from stages.command.console import Console
 from stages.command.progress import StageProgress
 from stages.grid.images import Drawing, GridImage, read_images
-from stages.score_settings import JUDGE, weights_digest
+from stages.score_settings import JUDGE
 from stages.scoring import texts_for
 
 _AT_ONCE = 128

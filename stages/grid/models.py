@@ -13,6 +13,7 @@ from pea.config import Config, TeacherConfig
 from pea.errors import CheckpointError
 from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer
+from pea.evaluation.record import adapter_digest
 from pea.evaluation.schedulers import make_scheduler
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
@@ -24,7 +25,6 @@ from pea.pipeline import PEAPrompt
 from pea.storage.digests import sha256_file, sha256_text
 from stages.command.preflight import check_checkpoint
 from stages.grid.variants import Variant, adapters_of, checkpoints_of
-from stages.score_settings import weights_digest
 
 Encode = Callable[[Sequence[str]], Conditioning]
 
@@ -108,7 +108,7 @@ def look_at_models(config: Config, variants: Sequence[Variant], device: torch.de
         pea = PEAPrompt.from_pretrained(place, config.student.encoders if own else None)
         models.adapters[name] = pea
         assert pea.folder is not None
-        models.digests[f"adapter {name}"] = weights_digest(pea.folder, "*.safetensors")
+        models.digests[f"adapter {name}"] = adapter_digest(pea.folder)
         if (pea.folder / LORA_FILE).is_file():
             _check_lora(pea.folder / LORA_FILE)
         for folder in models.checkpoints.values():

@@ -19,7 +19,6 @@ from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE, save_unet
 from pea.pipeline.card import CardFacts, model_card
 from pea.plurals import count_of
-from pea.storage import Location
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text
 from pea.training.train_log import Row
 
@@ -81,11 +80,9 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
 
 def card_of_run(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:
     """The adapter's README: what it is, how to use it, what it was made from."""
-    teacher = config.teacher
-    whole = teacher.unet is None and teacher.vae is None and not isinstance(teacher.checkpoint, Location)
     facts = CardFacts(
         place=str(config.adapter_dir),
-        base=str(teacher.checkpoint if whole else teacher.folder),
+        base=config.teacher.place,
         has_lora=config.train.method != "adapter",
         made=_made_from(config, adapter, rows, summary),
     )
@@ -96,20 +93,33 @@ def _made_from(config: Config, adapter: PEA, rows: list[Row], summary: dict[str,
     last = rows[-1] if rows else {}
     terms = ("loss", "noise_pred", "features", "diffusion", "attention", "text")
     losses = "\n".join(f"| {name} | {last[name]:.5f} |" for name in terms if name in last)
-    kind, train = config.train.all_phases[-1]
-    steps = ", ".join(f"{phase['steps']} ({phase['kind']})" for phase in summary["phases"])
+    train = config.train.all_phases[-1].train
+    steps = ", ".join(f"{phase['steps']:,} ({phase['kind']})" for phase in summary["phases"])
+    skipped = f" (skipped: {summary['skipped_steps']:,})" if summary["skipped_steps"] else ""
+    culture = f", of which culture {train.culture_fraction:.0%}" if summary["culture_samples"] else ""
+    sources = "\n".join(f"| {name} | {value} |" for name, value in _sources(summary).items())
     return f"""\
 | | |
 |---|---|
 | method | {summary["method"]} |
 | trained parameters | {summary["trained_parameters"]:,} |
-| optimizer steps | {steps} (skipped: {summary["skipped_steps"]}) |
-| batch | {train.batch_size}{f", of which culture {train.culture_fraction:.0%}" if kind == "unet" else ""} |
-| parallel records, culture samples | {summary["records"]}, {summary["culture_samples"]} |
-| teacher's answers | {summary["targets"]} |
+| optimizer steps | {steps}{skipped} |
+| batch{" of the last phase" if len(summary["phases"]) > 1 else ""} | {train.batch_size}{culture} |
+{sources}
 | identity of the cache | `{adapter.config.cache_identity}` |
 {losses}
 """
+
+
+def _sources(summary: Mapping[str, Any]) -> dict[str, str]:
+    """What was trained on: texts alone ask for no answers of the teacher."""
+    if {phase["kind"] for phase in summary["phases"]} == {"text"}:
+        samples = summary["captions"].get("parallel", {}).get("with_caption", 0)
+        return {"captions of parallel samples": f"{samples:,}"}
+    sources = {"parallel records": f"{summary['records']:,}"}
+    if summary["culture_samples"]:
+        sources["culture samples"] = f"{summary['culture_samples']:,}"
+    return sources | {"teacher's answers": summary["targets"]}
 
 
 def describe(summary: Mapping[str, Any]) -> str:

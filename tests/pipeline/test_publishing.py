@@ -100,7 +100,7 @@ def test_scores_pictures_and_lora(known: Path, tmp_path: Path) -> None:
     assert "| general, CLIP score | 0.9123 |" in body
     for broken in ("{", "[]", '{"details": {"adapter.x": 3}}', "{}"):
         (known.parent / "metrics.json").write_text(broken)
-        assert read_scores(known.parent) == {}
+        assert read_scores(known.parent, "") == {}
 
 
 def test_a_card_in_other_words_stays(known: Path, tmp_path: Path) -> None:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from data_tools.report import page as report
 from data_tools.report.examples import furthest_behind, varied
 from data_tools.report.rows import COLUMNS, LABELS
-from pea.config import Config, EvaluateConfig
+from pea.config import Config
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import Prompt
 from stages import train_adapter
 from stages.command.console import Console
+from tests.data_tools.report.runs import page_of, said_by, score_of
 from tests.tiny_setup import make_setup
 
 pytestmark = pytest.mark.slow
 
 QUIET = Console(quiet=True)
-_SETTINGS = {"num_prompts": 2, "num_inference_steps": 16, "guidance_scale": 2.0, "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -37,75 +31,23 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
-def _mean(value: float, n: int = 2) -> dict[str, Any]:
-    return {"accuracy": value, "low": value - 0.25, "high": value + 0.25, "n": n}
-
-
-def _score(value: float, n: int = 2, **parts: Mapping[str, float]) -> dict[str, Any]:
-    named = {kind: {name: _mean(each) for name, each in values.items()} for kind, values in parts.items()}
-    return {"mean": _mean(value, n), **named, "settings": _SETTINGS}
-
-
-def _page(
-    config: Config,
-    folder: Path,
-    *,
-    drawn: Mapping[str, Sequence[str]] | None = None,
-    details: Mapping[str, Any] | None = None,
-    prompt_set: str = "general",
-    captions: Mapping[str, str] | None = None,
-    size_px: int = 16,
-    recorded: Sequence[str] | None = None,
-    **changes: Any,
-) -> str:
-    """The page of a run folder with these images (row -> prompt ids) and scores, of two prompts in one set.
-
-    `recorded`: the rows whose images `metrics.json` knows of; by default all that are drawn.
-    """
-    captions = captions or {"zh": "一只猫", "en": "a cat <b>", "translation_zh": "one animal cat"}
-    prompts = [{"id": f"p{n}", "captions": {k: f"{v}{n}" for k, v in captions.items()}} for n in range(2)]
-    folder.mkdir(exist_ok=True)
-    (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)), encoding="utf-8")
-    drawn = {row: ["p0", "p1"] for row in COLUMNS} if drawn is None else drawn
-    for row, ids in drawn.items():
-        images = folder / "evaluate" / row / prompt_set
-        images.mkdir(parents=True)
-        for number, name in enumerate((*ids, "grid")):
-            pixels = np.random.default_rng(number).integers(0, 255, (size_px, size_px, 3), np.uint8)
-            Image.fromarray(pixels).save(images / f"{name}.png")
-        scores = "".join(json.dumps({"id": name, "accuracy": 0.5 if row == "adapter" else 1.0}) + "\n" for name in ids)
-        (images / "scores.jsonl").write_text(scores)
-    drawings = {f"{row}/{prompt_set}": _SETTINGS for row in (drawn if recorded is None else recorded)}
-    metrics = {"details": details or {}, "drawings": drawings}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    settings = EvaluateConfig(prompts={prompt_set: folder / "prompts.jsonl"})
-    update = {"run_dir": folder, "cache_root": folder / "no-cache", "evaluate": settings, **changes}
-    return report.write_report(config.model_copy(update=update)).read_text("utf-8")
-
-
-def _said(page: str) -> str:
-    """What a reader sees."""
-    body = re.sub(r"<(style|script).*?</\1>", " ", page, flags=re.S)
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
-
-
 _FULL = {
-    "teacher.general": _score(0.8, attributes={"shape": 0.9, "colour": 0.7}),
-    "translation.general": _score(0.4),
-    "no_adapter.general": _score(0.1),
-    "adapter.general": _score(0.6, attributes={"shape": 0.8, "colour": 0.4}),
+    "teacher.general": score_of(0.8, attributes={"shape": 0.9, "colour": 0.7}),
+    "translation.general": score_of(0.4),
+    "no_adapter.general": score_of(0.1),
+    "adapter.general": score_of(0.6, attributes={"shape": 0.8, "colour": 0.4}),
 }
 
 
 def test_a_whole_run(config: Config, tmp_path: Path) -> None:
     """Trained, drawn, scored, with its cache."""
-    page = _page(
+    page = page_of(
         config.model_copy(update={"run_dir": config.run_dir}),
         tmp_path / "run",
         details=_FULL,
         cache_root=config.run_dir / "cache" if config.cache_root is None else config.cache_root,
     )
-    said = _said(page)
+    said = said_by(page)
     assert "75% of the teacher's score, general prompts 0.600 of 0.800" in said
     assert "一只猫0" in said and "word for word: one animal cat0" in said and "English: a cat <b>0" in said
     assert "a cat &lt;b&gt;0" in page, "other people's text is no markup"
@@ -119,7 +61,7 @@ def test_a_whole_run(config: Config, tmp_path: Path) -> None:
 
 
 def test_links_inside_the_page_lead_somewhere_and_pictures_have_texts(config: Config, tmp_path: Path) -> None:
-    page = _page(config, tmp_path / "run", details=_FULL)
+    page = page_of(config, tmp_path / "run", details=_FULL)
     for target in re.findall(r'href="#([^"]+)"', page):
         assert f'id="{target}"' in page
     images = re.findall(r"<img ([^>]*)>", page)
@@ -133,81 +75,83 @@ def test_training_is_told_by_phase(config: Config, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/adapter").symlink_to(config.adapter_dir)
     (tmp_path / "run/training").symlink_to(config.training_dir)
-    page = _page(config, tmp_path / "run", details=_FULL)
-    said = _said(page)
-    assert "optimizer steps (" in said and "with the UNet" in said and "Phase 1, with the UNet" in said
+    page = page_of(config, tmp_path / "run", details=_FULL)
+    said = said_by(page)
+    assert "4 optimizer steps with the UNet in " in said and "With the unet" not in said
     assert page.count('<svg class="chart"') == len(config.train.all_phases)
     assert "Terms are weighted as in the loss, and add up to the total." in said
 
 
 def test_ten_runs_of_other_people(config: Config, tmp_path: Path) -> None:
     """Nothing is said that is not so; each of them lacks what the demo has."""
-    whole = _said(_page(config, tmp_path / "whole", details=_FULL))
+    whole = said_by(page_of(config, tmp_path / "whole", details=_FULL))
     assert "culture" not in whole.lower(), "no culture corpus, no culture prompts: not a word of them"
     assert "no training image" not in whole and "Training" not in whole, "converted: there is neither log nor summary"
     assert "What the cache holds" not in whole
 
-    clip = {name: _score(0.3) for name in ("teacher.general.clip", "adapter.general.clip")}
-    said = _said(_page(config, tmp_path / "clip", details=clip))
+    clip = {name: score_of(0.3) for name in ("teacher.general.clip", "adapter.general.clip")}
+    said = said_by(page_of(config, tmp_path / "clip", details=clip))
     assert "0.300 CLIP score, general prompts the teacher's is 0.300" in said
     assert "judge" not in said and "% of the teacher" not in said, "cosines have no shares"
 
     one = {"adapter.general.clip": {"mean": {"accuracy": 0.3, "low": None, "high": None, "n": 1}}}
-    said = _said(_page(config, tmp_path / "one", details=one, drawn={"adapter": ["p0"]}))
-    assert "0.300 n = 1" in said and "1 of 1, one of each kind first" in said and "dashed line" not in said
+    said = said_by(page_of(config, tmp_path / "one", details=one, drawn={"adapter": ["p0"]}))
+    assert "0.300 n = 1" in said and "The only prompt that was drawn." in said and "dashed line" not in said
 
-    said = _said(_page(config, tmp_path / "alone", details={"adapter.general": _score(0.6)}, drawn={"adapter": ["p0"]}))
+    said = said_by(
+        page_of(config, tmp_path / "alone", details={"adapter.general": score_of(0.6)}, drawn={"adapter": ["p0"]})
+    )
     assert "60.0% of the attributes shown, general prompts" in said and "teacher's score" not in said
     assert "word for word" not in said, "nothing was drawn from a translation"
 
-    other_n = {"teacher.general": _score(0.8, 64), "adapter.general": _score(0.6, 2)}
-    said = _said(_page(config, tmp_path / "other_n", details=other_n))
+    other_n = {"teacher.general": score_of(0.8, 64), "adapter.general": score_of(0.6, 2)}
+    said = said_by(page_of(config, tmp_path / "other_n", details=other_n))
     assert "75%" not in said and "60.0% of the attributes shown" in said, "scores of other numbers do not compare"
 
-    said = _said(_page(config, tmp_path / "unscored"))
+    said = said_by(page_of(config, tmp_path / "unscored"))
     assert "6 images drawn, and nothing has scored them." in said and "Scores" not in said
 
     rows = {row: ["p0", "p1"] for row in ("teacher", "no_adapter", "adapter", "adapter_ja")}
-    said = _said(_page(config, tmp_path / "more", drawn=rows))
+    said = said_by(page_of(config, tmp_path / "more", drawn=rows))
     assert "8 images drawn, and nothing has scored them." in said, "also those that are not shown side by side"
 
-    said = _said(_page(config, tmp_path / "nothing", drawn={}))
-    assert "nothing was drawn yet" in said and "Pictures" not in said and "general prompts" not in said
+    said = said_by(page_of(config, tmp_path / "nothing", drawn={}))
+    assert "no evaluation of it is finished" in said and "Pictures" not in said and "general prompts" not in said
 
-    said = _said(_page(config, tmp_path / "stale", details=_FULL, recorded=["adapter"]))
+    said = said_by(page_of(config, tmp_path / "stale", details=_FULL, recorded=["adapter"]))
     assert "teacher, English caption: " not in said and said.count("teacher, English caption") == 1, (
         "in the scores only"
     )
 
     both = config.student.model_copy(update={"language": ("zh", "ja")})
-    details = _FULL | {"adapter_ja.general": _score(0.5)}
-    said = _said(_page(config, tmp_path / "two", details=details, student=both))
+    details = _FULL | {"adapter_ja.general": score_of(0.5)}
+    said = said_by(page_of(config, tmp_path / "two", details=details, student=both))
     assert "zh and ja prompts for teacher" in said and "native encoder, trained adapter, ja 0.500" in said
 
     culture = {
-        "teacher.culture_described": _score(1.0, 7),
-        "adapter.culture": _score(0.9, 7, concepts={"面": 1, "饼": 0}),
+        "teacher.culture_described": score_of(1.0, 7),
+        "adapter.culture": score_of(0.9, 7, concepts={"面": 1, "饼": 0}),
     }
-    said = _said(_page(config, tmp_path / "culture", details=culture, prompt_set="culture"))
+    said = said_by(page_of(config, tmp_path / "culture", details=culture, prompt_set="culture"))
     assert "90% of the teacher's score, culture prompts" in said and "The adapter by concept, the worst first" in said
     assert said.index("饼 0.000") < said.index("面 1.000")
 
 
 def test_a_caption_from_right_to_left_is_shown_so(config: Config, tmp_path: Path) -> None:
     arabic = config.student.model_copy(update={"language": ("ar",)})
-    page = _page(config, tmp_path / "run", captions={"ar": "قطة", "en": "a cat"}, student=arabic)
+    page = page_of(config, tmp_path / "run", captions={"ar": "قطة", "en": "a cat"}, student=arabic)
     assert 'lang="ar" dir="auto">قطة0</div>' in page
 
 
 def test_large_pictures_are_shown_smaller(config: Config, tmp_path: Path) -> None:
-    page = _page(config, tmp_path / "run", size_px=1024)
+    page = page_of(config, tmp_path / "run", size_px=1024)
     assert page.count("data:image/jpeg;base64,") == 6 and 'width="512" height="512"' in page
     assert 'data-file="evaluate/adapter/general/p0.png"' in page, "where every pixel is"
     assert len(page) < 8 * 2**20
 
 
 def test_only_what_was_drawn_is_shown(config: Config, tmp_path: Path) -> None:
-    page = _page(config, tmp_path / "run", drawn={"teacher": ["p0"], "adapter": ["p0", "p1"]})
+    page = page_of(config, tmp_path / "run", drawn={"teacher": ["p0"], "adapter": ["p0", "p1"]})
     assert page.count("<figcaption>teacher, English caption") == 1 and page.count(">not drawn</div>") == 1
     assert LABELS["translation"] not in page
 

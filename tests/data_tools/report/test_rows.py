@@ -18,7 +18,7 @@ def test_every_scorer_is_known_everywhere() -> None:
 
 def test_an_adapter_that_only_a_scorer_has_seen_has_an_answer() -> None:
     mean = {"mean": {"accuracy": 21.5, "low": 21.0, "high": 22.0, "n": 5}}
-    (shown,) = answers({"adapter.general.pick_score": mean, "adapter.general.aesthetic": mean}, ["general"])
+    (shown,) = answers({"adapter.general.pick_score": mean, "adapter.general.aesthetic": mean}, ["general"], ["zh"], {})
     assert "pick_score" in shown["label"] and "21.5" in shown["value"]
-    both = answers({"adapter.general.pick_score": mean, "adapter.general.clip": mean}, ["general"])
+    both = answers({"adapter.general.pick_score": mean, "adapter.general.clip": mean}, ["general"], ["zh"], {})
     assert [("CLIP score" in each["label"]) for each in both] == [True]
