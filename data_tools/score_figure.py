@@ -21,6 +21,8 @@ text { font: 13px system-ui, sans-serif; fill: #1d2330; } .soft { fill: #596377;
 .s3 { fill: #a6a6a6; stroke: #a6a6a6; } }
 </style>"""
 """Of all figures of a sweep."""
+_NAME = 24
+"""Most letters of a method's name."""
 _TITLE = re.compile(r"<title>([^<]*), ([^<,]*): (-?[\d.]+) ± ([\d.]+)(?: in \d+ s)?</title>")
 
 
@@ -39,7 +41,7 @@ def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = [_grid(place, low, high, height)]
     for number, row in enumerate(rows):
         y = 40 + number * _ROW
-        parts.append(f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(row["method"])}</text>')
+        parts.append(f'<text x="{_LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(_short(row["method"]))}</text>')
         parts += [_mark(index, name, row, place, y) for index, name in enumerate(names)]
     legend = "".join(
         f'{_shape(index, _LEFT + 150 * index, 14)}<text x="{_LEFT + 150 * index + 12}" y="18">{escape(name)}</text>'
@@ -63,6 +65,11 @@ def figures_in(svg: str) -> dict[tuple[str, str], tuple[float, float]]:
         (unescape(method), unescape(name)): (float(mean), float(spread))
         for method, name, mean, spread in _TITLE.findall(svg)
     }
+
+
+def _short(name: str) -> str:
+    """As much of a name as stands beside the axis; the table has it whole."""
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 def _grid(place: Any, low: float, high: float, height: int) -> str:

@@ -60,7 +60,7 @@ def _shown(count: int, there: Sequence[Prompt]) -> str:
     """Which prompts these are."""
     kinds = ", one of each kind first" if len({_kind(prompt) for prompt in there}) < len(there) else ""
     if count == len(there):
-        return "The only prompt that was drawn." if count == 1 else f"All {count}{kinds}."
+        return "The only prompt that was drawn." if count == 1 else f"All {count} that were drawn{kinds}."
     return f"{count} of {len(there):,}{kinds or ', the first ones'}."
 
 

@@ -22,6 +22,7 @@ def sweep_page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     best = rows[0]
     best_score = best["scores"][names[0]]["mean"]
     lead = f"{count_of(len(rows), 'method')}. Best in {names[0]}: {best['method']}, {best_score:.3f}."
+    lead = lead if len(rows) > 1 else f"{best['method']}: {best_score:.3f} in {names[0]}."
     pair = names[:2] if len(names) > 1 else []
     return render_page(
         "report/page_sweep.html",

@@ -147,7 +147,8 @@ def pipeline_call(kind: str, base: str) -> str:
     if "://" in place:
         return f'{kind}.from_pretrained("{place.rpartition("/")[2]}")  # a copy of {place}'
     pinned = f', revision="{revision}"' if revision not in ("", "main") else ""
-    return f'{kind}.from_pretrained("{place}"{pinned})'
+    way = "from_single_file" if place.endswith(".safetensors") else "from_pretrained"
+    return f'{kind}.{way}("{place}"{pinned})'
 
 
 def lora_call(place: str) -> str:

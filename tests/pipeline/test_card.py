@@ -13,6 +13,8 @@ _ADAPTER = SimpleNamespace(pooled_dim=None, languages=["zh"])
 
 def test_a_base_model_in_a_bucket_is_loaded_from_a_copy() -> None:
     assert pipeline_call("P", "org/name@v1") == 'P.from_pretrained("org/name", revision="v1")'
+    assert pipeline_call("P", "org/name@main") == 'P.from_pretrained("org/name")'
+    assert pipeline_call("P", "sd.safetensors") == 'P.from_single_file("sd.safetensors")'
     assert pipeline_call("P", "s3://b/models/sd") == 'P.from_pretrained("sd")  # a copy of s3://b/models/sd'
 
 

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
+from pea.evaluation.record import adapter_digest
 from pea.models.adapter import PEA
 from pea.models.trainable import LORA_FILE
 from pea.pipeline import PEAPrompt
@@ -101,6 +102,26 @@ def test_scores_pictures_and_lora(known: Path, tmp_path: Path) -> None:
     for broken in ("{", "[]", '{"details": {"adapter.x": 3}}', "{}"):
         (known.parent / "metrics.json").write_text(broken)
         assert read_scores(known.parent, "") == {}
+
+
+def test_scores_and_pictures_of_another_adapter_are_not_its_own(known: Path, tmp_path: Path) -> None:
+    """It was trained anew after the evaluation."""
+    mean = {"mean": {"accuracy": 0.9, "low": 0.8, "high": 1.0, "n": 7}}
+    nan = {"mean": {"accuracy": float("nan"), "low": None, "high": None, "n": 7}}
+    grid = known.parent / "evaluate/adapter/general/grid.png"
+    grid.parent.mkdir(parents=True)
+    grid.write_bytes(b"picture")
+    for number, adapter in enumerate(("another", adapter_digest(known))):
+        settings = {"settings": {"row": "adapter", "prompt_set": "general", "adapter": adapter}}
+        record = {
+            "details": {"adapter.general": mean | settings, "adapter.general.clip": nan | settings},
+            "drawings": {"adapter/general": settings["settings"]},
+        }
+        (known.parent / "metrics.json").write_text(json.dumps(record))
+        files = prepare(known, tmp_path / str(number), "org/sd-zh", **LICENCE)
+        card = (tmp_path / str(number) / "README.md").read_text("utf-8")
+        assert ("0.9" in card) == bool(number) == ("samples.png" in [file.name for file in files])
+        assert "nan" not in card, "a score that is no number says nothing"
 
 
 def test_a_card_in_other_words_stays(known: Path, tmp_path: Path) -> None:

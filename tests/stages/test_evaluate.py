@@ -124,6 +124,23 @@ def test_fewer_prompts_or_another_adapter_make_former_scores_incomparable(
     assert {detail["mean"]["n"] for detail in fewer["details"].values()} == {2}
 
 
+@pytest.mark.slow
+def test_an_evaluation_that_ends_half_way_leaves_no_former_scores_beside_its_images(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "load_judge", lambda folder: _Judge())
+    before = _evaluated(config, tmp_path, rows=("teacher",))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(evaluate, "save_images", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            _evaluated(config, tmp_path, rows=("teacher",))
+        assert json.loads((tmp_path / METRICS).read_text()) == before, "of equal settings come equal images"
+        with pytest.raises(KeyboardInterrupt):
+            _evaluated(config, tmp_path, rows=("teacher",), num_inference_steps=2)
+    left = json.loads((tmp_path / METRICS).read_text())
+    assert left["details"] == {} == left["drawings"] and "teacher.general" not in left
+
+
 def _rows_drawn(config: Config, folder: Path, rows: tuple[str, ...] | None, console: Console = QUIET) -> set[str]:
     """`row/prompt set` of each sheet that a short evaluation leaves; `rows`: None is the default."""
     (folder / "adapter").symlink_to(config.adapter_dir)

@@ -51,6 +51,16 @@ def test_latents_are_decoded_and_the_choice_is_seeded(tiny_sdxl: Config, tmp_pat
     assert pages[0] == pages[1] != pages[2]
 
 
+def test_a_cache_without_answers_speaks_of_none(tiny_sdxl: Config, tmp_path: Path) -> None:
+    said = {}
+    for corpus in ("parallel", "culture"):
+        export(tiny_sdxl.cache_dir(corpus), tmp_path / corpus, num_samples=5, seed=0, checkpoint=None)
+        said[corpus] = (tmp_path / corpus).read_text("utf-8")
+    assert "without answers of the teacher" in said["culture"] and "prediction" not in said["culture"]
+    assert "5 samples. In false colours: the latents.</p>" in said["culture"], "they are all of it"
+    assert "The teacher&#39;s answers" in said["parallel"] and "5 of 16, chosen at random." in said["parallel"]
+
+
 def test_an_answer_that_names_the_noise_gives_the_image_back(tiny_sdxl: Config) -> None:
     cache = Cache.open(tiny_sdxl.cache_dir("parallel"))
     view, recipe = TeacherView(cache, tiny_sdxl.teacher.checkpoint), recipe_of(cache.identity)

@@ -38,6 +38,14 @@ def test_captions_of_every_script_and_gaps(tmp_path: Path) -> None:
     assert "2 prompts." in html and html.count("data:image/jpeg") == 2
 
 
+def test_small_images_are_no_thumbnails_and_nothing_measured_has_no_list(tmp_path: Path) -> None:
+    row = [GridCell("a", _picture(tmp_path / "a.png", 32), "un chat", "fr")]
+    html = grid_page("one", {}, {"general": (["a"], [row])}, [["first"]], [])
+    assert "1 prompt." in html and "thumbnails" not in html and "Made with" not in html
+    large = [GridCell("a", _picture(tmp_path / "b.png", 512), "un chat", "fr")]
+    assert "1 prompt, 256 px thumbnails; the files keep" in grid_page("one", {}, {"g": (["a"], [large])}, [[""]], [])
+
+
 def test_the_page_stays_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise is what a picture format makes least of; sets take turns, and what is left out is said."""
     monkeypatch.setattr(module, "_MOST_BYTES", 300_000)
