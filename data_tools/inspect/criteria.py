@@ -19,6 +19,7 @@ _ORDERS: dict[str, Callable[[float, float], bool]] = {">": gt, ">=": ge, "<": lt
 _HASH = re.compile(r"[0-9a-f]+")
 _SHOWN_VALUES = 5
 _MOST_VALUES = 1000
+_MOST_FIELDS = 40
 URL = "url"
 
 
@@ -70,9 +71,12 @@ class Condition(Criterion):
             raise CorpusError("not a number", where="--where", got=text)
         self._num_present = self._num_absent = self._num_no_numbers = 0
         self._values: Counter[str] = Counter()
+        self._fields: dict[str, None] = {}
 
     def _matches(self, sample: Metadata) -> bool:
         value = sample.get(self._field)
+        if not self._num_present and len(self._fields) < _MOST_FIELDS:
+            self._fields |= dict.fromkeys(map(str, sample.fields))
         if value is None or value == "" or value != value:  # NaN, as tables have where there is nothing
             value = ""
             self._num_absent += 1
@@ -100,7 +104,8 @@ class Condition(Criterion):
             CorpusError: none has the field, or none has a number there that is compared with one.
         """
         if not self._num_present:
-            raise CorpusError("no sample has this field", where=f"--where {self.name}", got=self._field)
+            remedy = f"They have: {', '.join(self._fields) or 'none'}."
+            raise CorpusError("no sample has this field", where=f"--where {self.name}", got=self._field, remedy=remedy)
         if self._sign in _ORDERS and self._num_no_numbers == self._num_present:
             got = ", ".join(value for value, _ in self._values.most_common(_SHOWN_VALUES))
             raise CorpusError("no sample has a number in this field", where=f"--where {self.name}", got=got)

@@ -68,5 +68,12 @@ def texts_in(prompts: list[Prompt], language: str, where: object) -> list[str]:
     """
     missing = [prompt.id for prompt in prompts if not prompt.captions.get(language)]
     if missing:
-        raise EvaluationError(f"no caption named {language!r}", where=where, got=f"prompt {missing[0]}")
+        there = ", ".join(sorted(set().union(*(prompt.captions for prompt in prompts)))) or "none"
+        raise EvaluationError(
+            f"no caption named {language!r}",
+            where=where,
+            got=f"prompt {missing[0]}",
+            remedy=f"There are captions in {there}; leave the file out of evaluate.prompts, or name one with "
+            f"{language!r} for every prompt (`pea data prompts` writes some).",
+        )
     return [prompt.captions[language] for prompt in prompts]

@@ -135,14 +135,20 @@ class PEA(ModelMixin, ConfigMixin):  # type: ignore[misc]
             CheckpointError: the folder is missing or holds no adapter.
         """
         if not (folder / MODEL_CONFIG).is_file():
+            within = folder / "adapter"  # as of a run folder
+            is_run = (within / MODEL_CONFIG).is_file()
             raise CheckpointError(
                 "no adapter here",
                 where=folder,
                 expected=f"a folder with {MODEL_CONFIG}, or org/name of the hub",
                 got="a folder without it" if folder.is_dir() else "no such folder",
-                remedy="Correct the name, or train one: pea train --config FILE.",
+                remedy=f"Name {within}." if is_run else "Correct the name, or train one: pea train --config FILE.",
             )
         config = read_config(folder, "adapter")
+        if config.get("_class_name", cls.__name__) != cls.__name__ or "model_type" in config:
+            got = f"a {config.get('_class_name') or config['model_type']}"
+            remedy = "Name the folder that `pea train` published, as runs/NAME/adapter."
+            raise CheckpointError("not an adapter", where=folder / MODEL_CONFIG, got=got, remedy=remedy)
         check_fields(config, ADAPTER, folder)
         check_limits(config, folder)
         check_fields(config.get("base_model") or {}, BASE, f"{folder}, base_model")

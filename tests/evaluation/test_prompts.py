@@ -39,5 +39,5 @@ def test_prompts_are_checked(tmp_path: Path, text: str, message: str) -> None:
 def test_a_missing_caption_names_the_prompt(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     write_prompts(path, 2, translation=False)
-    with pytest.raises(EvaluationError, match=r"no caption named 'ja'.*p0"):
+    with pytest.raises(EvaluationError, match=r"no caption named 'ja'.*p0\. There are captions in en, zh; leave"):
         texts_in(read_prompts(path, limit=1), "ja", path)

@@ -66,8 +66,18 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
     hidden = torch.randn(1, 3, 8)
     assert torch.equal(loaded(hidden)[0], adapter(hidden)[0])
-    with pytest.raises(CheckpointError, match="no adapter here"):
+    with pytest.raises(CheckpointError, match=r"no adapter here.*pea train"):
         PEA.load(tmp_path / "absent")
+    adapter.save_pretrained(tmp_path / "run/adapter")
+    with pytest.raises(CheckpointError, match=r"no adapter here.*Name \S*run/adapter\.$"):
+        PEA.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("config", [{"model_type": "clip"}, {"_class_name": "UNet2DConditionModel"}])
+def test_a_folder_of_another_model_is_no_adapter(tmp_path: Path, config: dict[str, str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"not an adapter; got a {next(iter(config.values()))}. Name the folder"):
+        PEA.load(tmp_path)
 
 
 @pytest.mark.parametrize("pooled_dim", [4, None])

@@ -164,7 +164,7 @@ def test_a_key_of_several_tars_needs_their_name(tmp_path: Path, capsys: Capture)
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--where", "licence=cc-by-nc", "--tars", "CORPUS"], "no sample has this field; got licence"),
+        (["--where", "licence=cc-by-nc", "--tars", "CORPUS"], "no sample has this field; got licence. They have: "),
         (["--where", "license>3", "--tars", "CORPUS"], "no sample has a number in this field"),
         (["--where", "punsafe>high", "--tars", "CORPUS"], "not a number"),
         (["--where", "punsafe", "--tars", "CORPUS"], "not a condition"),
