@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pea.foreign_text import words
 from pea.pipeline import PEAPrompt
 from stages.command.console import Console
 from stages.command.device import pick_device
+
+_NUMBERED = re.compile(r"([0-9]{3,})-.*\.png")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Pictures:
 def draw(pea: PEAPrompt, pictures: Pictures, console: Console, prompts: Sequence[str], out: Path) -> list[Path]:
     """Draw images of each prompt into `out`; what made an image stands in its metadata. Returns their paths.
 
+    Images that lie there already stay: the numbers go on.
+
     Raises:
         CheckpointError: the base model is of another shape or prediction type than the adapter's.
         ConfigError: a size that the base model cannot draw.
@@ -50,6 +55,7 @@ def draw(pea: PEAPrompt, pictures: Pictures, console: Console, prompts: Sequence
     say_notes(pea, [*prompts, pictures.negative_prompt])
     out.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
+    first = _next_number(out)
     for group in [[prompt] for prompt in prompts] if pea.chunk else [list(prompts)]:
         both = pea.encode_both(group, [pictures.negative_prompt])
         wanted = [(row, number) for row in range(len(group)) for number in range(pictures.num_images)]
@@ -58,10 +64,16 @@ def draw(pea: PEAPrompt, pictures: Pictures, console: Console, prompts: Sequence
             seeds = [image_seed(pictures.seed, str(number)) for _, number in part]
             images = drawer.draw(both[0].take([row for row, _ in part]), both[1], seeds, pictures.size_px)
             for (row, number), image in zip(part, images, strict=True):
-                paths.append(out / f"{len(paths):03d}-{words(group[row]) or 'empty'}.png")
+                paths.append(out / f"{first + len(paths):03d}-{words(group[row]) or 'empty'}.png")
                 save_image(paths[-1], image, description(pictures, pea, group[row], number))
                 console.print(f"{paths[-1]}  {group[row]}")
     return paths
+
+
+def _next_number(out: Path) -> int:
+    """After those of the images that are in a folder."""
+    numbers = (found for path in out.iterdir() if (found := _NUMBERED.match(path.name)))
+    return 1 + max((int(found[1]) for found in numbers), default=-1)
 
 
 def description(pictures: Pictures, pea: PEAPrompt, prompt: str, number: int) -> dict[str, str]:

@@ -38,6 +38,10 @@ def test_generate(config: Config, tmp_path: Path) -> None:
         "003-红球-上.png",
     ]
     assert size_of(out / "000-一只猫.png") == (16, 16)
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert generate.main(["一只猫", *argv[2:6], "--seed", "9", "--set", "evaluate.num_inference_steps=1"]) == 0
+    assert all(path.read_bytes() == data for path, data in before.items()), "images of an earlier call stay"
+    assert sorted({path.name for path in out.iterdir()} - {path.name for path in before}) == ["004-一只猫.png"]
 
 
 def test_generate_takes_settings_as_other_commands_do(
@@ -134,7 +138,7 @@ def test_sizes_and_long_prompts(alone: list[str], tmp_path: Path, capsys: pytest
         cut = np.asarray(image)
     assert generate.main([long, "猫", *alone, *out, "--size", "24x16", "--chunk"]) == 0
     assert capsys.readouterr().err == ""
-    with Image.open(tmp_path / f"out/000-{long}.png") as image:
+    with Image.open(tmp_path / f"out/001-{long}.png") as image:
         assert not np.array_equal(np.asarray(image), cut)
     assert generate.main(["猫", *alone, *out[:1], str(tmp_path / "no"), "--size", "17"]) == 2
     assert "a size that cannot be drawn; expected multiples of 8; got 17x17" in capsys.readouterr().err
