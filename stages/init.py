@@ -98,7 +98,8 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     base = look_at_base(arguments.base, arguments.family)
     text = configuration_text(arguments, base)
     config, unchecked = check(text, arguments, base)
-    if not arguments.prompts and (names := sets_for(config.student.languages)):
+    names = [] if arguments.prompts else sets_for(config.student.languages)
+    if names:
         copy_sets(names, shipped_prompts(arguments))
         unchecked = [line for line in unchecked if not line.startswith("evaluate.prompts")]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +112,9 @@ def run_arguments(arguments: argparse.Namespace) -> int:
         console.print(f"  unchecked: {line}", soft_wrap=True)
     from stages.command.early_look import look_at_corpora  # loads Pillow, as above
 
+    if names:
+        files = ", ".join(f"{name}.jsonl" for name in names)
+        console.print(f"  prompts to score with: {files} in {shipped_prompts(arguments)}", soft_wrap=True)
     doubts = look_at_corpora(config, unchecked)
     for line in doubts:
         console.print(f"  look at this: {line}", soft_wrap=True)

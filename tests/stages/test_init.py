@@ -53,6 +53,7 @@ def test_what_it_writes_passes_the_check_and_the_plan(tiny_sdxl: Config, tmp_pat
     assert "steps: 40 (text) + 40 (unet); in passes of the UNet, each record is used 7.50 times" in said
     assert re.search(r"training, unet +│ 640 ", said) and "unchecked" not in said
     assert f"pea cache --config {out}" in said
+    assert f"prompts to score with: general.jsonl, culture-zh.jsonl in {out.parent / 'prompts'}\n" in said
     capsys.readouterr()
     assert cli.main(["plan", "--config", str(out)]) == 0
     assert "64 records" in capsys.readouterr().out
