@@ -99,17 +99,21 @@ def training_status(config: Config) -> Facts | None:
     folder = Location.parse(config.adapter_dir)
     row = _last_row(Location.parse(config.training_dir) / TRAIN_LOG)
     owners = _owners(folder)
-    config = _as_begun(config) if owners else config
-    phases, steps = config.train.all_phases, planned_steps(config, done=not owners)
+    done = None if owners else _summary(config, row)
+    if done is None:
+        config = _as_begun(config)
+        kinds, steps = [str(phase.kind) for phase in config.train.all_phases], planned_steps(config)
+    else:
+        kinds, steps = [str(phase["kind"]) for phase in done["phases"]], int(done["steps"])
     published = (folder / MODEL_CONFIG).exists()
     if row is None and not owners and not published:
         return None
     status: Facts = {"place": str(folder), "published": published, "writers": owners, "steps": steps, "step": 0}
     if row is not None:
         number = int(row.get("phase", 1))
-        kind = phases[number - 1][0] if number <= len(phases) else "?"
+        kind = kinds[number - 1] if number <= len(kinds) else "?"
         seconds = row.get("seconds", 0.0)
-        status |= {"step": int(row["step"]), "phase": f"{number} of {len(phases)} ({kind})", "loss": row.get("loss")}
+        status |= {"step": int(row["step"]), "phase": f"{number} of {len(kinds)} ({kind})", "loss": row.get("loss")}
         status |= {"rows_per_s": row.get("samples_per_s"), "seconds": seconds}
         left = 0.0 if steps is None else seconds / max(1, row["step"]) * (steps - row["step"])
         status["seconds_left"] = left if owners and left > 0 else None
@@ -126,15 +130,19 @@ def _as_begun(config: Config) -> Config:
     return config.model_copy(update={"train": begun.train})
 
 
-def planned_steps(config: Config, *, done: bool = True) -> int | None:
+def _summary(config: Config, row: Facts | None) -> Facts | None:
+    """Of the training that is done, whatever the configuration says now; beside a living one, an earlier one's."""
+    summary = Location.parse(config.training_dir) / TRAIN_SUMMARY
+    found: Facts | None = json.loads(summary.read_text()) if summary.exists() else None
+    is_former = found is not None and row is not None and row["step"] > found["steps"]
+    return None if is_former else found
+
+
+def planned_steps(config: Config) -> int | None:
     """Optimizer steps of all phases, by their rules where they are not named; None: there is no cache to count in yet.
 
-    One process is assumed. A training that is ``done`` had as many steps as its summary says; beside one that lives,
-    the summary is that of an earlier one.
+    One process is assumed.
     """
-    summary = Location.parse(config.training_dir) / TRAIN_SUMMARY
-    if done and summary.exists():
-        return int(json.loads(summary.read_text())["steps"])
     if all(phase.train.steps is not None for phase in config.train.all_phases):
         return sum(phase.train.steps or 0 for phase in config.train.all_phases)
     directory = Location.parse(config.cache_dir("parallel"))

@@ -77,7 +77,7 @@ def test_the_rate_is_that_of_the_last_parts() -> None:
 def _another_training_lives(run: Config) -> None:
     """Begun with settings of its own in the folder of a finished one, whose summary says nothing of it."""
     summary = run.training_dir / "train_summary.json"
-    summary.write_text('{"steps": 1}')
+    summary.write_text('{"steps": 2, "phases": [{"kind": "attention"}]}')
     phases = (PhaseConfig(kind="text", steps=3), PhaseConfig(kind="unet", steps=9))
     other = run.model_copy(update={"train": run.train.model_copy(update={"phases": phases})})
     save_resolved(other, run.run_dir)
@@ -86,7 +86,10 @@ def _another_training_lives(run: Config) -> None:
         (run.run_dir / "config.yaml").write_text("of: another time")
         assert run_status(run)["training"]["steps"] == 4, "as the command says"
     assert (training["steps"], training["phase"]) == (12, "1 of 2 (text)")
-    assert run_status(run)["training"]["steps"] == 1
+    done = run_status(run)["training"]
+    assert (done["steps"], done["phase"]) == (2, "1 of 1 (attention)"), "as it was, not as the command says"
+    summary.write_text('{"steps": 1, "phases": [{"kind": "attention"}]}')
+    assert run_status(run)["training"]["steps"] == 4, "more steps than it had: it is that of a former one"
     summary.unlink()
 
 
