@@ -128,9 +128,11 @@ def _add_up(cache: Cache) -> Totals:
             tables.update(part.get("caption_tables", {}))
             _add(names["buckets"], {name: bucket["num_samples"] for name, bucket in part["buckets"].items()})
             _add(names["dropped"], part["dropped"])
-            first[part["tar"]] = Counter(part["dropped"])
-        elif part["dropped"]:
-            later[part["tar"]] = later.get(part["tar"], Counter()) | Counter(part["dropped"])
+        dropped: Counter[str] = Counter(part["dropped"])
+        if part["kind"] == "whole":
+            first[part["tar"]] = dropped
+        elif dropped:
+            later[part["tar"]] = later.get(part["tar"], Counter[str]()) | dropped
         if part["kind"] in ("whole", "draws"):
             sums["records"] += part["num_records"]
             sums["caption_dropped"] += part["num_caption_dropped"]
