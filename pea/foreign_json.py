@@ -28,8 +28,14 @@ def json_object(data: bytes | str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(found, dict):
-        raise ValueError(f"not a JSON object but {type(found).__name__}")
+        raise ValueError(f"not a JSON object but {kind_of(found)}")
     return found
+
+
+def kind_of(value: object) -> str:
+    """What something parsed is, as people say it: ``a list``, ``nothing``."""
+    kinds = {type(None): "nothing", list: "a list", str: "a text", bool: "a truth value", int: "a number"}
+    return (kinds | {float: "a number", dict: "an object"}).get(type(value), type(value).__name__)
 
 
 def is_pointer(head: bytes) -> bool:

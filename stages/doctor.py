@@ -30,11 +30,19 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         ConfigError: the configuration is wrong.
     """
     from pea.config import load_config
+    from pea.errors import ConfigError
     from stages.diagnosis.clusters import look_at_ray
     from stages.diagnosis.libraries import look_at_libraries
     from stages.diagnosis.machine import look_at_machine
     from stages.diagnosis.places import look_at_hub, look_at_read_places, look_at_written_places, written_places
 
+    if arguments.overrides and not arguments.config:
+        raise ConfigError(
+            "there is nothing that this could change or name",
+            where="pea doctor",
+            expected="--config FILE before it",
+            got=" ".join(arguments.overrides),
+        )
     config = load_config(arguments.config, arguments.overrides) if arguments.config else None
     yield from look_at_libraries(config)
     yield from look_at_machine(config)

@@ -18,9 +18,9 @@ def test_an_object_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[]", "not a JSON object but list"),
-        ("5", "not a JSON object but int"),
-        ("null", "not a JSON object but NoneType"),
+        ("[]", "not a JSON object but a list"),
+        ("5", "not a JSON object but a number"),
+        ("null", "not a JSON object but nothing"),
         ("", "an empty file"),
         (" \n", "an empty file"),
         ("{", "Expecting property name"),

@@ -69,7 +69,10 @@ def rating_page(config: Config, rows: tuple[str, str], prompt_set: str, *, seed:
     """
     if prompt_set not in config.evaluate.prompts:
         known = ", ".join(config.evaluate.prompts)
-        raise EvaluationError("no such prompt set", where="evaluate.prompts", expected=known, got=prompt_set)
+        remedy = "Name one with --set." if known else "Name a file of prompts there: evaluate.prompts={general: FILE}."
+        raise EvaluationError(
+            "no such prompt set", where="evaluate.prompts", expected=known or None, got=prompt_set, remedy=remedy
+        )
     _check_drawn(config, rows, prompt_set)
     prompts = read_prompts(config.evaluate.prompts[prompt_set], config.evaluate.max_prompts)
     pairs = [(prompt, _pictures(config, rows, prompt_set, prompt)) for prompt in prompts]
@@ -150,11 +153,18 @@ def read_rating(path: Path) -> RatingFile:
             raise ValueError(f"larger than {_MOST_BYTES >> 20} MB")
         found = RatingFile.model_validate_json(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, ValidationError) as error:
-        got = str(error).splitlines()[0]
+        got = _first(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise EvaluationError("not a file of ratings", where=path, expected="what the page saved", got=got) from None
     if not found.choices:
         raise EvaluationError("no choice in this file", where=path)
     return found
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, and where."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def _win_rate(files: Sequence[RatingFile]) -> WinRate:

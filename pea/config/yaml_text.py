@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from pea.errors import ConfigError
+from pea.foreign_json import kind_of
 from pea.spelling import nearest
 
 MOST_BYTES = 4 << 20
@@ -91,7 +92,7 @@ def parse_yaml(text: str, *, where: str, what: str = "configuration") -> dict[st
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError("not valid YAML", where=where, got=error) from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"not a {what}", where=where, expected="key: value lines", got=type(raw).__name__)
+        raise ConfigError(f"not a {what}", where=where, expected="key: value lines", got=kind_of(raw))
     return raw
 
 

@@ -32,8 +32,15 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """As of ``ArgumentParser``; a misspelt option is why a required one seems to be missing."""
         if _REQUIRED in message:
-            message += self._misspelt(message)
+            message = self._without_optional(message) + self._misspelt(message)
         super().error(message)
+
+    def _without_optional(self, message: str) -> str:
+        """Without the positional arguments of which there may be none, which argparse counts among the required."""
+        head, _, names = message.partition(": ")
+        optional = {str(action.metavar or action.dest) for action in self._actions if action.nargs == "*"}
+        needed = [name for name in names.split(", ") if name not in optional]
+        return f"{head}: {', '.join(needed)}" if needed else message
 
     def _misspelt(self, message: str) -> str:
         options, words = list(_options(self, self._words)), self._words

@@ -33,7 +33,8 @@ class Finding:
 
     def line(self) -> str:
         """For a person."""
-        return f"{self.topic}: {self.what}" + (f". {self.remedy}" if self.remedy else "")
+        what = self.what if self.remedy is None else f"{self.what.rstrip('.')}. {self.remedy}"
+        return f"{self.topic}: {what}"
 
 
 def relevant_names(environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -93,3 +93,9 @@ def test_no_other_place_parses_yaml() -> None:
     sources = [path for folder in ("pea", "stages", "data_tools") for path in (root / folder).rglob("*.py")]
     loads = [str(path.relative_to(root)) for path in sources if "safe_load" in path.read_text("utf-8")]
     assert not loads
+
+
+@pytest.mark.parametrize(("text", "got"), [("", "nothing"), ("- a", "a list"), ("words", "a text"), ("7", "a number")])
+def test_what_is_no_mapping_is_called_as_people_call_it(text: str, got: str) -> None:
+    with pytest.raises(ConfigError, match=f"expected key: value lines; got {got}$"):
+        parse_yaml(text, where="file")

@@ -42,7 +42,7 @@ def test_usual_ones_pass(tmp_path: Path) -> None:
         (LORA, {"unet.rank_pattern": {"to_k": 10**9}}, "a rank from 1 to 32; got 1000000000"),
         (LORA, {"unet.r": -1}, "got -1"),
         (LORA, "{", "cannot load this LoRA"),
-        (LORA, "[1]", "not a JSON object but list"),
+        (LORA, "[1]", "not a JSON object but a list"),
     ],
 )
 def test_others_are_refused(tensors: dict[str, torch.Tensor], settings: object, said: str, tmp_path: Path) -> None:

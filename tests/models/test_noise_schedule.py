@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "EDM solver": ({"_class_name": "EDMDPMSolverMultistepScheduler"}, "got EDMDPMSolverMultistepScheduler"),
     "flow matching": ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "got FlowMatchEulerDiscreteScheduler"),
     "nothing": ({}, "got no _class_name"),
-    "no object": ([1], "not a JSON object but list"),
+    "no object": ([1], "not a JSON object but a list"),
     "unheard of": ({"_class_name": "MyScheduler"}, "got MyScheduler"),
     "flow sigmas": ({"_class_name": "UniPCMultistepScheduler", "use_flow_sigmas": True}, "use_flow_sigmas"),
     "continuous": ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "got continuous"),

@@ -81,7 +81,7 @@ def header(text: bytes) -> bytes:
         (b"12345", "5 bytes"),
         (POINTER, "git-LFS pointer"),
         (b"PK\x03\x04" + bytes(60), "longer than the file: cut short, or another kind of file"),
-        (header(b"[]"), "not a JSON object but list"),
+        (header(b"[]"), "not a JSON object but a list"),
         (header(b"[" * 100_000), "nested too deeply"),
         (header(b'{"a": 5}'), "not subscriptable"),
         (header(b'{"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}'), "cut short"),

@@ -72,6 +72,12 @@ def test_without_a_setup_the_machine_alone_is_looked_at(
     assert "ok      this folder: " in capsys.readouterr().out
 
 
+def test_a_file_without_its_option_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "setup.yaml"]) == 2
+    said = capsys.readouterr()
+    assert "expected --config FILE before it; got setup.yaml" in said.err and "usable" not in said.out
+
+
 def test_a_wrong_setup_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.yaml").write_text("run_dir: x")
     assert main(["doctor", "--config", str(tmp_path / "c.yaml")]) == 2

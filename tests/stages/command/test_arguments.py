@@ -34,3 +34,11 @@ def test_a_number_that_cannot_be_meant(words: list[str], capsys: pytest.CaptureF
     assert caught.value.code == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "is not a whole number from" in last or "is not a number above 0" in last or "from 0 on" in last
+
+
+@pytest.mark.parametrize(("words", "needed"), [(["run"], "PIPELINE"), (["inspect", "remove"], "CACHE")])
+def test_only_what_is_needed_is_asked_for(words: list[str], needed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Settings and keys, of which there may be none, are not."""
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().err.endswith(f"error: the following arguments are required: {needed}\n")

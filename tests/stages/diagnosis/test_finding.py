@@ -47,5 +47,9 @@ def test_a_line_holds_the_remedy() -> None:
     assert Finding("a", "ok", "quick").line() == "a: quick"
 
 
+def test_a_sentence_that_ends_has_one_full_stop() -> None:
+    assert Finding("ray", "problem", "no cluster answers.", "Start it.").line() == "ray: no cluster answers. Start it."
+
+
 def test_short_values_are_no_secrets() -> None:
     assert without_secrets("1 device", {"CUDA_VISIBLE_DEVICES": "1", "X_TOKEN": "dev"}) == "1 device"
