@@ -108,5 +108,6 @@ def _snippet(config: Config) -> str:
         f"pipe = {pipeline_call(family, config.teacher.place)}\n"
         f"pea = PEAPrompt.from_pretrained({', '.join(places)})\n"
         f"{lora_call(adapter) if (config.adapter_dir / LORA_FILE).is_file() else ''}"
-        'image = pipe(**pea("...")).images[0]\n'
+        "pea.attach(pipe)\n"
+        'image = pipe("...").images[0]\n'
     )
