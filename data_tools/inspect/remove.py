@@ -19,6 +19,7 @@ from pea.corpus.tables import open_table
 from pea.errors import CacheError, CorpusError, ShardUnfinishedError
 from pea.plurals import count_of
 
+_SHOWN = 20
 Keys = dict[str, dict[str, None]]
 """Tar -> keys, each once, in order."""
 
@@ -56,17 +57,28 @@ def remove(arguments: argparse.Namespace) -> int:
     _by_name(arguments, cache, wanted)
     _check_arguments(arguments, wanted)
     if arguments.where or arguments.opt_out:
-        stored = _stored_keys(cache)
+        stored = _stored_keys(cache, cache.identity.tars)
         _by_criteria(arguments, cache, wanted, stored)
         _say_matches(wanted, stored)
     if not arguments.yes:
-        say(f"would remove {count_of(wanted.num_samples, 'sample')} for good; add --yes to do it")
+        absent = _not_stored(cache, wanted)
+        for name in absent[:_SHOWN]:
+            say(f"{name}  is not stored; would be kept out")
+        if len(absent) > _SHOWN:
+            say(f"and {len(absent) - _SHOWN:,} more that are not stored")
+        say(f"would remove {count_of(wanted.num_samples - len(absent), 'sample')} for good; add --yes to do it")
         return 0
     for tar, keys in wanted.keys.items():
         removed = remove_samples(cache, tar, list(keys))
         for key in keys:
             say(f"{tar}/{key}  {'removed' if key in removed else 'was not stored; will not be'}")
     return 0
+
+
+def _not_stored(cache: Cache, wanted: Wanted) -> list[str]:
+    """The samples of which the cache holds nothing, as of a name that is misspelt."""
+    stored = _stored_keys(cache, wanted.keys)
+    return [f"{tar}/{key}" for tar, keys in wanted.keys.items() for key in keys if key not in stored.get(tar, ())]
 
 
 def _check_arguments(arguments: argparse.Namespace, wanted: Wanted) -> None:
@@ -154,10 +166,12 @@ def _of_tables(wanted: Wanted, paths: Sequence[str], stored: dict[str, set[str]]
         wanted.remarks.append(f"{total - len(named)} of {total} samples of the cache have no row in the tables")
 
 
-def _stored_keys(cache: Cache) -> dict[str, set[str]]:
+def _stored_keys(cache: Cache, tars: Iterable[str]) -> dict[str, set[str]]:
     """Tar -> keys that its finished parts kept or dropped."""
-    found: dict[str, set[str]] = {tar: set() for tar in cache.identity.tars}
+    found: dict[str, set[str]] = {tar: set() for tar in tars}
     for plan, place in cache.newest_records():
+        if plan.tar not in found:
+            continue
         try:
             record = None if place is None else read_record(place)
         except ShardUnfinishedError:

@@ -311,7 +311,8 @@ def test_diff_sees_through_parts_and_finds_changed_rows(
 
 def test_remove(filled: Cache, capsys: Capture) -> None:
     words = ["remove", filled.directory, "a/a-24x32-1", "a/never"]
-    assert inspect(capsys, *words) == "would remove 2 samples for good; add --yes to do it\n"
+    said = "a/never  is not stored; would be kept out\nwould remove 1 sample for good; add --yes to do it\n"
+    assert inspect(capsys, *words) == said
     assert Cache.open(filled.directory).num_samples == 7
     assert inspect(capsys, *words, "--yes") == "a/a-24x32-1  removed\na/never  was not stored; will not be\n"
     assert Cache.open(filled.directory).num_samples == 6
