@@ -107,6 +107,9 @@ class TarFacts:
         Raises:
             CorpusError: there is no sample at all.
         """
+        if not tars:
+            remedy = "Name other tars in corpora.*.tars; or delete the cache's folder, where nothing of it is to stay."
+            raise CorpusError("no tar is left", got="all of them retired, or to be retired now", remedy=remedy)
         empty = [tar.name for tar in tars if not self._known[_key(tar)].num_samples]
         if len(empty) == len(tars):
             raise CorpusError(
