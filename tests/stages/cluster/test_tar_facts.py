@@ -109,6 +109,11 @@ def test_a_memory_that_is_damaged_is_no_memory(tars: list[Tar], tmp_path: Path, 
     assert facts_in(tmp_path).missing(tars) == tars
 
 
+def test_where_all_tars_are_retired_the_remedy_is_another(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"no tar is left; got all of them retired.*delete the cache's folder"):
+        facts_in(tmp_path).check_samples([])
+
+
 def test_every_damaged_tar_is_named_and_the_others_are_remembered(tars: list[Tar], tmp_path: Path, read: Read) -> None:
     for tar in tars[1:]:
         with tar.location.local_path.open("r+b") as file:
