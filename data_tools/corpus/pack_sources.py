@@ -47,7 +47,7 @@ class Source:
     def lines(self) -> list[str]:
         """What each column is taken for, for the one who is to agree."""
         kept = [f"kept in the json: {', '.join(self.others)}"] if self.others else []
-        asked = [f"is {name} captions in {code}? then: --map {code}={name}" for name, code in self.overlooked.items()]
+        asked = [f"captions in {code} in {name}? then: --map {code}={name}" for name, code in self.overlooked.items()]
         return self.mapping.lines() + kept + asked
 
     def items(self) -> Iterator[Item]:

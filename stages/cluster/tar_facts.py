@@ -109,7 +109,7 @@ class TarFacts:
         """
         if not tars:
             remedy = "Name other tars in corpora.*.tars; or delete the cache's folder, where nothing of it is to stay."
-            raise CorpusError("no tar is left", got="all of them retired, or to be retired now", remedy=remedy)
+            raise CorpusError("no tar is left", got="all that there are, retired", remedy=remedy)
         empty = [tar.name for tar in tars if not self._known[_key(tar)].num_samples]
         if len(empty) == len(tars):
             raise CorpusError(

@@ -151,7 +151,7 @@ def test_a_tar_that_changed_is_replaced_or_retired_as_a_whole(fresh_run: Config,
     assert "retired, and left out: two" in shown and again["parallel"]["samples"] == 3
     assert "two is retired, and no samples with it" in run(config, changes=TarChanges(retired=("two",)))[1]
     (tmp_path / "one.tar").unlink()
-    with pytest.raises(CorpusError, match="one"):
+    with pytest.raises(CorpusError, match="no tar is left; got all that there are, retired"):
         run(config, changes=TarChanges(replaced=("one",)))
 
 

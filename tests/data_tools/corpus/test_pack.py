@@ -288,8 +288,8 @@ def test_a_column_that_may_be_captions_is_asked_about(tmp_path: Path) -> None:
     assert lines[1:] == [
         "caption in en: English",
         "kept in the json: 説明, 备注, url",
-        "is 説明 captions in ja? then: --map ja=説明",
-        "is 备注 captions in zh? then: --map zh=备注",
+        "captions in ja in 説明? then: --map ja=説明",
+        "captions in zh in 备注? then: --map zh=备注",
     ]
     given = ColumnMapping(captions={"ja": "説明", "zh": "备注"})
     assert open_source(str(tmp_path / "t.parquet"), given=given).lines()[-1] == "kept in the json: url"

@@ -110,7 +110,9 @@ def test_a_memory_that_is_damaged_is_no_memory(tars: list[Tar], tmp_path: Path, 
 
 
 def test_where_all_tars_are_retired_the_remedy_is_another(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match=r"no tar is left; got all of them retired.*delete the cache's folder"):
+    with pytest.raises(
+        CorpusError, match=r"no tar is left; got all that there are, retired.*delete the cache's folder"
+    ):
         facts_in(tmp_path).check_samples([])
 
 
