@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console as RichConsole
 from rich.text import Text
@@ -26,6 +26,10 @@ class Console(RichConsole):
         self.soft_wrap = not self.is_terminal
         if self.soft_wrap and "width" not in options:
             self.width = _WITHOUT_TERMINAL
+
+    def on_broken_pipe(self) -> NoReturn:
+        """The reader has gone (`| head`): said by the exit code of an error; rich's own says that damage was found."""
+        raise BrokenPipeError
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every string that is printed, or stands in a table, passes here."""

@@ -54,3 +54,17 @@ def test_no_stage_shows_text_in_another_way() -> None:
     sources = [path for folder in ("stages", "data_tools") for path in (ROOT / folder).rglob("*.py")]
     users = [path.relative_to(ROOT).as_posix() for path in sources if "rich.console" in path.read_text("utf-8")]
     assert users == ["stages/command/console.py"]
+
+
+def test_a_reader_that_has_gone_is_not_damage() -> None:
+    """rich ends a program with 1 then, which here means that damage or a difference was found."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Console(file=Gone()).print("a line")
