@@ -218,6 +218,9 @@ def test_time_may_be_over_in_any_phase(config: Config, tmp_path: Path) -> None:
     summary = train_adapter.run(short, Console(file=said, width=200))
     assert "phase 1 (text): ended after 1 of 3 steps, train.max_minutes is over\n" in said.getvalue()
     assert [phase["kind"] for phase in summary["phases"]] == ["text"] and summary["steps"] == 1
+    card = (short.adapter_dir / "README.md").read_text("utf-8")
+    assert "| captions of parallel samples | " in card and "teacher's answers" not in card, "no answer was read"
+    assert "culture" not in card and "skipped" not in card
     assert PEA.load(short.adapter_dir).config.cache_identity
     longer = short.model_copy(update={"train": short.train.model_copy(update={"max_minutes": 60.0})})
     assert train_adapter.run(longer, QUIET)["steps"] == 5
