@@ -14,6 +14,8 @@ from pea.errors import CheckpointError
 from pea.foreign_json import POINTER, is_pointer
 
 _HEAD_BYTES = 64
+_TORCH_STARTS = (b"PK", b"\x80")
+"""Of what torch.save writes: a zip, formerly a pickle."""
 _FORBIDDEN = re.compile(r"(?:GLOBAL|Unsupported (?:global|class):?(?: GLOBAL)?) ([\w.]+)")
 """How torch says what it does not load. Source: torch, _weights_only_unpickler.py."""
 
@@ -31,6 +33,9 @@ def read_plain(path: Path) -> Any:
         raise CheckpointError("cannot read the weights", where=path, got=error.strerror) from None
     if not head or is_pointer(head):
         raise CheckpointError("cannot read the weights", where=path, got=POINTER if head else "an empty file")
+    if path.suffix != ".safetensors" and not head.startswith(_TORCH_STARTS):
+        expected, got = "a file of torch.save, or .safetensors", f"one that begins with {head[:16]!r}"
+        raise CheckpointError("cannot read the weights", where=path, expected=expected, got=got)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def test_other_files_are_refused(content: bytes, said: str, ending: str, tmp_pat
     with pytest.raises(CheckpointError, match=said) as caught:
         read_plain(tmp_path / f"in{ending}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"a: 1\n", b"a,b\n1,2\n", b"<!DOCTYPE html>\n<html>", b'{"a": [1]}\n'])
+def test_a_text_is_no_file_of_weights(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "in.bin").write_bytes(content)
+    with pytest.raises(CheckpointError, match=re.escape(f"one that begins with {content[:16]!r}")):
+        read_plain(tmp_path / "in.bin")
 
 
 def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
