@@ -17,9 +17,8 @@ from torch import Tensor
 from pea.cache.schema import NOISE_PRED
 from pea.config import Config, CountSketch, ExactSketch, FoldSketch, PositionsSketch, QuantizedSketch
 from pea.errors import ConfigError
-from pea.file_names import MODEL_CONFIG
+from pea.file_names import LORA_FILE, MODEL_CONFIG
 from pea.models.adapter import PEA
-from pea.models.trainable import LORA_FILE
 from pea.plurals import count_of
 from pea.sketch.rate_distortion import AnySketchConfig, GradientErrors, Point, recommend
 from pea.storage.durable import write_bytes, write_text

@@ -22,8 +22,7 @@ from pea.copies import as_stored
 from pea.errors import EvaluationError
 from pea.evaluation.prompts import Prompt, read_prompts
 from pea.evaluation.record import ScoreRecord, adapter_digest, is_of, prompts_digest
-from pea.file_names import METRICS, MODEL_CONFIG, REPORT, TRAIN_LOG, TRAIN_SUMMARY
-from pea.models.trainable import LORA_FILE
+from pea.file_names import LORA_FILE, METRICS, MODEL_CONFIG, REPORT, TRAIN_LOG, TRAIN_SUMMARY
 from pea.pipeline.card import lora_call, pipeline_call
 from pea.storage.durable import write_text
 from pea.training.train_log import TrainLog

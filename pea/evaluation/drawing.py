@@ -33,13 +33,13 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from pea.errors import CheckpointError, ConfigError, EvaluationError
 from pea.evaluation.schedulers import make_scheduler
+from pea.file_names import LORA_FILE
 from pea.foreign_json import json_object
 from pea.models.conditioning import Conditioning
 from pea.models.loading import load_part, load_tokenizer
 from pea.models.lora_files import check_lora
 from pea.models.noise_schedule import SCHEDULER_CONFIG, schedule_fields
 from pea.models.teacher_parts import check_teacher, own_size, pooled_dim_of
-from pea.models.trainable import LORA_FILE
 from pea.models.unet import unet_config
 from pea.plurals import count_of
 from pea.storage.location import Location

@@ -18,8 +18,6 @@ from pea.models.teacher_parts import pooled_dim_of
 from pea.models.weight_files import WeightFiles
 
 Method = Literal["adapter", "lora", "kv"]
-LORA_FILE = "pytorch_lora_weights.safetensors"
-"""What a trained UNet's difference is saved as, beside the adapter: the name that diffusers looks for."""
 _LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 _KV = (".attn2.to_k", ".attn2.to_v")
 

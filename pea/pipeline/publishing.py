@@ -12,14 +12,13 @@ from typing import Any
 
 from pea.errors import CheckpointError
 from pea.evaluation.record import ScoreRecord, adapter_digest, is_of
-from pea.file_names import ADAPTER_WEIGHTS, METRICS, MODEL_CONFIG
+from pea.file_names import ADAPTER_WEIGHTS, LORA_FILE, METRICS, MODEL_CONFIG
 from pea.models.adapter import PEA
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.places import without_places
 from pea.models.encoders.traits import recorded_reading
 from pea.models.lora_files import check_lora
 from pea.models.native import check_encoder
-from pea.models.trainable import LORA_FILE
 from pea.pipeline.card import CardFacts, is_own, model_card, read_front_matter, read_scores, sections_made
 from pea.pipeline.licences import check_languages, check_licence
 from pea.storage.hub import hub_file, is_hub_id, local_folder, with_revision

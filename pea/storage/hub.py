@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pea.errors import CheckpointError
+from pea.file_names import LORA_FILE
 from pea.storage.location import Location
 from pea.storage.work import fetched
 
@@ -26,7 +27,7 @@ _WEIGHTS = (
     "*/model*.safetensors",
     "diffusion_pytorch_model*.safetensors",
     "*/diffusion_pytorch_model*.safetensors",
-    "pytorch_lora_weights.safetensors",
+    LORA_FILE,
 )
 _NEVER = ("*.py", "*.h5", "*.onnx", "*.onnx_data", "*.pb", "*.non_ema.*", "safety_checker/*")
 """Files that nobody here reads, code above all."""

@@ -15,12 +15,12 @@ from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer
 from pea.evaluation.record import adapter_digest
 from pea.evaluation.schedulers import make_scheduler
+from pea.file_names import LORA_FILE
 from pea.models.conditioning import Conditioning
 from pea.models.english import EnglishEncoder
 from pea.models.lora_files import check_lora
 from pea.models.noise_schedule import schedule_fields
 from pea.models.tensor_files import digest_of
-from pea.models.trainable import LORA_FILE
 from pea.pipeline import PEAPrompt
 from pea.storage.digests import sha256_file, sha256_text
 from stages.command.preflight import check_checkpoint

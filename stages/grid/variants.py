@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pea.config import Config, GridConfig, SamplerConfig
 from pea.errors import ConfigError
-from pea.models.trainable import LORA_FILE
+from pea.file_names import LORA_FILE
 from pea.storage.hub import local_folder, with_revision
 
 _FIXED = ("teacher", "translation", "no_adapter")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from data_tools.tables import human_rate, human_seconds
 from pea.config import Config
-from pea.file_names import ADAPTER_WEIGHTS, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
+from pea.file_names import ADAPTER_WEIGHTS, LORA_FILE, MODEL_CONFIG, TRAIN_LOG, TRAIN_SUMMARY
 from pea.models.adapter import PEA
-from pea.models.trainable import LORA_FILE, save_unet
+from pea.models.trainable import save_unet
 from pea.pipeline.card import CardFacts, model_card
 from pea.plurals import count_of
 from pea.storage.durable import fsync_path, fsync_tree, share_files, write_text

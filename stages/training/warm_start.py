@@ -7,12 +7,12 @@ from typing import Any
 from pea.config import Config
 from pea.errors import CheckpointError
 from pea.evaluation.base_model import check_base_model
+from pea.file_names import LORA_FILE
 from pea.models.adapter import PEA
 from pea.models.encoders.pair import load_encoder
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.native import check_encoder
 from pea.models.tensor_files import digest_of
-from pea.models.trainable import LORA_FILE
 from pea.storage.hub import local_folder, model_name
 
 _REMEDY = "Choose another train.init_from, or leave it out."

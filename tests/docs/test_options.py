@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import yaml
 
 from data_tools.score_figure import figures_in
@@ -26,13 +27,17 @@ def test_every_method_has_a_line() -> None:
     assert {path.stem for path in (ROOT / "configs/methods").glob("*.yaml")} <= named
 
 
-def test_the_figure_of_the_methods_shows_their_table() -> None:
+@pytest.mark.parametrize(
+    ("world", "study"), [("On the small world", "methods"), ("On the world of things", "methods_things")]
+)
+def test_the_figure_of_the_methods_shows_their_table(world: str, study: str) -> None:
     """Both come out of one `pea sweep` of the study."""
     row = re.compile(r"\| \**`(\w+)`\** \|[^|]*\| \**([\d.]+) ± ([\d.]+)\** \| \**([\d.]+) ± ([\d.]+)\** \|")
+    part = METHODS.partition(f"\n## {world}\n")[2].partition("\n## ")[0]
     table = {}
-    for method, general, general_spread, culture, culture_spread in row.findall(METHODS):
+    for method, general, general_spread, culture, culture_spread in row.findall(part):
         table[method, "general"] = (float(general), float(general_spread))
         table[method, "culture"] = (float(culture), float(culture_spread))
-    assert table == figures_in((ROOT / "docs/images/methods.svg").read_text("utf-8"))
-    study = yaml.safe_load((ROOT / "configs/studies/methods.yaml").read_text("utf-8"))
-    assert {method for method, _ in table} == set(study["variants"])
+    assert table == figures_in((ROOT / f"docs/images/{study}.svg").read_text("utf-8"))
+    variants = yaml.safe_load((ROOT / f"configs/studies/{study}.yaml").read_text("utf-8"))["variants"]
+    assert {method for method, _ in table} == set(variants)

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from pea.config import Config
 from pea.errors import ConfigError
 from pea.evaluation.drawing import Drawer, load_pipeline
+from pea.file_names import LORA_FILE
 from pea.models import trainable
 from pea.models.adapter import PEA
 from pea.models.conditioning import Conditioning
-from pea.models.trainable import LORA_FILE, Trained, open_unet, save_unet
+from pea.models.trainable import Trained, open_unet, save_unet
 from pea.models.unet import Teacher
 from stages import train_adapter
 from stages.command.console import Console

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from pea.errors import CheckpointError
 from pea.evaluation.record import adapter_digest
+from pea.file_names import LORA_FILE
 from pea.models.adapter import PEA
-from pea.models.trainable import LORA_FILE
 from pea.pipeline import PEAPrompt
 from pea.pipeline.card import CardFacts, model_card, read_front_matter, read_scores
 from pea.pipeline.publishing import CARD, PICTURE, prepare

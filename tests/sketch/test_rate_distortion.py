@@ -12,7 +12,7 @@ import torch
 from pea.cache import Cache
 from pea.config import Config, CountSketch, ExactSketch, resolved_yaml
 from pea.errors import ConfigError
-from pea.models.trainable import LORA_FILE
+from pea.file_names import LORA_FILE
 from pea.sketch.rate_distortion import GradientErrors, Point, recommend
 from stages import sketch_measurements
 from stages.cli import main

@@ -16,8 +16,7 @@ from data_tools.report.training import loss_charts, training_note
 from pea.config import Config, TrainConfig
 from pea.evaluation.prompts import Prompt
 from pea.evaluation.record import adapter_digest
-from pea.file_names import MODEL_CONFIG
-from pea.models.trainable import LORA_FILE
+from pea.file_names import LORA_FILE, MODEL_CONFIG
 from tests.data_tools.report.runs import page_of, said_by, score_of
 from tests.tiny_setup import make_setup
 

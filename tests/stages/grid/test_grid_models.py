@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from pea.config import Config, GridConfig, SamplerConfig, ScorersConfig
 from pea.errors import CheckpointError
 from pea.evaluation.drawing import Drawer
+from pea.file_names import LORA_FILE
 from pea.models.english import EnglishEncoder
-from pea.models.trainable import LORA_FILE
 from pea.pipeline import PEAPrompt
 from stages import evaluate, train_adapter
 from stages.command.console import Console
