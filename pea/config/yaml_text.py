@@ -207,8 +207,14 @@ def _set_dotted(raw: dict[str, Any], name: str, value: Any) -> list[str]:
 
 
 def describe_problems(errors: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """One line per validation error; an unknown key names the nearest valid one."""
-    return [_USER_OF_URL.sub("://***@", _describe(_dotted(error["loc"]), error, names)) for error in errors]
+    """One line per validation error; an unknown key names the nearest valid one.
+
+    A list that is too short only without its wrong items is no problem of its own.
+    """
+    found = list(errors)
+    parents = {error["loc"][:length] for error in found for length in range(len(error["loc"]))}
+    own = [error for error in found if error["loc"] not in parents]
+    return [_USER_OF_URL.sub("://***@", _describe(_dotted(error["loc"]), error, names)) for error in own]
 
 
 def _dotted(location: tuple[int | str, ...]) -> str:

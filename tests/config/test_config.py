@@ -47,6 +47,13 @@ def test_defaults_and_overrides(minimal: Path) -> None:
     assert config.cache_dir("culture") == Path("runs/test/cache/culture")
 
 
+def test_a_list_is_not_called_too_short_for_its_wrong_item(minimal: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(minimal, ["evaluate.rows=[adaptor]"])
+    [problem] = caught.value.problems
+    assert problem.startswith("evaluate.rows.0: input should be 'teacher'")
+
+
 def test_unknown_keys_name_the_nearest_and_all_problems_come_at_once(minimal: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(
