@@ -24,7 +24,7 @@ demo: $(STAMP)  ## The whole pipeline on the small world; results in runs/demo.
 demo-s3: $(STAMP)  ## The same with everything in a bucket, on an S3 server of its own; report in runs/demo-s3.
 	$(BIN)/python -m tests.demo_in_a_bucket
 
-test: $(STAMP)  ## The quick tests (a minute and a half on two cores).
+test: $(STAMP)  ## The quick tests (two to four minutes on two cores).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## The slow tests (kills, full disks, clusters, buckets, whole pipelines).
