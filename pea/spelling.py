@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 _ALIKE = 0.6
 """Least likeness of two words with the same first letter, where 1 is equal (difflib's ratio)."""
@@ -12,8 +13,6 @@ _ALIKE_WITHOUT_FIRST = 0.75
 
 def nearest(word: str, known: Iterable[str], least: float = _ALIKE) -> str | None:
     """The known word that is most like ``word``, dashes before both aside; None: none is like it."""
-    from difflib import get_close_matches
-
     bare: dict[str, str] = {}
     for each in known:
         bare.setdefault(each.lstrip("-"), each)
