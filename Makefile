@@ -28,7 +28,7 @@ test: $(STAMP)  ## The quick tests (two to four minutes on two cores).
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## The slow tests (kills, full disks, clusters, buckets, whole pipelines).
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow --durations 40 --durations-min 5 $(PYTEST_ARGS)
 
 test-all: test test-slow  ## Every test but those that are run by hand.
 

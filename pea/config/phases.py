@@ -9,6 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pea.config.section import Fraction, Section, Timesteps
 
 PhaseKind = Literal["text", "attention", "unet"]
+PHASES_WITH_QUERIES: tuple[PhaseKind, ...] = ("text", "attention", "unet")
+"""What a run consists of by default where the cache keeps queries."""
 _WITHOUT_MEANING: dict[str, tuple[str, ...]] = {
     "text": (
         "text_weight",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from pea.config.cache import CacheConfig
 from pea.config.corpora import CorporaConfig, TeacherConfig
 from pea.config.evaluate import EvaluateConfig
+from pea.config.phases import PHASES_WITH_QUERIES
 from pea.config.placeholders import RunDir, SetupPath, run_dir_context
 from pea.config.section import Section
 from pea.config.storage import StoreConfig, StoreUrl
@@ -45,6 +46,15 @@ class Config(Section):
     """Folder, or URL of one, of the caches, where several runs share them; null: ``cache`` in ``run_dir``."""
     storage: dict[StoreUrl, StoreConfig] = Field(default_factory=dict)
     """How buckets are reached, where the environment does not say it: beginning of a URL -> options."""
+
+    @model_validator(mode="after")
+    def _check_queries(self) -> Self:
+        asks = any(kind == "attention" or train.attention_weight > 0 for kind, train in self.train.all_phases)
+        if asks and self.cache.attention is None:
+            raise ValueError(
+                "train asks for queries (a phase of kind attention, attention_weight), and cache.attention keeps none"
+            )
+        return self
 
     def storage_options(self) -> dict[str, StorageOptions]:
         """What ``pea.storage.configure`` takes."""
@@ -89,6 +99,7 @@ def load_config(
         raw, wrong = merge_settings(raw, each_settings)
         problems += wrong
     problems += merge_overrides(raw, overrides)
+    raw = _with_phases(raw)
     config: Config | None = None
     try:
         # JSON mode lets strict validation accept what YAML can express (a string for a path).
@@ -105,6 +116,15 @@ def load_config(
         )
     configure(config.storage_options())
     return config
+
+
+def _with_phases(raw: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the phases of a run on a cache with queries, where they have such a cache and no phases."""
+    cache, train = raw.get("cache"), raw.get("train", {})
+    keeps_queries = isinstance(cache, dict) and cache.get("attention") is not None
+    if not keeps_queries or not isinstance(train, dict) or "phases" in train:
+        return raw
+    return {**raw, "train": {**train, "phases": [{"kind": kind} for kind in PHASES_WITH_QUERIES]}}
 
 
 def resolved_yaml(config: Config) -> str:

@@ -29,8 +29,9 @@ class TrainConfig(Section):
     lora_rank: PositiveInt = 16
     """Rank of the LoRA matrices."""
     phases: tuple[PhaseConfig, ...] = (PhaseConfig(kind="text"), PhaseConfig(kind="unet"))
-    """What the run consists of, in order; empty: one phase of kind ``unet``, as in the paper. Without a phase of that
-    kind, the adapter is published as the last one leaves it."""
+    """What the run consists of, in order. Where the cache keeps queries (`cache.attention`) and nothing is set here, a
+    phase of kind ``attention`` comes before the UNet. Empty: one phase of kind ``unet``, as in the paper. Without a
+    phase of that kind, the adapter is published as the last one leaves it."""
     steps: PositiveInt | None = None
     """Optimizer steps of a phase. Null: by a rule, as many as take 800 records for every root of a parallel sample."""
     max_minutes: PositiveFloat | None = None

@@ -233,9 +233,12 @@ def _describe(name: str, error: Mapping[str, Any], names: Sequence[str]) -> str:
         return f"unknown key {name}" + (f" (did you mean {nearest}?)" if nearest else "")
     if error["type"] == "missing":
         return f"{name} is missing"
-    value, message = _USER_OF_URL.sub("://***@", repr(error["input"])), str(error["msg"])
-    shown = value if len(value) < 60 else value[:57] + "..."
-    return f"{name}: {message[:1].lower()}{message[1:]} (got {shown})"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    said = f"{name}: {message[:1].lower()}{message[1:]}" if name else message
+    if isinstance(error["input"], Mapping):  # a section whose settings do not go together
+        return said
+    value = _USER_OF_URL.sub("://***@", repr(error["input"]))
+    return f"{said} (got {value if len(value) < 60 else value[:57] + '...'})"
 
 
 def nearest_name(name: str, names: Sequence[str]) -> str | None:

@@ -47,7 +47,7 @@ class CachedTeacher:
         self._sketches: dict[tuple[str, tuple[int, ...]], Sketch] = {}
 
     def errors(self, student: UNetOutput, batch: Batch, noisy_latents: Tensor) -> RowErrors:  # noqa: ARG002
-        """Source: DESIGN §5; `E[SᵀS] = I` makes the sketched distance and its gradient unbiased."""
+        """`E[SᵀS] = I` makes the sketched distance and its gradient unbiased."""
         rows = batch.num_parallel
         if rows == 0:
             return _no_errors(student, self.blocks)

@@ -26,9 +26,35 @@ def test_a_run_is_text_alignment_and_the_unet_and_without_phases_the_unet_alone(
     assert phase == both[1]
 
 
+def test_a_cache_with_queries_is_asked_for_them_before_the_unet(minimal: Path, tmp_path: Path) -> None:
+    queries = "cache.attention={num_queries: 4}"
+    phases = load_config(minimal, [queries, "train.steps=7"]).train.all_phases
+    assert [(kind, train.steps) for kind, train in phases] == [("text", 7), ("attention", 7), ("unet", 7)]
+    assert load_config(minimal, [queries, "train.phases=[]"]).train.phases == ()
+    assert [kind for kind, _ in load_config(minimal, [queries, "train.phases=[{kind: text}]"]).train.all_phases] == [
+        "text"
+    ]
+    (tmp_path / "resolved.yaml").write_text(resolved_yaml(load_config(minimal, [queries])), encoding="utf-8")
+    assert load_config(tmp_path / "resolved.yaml") == load_config(minimal, [queries])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.phases=[{kind: attention}]",
+        "train.attention_weight=0.3",
+        "train.phases=[{kind: unet, attention_weight: 1.0}]",
+    ],
+)
+def test_queries_that_no_cache_keeps_are_not_asked_for(minimal: Path, setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"got train asks for queries .* and cache\.attention keeps none$"):
+        load_config(minimal, [setting])
+
+
 def test_what_a_phase_leaves_out_is_as_in_train(minimal: Path, tmp_path: Path) -> None:
     phases = "[{kind: text, steps: 9, learning_rate: 5.0e-3}, {kind: attention, text_weight: 0.3}, {kind: unet}]"
-    config = load_config(minimal, [f"train.phases={phases}", "train.steps=7", "train.weight_decay=0.5"])
+    given = [f"train.phases={phases}", "train.steps=7", "train.weight_decay=0.5", "cache.attention={num_queries: 4}"]
+    config = load_config(minimal, given)
     text, attention, unet = config.train.all_phases
     assert [each.kind for each in (text, attention, unet)] == ["text", "attention", "unet"]
     assert (text.train.steps, text.train.learning_rate, text.train.text_weight) == (9, 5e-3, 0.0)
