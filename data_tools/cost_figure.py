@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from data_tools.score_figure import STYLE, axis_of
+from data_tools.tables import score_cell
 
 _WIDTH, _HEIGHT, _LEFT, _LABELS, _TOP, _BOTTOM = 340, 360, 40, 120, 30, 40
 _GAP = 13
@@ -14,7 +15,7 @@ _TICKS = (1, 2, 5)
 
 
 def cost_figure(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The SVG of a sweep's rows: each has a `method`, `cpu_seconds` and `scores`, name -> `mean` and `spread`.
+    """The SVG of a sweep's rows: each has a `method`, `cpu_seconds` and `scores`, name -> `mean` and `spread` or None.
 
     The axis of scores goes from 0 to 1, or as far as the scores do.
     """
@@ -53,11 +54,17 @@ def _panel(rows: Sequence[Mapping[str, Any]], name: str, number: int, most: floa
     for row, label_y in zip(rows, heights, strict=True):
         mean, spread = row["scores"][name]["mean"], row["scores"][name]["spread"]
         x, y, colour = x_of(row["cpu_seconds"]), y_of(mean), f"s{number % 4}"
-        title = f"{row['method']}, {name}: {mean:.3f} ± {spread:.3f} in {row['cpu_seconds']:.0f} s"
+        title = f"{row['method']}, {name}: {score_cell(row, name)} in {row['cpu_seconds']:.0f} s"
+        line = (
+            ""
+            if spread is None
+            else (
+                f'<line class="spread {colour}" x1="{x:.1f}" x2="{x:.1f}" '
+                f'y1="{y_of(mean - spread):.1f}" y2="{y_of(mean + spread):.1f}"/>'
+            )
+        )
         parts.append(
-            f"<g><title>{escape(title)}</title>"
-            f'<line class="spread {colour}" x1="{x:.1f}" x2="{x:.1f}" '
-            f'y1="{y_of(mean - spread):.1f}" y2="{y_of(mean + spread):.1f}"/>'
+            f"<g><title>{escape(title)}</title>{line}"
             f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="4"/>'
             f'<line class="grid" x1="{x + 5:.1f}" x2="{right + 6}" y1="{y:.1f}" y2="{label_y:.1f}"/>'
             f'<text class="soft" x="{right + 8}" y="{label_y + 4:.1f}">{escape(row["method"])}</text></g>'

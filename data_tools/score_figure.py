@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape, unescape
 from typing import Any
 
+from data_tools.tables import score_cell
+
 _ROW, _LEFT, _WIDTH, _RIGHT = 26, 190, 520, 24
 STYLE = """<style>
 text { font: 13px system-ui, sans-serif; fill: #1d2330; } .soft { fill: #596377; font-size: 12px; }
@@ -23,11 +25,11 @@ text { font: 13px system-ui, sans-serif; fill: #1d2330; } .soft { fill: #596377;
 """Of all figures of a sweep."""
 _NAME = 24
 """Most letters of a method's name."""
-_TITLE = re.compile(r"<title>([^<]*), ([^<,]*): (-?[\d.]+) ± ([\d.]+)(?: in \d+ s)?</title>")
+_TITLE = re.compile(r"<title>([^<]*), ([^<,]*): (-?[\d.]+)(?: ± ([\d.]+))?(?: in \d+ s)?</title>")
 
 
 def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The SVG of a sweep's rows: each has a `method` and `scores`, name -> `mean` and `spread`.
+    """The SVG of a sweep's rows: each has a `method` and `scores`, name -> `mean` and `spread` or None.
 
     The axis goes from 0 to 1, or as far as the scores do.
     """
@@ -55,14 +57,14 @@ def score_figure(rows: Sequence[Mapping[str, Any]]) -> str:
 def axis_of(rows: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
     """Where the axis of scores begins and ends: from 0 to 1, or as far as means and spreads go."""
     scores = [score for row in rows for score in row["scores"].values()]
-    ends = [score["mean"] + sign * score["spread"] for score in scores for sign in (-1, 1)]
+    ends = [score["mean"] + sign * (score["spread"] or 0.0) for score in scores for sign in (-1, 1)]
     return min(0.0, *ends), max(1.0, *ends)
 
 
-def figures_in(svg: str) -> dict[tuple[str, str], tuple[float, float]]:
-    """What a figure of a sweep shows, of scores alone or against seconds: (method, score) -> mean and spread."""
+def figures_in(svg: str) -> dict[tuple[str, str], tuple[float, float | None]]:
+    """What a figure of a sweep shows, alone or against seconds: (method, score) -> mean, and spread or None."""
     return {
-        (unescape(method), unescape(name)): (float(mean), float(spread))
+        (unescape(method), unescape(name)): (float(mean), float(spread) if spread else None)
         for method, name, mean, spread in _TITLE.findall(svg)
     }
 
@@ -82,13 +84,16 @@ def _grid(place: Any, low: float, high: float, height: int) -> str:
 
 
 def _mark(index: int, name: str, row: Mapping[str, Any], place: Any, y: float) -> str:
-    score = row["scores"][name]
-    mean, spread = score["mean"], score["spread"]
+    mean, spread = row["scores"][name]["mean"], row["scores"][name]["spread"]
     line = (
-        f'<line class="spread s{index % 4}" x1="{place(mean - spread):.1f}" x2="{place(mean + spread):.1f}" '
-        f'y1="{y}" y2="{y}"/>'
+        ""
+        if spread is None
+        else (
+            f'<line class="spread s{index % 4}" x1="{place(mean - spread):.1f}" x2="{place(mean + spread):.1f}" '
+            f'y1="{y}" y2="{y}"/>'
+        )
     )
-    title = f"<title>{escape(row['method'])}, {escape(name)}: {mean:.3f} ± {spread:.3f}</title>"
+    title = f"<title>{escape(row['method'])}, {escape(name)}: {score_cell(row, name)}</title>"
     return f"<g>{title}{line}{_shape(index, place(mean), y)}</g>"
 
 

@@ -43,8 +43,8 @@ def human_rate(count: float, seconds: float, unit: str = "") -> str:
 
 def score_cell(row: Mapping[str, Any], name: str) -> str:
     """A score of a sweep's row: its mean, and its standard deviation where there are seeds to take it of."""
-    score = row["scores"][name]
-    return f"{score['mean']:.3f} ± {score['spread']:.3f}" if row["seeds"] > 1 else f"{score['mean']:.3f}"
+    mean, spread = row["scores"][name]["mean"], row["scores"][name]["spread"]
+    return f"{mean:.3f}" if spread is None else f"{mean:.3f} ± {spread:.3f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

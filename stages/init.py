@@ -23,7 +23,7 @@ from pea.config import Config, load_config
 from pea.config.inputs import with_inputs_fetched
 from pea.config.yaml_text import merge_overrides
 from pea.errors import ConfigError, CorpusError
-from pea.storage.durable import atomic_write
+from pea.storage.durable import atomic_write, make_folder
 from stages.command.arguments import local_path
 from stages.command.console import Console
 from stages.command.corpus_places import parallel_source, tar_patterns
@@ -102,7 +102,7 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     if names:
         copy_sets(names, shipped_prompts(arguments))
         unchecked = [line for line in unchecked if not line.startswith("evaluate.prompts")]
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(arguments.out.parent)
     try:
         atomic_write(arguments.out, text.encode(), replace=False)
     except FileExistsError:

@@ -172,7 +172,6 @@ def measure_and_write(config: Config, console: Console, num_records: int, budget
 
 
 def _write(folder: Path, points: list[Point], facts: dict[str, Any], chosen: dict[str, Point] | None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [asdict(p) | {"sketch": p.sketch.model_dump(mode="json"), "ratio": p.ratio} for p in points]
     choice = {block: p.sketch.model_dump(mode="json") for block, p in (chosen or {}).items()}
     write_text(folder / "rd.json", json.dumps(facts | {"points": rows, "recommended": choice}, indent=1) + "\n")

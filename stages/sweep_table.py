@@ -10,14 +10,20 @@ from data_tools.tables import score_cell
 
 
 def summarize(results: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row per method of (method, result) pairs: mean and standard deviation over its seeds, best score first."""
+    """One row per method of (method, result) pairs, best score first: mean and spread over its seeds.
+
+    The spread is the standard deviation; of one seed it is None.
+    """
     rows = []
     for method in dict.fromkeys(method for method, _ in results):
         each = [result for name, result in results if name == method]
         scores = {}
         for name in each[0]["scores"]:
             values = [result["scores"][name] for result in each]
-            scores[name] = {"mean": statistics.fmean(values), "spread": statistics.stdev(values) if values[1:] else 0.0}
+            scores[name] = {
+                "mean": statistics.fmean(values),
+                "spread": statistics.stdev(values) if values[1:] else None,
+            }
         rows.append(
             {
                 "method": method,

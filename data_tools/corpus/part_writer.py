@@ -17,6 +17,8 @@ from pea.storage.durable import (
     TEMPORARY,
     disk_full_as_error,
     fsync_path,
+    make_folder,
+    named,
     temporary_sibling,
     write_text,
 )
@@ -58,11 +60,11 @@ def new_tar(path: Path) -> Iterator[TarWriter]:
     Raises:
         DiskFullError: there is no room.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     for left in path.parent.glob(f".{glob.escape(path.name)}{TEMPORARY}*"):  # by a process that ended
         left.unlink(missing_ok=True)
     temporary = temporary_sibling(path)
-    with disk_full_as_error(path):
+    with disk_full_as_error(path), named(path, temporary):
         try:
             with temporary.open("xb") as file:
                 hashed = _Hashed(file)

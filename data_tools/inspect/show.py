@@ -18,6 +18,7 @@ from pea.cache.schema import block_of
 from pea.corpus.tars import sample_id
 from pea.draws.recipe import checksum, noise
 from pea.errors import CacheError
+from pea.storage.durable import make_folder
 
 Pixels = npt.NDArray[np.uint8]
 _PICTURE_PX = 256
@@ -100,7 +101,7 @@ def _statistics(found: Found) -> Iterator[list[object]]:
 
 def write_pictures(found: Found, directory: Path, checkpoint: Path | None) -> list[Path]:
     """PNG files of the latent, of the latent decoded by a VAE, and of each block's feature map at each draw."""
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     pictures = {"latent": false_colours(found.read("latents_mean")[0])}
     if checkpoint is not None:
         pictures["decoded"] = decode_latent(found.read("latents_mean"), checkpoint)

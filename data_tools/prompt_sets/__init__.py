@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pea.errors import EvaluationError
-from pea.storage.durable import atomic_write
+from pea.storage.durable import atomic_write, make_folder
 
 FOLDER = Path(__file__).parent
 PROMPT_SETS = tuple(sorted(path.stem for path in FOLDER.glob("*.jsonl")))
@@ -42,6 +42,6 @@ def copy_sets(names: Collection[str], folder: Path) -> None:
         if target.exists() and not (target.is_file() and target.read_bytes() == path.read_bytes()):
             remedy = "Choose another folder, or move that file away."
             raise EvaluationError("another file has the name of a prompt set's", where=target, remedy=remedy)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for target, path in copies.items():
         atomic_write(target, path.read_bytes())

@@ -8,8 +8,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pea.cache.completion import FileEntry
-from pea.storage.disk import make_folder
-from pea.storage.durable import fsync_path
+from pea.storage.durable import fsync_path, make_folder
 from pea.storage.failures import translated
 from pea.storage.location import Location
 

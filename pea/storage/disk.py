@@ -16,6 +16,7 @@ from pea.storage.durable import (
     disk_full_as_error,
     fsync_path,
     is_temporary,
+    make_folder,
     remove_tree,
     temporary_sibling,
 )
@@ -157,15 +158,6 @@ class _UnchangedFile(io.RawIOBase):
             return _status(os.stat(self._path)) == self._expected
         except OSError:
             return False
-
-
-def make_folder(path: Path) -> None:
-    """Create a folder with its parents, each made durable in the one above it."""
-    if path.is_dir():
-        return
-    make_folder(path.parent)
-    path.mkdir(exist_ok=True)
-    fsync_path(path.parent)
 
 
 def _no_pipe(path: Path) -> os.stat_result:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pea.errors import DiskFullError, is_disk_full
+from pea.errors import DiskFullError, StorageError, is_disk_full
 
 _FSYNC_THREADS = 16
 TEMPORARY = ".tmp-"
@@ -64,6 +64,36 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and TEMPORARY in name
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder with its parents, each made durable in the one above it.
+
+    Raises:
+        StorageError: a file has the name of one of them.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    try:
+        path.mkdir(exist_ok=True)
+    except FileExistsError:
+        raise StorageError(
+            "a file lies where a folder is needed", where=path, remedy="Name another place, or move the file away."
+        ) from None
+    fsync_path(path.parent)
+
+
+@contextmanager
+def named(path: Path, temporary: Path) -> Iterator[None]:
+    """What the system refuses `temporary` is said of `path`, which it stands for until it is published."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error.filename, str | os.PathLike) and Path(error.filename).is_relative_to(temporary):
+            error.filename = str(path / Path(error.filename).relative_to(temporary))
+            error.filename2 = None
+        raise
+
+
 def atomic_write(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new one and nothing between.
 
@@ -72,7 +102,7 @@ def atomic_write(path: Path, data: bytes, *, replace: bool = True) -> None:
         DiskFullError: no room; ``path`` is untouched.
     """
     temporary = temporary_sibling(path)
-    with disk_full_as_error(path):
+    with disk_full_as_error(path), named(path, temporary):
         try:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -137,16 +167,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace a file's content in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = temporary_sibling(path)
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with named(path, temporary):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     fsync_path(path.parent)
 
 
@@ -156,17 +187,18 @@ def new_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
     A `path` that somebody else made first is replaced, or, where `replace` is false, kept: then what was filled goes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = temporary_sibling(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        share_files(temporary)
-        fsync_tree(temporary)
-        _publish(temporary, path, replace=replace)
-        fsync_path(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with named(path, temporary):
+        temporary.mkdir()
+        try:
+            yield temporary
+            share_files(temporary)
+            fsync_tree(temporary)
+            _publish(temporary, path, replace=replace)
+            fsync_path(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _publish(folder: Path, path: Path, *, replace: bool) -> None:

@@ -35,7 +35,6 @@ def config_from(arguments: argparse.Namespace) -> Config:
 
 def save_resolved(config: Config, folder: Path) -> None:
     """Write the resolved configuration beside what the stages make, into the run folder as it is worked on."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / RUN_CONFIG, resolved_yaml(config))
 
 

@@ -11,6 +11,7 @@ from pea.evaluation.base_model import check_base_model
 from pea.evaluation.drawing import Drawer, image_seed, save_image
 from pea.foreign_text import words
 from pea.pipeline import PEAPrompt
+from pea.storage.durable import make_folder
 from stages.command.console import Console
 from stages.command.device import pick_device
 
@@ -53,7 +54,7 @@ def draw(pea: PEAPrompt, pictures: Pictures, console: Console, prompts: Sequence
         drawer.load_changes(pea.folder)
     pea.to(device)
     say_notes(pea, [*prompts, pictures.negative_prompt])
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths: list[Path] = []
     first = _next_number(out)
     for group in [[prompt] for prompt in prompts] if pea.chunk else [list(prompts)]:

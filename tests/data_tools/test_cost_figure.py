@@ -12,8 +12,8 @@ from data_tools.score_figure import figures_in
 NUMBER = r"(-?[\d.]+)"
 
 
-def row(method: str, seconds: float, general: float, spread: float = 0.0) -> dict[str, Any]:
-    scores = {"general": {"mean": general, "spread": spread}, "culture": {"mean": 0.5, "spread": 0.0}}
+def row(method: str, seconds: float, general: float, spread: float | None = None) -> dict[str, Any]:
+    scores = {"general": {"mean": general, "spread": spread}, "culture": {"mean": 0.5, "spread": None}}
     return {"method": method, "cpu_seconds": seconds, "scores": scores}
 
 
@@ -22,6 +22,7 @@ def test_a_mark_stands_where_its_seconds_and_its_score_are() -> None:
     ElementTree.fromstring(svg)
     assert "<title>a&lt;b, general: 1.000 ± 0.250 in 100 s</title>" in svg
     assert figures_in(svg)["a<b", "general"] == (1.0, 0.25) and len(figures_in(svg)) == 6
+    assert "<title>half, general: 0.500 in 50 s</title>" in svg and svg.count('class="spread') == 1, "of one seed"
     marks = [(float(x), float(y)) for x, y in re.findall(rf'<circle class="s0" cx="{NUMBER}" cy="{NUMBER}"', svg)]
     (x_most, y_best), (x_half, y_half), (x_none, y_none) = marks
     assert x_half == (x_most + x_none) / 2 and y_best < y_half < y_none

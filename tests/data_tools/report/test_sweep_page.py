@@ -9,7 +9,7 @@ from data_tools.score_figure import score_figure
 from tests.data_tools.report.runs import said_by
 
 
-def _row(method: str, seeds: int, mean: float, spread: float = 0.0) -> dict[str, Any]:
+def _row(method: str, seeds: int, mean: float, spread: float | None = None) -> dict[str, Any]:
     costs = {"seconds": 12.0, "tflop": 3.2, "trained_parameters": 12}
     return {"method": method, "seeds": seeds, "scores": {"general": {"mean": mean, "spread": spread}}, **costs}
 
@@ -29,4 +29,8 @@ def test_seeds_that_differ_in_number() -> None:
 
 def test_a_long_name_is_cut_at_its_end() -> None:
     figure = score_figure([_row("distillation-with-a-long-name", 1, 0.5)])
-    assert ">distillation-with-a-lon…</text>" in figure and "<title>distillation-with-a-long-name, general" in figure
+    assert (
+        ">distillation-with-a-lon…</text>" in figure
+        and "<title>distillation-with-a-long-name, general: 0.500</title>" in figure
+    )
+    assert 'class="spread' not in figure, "of one seed"
