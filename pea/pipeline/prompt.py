@@ -68,6 +68,7 @@ class PEAPrompt:
         encoder: str | Path | Sequence[str | Path] | None = None,
         *,
         revision: str | None = None,
+        dtype: torch.dtype | None = None,
         torch_dtype: torch.dtype | None = None,
         any_encoder: bool = False,
         chunk: bool = False,
@@ -80,22 +81,24 @@ class PEAPrompt:
             adapter: the adapter.
             encoder: its text encoder, or both of them; by default where the adapter's `config.json` says.
             revision: branch, tag or commit of the adapter on the hub; by default `main`.
-            torch_dtype: the text encoder is held, and the embeddings come out, in this type; by default float32.
+            dtype: the text encoder is held, and the embeddings come out, in this type; by default float32.
+            torch_dtype: the same, as diffusers before 0.40 calls it.
             any_encoder: take one that is not the adapter's own, such as the same in another precision.
             chunk: read prompts that are longer than the encoder allows in pieces, one after the other.
 
         Raises:
             CheckpointError: a folder is missing or unusable, or they do not belong together.
         """
-        if torch_dtype is not None and not (isinstance(torch_dtype, torch.dtype) and torch_dtype.is_floating_point):
-            raise CheckpointError("not a torch_dtype", expected="torch.float16 or another float", got=repr(torch_dtype))
+        dtype = torch_dtype if dtype is None else dtype
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise CheckpointError("not a dtype", expected="torch.float16 or another float", got=repr(dtype))
         place = with_revision(adapter, revision)
         folder = local_folder(place)
         pea = PEA.load(folder)
         given = encoder if encoder is None or isinstance(encoder, list | tuple) else [encoder]
         places = recorded_encoder(pea.config.encoder, place) if given is None else map(with_revision, given)
         folders = [local_folder(each) for each in places]
-        dtype = torch_dtype or torch.float32
+        dtype = dtype or torch.float32
         own = load_encoder(folders, dtype, reading=recorded_reading(pea.config))
         prompt = cls(pea, own, any_encoder=any_encoder, chunk=chunk)
         prompt.folder, prompt._dtype = folder, dtype
@@ -250,7 +253,7 @@ class PEAPrompt:
                 "the embeddings left the range of numbers",
                 where=self.folder,
                 got=str(self.dtype).removeprefix("torch."),
-                remedy="Load it with torch_dtype=torch.bfloat16, or without.",
+                remedy="Load it with dtype=torch.bfloat16, or without.",
             )
         return tensor
 

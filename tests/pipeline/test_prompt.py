@@ -98,10 +98,11 @@ def test_places_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_devices_and_types(setup: tuple[Any, PEAPrompt, Path]) -> None:
     _, pea, folder = setup
-    half = PEAPrompt.from_pretrained(folder / "adapter", torch_dtype=torch.bfloat16)
+    half = PEAPrompt.from_pretrained(folder / "adapter", dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16 and half.device == torch.device("cpu")
     assert half("一只猫")["prompt_embeds"].dtype == torch.bfloat16
     assert next(half.encoder.parts[0].model.parameters()).dtype == torch.bfloat16
+    assert PEAPrompt.from_pretrained(folder / "adapter", torch_dtype=torch.bfloat16).dtype == torch.bfloat16
     moved = PEAPrompt.from_pretrained(folder / "adapter")
     assert moved.to(torch.float16) is moved and moved.dtype == torch.float16
     assert moved.to("cpu").dtype == torch.float16, "a device alone leaves the type"
@@ -111,7 +112,7 @@ def test_devices_and_types(setup: tuple[Any, PEAPrompt, Path]) -> None:
 
 def test_numbers_beyond_half_precision_are_no_black_image(setup: tuple[Any, PEAPrompt, Path]) -> None:
     _, _, folder = setup
-    pea = PEAPrompt.from_pretrained(folder / "adapter", torch_dtype=torch.float16)
+    pea = PEAPrompt.from_pretrained(folder / "adapter", dtype=torch.float16)
     pea.adapter.layernorm.weight.data *= 1e6
     with pytest.raises(CheckpointError, match=r"left the range of numbers; got float16.*bfloat16"):
         pea("一只猫")
@@ -265,8 +266,8 @@ def test_one_text_is_one_prompt(setup: tuple[Any, PEAPrompt, Path]) -> None:
         (([],), {}, "neither a folder nor a name"),
         (("adapter", 5), {}, "neither a folder nor a name"),
         (("adapter", [None]), {}, "neither a folder nor a name"),
-        (("adapter",), {"torch_dtype": "float16"}, "not a torch_dtype.*got 'float16'"),
-        (("adapter",), {"torch_dtype": torch.int8}, "not a torch_dtype.*got torch.int8"),
+        (("adapter",), {"dtype": "float16"}, "not a dtype.*got 'float16'"),
+        (("adapter",), {"torch_dtype": torch.int8}, "not a dtype.*got torch.int8"),
     ],
 )
 def test_arguments_of_other_kinds_are_refused(
