@@ -225,7 +225,7 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text("utf-8"))
         if found["format"] == FORMAT and found["format_version"] == FORMAT_VERSION and found["counts"]["seen"]:
             return dict(found)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError):
         pass

@@ -88,7 +88,7 @@ def _read(place: Path, target: Path, made_of: Mapping[str, Any]) -> PartRecord |
             said["seen"], said["kept"], Counter(said["dropped"]), Counter(said["changes"]), said["notes"]
         )
         same = {name: said[name] for name in made_of} == json.loads(json.dumps(made_of))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:
         raise CorpusError("not a record of this", where=place, got=error, remedy="Delete it with its tar.") from None

@@ -113,6 +113,12 @@ def test_corpora_are_the_same_bytes_each_time(tmp_path):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_a_file_in_the_place_of_the_corpora_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("text")
+    assert write_corpora_main(["--out", str(tmp_path / "file"), "--samples", "4"]) == 2
+    assert f"pea: error: {tmp_path}/file: a file lies where a folder is needed." in capsys.readouterr().err
+
+
 def test_culture_corpus_has_native_captions_only(tmp_path):
     write_corpora(tmp_path, num_parallel=4, languages=["zh"], seed=1, per_concept=4)
     tar_path = sorted((tmp_path / "culture-zh").glob("*.tar"))[0]

@@ -98,6 +98,17 @@ def test_nothing_is_written_over_itself(tars: Path, capsys: pytest.CaptureFixtur
     assert "written over itself" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["pack", "filter", "sample", "clean", "card", "prompts"])
+def test_a_file_in_the_place_of_the_folder_is_named(
+    tars: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "file").write_text("text")
+    words = {"filter": ["--min-side", "8"], "sample": ["--share", "1"], "pack": ["--language", "en"]}.get(command, [])
+    source = [] if command == "prompts" else [str(tars / "a.tar")]
+    assert main(["data", command, *source, "--out", str(tmp_path / "file"), *words]) == 2
+    assert f"{tmp_path}/file: a file lies where a folder is needed." in capsys.readouterr().err
+
+
 def test_a_sample_is_the_same_every_time_and_a_part_of_a_larger_one(tars: Path, tmp_path: Path) -> None:
     chosen = {}
     for share in ("0.3", "0.6"):
