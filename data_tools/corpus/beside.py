@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import cached_property
 
 from data_tools.corpus.captioned import ALL_CAPTIONS, Captioned, Unit, units_of
+from pea.errors import CorpusError
 from pea.storage.location import Location
+from pea.storage.patterns import has_wildcards
 
 Key = tuple[str, str]
 """Name of the tar, and key."""
@@ -21,6 +23,10 @@ class BesideTable:
     def __init__(self, place: str, fields: Mapping[str, str] = ALL_CAPTIONS) -> None:
         """Raises CorpusError where there is no table."""
         self._place, self._fields = place, fields
+        found = Location.parse(place)
+        if not (has_wildcards(place) or found.exists() or found.is_folder()):
+            remedy = "Correct the path, or make it: `pea data translate`."
+            raise CorpusError("no such table of captions", where=place, remedy=remedy)
         next(units_of([place], 1))
 
     def of(self, unit: Unit) -> Mapping[Key, Captioned]:

@@ -68,5 +68,6 @@ def test_routes_with_reasons(tmp_path: Path, capsys: Capture) -> None:
     assert main([*command, "--min-agreement", "0"]) == 2
     assert "other settings" in capsys.readouterr().err
     back = command.index("--back") + 1
-    assert main([*command[:back], str(tmp_path / "none.jsonl"), *command[back + 1 :]]) == 2
-    assert "no such table" in capsys.readouterr().err
+    for none in ("none.jsonl", "none"):
+        assert main([*command[:back], str(tmp_path / none), *command[back + 1 :]]) == 2
+        assert f"{tmp_path / none}: no such table of captions." in capsys.readouterr().err
