@@ -18,6 +18,8 @@ from typing import Any
 from pea.plurals import count_of
 from stages.command.common import add_config_arguments, command_main
 
+_NO_WRITER = "nobody is writing it (a run that begins first reads the tars and loads its models)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``pea status``."""
@@ -63,7 +65,7 @@ def _of_cache(name: str, cache: dict[str, Any]) -> list[str]:
         rate = human_rate(cache["records_per_s"], 1, "records")
         lines.append(f"            {rate}, {human_seconds(cache['seconds_left'])} left")
     if parts["finished"] < parts["all"]:
-        lines += [f"            {writer}" for writer in cache["writers"]] or ["            nobody is writing it"]
+        lines += [f"            {writer}" for writer in cache["writers"]] or [f"            {_NO_WRITER}"]
     if cache["dropped"]:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in cache["dropped"].items())
         lines.append(f"            left out: {reasons}")

@@ -89,7 +89,9 @@ def _answer(node: dict[str, Any], first: Any, tokens: dict[str, tuple[str, str]]
         return known | said | {"clock_ahead_s": said["time"] - sent - one_way, "clock_error_s": one_way}
     except RayTaskError as error:
         return known | {"silent": str(error).strip().splitlines()[-1][:200]}
-    except (RayError, TimeoutError) as error:
+    except TimeoutError:
+        return known | {"silent": f"nothing within {_NODE_S:.0f} s"}
+    except RayError as error:
         return known | {"silent": " ".join(str(error).split())[:200]}
 
 

@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--language", metavar="CODE", help="language of captions that do not say it")
     parser.add_argument("--no-captions", action="store_true", help="pack images that have no captions as well")
     parser.add_argument(
-        "--rows-per-tar", type=at_least_one, default=1000, metavar="N", help="rows or images to a tar (default: 1000)"
+        "--rows-per-tar",
+        type=at_least_one,
+        metavar="N",
+        help="rows or images to a tar (default: 1000); tars are packed into as many tars",
     )
     parser.add_argument(
         "--resize", type=at_least_one, metavar="PX", help="make larger images smaller, to this shorter side"

@@ -18,15 +18,25 @@ from pea.corpus.tars import size_of
 from pea.errors import ConfigError, CorpusError
 
 _SHOWN = 10
+_ROWS_PER_TAR = 1000
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Pack, and account for everything that was seen.
 
     Raises:
+        ConfigError: an option that this source has no use for.
         CorpusError: the source cannot be used, tars are damaged, or nothing can be packed.
     """
     source = _source(arguments)
+    if source.tars:
+        _refuse_own_folder(source, arguments.out)
+        if arguments.rows_per_tar is not None:
+            raise ConfigError(
+                "tars are packed into as many tars",
+                where="--rows-per-tar",
+                remedy="Leave it out, or unpack the tars into a folder and pack that.",
+            )
     say(f"source: {source.about}")
     for line in source.lines():
         say(f"  {line}")
@@ -71,14 +81,13 @@ def _source(arguments: argparse.Namespace) -> Source:
 def _parts(source: Source, arguments: argparse.Namespace, damaged: DamagedTars) -> Iterator[PackedPart]:
     options = PackOptions(arguments.resize, arguments.verify, not arguments.no_captions)
     if source.tars:
-        _refuse_own_folder(source, arguments.out)
         for tar in source.tars:
             with damaged.noted():
                 made_of = f"{size_of(tar)} bytes, {source.mapping}"
                 yield pack_part(tar_items(tar, source.mapping), arguments.out, tar.name, options, made_of)
         return
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", arguments.out.resolve().name).strip("-") or "part"
-    yield from pack_rows(source.items(), arguments.out, name, arguments.rows_per_tar, options)
+    yield from pack_rows(source.items(), arguments.out, name, arguments.rows_per_tar or _ROWS_PER_TAR, options)
 
 
 def _refuse_own_folder(source: Source, out: Path) -> None:

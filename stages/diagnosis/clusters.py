@@ -58,12 +58,12 @@ def findings_of(
     """What the nodes' answers mean. A node's: see ``stages.cluster.diagnosis.look``."""
     silent = [f"{node['node']} ({node['silent']})" for node in nodes if "silent" in node]
     said = [node for node in nodes if "silent" not in node]
-    cpus, gpus = (sum(node[kind] for node in said) for kind in ("cpus", "gpus"))
+    cpus, gpus = (sum(node[kind] for node in nodes) for kind in ("cpus", "gpus"))
     what = f"{address}: {count_of(len(nodes), 'node')}, {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
-    yield Finding("ray", "ok" if said else "problem", what)
+    yield Finding("ray", "ok", what)
     if silent:
         remedy = "Look at `ray status`: they may be busy, starting, or without this program."
-        yield Finding("ray", "warning", f"no answer from {', '.join(silent)}", remedy)
+        yield Finding("ray", "warning" if said else "problem", f"no answer from {', '.join(silent)}", remedy)
     for node in said:
         yield from _node(here, node, places)
 

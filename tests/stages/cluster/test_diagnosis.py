@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from pea.storage.location import Location
+from stages.cluster import diagnosis
 from stages.diagnosis import clusters
 from stages.diagnosis.clusters import findings_of, look_at_ray
 from stages.diagnosis.finding import Finding
@@ -59,7 +61,19 @@ def test_a_silent_node_is_named() -> None:
     silent = {"node": "worker-2", "cpus": 4, "gpus": 0, "silent": "timed out"}
     said = list(findings_of("head:6379", HERE, [NODE, silent], {}))
     assert [each.level for each in said] == ["ok", "warning", "ok"] and "worker-2" in said[1].what
-    assert next(findings_of("head:6379", HERE, [silent], {})).level == "problem"
+    assert "8 CPUs" in said[0].what, "Ray knows what a node has, whether it answers or not"
+    counted, problem = findings_of("head:6379", HERE, [silent], {})
+    assert "1 node, 4 CPUs" in counted.what and problem.level == "problem" and "worker-2" in problem.what
+
+
+def test_a_node_that_is_too_slow_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(*_: object, **__: object) -> None:
+        raise ray.exceptions.GetTimeoutError("Get timed out: some object(s) not ready.")
+
+    monkeypatch.setattr(diagnosis.ray, "get", get)
+    node = {"NodeManagerHostname": "worker-2", "NodeManagerAddress": "10.0.0.2", "Resources": {"CPU": 4.0}}
+    found = diagnosis._answer(node, None, {}, 0.0)
+    assert found == {"node": "worker-2", "cpus": 4.0, "gpus": 0, "silent": "nothing within 20 s"}
 
 
 def _answer(monkeypatch: pytest.MonkeyPatch, stdout: str = "", stderr: str = "", *, late: bool = False) -> Finding:

@@ -71,6 +71,8 @@ def test_tars_are_not_written_over_themselves(tmp_path: Path, capsys: pytest.Cap
     assert main(["data", "pack", str(tmp_path / "tars"), "--out", str(tmp_path / "tars")]) == 2
     assert "written over themselves" in capsys.readouterr().err
     again = ["data", "pack", str(tmp_path / "tars"), "--out", str(tmp_path / "again")]
+    assert main([*again, "--rows-per-tar", "5"]) == 2 and not (tmp_path / "again").exists()
+    assert "--rows-per-tar: tars are packed into as many tars" in capsys.readouterr().err
     for said in (": 1 of 1 packed", ": there already, 1 of 1 packed"):
         assert main(again) == 0
         assert said in capsys.readouterr().out
