@@ -35,6 +35,11 @@ _BROKEN = {
     "ConnectionReset": "the connection broke off",
     "BrokenPipe": "the connection broke off",
 }
+_NO_SERVER = ("ConnectionRefused", "failed to lookup address")
+_ENDPOINT = (
+    "See that the server is up, and the endpoint right (AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT, or `storage` in the "
+    "configuration)."
+)
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _INSTANCE_ROLE = ("169.254.169.254", "metadata.google.internal", "169.254.170.2")
 _CREDENTIALS = "Set the credentials as the platform's own tools want them, or `anonymous: true` for a public bucket."
@@ -112,7 +117,8 @@ def _of_a_store(error: Exception, action: str, where: object) -> PeaError:
         return AccessDeniedError(f"{action}: no credentials were found", where=where, remedy=_CREDENTIALS)
     if _code(text) in _NO_BUCKET:
         return LocationMissingError("the bucket does not exist", where=where)
-    return StorageError(action, where=where, got=shown(text))
+    remedy = _ENDPOINT if any(sign in text for sign in _NO_SERVER) else None
+    return StorageError(action, where=where, got=shown(text), remedy=remedy)
 
 
 def shown(text: str) -> str:

@@ -33,7 +33,7 @@ def parse_url(text: str) -> tuple[str, str, str]:
     if scheme not in (*OBJECT_SCHEMES, "file"):
         raise LocationError(f"unknown scheme {scheme}://", expected=_KNOWN)
     if slashes == "/":
-        raise LocationError("a URL with one slash, as Path makes it", where=f"{scheme}:/...", expected=_KNOWN)
+        raise LocationError("one slash in a URL, where two belong", where=f"{scheme}:/...", expected=_KNOWN)
     return _file(rest) if scheme == "file" else _object(scheme, rest)
 
 

@@ -121,7 +121,9 @@ def main() -> int:
         join(sys.argv[1])
         tokens = leave_tokens(places)
         answer = {"here": {"versions": versions()}, "nodes": ask_nodes(tokens)}
-    except (PeaError, RayError, OSError, RuntimeError, ValueError) as error:
+    except PeaError as error:
+        answer = {"refusal": first_line(error)}
+    except (RayError, OSError, RuntimeError, ValueError) as error:
         answer = {"error": first_line(error)[:300]}
     finally:
         for file, _ in tokens.values():

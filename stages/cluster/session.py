@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import ray
 from ray._private import ray_constants, services
 from ray._raylet import GcsClient
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
 from pea.config.cache import CacheRunConfig
 from pea.errors import CacheError, PeaError
@@ -79,8 +79,7 @@ class RaySession:
             self._join_or_start()
             self._ours = True
         self._is_open = True
-        if "://" not in (self._address or ""):  # a Ray client does not see the head itself
-            self._head = services.extract_ip_port(ray.get_runtime_context().gcs_address)
+        self._head = services.extract_ip_port(ray.get_runtime_context().gcs_address)
         self._heard = time.monotonic()
 
     def _join_or_start(self) -> None:
@@ -151,11 +150,32 @@ def join(address: str) -> None:
     """Join a running cluster.
 
     Raises:
-        CacheError: there is none at the address.
+        CacheError: there is none at the address, or it asks for another token.
     """
-    if "://" not in address:  # a Ray client has a short patience of its own
-        _find_head(address)
+    if "://" in address:
+        raise CacheError(
+            "not the address of a head",
+            where=address,
+            expected="HOST:6379, or auto on a machine of the cluster",
+            remedy="From elsewhere, use `ray job submit`, which takes the URL of the dashboard (http://HOST:8265).",
+        )
+    _look_for_token(address)
+    _find_head(address)
     _init(address, address=address)
+
+
+def _look_for_token(address: str) -> None:
+    """Where a token is wanted and there is none, Ray would end the process with a stack of its own."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    file = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if not file.is_file() or not file.read_text(encoding="utf-8").strip():
+        raise _other_token(address, f"RAY_AUTH_MODE=token without RAY_AUTH_TOKEN, and no token in {file}")
+
+
+def _other_token(address: str, got: str) -> CacheError:
+    remedy = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as they were when its head was started."
+    return CacheError("the Ray cluster asks for its token", where=address, got=got, remedy=remedy)
 
 
 def stay_on_loopback() -> None:
@@ -185,12 +205,17 @@ def _find_head(address: str) -> None:
         time.sleep(0.5)
     try:
         GcsClient(address=f"{host}:{port}")
+    except AuthenticationError as error:
+        wants = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+        raise _other_token(address, "another one" if wants else "none: RAY_AUTH_MODE is not token") from error
     except RayError as error:
         raise _no_head(address, first_line(error)) from error
 
 
 def _no_head(address: str, got: object) -> CacheError:
-    remedy = "Correct cache.run.ray_address or RAY_ADDRESS, or unset them to start a Ray on this machine."
+    remedy = (
+        "Correct cache.run.ray_address or RAY_ADDRESS (HOST:6379, or auto), or unset them to start a Ray on this machine."
+    )
     return CacheError("no Ray cluster answers", where=address, got=got, remedy=remedy)
 
 

@@ -21,6 +21,8 @@ from pea.storage.mirror import Mirror
 from pea.storage.work import folder_for
 
 _IN_PLACE = ("cache", "corpora", "text_states")
+_OF_A_JOB = "working_dir_files"
+"""The folder in which Ray keeps the copies that submitted jobs run in, and clears them."""
 _OPEN: dict[Path, tuple[Mirror, Lease]] = {}
 """Copies that this process works on and publishes, by their folder."""
 
@@ -57,10 +59,12 @@ def working(config: Config, what: str, *, publishes: bool = True) -> Iterator[Co
     reads (``publishes`` is false) takes no lease and publishes nothing.
 
     Raises:
+        ConfigError: the run folder would be cleared with the copy of the project that a submitted job runs in.
         LeaseHeldError: another command is writing to the same run folder in a bucket.
         StorageError: a store cannot be read or written.
     """
     remote = config.run_dir
+    _refuse_copy_of_a_job(config)
     if not isinstance(remote, Location):
         yield with_inputs_fetched(config)
         return
@@ -79,6 +83,21 @@ def working(config: Config, what: str, *, publishes: bool = True) -> Iterator[Co
             publish_so_far(here)
         finally:
             del _OPEN[mirror.folder]
+
+
+def _refuse_copy_of_a_job(config: Config) -> None:
+    """What is relative lies, in a job that was submitted with ``--working-dir``, in a copy that Ray clears."""
+    if _OF_A_JOB not in Path.cwd().parts:
+        return
+    places = {"run_dir": config.run_dir, "cache_root": config.cache_root}
+    for name, place in places.items():
+        if isinstance(place, Path) and not place.is_absolute():
+            raise ConfigError(
+                "a submitted job runs in a temporary copy of the folder, and this would go with it",
+                where=name,
+                expected="an absolute path on storage that every node sees, or a URL",
+                got=place,
+            )
 
 
 def publish_so_far(config: Config) -> None:

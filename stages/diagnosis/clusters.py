@@ -46,6 +46,9 @@ def _ask(address: str, places: dict[str, Location]) -> Iterator[Finding]:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         yield Finding("ray", "problem", f"{address} cannot be asked: {without_secrets(last)}", remedy)
         return
+    if "refusal" in answer:  # in our words, with the address and a remedy
+        yield Finding("ray", "problem", answer["refusal"])
+        return
     if "error" in answer:
         yield Finding("ray", "problem", f"{address}: {answer['error']}", remedy)
         return

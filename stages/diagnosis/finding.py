@@ -48,9 +48,9 @@ def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> s
     values = {value: name for name, value in environment.items() if len(value) >= _SHORTEST}
     for value in sorted(values, key=len, reverse=True):
         name = values[value]
-        if _SECRET.search(name):
+        if _SECRET.search(name) and not name.endswith("_MODE"):
             text = text.replace(value, "***")
-        elif _RELEVANT.match(name):
+        elif _RELEVANT.match(name) and not value.isalpha():  # `error` and `token` are words of every message
             text = text.replace(value, f"${name}")
     home = str(Path.home())
     return text.replace(home, "~") if len(home) >= _SHORTEST else text

@@ -51,7 +51,7 @@ def test_options_of_a_url_reach_every_library(
     other = pickle.dumps(bucket / "x/file")
     configure({}, QUICK)
     assert pickle.loads(other).read_bytes() == b"x", "the options did not travel with the location"
-    with pytest.raises(StorageError, match="the server refuses connections"):
+    with pytest.raises(StorageError, match=r"the server refuses connections.*See that .* the endpoint right"):
         (bucket / "x/file").read_bytes()
 
 
@@ -162,7 +162,7 @@ def test_a_signed_url_in_an_error_loses_its_signature(monkeypatch: pytest.Monkey
         ("hdfs://host/x", "unknown scheme hdfs://"),
         ("pipe:cat x.tar", "`pipe:` is refused: it runs a shell command"),
         ("pipe://cat", "`pipe:` is refused: it runs a shell command"),
-        ("s3:/bucket/x", "a URL with one slash, as Path makes it"),
+        ("s3:/bucket/x", "one slash in a URL, where two belong"),
         ("s3://", "not the name of a bucket"),
         ("s3://bad bucket/x", "not the name of a bucket"),
         ("s3://key:pass@bucket/x", "a URL must not hold credentials"),

@@ -97,6 +97,11 @@ def test_a_cluster_that_cannot_be_asked_is_one_line(monkeypatch: pytest.MonkeyPa
         assert found.remedy is not None and "--ray-address" in found.remedy
 
 
+def test_a_refusal_in_our_words_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = "head:6379: the Ray cluster asks for its token. Set RAY_AUTH_MODE=token."
+    assert _answer(monkeypatch, stdout=json.dumps({"refusal": refusal}) + "\n").line() == f"ray: {refusal}"
+
+
 def test_without_a_cluster_none_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(clusters.subprocess, "run", lambda *_, **__: pytest.fail("asked"))

@@ -48,6 +48,27 @@ def test_an_address_that_is_none_is_said(address: str) -> None:
         join(address)
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
+def test_a_url_is_no_address_of_a_head(address: str) -> None:
+    with pytest.raises(CacheError, match="not the address of a head; expected HOST:6379, or auto .* `ray job submit`"):
+        join(address)
+
+
+def test_a_token_that_is_missing_is_said_before_ray_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    with pytest.raises(CacheError, match=f"asks for its token; got RAY_AUTH_MODE=token without .*, and no .* {file}"):
+        join("127.0.0.1:80")
+    file.write_text("0" * 64)
+    monkeypatch.setattr(module, "JOIN_PATIENCE_S", 0.0)
+    with pytest.raises(CacheError, match="no Ray cluster answers"):
+        join("127.0.0.1:80")
+
+
 @pytest.fixture
 def silent_server() -> Iterator[str]:
     """Something that takes connections and never says a word."""
@@ -209,6 +230,8 @@ def test_a_ray_that_we_start_lets_in_who_has_its_token(
         check=False,
     )
     assert (tried.stdout.strip().splitlines()[-1:] == ["in"]) is (token == "ours"), tried.stdout + tried.stderr
+    got = {"": "none: RAY_AUTH_MODE is not token", "0" * 64: "another one"}.get(token, "in")
+    assert got in tried.stdout and (token == "ours") is ("the Ray cluster asks for its token" not in tried.stdout)
 
 
 def test_a_machine_too_busy_to_start_ray_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

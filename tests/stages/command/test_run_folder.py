@@ -44,6 +44,20 @@ def test_on_a_disk_it_is_itself(setup: Path) -> None:
     assert not (setup.parent / "work").exists()
 
 
+def test_a_submitted_job_leaves_nothing_in_its_copy_of_the_project(
+    setup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_0"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with pytest.raises(ConfigError, match="run_dir: a submitted job runs in a temporary copy .* got run$"):
+        working(load_config(setup), "a test").__enter__()
+    with pytest.raises(ConfigError, match="cache_root: a submitted job"):
+        working(load_config(setup, [f"run_dir={tmp_path}/run", "cache_root=c"]), "a test").__enter__()
+    with working(load_config(setup, [f"run_dir={tmp_path}/run"]), "a test") as here:
+        assert here.run_dir == tmp_path / "run"
+
+
 def test_in_a_bucket_it_is_a_copy_that_is_published(setup: Path, bucket: Location) -> None:
     config = load_config(setup, [f"run_dir={bucket}/run"])
     (bucket / "run/prompts.jsonl").write_text("prompts")

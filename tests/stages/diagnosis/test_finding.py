@@ -53,3 +53,8 @@ def test_a_sentence_that_ends_has_one_full_stop() -> None:
 
 def test_short_values_are_no_secrets() -> None:
     assert without_secrets("1 device", {"CUDA_VISIBLE_DEVICES": "1", "X_TOKEN": "dev"}) == "1 device"
+
+
+def test_words_of_messages_stay_whatever_variables_hold_them() -> None:
+    environment = {"DIFFUSERS_VERBOSITY": "error", "RAY_AUTH_MODE": "token", "X_PASSWORD": "hunter"}
+    assert without_secrets("RPC error: no token for hunter", environment) == "RPC error: no token for ***"
