@@ -33,12 +33,19 @@ def run_status(config: Config) -> Facts:
         StorageError: the storage cannot be read.
     """
     corpora = config.corpora.names
+    writers = _run_writers(config)
     return {
         "run_dir": str(config.run_dir),
+        "writers": writers,
         "caches": {name: cache_status(Location.parse(config.cache_dir(name))) for name in corpora},
-        "training": training_status(config),
+        "training": training_status(config, [owner for owner in writers if "train" in owner.partition(" by ")[0]]),
         "evaluation": _scores(Location.parse(config.run_dir) / METRICS),
     }
+
+
+def _run_writers(config: Config) -> list[str]:
+    """Who works on a run folder in a bucket, in a copy on a machine of its own; on a disk, stages have their leases."""
+    return _owners(config.run_dir) if isinstance(config.run_dir, Location) else []
 
 
 def cache_status(directory: Location) -> Facts | None:
@@ -94,11 +101,14 @@ def _owners(folder: Location) -> list[str]:
     return [str(owner) for owner in living_below(folder).values()]
 
 
-def training_status(config: Config) -> Facts | None:
-    """Of the training: phase, step, the last losses, speed and time left, and who is at it."""
+def training_status(config: Config, elsewhere: Sequence[str] = ()) -> Facts | None:
+    """Of the training: phase, step, the last losses, speed and time left, and who is at it.
+
+    ``elsewhere``: who trains in a copy of the run folder.
+    """
     folder = Location.parse(config.adapter_dir)
     row = _last_row(Location.parse(config.training_dir) / TRAIN_LOG)
-    owners = _owners(folder)
+    owners = [*_owners(folder), *elsewhere]
     done = None if owners else _summary(config, row)
     if done is None:
         config = _as_begun(config)

@@ -40,10 +40,12 @@ def run_arguments(arguments: argparse.Namespace) -> int:
 
 def lines_of(status: dict[str, Any]) -> list[str]:
     """The status for people."""
+    training = status["training"]
+    shown_below = training["writers"] if training else ()
     lines = [f"run         {status['run_dir']}"]
+    lines += [f"            {writer}" for writer in status["writers"] if writer not in shown_below]
     for name, cache in status["caches"].items():
         lines += [f"{name:<11} not begun"] if cache is None else _of_cache(name, cache)
-    training = status["training"]
     lines += ["training    not begun"] if training is None else _of_training(training)
     scores = status["evaluation"]
     told = ", ".join(f"{name} {value:.3f}" for name, value in scores.items()) if scores else "not done"

@@ -50,12 +50,27 @@ def test_a_cache_that_is_being_filled(config: Config, tmp_path: Path) -> None:
     tar = Cache.open(directory, partial=True).plan()[0].tar
     found = cache_status(directory)
     assert found is not None and found["parts"] == {"finished": 1, "all": 2} and found["writers"] == []
-    status = {"run_dir": "x", "caches": {"parallel": found}, "training": None, "evaluation": None}
+    status = {"run_dir": "x", "writers": [], "caches": {"parallel": found}, "training": None, "evaluation": None}
     [line] = [each for each in lines_of(status) if "nobody is writing it" in each]
     assert "a run that begins" in line, "a run whose workers still load their models has no writer either"
     with take(directory / "shards" / tar / "p000-mine.zarr", f"writing {tar}/p000"):
         [writer] = cache_status(directory)["writers"]  # type: ignore[index]
     assert writer.startswith(f"writing {tar}/p000 by ")
+
+
+def test_who_works_on_a_run_in_a_bucket(config: Config, bucket: Location) -> None:
+    """They have its state on a machine of their own, and one lease on all of it in the bucket."""
+    run = config.model_copy(update={"run_dir": bucket / "run", "cache_root": config.run_dir / "cache"})
+    (bucket / "run/training/train_log.jsonl").write_text('{"step": 2, "phase": 1, "loss": 0.5, "seconds": 4.0}\n')
+    assert "            nobody is training; the same command goes on" in lines_of(run_status(run))
+    with take(bucket / "run/run", "pea train"):
+        lines = lines_of(run_status(run))
+    assert [line.split(" by ")[0] for line in lines if "pea train" in line] == ["            pea train"]
+    assert not any("nobody is training" in line for line in lines)
+    with take(bucket / "run/run", "pea cache"):
+        lines = lines_of(run_status(run))
+    assert lines[1].startswith("            pea cache by ")
+    assert "            nobody is training; the same command goes on" in lines
 
 
 def _half(config: Config, folder: Path) -> Location:
