@@ -11,6 +11,7 @@ could not be looked at.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -85,13 +86,14 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     """Ask, check, write, and say what it will cost.
 
     Raises:
-        ConfigError: too little is known, the file exists already, or settings are wrong.
+        ConfigError: too little is known, the file exists already or cannot be written, or settings are wrong.
         CheckpointError: a model that is there cannot be used.
     """
     if arguments.out.exists():
         raise ConfigError(
             "the file exists already", where=arguments.out, remedy="Give another name with --out, or move it away."
         )
+    _need_place_for(arguments.out)
     ask(arguments)
     if arguments.gpus is None:
         arguments.gpus = gpus_here()
@@ -121,6 +123,19 @@ def run_arguments(arguments: argparse.Namespace) -> int:
     after = "after what is said above, " if doubts else ""
     console.print(f"{arguments.out} is written; next: {after}pea cache --config {arguments.out}", soft_wrap=True)
     return 0
+
+
+def _need_place_for(file: Path) -> None:
+    """Before anything is spent.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    folder = next(each for each in file.absolute().parents if each.exists())
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            "nothing may be written there", where=folder, remedy="Give another place with --out, or run it elsewhere."
+        )
 
 
 def ask(arguments: argparse.Namespace) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from pea.errors import PeaError, is_disk_full
 from pea.foreign_text import visible
 from stages.command.extras import remedy_for
 
 _OS_ERROR = re.compile(r'\(os error (\d+)\)(?: at path "([^"]*)")?')
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 EXIT_FOUND = 1
 """Damage or a difference was found, and nothing else; Python's own exit code for a traceback is not used."""
 EXIT_ERROR = 2
@@ -69,7 +72,19 @@ def _system_error_in(error: Exception) -> OSError | None:
 def _system_error(error: OSError) -> str:
     where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
     what = f"{where or 'the system'}: {error.strerror}"
-    return f"the disk is full: {what}. Make room and run the same command again." if is_disk_full(error) else what
+    if is_disk_full(error):
+        return f"the disk is full: {what}. Make room and run the same command again."
+    return f"{what}. {_place_to_write(error)}" if error.errno in _NOT_WRITABLE and error.filename else what
+
+
+def _place_to_write(error: OSError) -> str:
+    """Which setting names the place that this user may not write to (or read)."""
+    from pea.storage.work import VARIABLE, work_folder
+
+    place = Path(os.fsdecode(error.filename)).absolute()
+    if place in (work_folder(), *work_folder().parents) or place.is_relative_to(work_folder()):
+        return f"Copies of what is in buckets go there: let {VARIABLE} name a folder that this user may write to."
+    return "This user may not write or read there: give another place, or the right to it."
 
 
 def _bug() -> int:

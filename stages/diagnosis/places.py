@@ -18,6 +18,7 @@ from pea.plurals import count_of
 from pea.storage.hub import is_hub_id
 from pea.storage.location import Location
 from pea.storage.probe import Probe, probe
+from pea.storage.work import VARIABLE, work_folder
 from stages.diagnosis.finding import Finding
 
 _GIB = 1 << 30
@@ -44,9 +45,15 @@ def look_at_written_places(config: Config | None) -> Iterator[Finding]:
     for name, place in written_places(config).items():
         yield from describe(name, place, probe(place))
     temporary = Location.parse(tempfile.gettempdir())
-    found = probe(temporary)
-    problems = [each for each in describe("temporary files", temporary, found) if each.level == "problem"]
-    yield from problems or [Finding("temporary files", "ok", f"{temporary}, {_room(found)}")]
+    yield from _problems_or_room("temporary files", temporary)
+    if any(not place.is_local for place in written_places(config).values()):
+        yield from _problems_or_room(f"copies of buckets ({VARIABLE})", Location.parse(work_folder()))
+
+
+def _problems_or_room(name: str, place: Location) -> Iterator[Finding]:
+    found = probe(place)
+    problems = [each for each in describe(name, place, found) if each.level == "problem"]
+    yield from problems or [Finding(name, "ok", f"{place}, {_room(found)}")]
 
 
 def describe(name: str, place: Location, found: Probe) -> Iterator[Finding]:

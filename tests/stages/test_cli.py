@@ -271,13 +271,27 @@ def test_bugs_keep_their_traceback_and_are_no_finding(error: Exception, capsys: 
     assert "Traceback" in said and "please report" in said
 
 
-@pytest.mark.parametrize(
-    "number", [errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EACCES, errno.EIO, errno.EMFILE, errno.ELOOP]
-)
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIO, errno.EMFILE, errno.ELOOP])
 def test_what_the_system_refuses_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
     error = OSError(number, os.strerror(number), "runs/a\nb")
     assert common.guarded(lambda: _raise(error)) == 2
     assert capsys.readouterr().err == f"pea: error: runs/a\\nb: {os.strerror(number)}\n"
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_where_this_user_may_not_write_it_says_what_to_do(
+    number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEA_WORK_DIR", "/home/me/.cache/pea-cache")
+    for place, remedy in {
+        "runs": "This user may not write or read there: give another place, or the right to it.",
+        "/home/me": "Copies of what is in buckets go there: let PEA_WORK_DIR name a folder that this user may write to.",
+        "/home/me/.cache/pea-cache/runs": "Copies of what is in buckets go there: let PEA_WORK_DIR name a folder that "
+        "this user may write to.",
+    }.items():
+        error = OSError(number, os.strerror(number), place)
+        assert common.guarded(lambda error=error: _raise(error)) == 2  # type: ignore[misc]
+        assert capsys.readouterr().err == f"pea: error: {place}: {os.strerror(number)}. {remedy}\n"
 
 
 @pytest.mark.parametrize(

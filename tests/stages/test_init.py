@@ -105,6 +105,14 @@ def test_a_model_with_a_fault_is_refused_and_nothing_is_written(
         assert said in capsys.readouterr().err and not out.exists()
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_spent(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stages.init.os.access", lambda place, _: place != tmp_path)
+    assert cli.main(["init", "--out", str(tmp_path / "new/pea.yaml")]) == 2
+    assert f"{tmp_path}: nothing may be written there. Give another place" in capsys.readouterr().err
+
+
 def test_without_a_terminal_what_is_missing_is_named(tiny_sdxl: Config, tmp_path: Path, capsys: Capture) -> None:
     command = without(words(tiny_sdxl, tmp_path / "my.yaml"), "--encoder", "--language")
     assert cli.main(command) == 2

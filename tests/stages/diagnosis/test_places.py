@@ -47,6 +47,17 @@ def test_places_that_are_written_are_tried_and_left_as_they_were(tiny_config: Co
     assert list(tmp_path.iterdir()) == []
 
 
+def test_of_a_run_in_a_bucket_the_folder_of_copies_is_tried(
+    tiny_config: Config, tmp_path: Path, bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    config = tiny_config.model_copy(update={"run_dir": bucket / "run"})
+    for folder, level in ((tmp_path / "work", "ok"), (tmp_path / "file/work", "problem")):
+        monkeypatch.setenv("PEA_WORK_DIR", str(folder))
+        *_, copies = look_at_written_places(config)
+        assert (copies.topic, copies.level) == ("copies of buckets (PEA_WORK_DIR)", level)
+
+
 def test_places_that_are_read_must_be_there(tiny_config: Config, tmp_path: Path) -> None:
     def levels() -> dict[str, str]:
         return {each.topic: each.level for each in look_at_read_places(tiny_config)}
