@@ -213,7 +213,7 @@ def _find_head(address: str) -> None:
 
 
 def _no_head(address: str, got: object) -> CacheError:
-    remedy = "Correct cache.run.ray_address or RAY_ADDRESS (HOST:6379, or auto), or unset them to start a Ray on this machine."
+    remedy = "Correct cache.run.ray_address or RAY_ADDRESS (HOST:6379), or unset them to start a Ray on this machine."
     return CacheError("no Ray cluster answers", where=address, got=got, remedy=remedy)
 
 

@@ -283,11 +283,11 @@ def test_where_this_user_may_not_write_it_says_what_to_do(
     number: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PEA_WORK_DIR", "/home/me/.cache/pea-cache")
+    copies = "Copies of what is in buckets go there: let PEA_WORK_DIR name a folder that this user may write to."
     for place, remedy in {
         "runs": "This user may not write or read there: give another place, or the right to it.",
-        "/home/me": "Copies of what is in buckets go there: let PEA_WORK_DIR name a folder that this user may write to.",
-        "/home/me/.cache/pea-cache/runs": "Copies of what is in buckets go there: let PEA_WORK_DIR name a folder that "
-        "this user may write to.",
+        "/home/me": copies,
+        "/home/me/.cache/pea-cache/runs": copies,
     }.items():
         error = OSError(number, os.strerror(number), place)
         assert common.guarded(lambda error=error: _raise(error)) == 2  # type: ignore[misc]

@@ -50,7 +50,7 @@ def test_an_address_that_is_none_is_said(address: str) -> None:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
 def test_a_url_is_no_address_of_a_head(address: str) -> None:
-    with pytest.raises(CacheError, match="not the address of a head; expected HOST:6379, or auto .* `ray job submit`"):
+    with pytest.raises(CacheError, match=r"not the address of a head; expected HOST:6379, or auto .* `ray job submit`"):
         join(address)
 
 

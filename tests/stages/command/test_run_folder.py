@@ -50,7 +50,7 @@ def test_a_submitted_job_leaves_nothing_in_its_copy_of_the_project(
     copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_0"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    with pytest.raises(ConfigError, match="run_dir: a submitted job runs in a temporary copy .* got run$"):
+    with pytest.raises(ConfigError, match=r"run_dir: a submitted job runs in a temporary copy .* got run$"):
         working(load_config(setup), "a test").__enter__()
     with pytest.raises(ConfigError, match="cache_root: a submitted job"):
         working(load_config(setup, [f"run_dir={tmp_path}/run", "cache_root=c"]), "a test").__enter__()
