@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Adapter, base model and encoder, where there is no configuration."""
-    place = "FOLDER|org/name"
+    place = "FOLDER|URL|org/name"
     parser.add_argument("--adapter", metavar=place, help="the adapter, in place of --config")
     parser.add_argument("--base", metavar=place, help="diffusion model (default: what the adapter names)")
     parser.add_argument(

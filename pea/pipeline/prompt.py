@@ -73,7 +73,7 @@ class PEAPrompt:
         any_encoder: bool = False,
         chunk: bool = False,
     ) -> PEAPrompt:
-        """Load an adapter and its text encoder: folders, or `org/name` of the hub (`org/name@revision` pins one).
+        """Load an adapter and its text encoder: folders, URLs, or `org/name` of the hub (`org/name@revision` pins one).
 
         An adapter that does not say which encoder that was gives a warning.
 

@@ -67,6 +67,8 @@ def local_folder(place: str | Path | Location, *, every_form: bool = False, weig
         CheckpointError: the hub has no such model or revision, or cannot be reached and the cache has it not.
         StorageError: the store of a URL cannot be read, or there is no room for a copy.
     """
+    if isinstance(place, str) and "://" in place:
+        place = Location.parse(place)
     if isinstance(place, Location):
         return fetched(place)
     if not is_hub_id(place):

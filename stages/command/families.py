@@ -12,7 +12,6 @@ import yaml
 from pea.config.yaml_text import read_yaml
 from pea.errors import CheckpointError, ConfigError
 from pea.models.teacher_parts import check_unet, pooled_dim_of, read_config
-from pea.storage import Location
 from pea.storage.hub import is_hub_id, local_folder
 
 SETTINGS = Path(__file__).parents[1] / "family_settings"
@@ -101,7 +100,7 @@ def look_at_base(place: str, family: str | None) -> Base:
         CheckpointError: it cannot be used.
         ConfigError: it is not there, and no family is named.
     """
-    folder = local_folder(Location.parse(place) if "://" in place else place)
+    folder = local_folder(place)
     if not folder.exists():
         if family is None:
             raise ConfigError(

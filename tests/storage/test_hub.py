@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from pea.config.corpora import TeacherConfig
 from pea.errors import CheckpointError
+from pea.storage import Location
 from pea.storage.hub import is_hub_id, local_folder, model_name
 from tests.loopback_hub import SHA, Hub, loopback_hub
 from tests.models.encoders.tiny import make_encoder
@@ -160,3 +161,13 @@ def test_parts_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         _ = TeacherConfig(checkpoint=base, vae=tmp_path / "cache").folder
     with pytest.raises(CheckpointError, match="no such model folder"):
         _ = TeacherConfig(checkpoint=tmp_path / "absent", vae=other).folder
+
+
+def test_a_url_that_is_a_string_is_fetched_as_one(
+    bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an adapter in a run folder in a bucket, as a command line or `from_pretrained` is given it."""
+    monkeypatch.setenv("PEA_WORK_DIR", str(tmp_path / "work"))
+    (bucket / "run/adapter/config.json").write_text("{}")
+    for url in (f"{bucket}/run/adapter", f"{bucket}/run/adapter/"):
+        assert (local_folder(url) / "config.json").read_text() == "{}"
