@@ -50,21 +50,36 @@ def candidates(config: Config) -> Iterator[tuple[str, ...]]:
         yield (f"cache.noise_pred_sketch={_SMALL_NOISE}",)
     if cache.moments_dtype == "float32":
         yield ("cache.moments_dtype=float16",)
+    yield from _without_queries(config)
     kinds = [phase.kind for phase in train.all_phases]
-    if (
-        cache.attention is not None
-        and "attention" not in kinds
-        and not any(phase.train.attention_weight for phase in train.all_phases)
-    ):
-        yield ("cache.attention=null",)
     if "unet" in kinds:
         if train.steps is not None and not (train.phases and train.phases[-1].steps):
             yield (f"train.steps={max(1, train.steps // 2)}",)
         if train.gradient_checkpointing:
             yield from _without_recomputation(train)
-        before = [phase.model_dump(mode="json", exclude_none=True) for phase in train.phases if phase.kind != "unet"]
-        without = json.dumps(before or [{"kind": "attention"}])
-        yield (f"train.phases={without}", *(() if cache.attention or before else (f"cache.attention={_FEW_QUERIES}",)))
+        if len(kinds) > 1:
+            yield (f"train.phases={_those_of(train, 'text', 'attention')}",)
+        else:
+            queries = () if cache.attention else (f"cache.attention={_FEW_QUERIES}",)
+            yield ('train.phases=[{"kind": "attention"}]', *queries)
+
+
+def _without_queries(config: Config) -> Iterator[tuple[str, ...]]:
+    """With the phases that are left, where one asked for them."""
+    phases = config.train.all_phases
+    if config.cache.attention is None or any(train.attention_weight for _, train in phases):
+        return
+    kinds = [kind for kind, _ in phases]
+    if "attention" not in kinds:
+        yield ("cache.attention=null",)
+    elif "unet" in kinds:
+        yield "cache.attention=null", f"train.phases={_those_of(config.train, 'text', 'unet')}"
+
+
+def _those_of(train: TrainConfig, *kinds: str) -> str:
+    """The phases of these kinds, as a setting's value."""
+    kept = [phase for phase in train.phases if phase.kind in kinds]
+    return json.dumps([phase.model_dump(mode="json", exclude_none=True) for phase in kept])
 
 
 def _without_recomputation(train: TrainConfig) -> Iterator[tuple[str, ...]]:

@@ -75,6 +75,9 @@ def test_changes_are_settings_that_are_not_set_already(tiny_sdxl: Config) -> Non
         assert each not in list(candidates(changed)), "offered once"
     phases = variant(tiny_sdxl, Path(), phases=(PhaseConfig(kind="attention"),))
     kept = with_settings(phases, ("cache.attention={}",))
-    assert "cache.attention=null" not in [" ".join(each) for each in candidates(kept)], "its phase needs them"
+    assert "cache.attention=null" not in [each for said in candidates(kept) for each in said], "its phase needs them"
+    before_the_unet = with_settings(kept, ('train.phases=[{"kind": "attention"}, {"kind": "unet", "steps": 7}]',))
+    assert ("cache.attention=null", 'train.phases=[{"kind": "unet", "steps": 7}]') in candidates(before_the_unet)
+    assert ('train.phases=[{"kind": "attention"}]',) in candidates(before_the_unet)
     with pytest.raises(ConfigError):
         with_settings(first, ("train.steps",))
