@@ -22,7 +22,7 @@ from torch import Tensor
 from pea.errors import DiskFullError, StorageError
 from pea.file_names import SAVED_STATE
 from pea.storage.digests import sha256_file, sha256_text
-from pea.storage.durable import TEMPORARY, new_folder
+from pea.storage.durable import TEMPORARY, fsync_path, new_folder
 
 Record = dict[str, Any]
 
@@ -64,10 +64,15 @@ class TrainStates:
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the oldest states, and what killed runs had not published: a folder has one writer."""
-        unpublished = self.folder.glob(f".step-*{TEMPORARY}*")
-        for old in (*self._folders()[: -self.keep], *unpublished):
+        """Remove the oldest states, and what killed runs had not published: a folder has one writer.
+
+        A power cut does not bring them back.
+        """
+        gone = (*self._folders()[: -self.keep], *self.folder.glob(f".step-*{TEMPORARY}*"))
+        for old in gone:
             shutil.rmtree(old, ignore_errors=True)
+        if gone:
+            fsync_path(self.folder)
 
     def newest(self) -> TrainState | None:
         """The newest state that is what was saved, or None; damaged ones are passed over, and named in `damaged`.

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Any
 
 import torch
@@ -63,19 +63,23 @@ def publish(config: Config, adapter: PEA, unet: nn.Module | None, rows: list[Row
     (folder / MODEL_CONFIG).unlink(missing_ok=True)
     (folder / LORA_FILE).unlink(missing_ok=True)
     fsync_path(folder)
-    with TemporaryDirectory(dir=folder, prefix=".publish-") as temporary:
+    temporary = Path(mkdtemp(dir=folder, prefix=".publish-"))
+    try:
         adapter.save_pretrained(temporary)
         if unet is not None:
-            save_unet(unet, config.train.method, config.teacher.folder, Path(temporary))
-        share_files(Path(temporary))
+            save_unet(unet, config.train.method, config.teacher.folder, temporary)
+        share_files(temporary)
         write_text(config.training_dir / TRAIN_LOG, "".join(json.dumps(row) + "\n" for row in rows))
         write_text(config.training_dir / TRAIN_SUMMARY, json.dumps(summary, indent=2) + "\n")
         write_text(folder / "README.md", card_of_run(config, adapter, rows, summary))
-        fsync_tree(Path(temporary))
+        fsync_tree(temporary)
         for name in (LORA_FILE, ADAPTER_WEIGHTS, MODEL_CONFIG):
-            if (Path(temporary) / name).exists():
-                (Path(temporary) / name).replace(folder / name)
+            if (temporary / name).exists():
+                (temporary / name).replace(folder / name)
                 fsync_path(folder)
+    finally:  # TemporaryDirectory's own clearing calls itself without end where nothing may be removed
+        shutil.rmtree(temporary, ignore_errors=True)
+    fsync_path(folder)  # and it is gone for good
 
 
 def card_of_run(config: Config, adapter: PEA, rows: list[Row], summary: dict[str, Any]) -> str:

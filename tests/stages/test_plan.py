@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pea.cache import Cache
-from pea.config import Config, PhaseConfig, resolved_yaml
+from pea.config import AttentionConfig, CacheConfig, Config, PhaseConfig, resolved_yaml
 from pea.costs.caching import read_models, unet_flops
 from pea.file_names import CACHE_SUMMARY
 from stages.cli import main
@@ -107,6 +107,10 @@ def test_a_number_that_is_guessed_is_called_so(fresh_run: Config, tmp_path: Path
         assert not re.search(r"\b0\.0+ ([kMGT]?B|TFLOP/s|minutes|records/s)", said), "small is no nothing"
 
 
+def _with_queries(config: Config) -> CacheConfig:
+    return config.cache.model_copy(update={"attention": AttentionConfig()})
+
+
 @pytest.mark.slow
 def test_it_says_when_the_cache_pays_and_what_would_make_it_pay(
     fresh_run: Config, tmp_path: Path, capsys: Capture
@@ -124,7 +128,8 @@ def test_it_says_when_the_cache_pays_and_what_would_make_it_pay(
     first = often["break_even_trainings"]
     assert often["saving"] > 0 and often["verdict"].startswith(f"the cache pays from training {first} on")
     train = fresh_run.train.model_copy(update={"phases": (PhaseConfig(kind="attention"),)})
-    never = plan(fresh_run.model_copy(update={"train": train}), tmp_path, capsys, "--samples", "100")
+    asked = {"train": train, "cache": _with_queries(fresh_run)}
+    never = plan(fresh_run.model_copy(update=asked), tmp_path, capsys, "--samples", "100")
     assert never["online_gpu_hours"] == 0 and never["verdict"].startswith("no pass of the UNet is planned")
 
 
@@ -135,7 +140,7 @@ def test_it_says_why_the_cache_never_pays_and_what_would_change_that(
     def verdict(unet_steps: int, languages: int = 1) -> str:
         phases = (PhaseConfig(kind="attention", steps=5000), PhaseConfig(kind="unet", steps=unet_steps))
         train = fresh_run.train.model_copy(update={"phases": phases})
-        config = fresh_run.model_copy(update={"train": train})
+        config = fresh_run.model_copy(update={"train": train, "cache": _with_queries(fresh_run)})
         return str(plan(config, tmp_path, capsys, "--samples", "9", "--languages", str(languages))["verdict"])
 
     said = verdict(10)
