@@ -95,12 +95,15 @@ def test_random_corruptions_are_found_and_never_read(filled: Cache) -> None:
     corrupt_many(filled, 60)
 
 
-@pytest.mark.slow
-def test_a_thousand_random_corruptions_are_found_and_never_read(make_cache: CacheMaker) -> None:
+@pytest.mark.parametrize(
+    "count", [pytest.param(200, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.by_hand)]
+)
+def test_hundreds_of_random_corruptions_of_a_used_cache(make_cache: CacheMaker, count: int) -> None:
+    """Of one that was extended, and of which a sample was taken down."""
     cache = make_cache.fill(identity(["a"]))
     make_cache.fill(identity(["a"], draws=5), extend=True)
     remove_samples(Cache.open(cache.directory), "a", ["a-24x32-1"])
-    corrupt_many(Cache.open(cache.directory), 1000)
+    corrupt_many(Cache.open(cache.directory), count)
 
 
 @pytest.mark.slow

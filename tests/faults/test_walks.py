@@ -20,8 +20,8 @@ from tests.faults.walk import forked_walk
 pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SECONDS, SAMPLE, FEWEST, FEWEST_IN_A_BUCKET = 20.0, 120, 5, 2
-"""All walks of this file together take less than five minutes."""
+SECONDS, SAMPLE, FEWEST, FEWEST_IN_A_BUCKET = 12.0, 120, 3, 1
+"""All walks of this file together take less than four minutes."""
 SAMPLED = [name for name in SCENARIOS if name != "TRAINING"]
 """A step of the other takes many seconds: it is walked by hand."""
 
@@ -51,6 +51,19 @@ def test_a_killed_takedown_leaves_nothing_of_what_was_removed() -> None:
         numbers = list(range(1, len(walk.operations) + 1, 4))
         random.Random(7).shuffle(numbers)
         report = walk.run([Fault("kill", number) for number in numbers], seconds=2 * SECONDS)
+    assert_held(report)
+
+
+@pytest.mark.slow
+def test_what_a_training_leaves_when_it_ended_well_or_may_remove_nothing() -> None:
+    """A power cut afterwards brings nothing back, and a lasting refusal while the adapter is published is one line."""
+    with forked_walk(SCENARIOS["OUTPUT"]) as walk:
+        published = [
+            number for number, each in enumerate(walk.operations, 1) if "open run/adapter/.publish-" in str(each)
+        ]
+        faults = [Fault("power", len(walk.operations) + 1), Fault("fail", published[0], "EACCES", lasting=True)]
+        report = walk.run(faults, seconds=10 * SECONDS)
+    assert report.num_steps == len(faults)
     assert_held(report)
 
 

@@ -96,7 +96,7 @@ def test_the_option_compiles_the_collectors_teacher_and_is_noted(fresh_run: Conf
     assert '"made_with": "PEA-Cache, torch.compile"' in stored
 
 
-@pytest.mark.slow
+@pytest.mark.by_hand
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 def test_a_really_compiled_teacher_gives_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))  # not what a killed process left half

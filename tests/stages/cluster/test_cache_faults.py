@@ -38,7 +38,7 @@ from tests.tiny_setup import fill_cache, make_setup, write_tar
 
 pytestmark = pytest.mark.slow
 
-KILLS_OF_EACH = int(os.environ.get("PEA_TEST_KILLS", "3"))
+KILLS_OF_EACH = int(os.environ.get("PEA_TEST_KILLS", "2"))
 """Ten and more by hand."""
 MOST_KILLS_OF_A_RUN = 2  # of one sample, three would quarantine it
 LONGEST_WAIT_S = 1.0

@@ -32,7 +32,7 @@ from tests.stages.test_cache_teacher import with_workers
 
 __all__ = ["undisturbed"]
 
-ROUNDS = 2
+ROUNDS = 1
 ROUNDS_BY_HAND = 10
 LONGEST_WAIT_S = 3.0
 
