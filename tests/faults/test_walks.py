@@ -20,8 +20,8 @@ from tests.faults.walk import forked_walk
 pytestmark = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-SECONDS, SAMPLE, FEWEST, FEWEST_IN_A_BUCKET = 12.0, 120, 3, 1
-"""All walks of this file together take less than four minutes."""
+SECONDS, SAMPLE, FEWEST = 12.0, 120, 3
+"""Of a walk: its length, its steps at most, and the fewest that have to be made in it."""
 SAMPLED = [name for name in SCENARIOS if name != "TRAINING"]
 """A step of the other takes many seconds: it is walked by hand."""
 
@@ -77,7 +77,7 @@ def test_a_sample_of_all_faults_of_requests(name: str) -> None:
 
     with request_walk(SCENARIOS[name]) as walk:  # of a copy, a step takes as long as twenty of the others
         report = walk.run(walk.faults(*KINDS, sample=SAMPLE, seed=7), seconds=SECONDS)
-    assert report.num_steps >= (FEWEST_IN_A_BUCKET if name != "COPY" else 1)
+    assert report.num_steps > 0
     assert_held(report)
 
 
