@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from pea.config import Config
+from pea.cpu import flushed_denormals
 from pea.file_names import TRAIN_LOG
 from pea.storage import Location
 from pea.storage.leases import Lease, take
@@ -67,7 +68,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         console.print(f"unchecked: {line}", soft_wrap=True)
     start_trackers(accelerator, config)
     captions = check_captions(config, console)
-    with _owned(config, accelerator) as lease:
+    with _owned(config, accelerator) as lease, flushed_denormals():
         summary = _run_phases(config, accelerator, console, lease, captions)
     console.print(f"adapter in {config.adapter_dir}: {describe(summary)}")
     finish_trackers(accelerator)

@@ -203,6 +203,23 @@ def test_what_does_not_fit_is_refused(config: Config, tmp_path: Path) -> None:
         prepare(run.model_copy(update={"cache_root": tmp_path / "nowhere"}), device)
 
 
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor computes with all numbers")
+def test_a_run_computes_with_no_denormal_number(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which take many times as long on some processors."""
+    products = []
+
+    def losses(*arguments: Any, **options: Any) -> Any:
+        products.append(float(torch.tensor([1e-20]) * 1e-19))
+        return student_losses(*arguments, **options)
+
+    student_losses = train_losses.student_losses
+    monkeypatch.setattr(train_losses, "student_losses", losses)
+    train_adapter.run(variant(config, tmp_path, steps=1), QUIET)
+    assert products and not any(products)
+
+
 @pytest.mark.slow
 def test_text_states_can_be_distilled(config: Config, tmp_path: Path) -> None:
     run = variant(config, tmp_path, steps=40, text_weight=1.0, noise_pred_weight=0.0, feature_weight=0.0)
