@@ -23,8 +23,8 @@ def shared_threads(num_sharers: int) -> Iterator[None]:
 def flushed_denormals() -> Iterator[None]:
     """Take numbers below 1.2e-38 for 0, in this thread and those that it starts, where the processor can.
 
-    Some processors compute with them many times slower. The gradients of attention that is nearly sure have many of them:
-    the probabilities that it leaves over, times a small error.
+    Some processors compute with them many times slower. The gradients of attention that is nearly sure are full of
+    them: the probabilities that it leaves over, times a small error.
     """
     before = _flushes_denormals()
     torch.set_flush_denormal(True)
