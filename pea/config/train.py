@@ -115,9 +115,10 @@ class TrainConfig(Section):
     """Consecutive steps without a finite loss after which the run stops; fewer are skipped and counted."""
     resume: Literal["auto", "never", "must"] = "auto"
     """Go on from the newest saved state of the same run: if there is one, never, or fail if there is none."""
-    init: Literal["scaled", "torch"] = "scaled"
-    """The adapter before the first step. ``scaled``: torch's initial weights, with the outputs scaled to the spread of
-    the teacher's English text states; ``torch``: those weights as they are, as in the original code."""
+    init: Literal["whitened", "scaled", "torch"] = "whitened"
+    """The adapter before the first step. ``whitened``: torch's initial weights, with the inputs whitened over the
+    corpus' captions and the outputs scaled to the spread of the teacher's English text states; ``scaled``: the latter
+    alone; ``torch``: those weights as they are, as in the original code."""
     init_from: SetupPath | None = None
     """Adapter that the run starts from: its folder, or ``org/name@revision``. It must be for the same text encoder,
     read alike, for a diffusion model of the same kind, and of the sizes in `student.adapter`. Null: initial weights."""

@@ -15,7 +15,7 @@ from pea.cache.text_statistics import first_captions
 from pea.config import Config
 from pea.errors import CacheError
 from pea.models.adapter import PEA, new_adapter
-from pea.models.adapter_start import scale_outputs
+from pea.models.adapter_start import scale_outputs, whiten_inputs
 from pea.models.encoders.places import record_with_places
 from pea.models.encoders.text_encoder import TextEncoder
 from pea.models.english import EnglishEncoder
@@ -25,6 +25,9 @@ from pea.models.unet_values import unet_values
 from pea.storage.durable import write_text
 from stages.training.text_tables import TextTables, teacher_digest, text_states_folder
 from stages.training.warm_start import warm_start
+
+_NUM_CAPTIONS = 1024
+"""Native captions that the start looks at: a covariance takes more of them than a spread."""
 
 
 @dataclass
@@ -39,7 +42,10 @@ class Start:
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What decides the start beside settings and encoders; nothing with torch's weights, as in old states."""
-        return {"start": self.statistics.digest} if self._is_scaled else {}
+        if not self._is_scaled:
+            return {}
+        whitened = "whitened, " if self.config.train.init == "whitened" else ""
+        return {"start": whitened + self.statistics.digest}
 
     def adapter(self) -> PEA:
         """The adapter before the first step, on the CPU, with a record of its start; a new one each time."""
@@ -47,7 +53,7 @@ class Start:
 
     @property
     def _is_scaled(self) -> bool:
-        return self.config.train.init == "scaled" and self.config.train.init_from is None
+        return self.config.train.init != "torch" and self.config.train.init_from is None
 
     @cached_property
     def _adapter(self) -> PEA:
@@ -58,9 +64,12 @@ class Start:
             adapter.load_state_dict(warm_start(self.config, self.tables.encoder).state_dict())
             record = {"init": "from_adapter"}
         elif self._is_scaled:
-            captions = first_captions(self.cache.shards, self.config.student.caption_languages)
-            factors = scale_outputs(adapter.to(self.tables.device), self.tables.native, captions, self.statistics)
-            record |= {**factors, "statistics": self.statistics.digest}
+            adapter, states = adapter.to(self.tables.device), self.tables.native
+            captions = first_captions(self.cache.shards, self.config.student.caption_languages, _NUM_CAPTIONS)
+            if self.config.train.init == "whitened":
+                record |= whiten_inputs(adapter, states, captions)
+            record |= scale_outputs(adapter, states, captions, self.statistics)
+            record["statistics"] = self.statistics.digest
         adapter.register_to_config(start=record)
         return adapter.cpu()
 

@@ -1,4 +1,4 @@
-"""A scaled start: the adapter's first answers spread as English text states do, and lie about their mean."""
+"""The start: inputs are whitened, and the first answers spread as English text states do and lie about their mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pea.errors import TrainingError
 from pea.models.adapter import PEA, new_adapter
-from pea.models.adapter_start import scale_outputs
+from pea.models.adapter_start import scale_outputs, whiten_inputs
 from pea.models.conditioning import Conditioning
 from pea.models.text_statistics import TextStatistics, text_statistics
 
@@ -90,4 +90,61 @@ def test_a_single_caption_has_no_spread_and_changes_nothing(unet: dict[str, obje
     adapter, before = adapter_for(unet), adapter_for(unet).state_dict()
     factors = scale_outputs(adapter, states, [CAPTIONS[0]] * 3, english(pooled=unet is SDXL))
     assert set(factors.values()) == {1.0}
+    assert all(torch.equal(value, before[name]) for name, value in adapter.state_dict().items())
+
+
+def narrow_states(captions: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    """States that vary along one direction a hundred times more than along the others, about a mean far from 0."""
+    hidden, mask = states(captions)
+    stretch = torch.tensor([20.0] + [0.2] * 7)
+    turn = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(3)))[0]
+    return hidden * stretch @ turn + 5, mask
+
+
+def layer_inputs(adapter: PEA) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of what the first layer's weights before the whitening are multiplied with."""
+    plain = adapter_for(SDXL).projector[0].weight.double()
+    with torch.no_grad():
+        hidden = adapter.layernorm(narrow_states(CAPTIONS)[0]).flatten(0, 1).double()
+        seen = hidden @ torch.linalg.lstsq(plain, adapter.projector[0].weight.double()).solution.T
+    return seen.mean(0), torch.cov(seen.T)
+
+
+def test_the_first_layer_sees_whitened_states_about_0() -> None:
+    adapter = adapter_for(SDXL)
+    before = torch.linalg.eigvalsh(layer_inputs(adapter)[1])
+    assert whiten_inputs(adapter, narrow_states, CAPTIONS) == {"whitening_floor": 1e-3}
+    mean, covariance = layer_inputs(adapter)
+    assert before[1] < 1e-2 * before[-1]
+    values = torch.linalg.eigvalsh(covariance)
+    assert mean.abs().max() < 1e-4
+    assert 0.5 < values[1] <= values[-1] < 1.1, "the layer norm itself takes one direction away"
+    assert values[0] < 0.1, "and nothing blows up what it leaves of that one"
+    assert adapter.layernorm.weight.eq(1).all()
+
+
+def test_whitening_depends_on_its_inputs_alone_and_comes_before_scaling() -> None:
+    wanted = english(pooled=True)
+    one, two = adapter_for(SDXL), adapter_for(SDXL)
+    for adapter in (one, two):
+        whiten_inputs(adapter, narrow_states, CAPTIONS)
+        scale_outputs(adapter, narrow_states, CAPTIONS, wanted)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    with torch.no_grad():
+        found = text_statistics([one(*narrow_states(CAPTIONS))])
+    assert found.hidden.spread == pytest.approx(wanted.hidden.spread, rel=1e-4)
+
+
+@pytest.mark.parametrize(("value", "why"), [(1.0, "all the same"), (float("nan"), "not finite")])
+def test_states_that_cannot_be_whitened_are_refused(value: float, why: str) -> None:
+    def same(captions: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        return torch.full((len(captions), 7, 8), value), None
+
+    with pytest.raises(TrainingError, match=f"text states of the encoder.*{why}"):
+        whiten_inputs(adapter_for(SD15), same, CAPTIONS)
+
+
+def test_a_single_caption_is_not_whitened() -> None:
+    adapter, before = adapter_for(SDXL), adapter_for(SDXL).state_dict()
+    assert whiten_inputs(adapter, states, [CAPTIONS[0]] * 3) == {}
     assert all(torch.equal(value, before[name]) for name, value in adapter.state_dict().items())

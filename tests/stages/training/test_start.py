@@ -101,7 +101,7 @@ def test_a_damaged_file_of_statistics_is_named(own: Config, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_run_records_its_start(own: Config, tmp_path: Path) -> None:
     record = {}
-    for init in ("scaled", "torch"):
+    for init in ("whitened", "scaled", "torch"):
         run = variant(own, tmp_path / init, init=init, steps=1)
         summary = train_adapter.run(run, QUIET)
         record[init] = PEA.load(run.adapter_dir).config.start
@@ -109,6 +109,9 @@ def test_a_run_records_its_start(own: Config, tmp_path: Path) -> None:
     assert record["torch"] == {"init": "torch"}
     assert record["scaled"]["init"] == "scaled" and min(record["scaled"][name] for name in ("sequence", "pooled")) > 0
     assert record["scaled"]["statistics"] == start_of(own).statistics.digest
+    assert record["whitened"].keys() - record["scaled"].keys() == {"whitening_floor"}
+    starts = {init: start_of(variant(own, tmp_path / init, init=init)) for init in record}
+    assert len({str(start.fingerprint) for start in starts.values()}) == 3
 
 
 @pytest.mark.slow
@@ -135,7 +138,7 @@ def test_every_first_phase_starts_there(tiny_sdxl: Config, tmp_path: Path) -> No
     config = with_queries(tiny_sdxl, tmp_path)
     start = dict(start_of(config).adapter().named_parameters())
     for kind in ("text", "attention", "unet"):
-        phase = PhaseConfig(kind=kind, steps=1, batch_size=4, learning_rate=1e-12)
+        phase = PhaseConfig(kind=kind, steps=1, batch_size=4, learning_rate=1e-8)
         run = variant(config, tmp_path / kind, phases=(phase,), weight_decay=0.0)
         train_adapter.run(run, QUIET)
         for name, tensor in weights(run).items():
