@@ -2,7 +2,8 @@
 
 With torch's initial weights the adapter answers with states of about a twentieth of their spread, and a run of ordinary
 length spends itself on growing them. And it sees little of what tells captions apart: the states of a text encoder vary
-along a few directions a hundred to ten thousand times more than along most others, and what is depicted is in those too.
+along a few directions a hundred to ten thousand times more than along most others, and what is depicted shows in those
+too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ States = Callable[[Sequence[str]], tuple[Tensor | None, ...]]
 
 @torch.no_grad()
 def whiten_inputs(adapter: PEA, states: States, captions: Sequence[str]) -> dict[str, Any]:
-    """Let an adapter's hidden layers see the states of `captions` about 0, and alike in all directions; returns a record.
+    """Let the hidden layers see the states of `captions` about 0 and spread alike in all directions; returns a record.
 
     The layer norm's bias takes the mean over all captions and tokens away, and the first layer's weights are multiplied
     by `(C + 0.001 c)^(-1/2)`: C is the covariance after the layer norm, c the mean of its diagonal. So the layers stay
