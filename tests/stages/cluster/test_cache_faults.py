@@ -36,8 +36,6 @@ from tests.ray_processes import (
 )
 from tests.tiny_setup import fill_cache, make_setup, write_tar
 
-pytestmark = pytest.mark.slow
-
 KILLS_OF_EACH = int(os.environ.get("PEA_TEST_KILLS", "2"))
 """Ten and more by hand."""
 MOST_KILLS_OF_A_RUN = 2  # of one sample, three would quarantine it
@@ -102,7 +100,14 @@ def assert_undisturbed(config: Config, undisturbed: Config) -> None:
         assert_same(Cache.open(config.cache_dir(corpus)), Cache.open(undisturbed.cache_dir(corpus)))
 
 
-@pytest.mark.parametrize(("name", "wanted"), [("actor", is_actor), ("raylet", is_raylet), ("driver", None)])
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        pytest.param("actor", is_actor, marks=pytest.mark.slow),
+        pytest.param("raylet", is_raylet, marks=pytest.mark.by_hand),  # test_ray_nodes.py kills one of two
+        pytest.param("driver", None, marks=pytest.mark.slow),
+    ],
+)
 def test_killing_at_random_moments(undisturbed: Config, tmp_path: Path, name: str, wanted: Wanted | None) -> None:
     """The same command is run until the cache is complete, and killed on the way; then the next cache."""
     chance = random.Random(name)
@@ -137,6 +142,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_next_run_completes(undisturbed: Config, tmp_path: Path, small_disk: Path) -> None:
     config = undisturbed.model_copy(update={"run_dir": small_disk / "run"})
     code, errors = run_to_the_end(config, tmp_path)
@@ -160,6 +166,7 @@ PIL.Image.open = poisonous
 """
 
 
+@pytest.mark.slow
 def test_a_sample_that_kills_its_process_is_left_out_by_name(undisturbed: Config, tmp_path: Path) -> None:
     """A decoder that dies of one image stands for a crash in native code."""
     (tmp_path / "sitecustomize.py").write_text(KILLING_DECODER)
