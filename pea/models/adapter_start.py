@@ -41,14 +41,14 @@ def whiten_inputs(adapter: PEA, states: States, captions: Sequence[str]) -> dict
         return {}
     first, device = adapter.projector[0], adapter.layernorm.weight.device
     assert isinstance(first.weight, Tensor)
-    count, total, products = 0, torch.zeros(()), torch.zeros(())
+    count, total, products = 0, torch.zeros((), device=device), torch.zeros((), device=device)
     for start in range(0, len(captions), _AT_ONCE):
         hidden = states(captions[start : start + _AT_ONCE])[0]
         assert hidden is not None
-        rows = adapter.layernorm(hidden.to(device).float()).flatten(0, 1).double().cpu()
+        rows = adapter.layernorm(hidden.to(device).float()).flatten(0, 1).double()
         count, total, products = count + len(rows), total + rows.sum(0), products + rows.T @ rows
-    mean = total / count
-    covariance = products / count - torch.outer(mean, mean)
+    mean = total.cpu() / count
+    covariance = products.cpu() / count - torch.outer(mean, mean)
     if not covariance.isfinite().all():
         raise _unusable("of the encoder", "not finite")
     power = covariance.diagonal().mean()

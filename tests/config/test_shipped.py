@@ -158,7 +158,7 @@ def _layers(checkpoint: Path) -> set[str]:
 
 
 def test_the_demos_recipe_is_the_one_of_the_studies() -> None:
-    [run, *_] = (run for run in _planned(Path("configs/studies/recipe.yaml")).runs if run.method == "recipe")
+    [run, *_] = (run for run in _planned(Path("configs/studies/recipe.yaml")).runs if run.method == "demo")
     found, expected = run.config.train, load_config(DEMO).train
-    for name in ("phases", "learning_rate", "ema_decay", "diffusion_weight"):
+    for name in ("init", "phases", "learning_rate", "ema_decay", "diffusion_weight"):
         assert getattr(found, name) == getattr(expected, name), name
