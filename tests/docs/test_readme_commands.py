@@ -25,7 +25,7 @@ _NOT_RUN = r"<!-- not run by the tests: [^>]+ -->\n+"
 _SMALLER = (
     ("configs/demo.yaml", "kind: text, steps: 300", "kind: text, steps: 20"),
     ("configs/demo.yaml", "kind: attention, steps: 300", "kind: attention, steps: 20"),
-    ("configs/demo.yaml", "kind: unet, steps: 375", "kind: unet, steps: 20"),
+    ("configs/demo.yaml", "kind: unet, steps: 300", "kind: unet, steps: 20"),
     ("configs/demo.yaml", "max_prompts: 128", "max_prompts: 8"),
     ("pipeline.yaml", '--out, "{run_dir}/corpora"', '--samples, "256", --out, "{run_dir}/corpora"'),
 )
