@@ -103,7 +103,7 @@ def test_records_decide_the_steps_of_the_last_phase() -> None:
     )
     assert with_records(config, 6400).train.steps == 50
     phases = with_records(load_config("configs/demo.yaml"), 6400).train.phases
-    assert phases[-1].steps == 400 and phases[0].steps == 500
+    assert phases[-1].steps == 400 and phases[0].steps == 300
 
 
 @pytest.mark.parametrize(
