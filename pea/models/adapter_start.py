@@ -1,9 +1,9 @@
 """Where an adapter starts: its inputs whitened, and its outputs scaled to the teacher's text states.
 
 With torch's initial weights the adapter answers with states of about a twentieth of their spread, and a run of ordinary
-length spends itself on growing them. And it sees little of what tells captions apart: the states of a text encoder vary
-along a few directions a hundred to ten thousand times more than along most others, and what is depicted shows in those
-too.
+length spends itself on growing them. And it sees little of what tells captions apart: the states of the text encoders
+that were looked at (docs/results/start.md) vary along a few directions a hundred to ten thousand times more than along
+most others, and what is depicted shows in those too.
 """
 
 from __future__ import annotations
